@@ -1,0 +1,100 @@
+"""``batchrun explain``: the taxonomy, for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+
+from batchrun.cli import EXIT_OK, EXIT_USAGE
+from batchrun.core.explanation import Explanation, explain, nearest, whole_table
+from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
+from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
+from batchrun.core.visible import visible
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "word",
+        nargs="?",
+        help="error code or type, state, status word, reason, HTTP status or exception name",
+    )
+    parser.add_argument("--all", action="store_true", help="the whole taxonomy")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    if (options.word is None) is not options.all:
+        print("batchrun explain: name one word, or ask for --all", file=sys.stderr)
+        return EXIT_USAGE
+    if options.all:
+        print(json.dumps(whole_table(), indent=2) if options.json else _whole())
+        return EXIT_OK
+    found = explain(options.word)
+    if not found:
+        near = nearest(options.word)
+        word = visible(options.word, 80)
+        print(
+            f"batchrun explain: {word!r} is not in the taxonomy; the nearest word is {near!r}: batchrun explain {near}",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    if options.json:
+        table = {"version": TAXONOMY_VERSION, "meanings": [one.to_dict() for one in found]}
+        print(json.dumps(table, indent=2))
+    else:
+        print("\n\n".join(_paragraphs(found)))
+    return EXIT_OK
+
+
+def _width() -> int:
+    return max(60, min(100, shutil.get_terminal_size().columns))
+
+
+def _paragraphs(found: list[Explanation]) -> Iterator[str]:
+    """A paragraph for each meaning; two places of a word that mean the same share one."""
+    same: dict[tuple[str, ...], list[Explanation]] = {}
+    for one in found:
+        same.setdefault((one.word, *one.facts.values()), []).append(one)
+    for alike in same.values():
+        lines = [f"{alike[0].word} ({', '.join(one.title for one in alike)})"]
+        for name, text in alike[0].facts.items():
+            head = f"  {name:<13}"
+            lines.append(textwrap.fill(text, _width(), initial_indent=head, subsequent_indent=" " * len(head)))
+        yield "\n".join(lines)
+
+
+def _whole() -> str:
+    """Every word once, in columns that fit a terminal; the advice is told by ``explain WORD``."""
+    parts = [f"batchrun taxonomy, version {TAXONOMY_VERSION}"]
+    for aspect in Aspect:
+        rules = [rule for rule in TAXONOMY if rule.aspect is aspect]
+        parts.append(_columns(aspect.value.upper(), rules))
+    parts.append("STATES OF A RECORD\n" + _definitions({s.value: meaning for s, meaning in STATE_MEANING.items()}))
+    groups = {
+        group.value: f"{', '.join(word for word, of in WORDS.items() if of is group)}. {meaning.capitalize()}."
+        for group, meaning in GROUP_MEANING.items()
+    }
+    parts.append("STATUS WORDS BY GROUP\n" + _definitions(groups))
+    return "\n\n".join(parts)
+
+
+def _columns(title: str, rules: list[Rule]) -> str:
+    rows = [(title, "EXCEPTION", "NEW ATTEMPT", "STATE")]
+    rows += [
+        (rule.word, rule.kind, f"{rule.retry}; halts" if rule.halts else rule.retry.value, rule.state.value)
+        for rule in rules
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _definitions(meanings: dict[str, str]) -> str:
+    width = max(map(len, meanings))
+    return "\n".join(
+        textwrap.fill(text, _width(), initial_indent=f"{name:<{width}}  ", subsequent_indent=" " * (width + 2))
+        for name, text in meanings.items()
+    )

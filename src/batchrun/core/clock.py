@@ -1,0 +1,57 @@
+"""Civil time from seconds since 1970 and back, by arithmetic alone.
+
+The standard library's ``datetime`` was declined: it brings a clock (``now``) into rooms that must not
+have one, and it refuses years that hostile headers contain. The calendar formulas are Howard Hinnant's
+``days_from_civil`` and ``civil_from_days`` (public domain), for the proleptic Gregorian calendar.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MONTHS = {
+    name: i
+    for i, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
+}
+_HTTP_DATE = re.compile(
+    r"(?:[a-z]+,\s*)?([0-9]{1,2})[ -]([a-z]{3})[ -]([0-9]{4})\s+([0-9]{2}):([0-9]{2}):([0-9]{2})\s+gmt",
+    re.IGNORECASE,
+)
+
+
+def utc(seconds: float) -> str:
+    """The moment as ISO 8601 in UTC with milliseconds: ``2026-11-20T08:34:18.120Z``."""
+    millis = round(seconds * 1000)
+    days, rest = divmod(millis, 86_400_000)
+    day_of_era_base = days + 719_468
+    era, day_of_era = divmod(day_of_era_base, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * shifted_month + 2) // 5 + 1
+    month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
+    year = year_of_era + era * 400 + (month <= 2)
+    hour, rest = divmod(rest, 3_600_000)
+    minute, rest = divmod(rest, 60_000)
+    second, milli = divmod(rest, 1000)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+
+
+def seconds_of_http_date(text: str) -> float | None:
+    """Seconds since 1970 of an HTTP date (``Fri, 20 Nov 2026 08:34:18 GMT``); None if it is none."""
+    found = _HTTP_DATE.fullmatch(text.strip())
+    if found is None:
+        return None
+    day, name, year, hour, minute, second = found.groups()
+    month = _MONTHS.get(name.lower())
+    if month is None:
+        return None
+    days = _days_from_civil(int(year), month, int(day))
+    return days * 86_400.0 + int(hour) * 3600 + int(minute) * 60 + int(second)
+
+
+def _days_from_civil(year: int, month: int, day: int) -> int:
+    year -= month <= 2
+    era, year_of_era = divmod(year, 400)
+    day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
+    return era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468

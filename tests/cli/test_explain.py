@@ -1,0 +1,107 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from batchrun.cli import main
+from batchrun.core.explanation import explain
+from batchrun.core.states import WORDS, State
+from batchrun.core.taxonomy import KINDS, TAXONOMY, TAXONOMY_VERSION
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("insufficient_quota", ["blocked_budget", "openai.RateLimitError", "halts", "new attempt  no"]),
+        ("server_error", ["internal_error", "openai.InternalServerError", "at most twice"]),
+        ("canceled", ["status word", "cancelled", "JobCancelled"]),
+        ("max_output_tokens", ["incomplete", "LengthFinishReasonError", "raise the token cap"]),
+        ("429", ["HTTP status", "rate_limited", "yes, up to --retries"]),
+        ("RateLimitError", ["exception", "openai.RateLimitError", "rate_limit_exceeded"]),
+        ("blocked_budget", ["state of a record", "insufficient_quota"]),
+        ("418", ["418 (HTTP status)"]),
+        ("JOB_STATE_SUCCEEDED", ["succeeded"]),
+        ("ended", ["never success"]),
+    ],
+)
+def test_a_word_is_explained(word, says, capsys):
+    assert main(["explain", word]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(" ".join(text.split()) in out for text in says), out
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("insufficent_qota", "insufficient_quota"), ("ratelimiterror2", "RateLimitError"), ("nonsense", None)],
+)
+def test_an_unknown_word_leads_to_the_nearest(word, near, capsys):
+    assert main(["explain", word]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"batchrun explain {near}" in err if near else "the nearest word is" in err
+
+
+def test_h13_an_unknown_word_is_shown_safely(capsys):
+    assert main(["explain", "\x1b[2Jx"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_every_known_word_is_explained():
+    known = {rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | {state.value for state in State}
+    assert [word for word in known if not explain(word)] == []
+
+
+def test_the_whole_table_for_programs(capsys):
+    assert main(["explain", "--all", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table["version"] == TAXONOMY_VERSION
+    assert len(table["rules"]) == len(TAXONOMY)
+    assert set(table["rules"][0]) == {
+        "word", "aspect", "exception", "sdk", "type", "http_status", "new_attempt", "billing_reason", "halts", "state", "advice",
+    }  # fmt: skip
+
+
+def test_the_whole_table_for_people_holds_every_word(capsys):
+    assert main(["explain", "--all"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert {rule.word for rule in TAXONOMY} <= set(shown)
+
+
+def test_one_word_for_programs(capsys):
+    assert main(["explain", "server_error", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == TAXONOMY_VERSION
+    assert found["meanings"][0]["rule"]["sdk"] == "InternalServerError"
+
+
+@pytest.mark.parametrize("arguments", [["explain"], ["explain", "x", "--all"]])
+def test_one_word_or_all(arguments, capsys):
+    assert main(arguments) == 2
+    assert "name one word, or ask for --all" in capsys.readouterr().err
+
+
+def test_the_schema_is_printed(capsys):
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "batchrun record"
+
+
+def test_the_installed_command_runs_and_bears_a_closed_pipe():
+    command = f"{sys.executable} -m batchrun explain --all | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"batchrun taxonomy, version {TAXONOMY_VERSION}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], []])
+def test_help_and_version_end_well(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    assert capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["explian"])
+    assert end.value.code == 2
+    assert "explian" in capsys.readouterr().err
