@@ -47,3 +47,13 @@ def _seconds(value: str | None) -> float | None:
         return None
     seconds = float(value)
     return seconds if math.isfinite(seconds) else None
+
+
+def full_jitter(failures: int, chance: float, *, first: float = 1.0, cap: float = 60.0) -> float:
+    """The delay after the `failures`-th failure in a row: chance × min(cap, first × 2^(failures - 1)) seconds."""
+    return chance * min(cap, first * 2.0 ** min(failures - 1, 30))
+
+
+def floor_with_jitter(asked: float, chance: float) -> float:
+    """`asked` seconds at least and up to a quarter (at most 15 s) more, so that not all come back at once."""
+    return asked + chance * min(asked * 0.25, 15.0)

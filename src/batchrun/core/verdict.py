@@ -47,13 +47,17 @@ NO_VOUCHING = Vouching()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """There is a job. `look` is what the answer already says of it, `body` its JSON on one line."""
+    """There is a job. `look` is what the answer already says of it, `body` its JSON on one line.
+
+    `retrievable` tells whether the job can be asked for by its id; a synchronous answer is all there is.
+    """
 
     job_id: str | None
     look: Running | Ended
     body: bytes
     http_status: int
     request_id: str | None
+    retrievable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,7 @@ def _read_acceptance(answer: Answer, *, background: bool) -> Accepted | Ambiguou
         body=reading.text,
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
+        retrievable=background,
     )
 
 

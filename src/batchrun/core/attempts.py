@@ -1,0 +1,91 @@
+"""How an attempt ends: in the row's record, or in a new attempt that waits for its time."""
+
+from __future__ import annotations
+
+from batchrun.core import ledger
+from batchrun.core.agenda import Agenda
+from batchrun.core.backoff import floor_with_jitter, full_jitter
+from batchrun.core.desk import Desk, Wait
+from batchrun.core.endings import cancelled, keeps_payload
+from batchrun.core.job import Job
+from batchrun.core.lifecycle import Phase, Step
+from batchrun.core.limits import Gate, HaltReason
+from batchrun.core.outcome import Ended
+from batchrun.core.record import Attempt, Response
+
+RETRIES_FREE, RETRIES_SHARE = 100, 4
+"""The batch's own budget of new attempts: RETRIES_FREE + accepted jobs / RETRIES_SHARE."""
+
+
+class Attempts:
+    """Decides what follows on a job that is over, and holds the rows between two attempts."""
+
+    def __init__(self, desk: Desk, gate: Gate) -> None:
+        self._desk = desk
+        self._gate = gate
+        self._later = Agenda()
+
+    def conclude(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
+        """The service ended the job so; `then(job)` is called once that is on the disk."""
+        desk, gate = self._desk, self._gate
+        if end.usage.total_tokens is not None:
+            gate.tokens.settle(desk.now, job.about.tokens, end.usage.total_tokens)
+        if job.reason is not None:
+            kept = response if keeps_payload(job.reason, end) else None
+            desk.end(job, cancelled(job.reason, end, sent=True), kept, then)
+            return
+        if end.halts and end.problem is not None:
+            reason = HaltReason(end.billing_reason or HaltReason.AUTH.value)
+            gate.halt(reason, f"a job ended with {end.problem.code or end.state}: {end.problem.message}")
+        if job.attempt - 1 < end.retry.allowance(desk.settings.retries):
+            self._try_again(job, end, then)
+        else:
+            desk.end(job, end, response, then)
+
+    def wait_until(self, job: Job, at: float) -> None:
+        """Let a row between two attempts wait until `at`."""
+        self._later.put(job, at)
+
+    def take(self, now: float) -> Job | None:
+        """The next row whose time for a new attempt has come."""
+        while (job := self._later.take(now)) is not None:
+            if job.phase is Phase.WAITING:
+                return job
+        return None
+
+    def next_due(self) -> float | None:
+        return self._later.next_due()
+
+    def waiting(self) -> list[Job]:
+        return self._later.waiting()
+
+    def _try_again(self, job: Job, end: Ended, then: Wait | None) -> None:
+        desk, gate = self._desk, self._gate
+        delay = full_jitter(job.attempt, desk.chance())
+        if end.retry_after is not None:
+            delay = max(delay, floor_with_jitter(end.retry_after, desk.chance()))
+        code = None if end.problem is None else end.problem.code
+        if code == "slow_down":
+            gate.window.start_again(lower=True)
+        entry = ledger.Ended(
+            key=job.key,
+            attempt=job.attempt,
+            job_id=job.job_id,
+            state=end.state.value,
+            code=code,
+            billing=end.billing.value,
+            retry_at=desk.wall + delay,
+            at=desk.wall,
+        )
+        desk.append(entry, job, then)
+        desk.move(job, Step.TO_BE_RETRIED)
+        history = job.remember()
+        history.attempts = (*history.attempts, Attempt(job.job_id, end.state, code, end.billing))
+        desk.begin_again(job)
+        self._later.put(job, desk.now + delay)
+        desk.retries += 1
+        budget = desk.settings.retry_budget
+        if budget is None:
+            budget = RETRIES_FREE + desk.accepted // RETRIES_SHARE
+        if desk.retries > budget:
+            gate.halt(HaltReason.RETRY_BUDGET, f"{desk.retries} new attempts, the last after {code or end.state}")

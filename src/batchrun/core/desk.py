@@ -1,0 +1,150 @@
+"""The one place where jobs change: their phase, their entries in the journal, their records.
+
+The lanes decide what should happen; the desk does it, keeps the counts, and collects the instructions of
+the current event. Nothing here looks at services or limits beyond telling the gate what became safe.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from zlib import crc32
+
+from batchrun.core.endings import record_of
+from batchrun.core.job import Job, Row
+from batchrun.core.ledger import Done, Entry
+from batchrun.core.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
+from batchrun.core.messages import Append, Emit, Instruction, Tape
+from batchrun.core.outcome import Ended
+from batchrun.core.record import Response
+from batchrun.core.settings import Settings
+
+Wait = Callable[[Job], None]
+"""What is to happen with a job when its line is synced."""
+
+
+class Desk:
+    """Jobs and tapes. `now` is the engine's clock, `epoch` what to add to it for the time of day."""
+
+    def __init__(self, settings: Settings, run_id: str, epoch: float, chance: Callable[[], float]) -> None:
+        self.settings = settings
+        self.run_id = run_id
+        self.epoch = epoch
+        self.chance = chance
+        self.now = 0.0
+        self.out: list[Instruction] = []
+
+        self.unsubmitted: dict[str, Job] = {}  # by key: rows without a job id, whatever their phase
+        self.watched: dict[str, Job] = {}  # by job id
+        self.in_phase: Counter[Phase] = Counter()
+        self.open_jobs = 0
+
+        self.states: Counter[str] = Counter()
+        self.with_warnings = 0
+        self.accepted = 0
+        self.retries = 0
+        self.stale = 0
+
+        self.gen = 0
+        self.output_end = 0
+        self.unsynced_records = 0  # bytes
+        self._given = {Tape.JOURNAL: 0, Tape.OUTPUT: 0}
+        self._safe = {Tape.JOURNAL: 0, Tape.OUTPUT: 0}
+        self._waits: dict[Tape, deque[tuple[int, Job, Wait]]] = {Tape.JOURNAL: deque(), Tape.OUTPUT: deque()}
+        self._lines: deque[tuple[int, int]] = deque()  # offset and CRC of the records that wait for their sync
+
+    @property
+    def wall(self) -> float:
+        """The time of day, in seconds since 1970; it goes on evenly whatever the wall clock does."""
+        return self.epoch + self.now
+
+    def instruct(self, instruction: Instruction) -> None:
+        self.out.append(instruction)
+
+    # --- jobs ---
+
+    def open(self, row: Row) -> Job:
+        """A new job for a row, waiting."""
+        job = Job(row)
+        self.unsubmitted[row.key] = job
+        self.in_phase[Phase.WAITING] += 1
+        return job
+
+    def move(self, job: Job, step: Step) -> None:
+        """Let `job` take a step; raises ImpossibleTransition for one that the table does not know."""
+        phase = job.phase
+        target = TRANSITIONS.get((phase, step))
+        if target is None:
+            raise ImpossibleTransition(phase, step, job.story())
+        in_phase = self.in_phase
+        in_phase[phase] -= 1
+        in_phase[target] += 1
+        self.open_jobs += (target in OPEN_PHASES) - (phase in OPEN_PHASES)
+        job.phase = target
+
+    def identify(self, job: Job, job_id: str, submitted_at: float) -> None:
+        """Give the job the id under which the service knows it."""
+        del self.unsubmitted[job.key]
+        self.watched[job_id] = job
+        job.job_id = job_id
+        job.submitted_at = submitted_at
+
+    def begin_again(self, job: Job) -> None:
+        """Forget the attempt that ended; the job is a row without an id again."""
+        if job.job_id is not None and self.watched.get(job.job_id) is job:
+            del self.watched[job.job_id]
+            self.unsubmitted[job.key] = job
+        job.attempt += 1
+        job.job_id = job.look = job.submitted_at = job.running_at = None
+
+    # --- tapes ---
+
+    def append(self, entry: Entry, job: Job, then: Wait | None = None, *, lazy: bool = False) -> None:
+        """Append an entry to the journal; `then(job)` is called once it is synced."""
+        self.out.append(Append(entry.to_line(), lazy))
+        self._given[Tape.JOURNAL] += 1
+        if then is not None:
+            self._waits[Tape.JOURNAL].append((self._given[Tape.JOURNAL], job, then))
+
+    def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
+        """Write the record of a job that ended so; `then(job)` is called once it is synced."""
+        self.move(job, Step.ENDED)
+        record = record_of(job, end, response, self.run_id, self.wall)
+        line = record.to_json() + b"\n"
+        self.out.append(Emit(line))
+        self.states[record.state.value] += 1
+        self.with_warnings += bool(record.warnings)
+        self._given[Tape.OUTPUT] += 1
+        self._waits[Tape.OUTPUT].append((self._given[Tape.OUTPUT], job, then or _nothing))
+        self._lines.append((len(line), crc32(line)))
+        self.unsynced_records += len(line)
+
+    def synced(self, tape: Tape, upto: int) -> None:
+        """The first `upto` lines given to `tape` are on the disk."""
+        self._safe[tape] = max(self._safe[tape], upto)
+        waits = self._waits[tape]
+        while waits and waits[0][0] <= upto:
+            _, job, then = waits.popleft()
+            if tape is Tape.OUTPUT:
+                self._finish(job)
+            then(job)
+
+    @property
+    def all_synced(self) -> bool:
+        """Whether every line that somebody waits for is on the disk."""
+        return not any(self._waits.values())
+
+    def _finish(self, job: Job) -> None:
+        length, crc = self._lines.popleft()
+        self.unsynced_records -= length
+        self.append(Done(job.key, self.gen, self.output_end, length, crc), job, lazy=True)
+        self.output_end += length
+        self.move(job, Step.RECORD_SYNCED)
+        if job.job_id is None or self.watched.get(job.job_id) is not job:
+            del self.unsubmitted[job.key]
+        else:
+            del self.watched[job.job_id]
+
+
+def _nothing(_: Job) -> None:
+    """For records that nobody waits for."""

@@ -1,0 +1,371 @@
+"""The engine: ``handle(event, now)`` takes what happened and returns what to do. Nothing else decides.
+
+It is synchronous, holds no file, no socket, no clock and no chance of its own, and can therefore be driven
+by the runner, by tables of exact times, and by a simulator that crashes it at every event.
+
+Its parts: the **desk** changes jobs and writes entries and records; the **gate** says when a submit may go;
+three lanes (**submits**, **watch** for polls, **cancels**) take the answers; **attempts** decides what
+follows on a job that is over. Everything that waits for a time sits in an agenda, and one `Wake` asks for
+the earliest; everything that ends comes back as an event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from batchrun.core.attempts import Attempts
+from batchrun.core.cancels import Cancels
+from batchrun.core.desk import Desk
+from batchrun.core.endings import cancelled, ended_by_us, rejected
+from batchrun.core.job import CancelReason, Job, Row
+from batchrun.core.ledger import Cancelling, Ended, Trail
+from batchrun.core.lifecycle import OPEN_PHASES, Phase
+from batchrun.core.limits import Gate, Halted, HaltReason
+from batchrun.core.messages import (
+    CancelAnswered,
+    CancelRequested,
+    Event,
+    Finish,
+    Halt,
+    InputEnded,
+    Instruction,
+    Outcome,
+    PollAnswered,
+    PollFailed,
+    Read,
+    Recovered,
+    RowRead,
+    StopMode,
+    StopRequested,
+    SubmitAccepted,
+    SubmitFailed,
+    SubmitRefused,
+    Synced,
+    TimeCame,
+    Wake,
+    Woke,
+    WriteFailed,
+)  # fmt: skip
+from batchrun.core.outcome import Billing
+from batchrun.core.record import Attempt
+from batchrun.core.settings import Settings
+from batchrun.core.states import State
+from batchrun.core.submit_lane import SubmitLane
+from batchrun.core.watch import Watch
+
+READ_AHEAD = 64
+"""Rows in memory beyond those that may be in flight."""
+
+
+class Engine:
+    """One batch. `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        run_id: str,
+        now: float,
+        epoch: float,
+        chance: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.desk = Desk(settings, run_id, epoch, chance)
+        self.desk.now = now
+        self.gate = Gate(settings, now, chance)
+        self.attempts = Attempts(self.desk, self.gate)
+        self.cancels = Cancels(self.desk)
+        self.watch = Watch(self.desk, self.gate, self.attempts, self.cancels)
+        self.submits = SubmitLane(self.desk, self.gate, self.attempts, self.watch)
+        self.cancels.settle_at = self.watch.settle_at
+        self.outcome: Outcome | None = None
+        self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
+        self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
+        self._cancel_all: CancelReason | None = None
+        self._input_ended = False
+        self._asked_for = 0
+        self._stop: StopMode | None = None
+        self._stop_at: float | None = None
+        self._max_wait_at = now + settings.max_wait if settings.max_wait else None
+        self._told: Halted | None = None
+        self._wake_at: float | None = None
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            PollAnswered: self._poll_answered,
+            PollFailed: self._poll_failed,
+            TimeCame: lambda _: None,
+            Synced: lambda event: self.desk.synced(event.tape, event.upto),
+            SubmitAccepted: self._submit_accepted,
+            SubmitRefused: self._submit_refused,
+            SubmitFailed: self._submit_failed,
+            CancelAnswered: self._cancel_answered,
+            RowRead: self._row_read,
+            InputEnded: self._on_input_ended,
+            Recovered: self._recovered,
+            CancelRequested: self._cancel_requested,
+            StopRequested: self._stop_requested,
+            Woke: lambda _: self.watch.spread(),
+            WriteFailed: self._write_failed,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Take an event at `now`, a time that never runs backwards, and return what is to be done, in order."""
+        desk = self.desk
+        desk.now = now
+        desk.out = []
+        if self.outcome is None:
+            self._handlers[type(event)](event)
+            self._advance()
+        return desk.out
+
+    # --- answers; a stale one is counted and dropped ---
+
+    def _current(self, job: Job, attempt: int, phase: Phase) -> bool:
+        if job.phase is phase and job.attempt == attempt:
+            return True
+        self.desk.stale += 1
+        return False
+
+    def _poll_answered(self, event: PollAnswered) -> None:
+        if self._current(event.job, event.attempt, Phase.POLLING):
+            self.watch.answered(event)
+
+    def _poll_failed(self, event: PollFailed) -> None:
+        if self._current(event.job, event.attempt, Phase.POLLING):
+            self.watch.failed(event)
+
+    def _submit_accepted(self, event: SubmitAccepted) -> None:
+        if self._current(event.job, event.attempt, Phase.SUBMITTING):
+            self.submits.accepted(event)
+
+    def _submit_refused(self, event: SubmitRefused) -> None:
+        if self._current(event.job, event.attempt, Phase.SUBMITTING):
+            self.submits.refused(event)
+
+    def _submit_failed(self, event: SubmitFailed) -> None:
+        if self._current(event.job, event.attempt, Phase.SUBMITTING):
+            self.submits.failed(event)
+
+    def _cancel_answered(self, event: CancelAnswered) -> None:
+        if self._current(event.job, event.attempt, Phase.CANCELLING):
+            self.cancels.answered(event)
+
+    # --- rows ---
+
+    def _row_read(self, event: RowRead) -> None:
+        row = event.row
+        self._asked_for = max(0, self._asked_for - 1)
+        if row.key in self._known:
+            self._known.discard(row.key)
+            return
+        wish = self._wishes.pop(row.key, self._cancel_all)
+        job = self.desk.open(row)
+        if row.problem is not None:
+            self.desk.end(job, rejected(row.problem), None)
+        elif wish is not None:
+            self.desk.end(job, cancelled(wish, None, sent=False), None)
+        else:
+            self.submits.enter(job)
+
+    def _on_input_ended(self, _: InputEnded) -> None:
+        self._input_ended = True
+        self._known.clear()
+
+    def _recovered(self, event: Recovered) -> None:
+        desk = self.desk
+        desk.accepted, desk.retries = event.accepted, event.retries
+        desk.gen, desk.output_end = event.gen, event.output_end
+        self._known = event.finished
+        for row, trail in event.open_rows:
+            self._known.add(row.key)
+            self._take_up(row, trail)
+
+    def _take_up(self, row: Row, trail: Trail) -> None:
+        """Go on with a row where its trail ends."""
+        desk = self.desk
+        job = desk.open(row)
+        job.attempt = trail.attempt
+        if trail.ended:
+            job.remember().attempts = tuple(
+                Attempt(end.job_id, State(end.state), end.code, Billing(end.billing)) for end in trail.ended
+            )
+        reason = None if trail.cancel is None else CancelReason(trail.cancel)
+        if reason is not None:
+            self.cancels.recover(job, reason)
+        if trail.job_id is not None and trail.job_id not in desk.watched:
+            desk.identify(job, trail.job_id, trail.submitted_at)
+            if reason is not None:
+                self.cancels.begin(job)
+            else:
+                self.watch.recover(job)
+        elif trail.open_intent or trail.unconfirmed or trail.job_id is not None:
+            self._take_up_unconfirmed(job, reason)
+        elif reason is not None:
+            desk.end(job, cancelled(reason, None, sent=False), None)
+        elif trail.retry_at is not None:
+            self.attempts.wait_until(job, desk.now + max(0.0, trail.retry_at - desk.wall))
+        elif trail.marker is not None:  # its record is gone, and there is no id to fetch it by
+            told = "its record is gone from the output, and it has no job id to fetch it by"
+            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
+        else:
+            self.submits.enter(job)
+
+    def _take_up_unconfirmed(self, job: Job, reason: CancelReason | None) -> None:
+        desk = self.desk
+        if reason is not None:
+            job.warn("submit_unanswered")
+            desk.end(job, cancelled(reason, None, sent=True), None)
+        elif self.settings.resubmit_unconfirmed:
+            entry = Ended(
+                job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", desk.wall, desk.wall
+            )
+            desk.append(entry, job)
+            job.remember().attempts += (Attempt(None, State.UNCONFIRMED, "answer_lost", Billing.UNKNOWN),)
+            job.attempt += 1
+            self.submits.enter(job)
+        else:
+            told = "an earlier run ended between its submit and the answer"
+            desk.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", told), None)
+
+    # --- wishes ---
+
+    def _cancel_requested(self, event: CancelRequested) -> None:
+        desk = self.desk
+        everything = (*desk.unsubmitted.values(), *desk.watched.values())
+        if event.keys is None:
+            self._cancel_all = event.reason
+            wanted = list(everything)
+        else:
+            wanted = [job for job in everything if job.key in event.keys]
+            for key in event.keys - {job.key for job in wanted} - self._known:
+                if not self._input_ended and key not in self._wishes:
+                    self._wishes[key] = event.reason
+                    desk.append(Cancelling(key, 1, event.reason.value, desk.wall), _NOBODY, _ignore)
+        for job in wanted:
+            if job.reason is None and job.phase not in (Phase.ENDING, Phase.FINISHED):
+                self._cancel(job, event.reason)
+
+    def _cancel(self, job: Job, reason: CancelReason) -> None:
+        phase = job.phase
+        self.cancels.latch(job, reason)
+        if phase is Phase.WAITING:
+            self.desk.end(job, cancelled(reason, None, sent=bool(job.remember().attempts)), None)
+        elif phase is Phase.INTENDING:
+            self.submits.cancel_intending(job)
+        elif phase is Phase.WATCHING:
+            self.cancels.begin(job)
+
+    def _stop_requested(self, event: StopRequested) -> None:
+        self._stop = event.mode
+        if event.mode is StopMode.DETACH:
+            self.watch.stopped = True
+            return
+        self.gate.closed = self.watch.stopped = True
+        self._stop_at = self.desk.now + (self.settings.drain if event.mode is StopMode.DRAIN else 0.0)
+
+    def _write_failed(self, event: WriteFailed) -> None:
+        self.gate.halt(HaltReason.WRITE_FAILED, event.message)
+        self._tell_halt()
+        self._finish(Outcome.WRITE_FAILED)
+
+    # --- going on ---
+
+    def _advance(self) -> None:
+        """Let the lanes do what may be done now, then say when to come back, or that it is over."""
+        if self.outcome is not None:
+            return
+        now = self.desk.now
+        if self._max_wait_at is not None and now >= self._max_wait_at:
+            self.gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self.settings.max_wait:g} s is over")
+            self.watch.stopped = True
+        self.watch.advance()
+        self.submits.advance()
+        if self._input_ended:
+            self.submits.input_is_over()
+        if self.gate.halted is not self._told:
+            self._tell_halt()
+        outcome = self._outcome()
+        if outcome is not None:
+            self._finish(outcome)
+            return
+        self._read_on()
+        self._wake()
+
+    def _tell_halt(self) -> None:
+        halted = self._told = self.gate.halted
+        if halted is not None:
+            self.desk.instruct(Halt(halted.reason.value, halted.message))
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.desk.instruct(Finish(outcome))
+
+    def _outcome(self) -> Outcome | None:
+        """How the run is over; None while it is not."""
+        desk, gate = self.desk, self.gate
+        if self._stop_at is not None and desk.now >= self._stop_at:
+            return Outcome.STOPPED
+        if gate.exposed or not desk.all_synced:
+            return None
+        if self._stop is StopMode.DRAIN:
+            return Outcome.STOPPED if self.cancels.in_flight == 0 else None
+        settled = desk.open_jobs == 0
+        if gate.halted is not None:
+            return Outcome.HALTED if settled or (self.watch.stopped and self.cancels.in_flight == 0) else None
+        if not self._input_ended or desk.in_phase[Phase.WAITING]:
+            return None
+        if self._stop is StopMode.DETACH:
+            return Outcome.DETACHED if self.cancels.in_flight == 0 else None
+        return Outcome.COMPLETE if settled else None
+
+    def _read_on(self) -> None:
+        """Ask for rows while there is room for them: a place in memory for each job in flight, and some ahead."""
+        desk = self.desk
+        if self._input_ended or self.gate.halted is not None or self.gate.closed:
+            return
+        in_memory = len(desk.unsubmitted) + len(desk.watched)
+        room = self.settings.concurrency + READ_AHEAD - in_memory - self._asked_for
+        room = min(room, READ_AHEAD - self.submits.waiting() - self._asked_for)
+        if room >= READ_AHEAD // 2 and desk.unsynced_records < self.settings.max_unsynced:
+            self._asked_for += room
+            desk.instruct(Read(room))
+
+    def _wake(self) -> None:
+        times = (self.watch.next_time(), self.submits.next_time(), self._stop_at, self._max_wait_at)
+        at = min((time for time in times if time is not None), default=None)
+        if at is not None and (self._wake_at is None or at < self._wake_at or self._wake_at <= self.desk.now):
+            self._wake_at = at
+            self.desk.instruct(Wake(at))
+
+    # --- for tests and for the runner's own doubts ---
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError where the books do not agree; costs a walk over all jobs."""
+        desk, gate = self.desk, self.gate
+        jobs = [*desk.unsubmitted.values(), *desk.watched.values()]
+        counts = Counter(job.phase for job in jobs)
+        for phase in Phase:
+            if phase is not Phase.FINISHED:
+                assert desk.in_phase[phase] == counts[phase], (
+                    f"{phase}: {desk.in_phase[phase]} counted, {counts[phase]} there"
+                )
+        assert counts[Phase.FINISHED] == 0, "a finished job is still in memory"
+        assert len({job.key for job in jobs}) == len(jobs), "a row is in flight twice"
+        assert desk.open_jobs == sum(counts[phase] for phase in OPEN_PHASES)
+        assert all(job.job_id == job_id for job_id, job in desk.watched.items())
+        assert gate.in_flight == counts[Phase.INTENDING] + counts[Phase.SUBMITTING]
+        assert gate.in_flight <= gate.exposed <= self.settings.submits, "more intents open than --submits allows"
+        assert self.watch.in_flight == counts[Phase.POLLING] <= self.settings.connections
+        waiting = {id(job) for job in self.watch.waiting()}
+        assert waiting == {id(job) for job in jobs if job.phase in (Phase.WATCHING, Phase.SETTLING)}, (
+            "a job waits for nothing"
+        )
+        assert desk.unsynced_records >= 0
+
+
+_NOBODY = Job(Row(""))
+
+
+def _ignore(_: Job) -> None:
+    """A cancel of a row that is not read yet: journaled, and nothing else to do."""

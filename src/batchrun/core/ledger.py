@@ -1,0 +1,359 @@
+"""The journal's entries as bytes, and what the bytes of a journal amount to.
+
+A line is ``crc32hex SP json LF``. The CRC is compared as text, so that only its one spelling counts.
+The entries are facts about rows and about the file itself; their order is the order in which they became
+true. ``fold`` reads them back into one ``Trail`` for each row: everything a run must know to go on.
+
+Tail rule. A crash leaves a tail of which any page may be missing. Every group of entries begins with
+``synced{to}``: all before that offset is known to be on the disk. So a bad line at or after the greatest
+mark is a torn tail, to be cut; a bad line before it is corruption, to be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from zlib import crc32
+
+import orjson
+
+from batchrun.core.verdict import is_safe_id
+
+VERSION = 1
+
+
+class Entry:
+    """Base of all entries. In the file an entry is ``{"tag": {its fields}}``."""
+
+    __slots__ = ()
+    tag: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.tag = cls.__name__.lower()
+
+    def to_line(self) -> bytes:
+        return frame(b'{"%b":%b}' % (self.tag.encode(), orjson.dumps(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Header(Entry):
+    """The first line: which batch this is. What must match on resume is compared with this."""
+
+    version: int
+    run_id: str
+    service: str
+    origin: str
+    account: str
+    key_fingerprint: str
+    body_flags: dict[str, Any]
+    input: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Entry):
+    """A process took up the batch."""
+
+    pid: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Entry):
+    """It left in good order, and why. Where this is missing it was killed, or the power failed."""
+
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Synced(Entry):
+    """Everything before offset `to` of this file is on the disk."""
+
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent(Entry):
+    """The row is about to be POSTed."""
+
+    key: str
+    attempt: int
+    body_sha256: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Entry):
+    """The service accepted it under this id."""
+
+    key: str
+    attempt: int
+    job_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Entry):
+    """The attempt ended in a way that is worth a new one."""
+
+    key: str
+    attempt: int
+    job_id: str | None
+    state: str
+    code: str | None
+    billing: str
+    retry_at: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared(Entry):
+    """The intent is void: provably nothing was created."""
+
+    key: str
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed(Entry):
+    """Sent, and the answer was lost."""
+
+    key: str
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelling(Entry):
+    """The row is to end as cancelled; from here on nothing else can come of it."""
+
+    key: str
+    attempt: int
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Entry):
+    """An index into the output, never a fact: where its record stands, and the CRC of that line."""
+
+    key: str
+    gen: int
+    offset: int
+    length: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite(Entry):
+    """Output and journal are being rewritten as generation `gen`, without the records of `keys`."""
+
+    gen: int
+    keys: list[str]
+
+
+def frame(json: bytes) -> bytes:
+    """`json` as a line of the journal."""
+    return b"%08x %b\n" % (crc32(json), json)
+
+
+def mark(to: int) -> bytes:
+    """The line that begins a group: everything before offset `to` is on the disk."""
+    return frame(b'{"synced":{"to":%d}}' % to)
+
+
+def read_line(line: bytes) -> tuple[str, dict[str, Any]] | None:
+    """Tag and fields of a line with its line end; None for one that is torn, altered or no entry."""
+    json = line[9:-1]
+    if line[-1:] != b"\n" or line[:9] != b"%08x " % crc32(json):
+        return None
+    try:
+        ((tag, values),) = orjson.loads(json).items()
+    except (ValueError, AttributeError):
+        return None
+    return (tag, values) if isinstance(values, dict) else None
+
+
+class Trail:
+    """What the journal knows of one row, after its last entry."""
+
+    __slots__ = (
+        "attempt",
+        "body_sha256",
+        "cancel",
+        "ended",
+        "job_id",
+        "marker",
+        "open_intent",
+        "retry_at",
+        "submitted_at",
+        "unconfirmed",
+    )
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.body_sha256 = ""
+        self.open_intent = False  # an intent without an end: perhaps sent
+        self.job_id: str | None = None
+        self.submitted_at = 0.0
+        self.ended: tuple[Ended, ...] = ()
+        self.retry_at: float | None = None
+        self.unconfirmed = False
+        self.cancel: str | None = None
+        self.marker: tuple[int, int, int, int] | None = None  # gen, offset, length, crc
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
+        return not (self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.marker)
+
+
+@dataclass(slots=True)
+class Fold:
+    """What the bytes of a journal amount to."""
+
+    header: Header | None
+    trails: dict[str, Trail]
+    good_to: int = 0  # the offset of the first line that is not good; the file's length if all are
+    torn: bool = False
+    corrupt: bool = False
+    accepted: int = 0
+    retries: int = 0
+    gen: int = 0
+    started: Started | None = None
+    stopped: Stopped | None = None
+    rewrite: Rewrite | None = None
+    entries: int = 0
+
+
+def fold(lines: Iterable[bytes]) -> Fold:
+    """Read the lines of a journal (each with its line end) in one pass.
+
+    Any truncation of a journal folds to what a prefix of its entries folds to. An entry that is well formed
+    but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line.
+    """
+    result = Fold(None, {})
+    take = _Taker(result).take
+    offset = greatest_mark = 0
+    bad: int | None = None
+    for line in lines:
+        entry = read_line(line)
+        if entry is not None and entry[0] == "synced":
+            to = entry[1].get("to")
+            greatest_mark = max(greatest_mark, to) if isinstance(to, int) else greatest_mark
+        elif bad is None and (entry is None or not take(*entry)):
+            bad = offset
+        offset += len(line)
+    result.good_to = offset if bad is None else bad
+    if bad is not None:
+        result.corrupt = bad < greatest_mark
+        result.torn = not result.corrupt
+    return result
+
+
+class _Taker:
+    """Takes entries into a fold, one by one. A method a tag; it tells whether the entry makes sense here."""
+
+    def __init__(self, result: Fold) -> None:
+        self._fold = result
+        self._trails = result.trails
+        self._takers: dict[str, Callable[[dict[str, Any]], bool]] = {
+            Intent.tag: self._intent,
+            Submitted.tag: self._submitted,
+            Done.tag: self._done,
+            Ended.tag: self._ended,
+            Cleared.tag: self._cleared,
+            Unconfirmed.tag: self._unconfirmed,
+            Cancelling.tag: self._cancelling,
+            Header.tag: self._header,
+            Started.tag: self._started,
+            Stopped.tag: self._stopped,
+            Rewrite.tag: self._rewrite,
+        }
+
+    def take(self, tag: str, values: dict[str, Any]) -> bool:
+        if self._fold.header is None and tag != Header.tag:
+            return False
+        self._fold.entries += 1
+        try:
+            return self._takers[tag](values)
+        except (KeyError, TypeError):  # an unknown tag, a field that is missing or of the wrong kind
+            return False
+
+    def _trail(self, values: dict[str, Any]) -> Trail:
+        key = values["key"]
+        trail = self._trails.get(key)
+        if trail is None:
+            trail = self._trails[key] = Trail()
+        return trail
+
+    def _intent(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.attempt = values["attempt"]
+        trail.body_sha256 = values["body_sha256"]
+        trail.open_intent = True
+        trail.retry_at = trail.job_id = trail.marker = None
+        trail.unconfirmed = False
+        return True
+
+    def _submitted(self, values: dict[str, Any]) -> bool:
+        job_id = values["job_id"]
+        if not is_safe_id(job_id):
+            return False
+        trail = self._trail(values)
+        trail.attempt = values["attempt"]
+        trail.open_intent = False
+        trail.job_id = job_id
+        trail.submitted_at = values["at"]
+        self._fold.accepted += 1
+        return True
+
+    def _ended(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.ended = (*trail.ended, Ended(**values))
+        trail.attempt = values["attempt"] + 1
+        trail.open_intent = False
+        trail.job_id = None
+        trail.retry_at = values["retry_at"]
+        self._fold.retries += 1
+        return True
+
+    def _cleared(self, values: dict[str, Any]) -> bool:
+        self._trail(values).open_intent = False
+        return True
+
+    def _unconfirmed(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.open_intent = False
+        trail.unconfirmed = True
+        return True
+
+    def _cancelling(self, values: dict[str, Any]) -> bool:
+        self._trail(values).cancel = values["reason"]
+        return True
+
+    def _done(self, values: dict[str, Any]) -> bool:
+        self._trail(values).marker = (values["gen"], values["offset"], values["length"], values["crc"])
+        return True
+
+    def _header(self, values: dict[str, Any]) -> bool:
+        if self._fold.header is not None:
+            return False
+        self._fold.header = Header(**values)
+        return True
+
+    def _started(self, values: dict[str, Any]) -> bool:
+        self._fold.started, self._fold.stopped = Started(**values), None
+        return True
+
+    def _stopped(self, values: dict[str, Any]) -> bool:
+        self._fold.stopped = Stopped(**values)
+        return True
+
+    def _rewrite(self, values: dict[str, Any]) -> bool:
+        self._fold.rewrite = Rewrite(**values)
+        self._fold.gen = values["gen"]
+        return True

@@ -1,0 +1,161 @@
+"""The life of a job: its phases, what may happen to it, and THE transition table.
+
+Two laws:
+
+1. The table is the truth. Code that decides a phase elsewhere is a bug; the README's table and diagram
+   are printed from here.
+2. What is not in the table cannot happen. If it does, it raises with the job's whole story.
+
+A cancel is no phase: it is a latch beside the phase (``Job.reason``). It never moves a job by itself; it
+decides which of the steps below is taken next. A job whose cancel is journaled passes *cancelling* and
+*settling* as soon as it has an id, and its record says so whatever the service answers later.
+
+Why *intending* and *recording* are phases and not details: between them lies the one moment that cannot
+be undone. A job is intending until its intent is on the disk, and only then POSTed; it is recording until
+its id is on the disk, and only then watched. A crash between the two leaves it `unconfirmed`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Phase(Enum):
+    """Where a row in flight stands."""
+
+    WAITING = "waiting"
+    INTENDING = "intending"
+    SUBMITTING = "submitting"
+    RECORDING = "recording"
+    WATCHING = "watching"
+    POLLING = "polling"
+    CANCELLING = "cancelling"
+    SETTLING = "settling"
+    ENDING = "ending"
+    FINISHED = "finished"
+
+    __hash__ = object.__hash__  # members are single objects; this is on the poll path
+
+    def __str__(self) -> str:
+        return self.value
+
+
+PHASE_MEANING: dict[Phase, str] = {
+    Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a new attempt",
+    Phase.INTENDING: "the intent is journaled and not yet synced; nothing was sent",
+    Phase.SUBMITTING: "the POST is in flight",
+    Phase.RECORDING: "accepted; its id is journaled and not yet synced",
+    Phase.WATCHING: "waits for its next poll",
+    Phase.POLLING: "a poll is in flight",
+    Phase.CANCELLING: "the cancel is journaled, then in flight",
+    Phase.SETTLING: "cancelled; waits for one more look before its record is written",
+    Phase.ENDING: "its record is written and not yet synced",
+    Phase.FINISHED: "its record is on the disk",
+}
+
+
+class Step(Enum):
+    """What happened to a job."""
+
+    TURN_TAKEN = "turn taken"
+    INTENT_SYNCED = "intent synced"
+    WITHDRAWN = "withdrawn"
+    ACCEPTED = "accepted"
+    REFUSED = "refused for now"
+    ENDED = "ended"
+    TO_BE_RETRIED = "ended, to be retried"
+    ID_SYNCED = "id synced"
+    LOOK_DUE = "look due"
+    STILL_OPEN = "still open"
+    CANCEL_DUE = "cancel due"
+    CANCEL_ANSWERED = "cancel answered"
+    UNSETTLED = "unsettled"
+    RECORD_SYNCED = "record synced"
+    RECOVERED = "recovered with an id"
+
+    __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_ARROWS: dict[Phase, dict[Step, Phase]] = {
+    Phase.WAITING: {
+        Step.TURN_TAKEN: Phase.INTENDING,
+        Step.ENDED: Phase.ENDING,  # rejected by the check, cancelled before its submit, lost by an earlier crash
+        Step.RECOVERED: Phase.WATCHING,
+        Step.CANCEL_DUE: Phase.CANCELLING,  # recovered with an id and a cancel
+    },
+    Phase.INTENDING: {
+        Step.INTENT_SYNCED: Phase.SUBMITTING,
+        Step.WITHDRAWN: Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
+        Step.ENDED: Phase.ENDING,  # cancelled
+    },
+    Phase.SUBMITTING: {
+        Step.ACCEPTED: Phase.RECORDING,
+        Step.REFUSED: Phase.WAITING,
+        Step.TO_BE_RETRIED: Phase.WAITING,
+        Step.ENDED: Phase.ENDING,  # over at once, refused for good, or the answer was lost
+    },
+    Phase.RECORDING: {
+        Step.ID_SYNCED: Phase.WATCHING,
+        Step.CANCEL_DUE: Phase.CANCELLING,
+    },
+    Phase.WATCHING: {
+        Step.LOOK_DUE: Phase.POLLING,
+        Step.CANCEL_DUE: Phase.CANCELLING,
+    },
+    Phase.POLLING: {
+        Step.STILL_OPEN: Phase.WATCHING,
+        Step.ENDED: Phase.ENDING,
+        Step.TO_BE_RETRIED: Phase.WAITING,
+        Step.CANCEL_DUE: Phase.CANCELLING,
+        Step.UNSETTLED: Phase.SETTLING,
+    },
+    Phase.CANCELLING: {
+        Step.CANCEL_ANSWERED: Phase.SETTLING,
+    },
+    Phase.SETTLING: {
+        Step.LOOK_DUE: Phase.POLLING,
+    },
+    Phase.ENDING: {
+        Step.RECORD_SYNCED: Phase.FINISHED,
+    },
+    Phase.FINISHED: {},
+}
+
+# One flat look-up for the hot path, made from the arrows above.
+TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
+    (phase, step): target for phase, arrows in _ARROWS.items() for step, target in arrows.items()
+}
+
+# A job that the service may know: it holds one of the --concurrency places.
+OPEN_PHASES = frozenset(Phase) - {Phase.WAITING, Phase.ENDING, Phase.FINISHED}
+
+
+class ImpossibleTransition(RuntimeError):
+    """A step that the table does not know: a bug, told with everything known of the job."""
+
+    def __init__(self, phase: Phase, step: Step, story: str) -> None:
+        super().__init__(f"a job that is {phase} cannot take the step {str(step)!r}: {story}")
+
+
+def transition_table() -> str:
+    """The table as Markdown."""
+    lines = ["| phase | what it waits for | step | next phase |", "| --- | --- | --- | --- |"]
+    for phase, arrows in _ARROWS.items():
+        meaning = PHASE_MEANING[phase]
+        steps = [(str(step), str(target)) for step, target in arrows.items()] or [("", "")]
+        lines.append(f"| {phase} | {meaning} | {steps[0][0]} | {steps[0][1]} |")
+        lines += [f"| | | {step} | {target} |" for step, target in steps[1:]]
+    return "\n".join(lines)
+
+
+def state_diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    merged: dict[tuple[Phase, Phase], list[str]] = {}
+    for (phase, step), target in TRANSITIONS.items():
+        merged.setdefault((phase, target), []).append(str(step))
+    lines = ["stateDiagram-v2", "    [*] --> waiting"]
+    lines += [f"    {source} --> {target}: {', '.join(steps)}" for (source, target), steps in merged.items()]
+    return "\n".join([*lines, "    finished --> [*]"])

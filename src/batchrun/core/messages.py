@@ -1,0 +1,207 @@
+"""What the engine is told, and what it asks for: events in the past tense, instructions in the imperative.
+
+Answers name their job and its attempt; a stale one is counted and dropped. Named tuples, because two of
+each are made for every poll.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+from batchrun.core.job import CancelReason, Job, Row
+from batchrun.core.ledger import Trail
+from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Unclear
+
+
+class Tape(Enum):
+    """The two append files of a batch."""
+
+    JOURNAL = "journal"
+    OUTPUT = "output"
+
+    __hash__ = object.__hash__
+
+
+class StopMode(Enum):
+    """How a run is to stop before its end."""
+
+    DRAIN = "drain"  # submit nothing more, wait for the POSTs in flight
+    DETACH = "detach"  # submit everything, watch nothing
+    NOW = "now"  # leave everything as it is
+
+
+class Outcome(Enum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    HALTED = "halted"
+    STOPPED = "stopped"
+    DETACHED = "detached"
+    WRITE_FAILED = "write failed"
+
+
+# --- events ---
+
+
+class Recovered(NamedTuple):
+    """What an earlier run left: rows that are open by their trails, and the keys that are finished."""
+
+    open_rows: Iterable[tuple[Row, Trail]]
+    finished: set[str]
+    accepted: int
+    retries: int
+    gen: int
+    output_end: int
+
+
+class RowRead(NamedTuple):
+    row: Row
+
+
+class InputEnded(NamedTuple):
+    pass
+
+
+class Synced(NamedTuple):
+    """The first `upto` lines that this process gave to `tape` are on the disk."""
+
+    tape: Tape
+    upto: int
+
+
+class WriteFailed(NamedTuple):
+    tape: Tape
+    message: str
+
+
+class SubmitAccepted(NamedTuple):
+    job: Job
+    attempt: int
+    accepted: Accepted
+
+
+class SubmitRefused(NamedTuple):
+    job: Job
+    attempt: int
+    refused: Refused
+
+
+class SubmitFailed(NamedTuple):
+    """The request was sent, at least in part, and what came back tells nothing."""
+
+    job: Job
+    attempt: int
+    ambiguous: Ambiguous
+
+
+class PollAnswered(NamedTuple):
+    job: Job
+    attempt: int
+    seen: Seen
+
+
+class PollFailed(NamedTuple):
+    job: Job
+    attempt: int
+    unclear: Unclear
+
+
+class CancelAnswered(NamedTuple):
+    job: Job
+    attempt: int
+    answer: Seen | Unclear
+
+
+class CancelRequested(NamedTuple):
+    """End these rows; None means all of them, those not yet read included."""
+
+    keys: frozenset[str] | None
+    reason: CancelReason
+
+
+class StopRequested(NamedTuple):
+    mode: StopMode
+
+
+class TimeCame(NamedTuple):
+    pass
+
+
+class Woke(NamedTuple):
+    """The process had been suspended for `gap` seconds."""
+
+    gap: float
+
+
+Event = (
+    Recovered | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
+    | PollAnswered | PollFailed | CancelAnswered | CancelRequested | StopRequested | TimeCame | Woke
+)  # fmt: skip
+
+
+# --- instructions ---
+
+
+class Read(NamedTuple):
+    """Read up to so many rows more."""
+
+    rows: int
+
+
+class Submit(NamedTuple):
+    job: Job
+    attempt: int
+
+
+class Poll(NamedTuple):
+    job: Job
+    attempt: int
+
+
+class Cancel(NamedTuple):
+    job: Job
+    attempt: int
+
+
+class Append(NamedTuple):
+    """Append a line to the journal. A lazy one need not be synced for its own sake."""
+
+    line: bytes
+    lazy: bool
+
+
+class Emit(NamedTuple):
+    """Append a record to the output."""
+
+    line: bytes
+
+
+class Keep(NamedTuple):
+    """Keep a body that nobody could read, for the user to look at."""
+
+    key: str
+    body: bytes
+
+
+class Wake(NamedTuple):
+    """Send TimeCame at this time; it replaces the last wish."""
+
+    at: float
+
+
+class Halt(NamedTuple):
+    """Tell the user that nothing more will be submitted, and why."""
+
+    reason: str
+    message: str
+
+
+class Finish(NamedTuple):
+    """The run is over; nothing follows."""
+
+    outcome: Outcome
+
+
+Instruction = Read | Submit | Poll | Cancel | Append | Emit | Keep | Wake | Halt | Finish

@@ -1,0 +1,85 @@
+"""What two files left by a run amount to: which rows are finished, and where every other one stands.
+
+One home for each fact: the journal says what is in flight, the output what is finished. A `done` marker is
+an index into the output and never believed unseen: it counts where the bytes it points at have its CRC.
+What no marker covers is scanned, and the first line there that is no record starts the torn part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from zlib import crc32
+
+import orjson
+
+from batchrun.core.ledger import Fold, Trail
+
+
+class Readable(Protocol):
+    """The output's bytes: a `bytes` or a memory map."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+    def find(self, sub: bytes, start: int, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The state of a batch on the disk."""
+
+    finished: set[str]
+    open_trails: dict[str, Trail]
+    output_good_to: int  # what follows is torn, to be cut
+    output_corrupt_at: int | None  # a line that is no record, before records that are known to be on the disk
+
+
+def recover(fold: Fold, output: Readable) -> Recovery:
+    """Join the fold of the journal with the bytes of the output."""
+    finished: set[str] = set()
+    covered: list[tuple[int, int]] = []
+    for key, trail in fold.trails.items():
+        if trail.marker is not None and _fits(trail.marker, fold.gen, output):
+            finished.add(key)
+            covered.append((trail.marker[1], trail.marker[1] + trail.marker[2]))
+    covered.sort()
+    position, corrupt = 0, None
+    for start, end in covered:
+        if start > position:
+            scanned_to = _scan(output, position, start, finished)
+            if scanned_to != start and corrupt is None:
+                corrupt = scanned_to
+        position = max(position, end)
+    good_to = _scan(output, position, len(output), finished)
+    open_trails = {key: trail for key, trail in fold.trails.items() if key not in finished and not trail.is_void}
+    return Recovery(finished, open_trails, good_to, corrupt)
+
+
+def _fits(marker: tuple[int, int, int, int], gen: int, output: Readable) -> bool:
+    of_gen, offset, length, crc = marker
+    line = output[offset : offset + length]
+    return of_gen == gen and len(line) == length and line[-1:] == b"\n" and crc32(line) == crc
+
+
+def _scan(output: Readable, start: int, end: int, finished: set[str]) -> int:
+    """Collect the keys of the records from `start` on; returns where they end."""
+    position = start
+    while position < end:
+        line_end = output.find(b"\n", position) + 1
+        if line_end == 0 or line_end > end:
+            return position
+        key = _key_of(output[position:line_end])
+        if key is None:
+            return position
+        finished.add(key)
+        position = line_end
+    return position
+
+
+def _key_of(line: bytes) -> str | None:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    key = record.get("custom_id") if isinstance(record, dict) and "state" in record else None
+    return key if isinstance(key, str) else None
