@@ -41,7 +41,9 @@ class RemoteJob:
         status = self.status(now)
         body: dict = {"id": self.id, "status": status, "model": "sim", "usage": {"input_tokens": 7, "total_tokens": 7}}
         if status in ("completed", "incomplete"):
-            body["output"] = [{"type": "message", "content": [{"type": "output_text", "text": f"payload of <{self.key}>"}]}]
+            body["output"] = [
+                {"type": "message", "content": [{"type": "output_text", "text": f"payload of <{self.key}>"}]}
+            ]
         if status == "failed":
             body["error"] = {"code": self.ends, "message": "scripted"}
         return orjson.dumps(body)
@@ -66,7 +68,9 @@ class Service:
 
     def copy(self) -> "Service":
         jobs = {id_: replace(job) for id_, job in self.jobs.items()}
-        return Service(self.seed, jobs, {key: list(posts) for key, posts in self.posts.items()}, list(self.violations), self.calm)
+        return Service(
+            self.seed, jobs, {key: list(posts) for key, posts in self.posts.items()}, list(self.violations), self.calm
+        )
 
     def post(self, key: str, now: float) -> Answer | Failure:
         """A POST arrives. The promise is checked here: what came before must provably have created nothing or ended."""
@@ -75,7 +79,9 @@ class Service:
             job = self.jobs.get(post.job or "")
             ended = job is not None and job.cancelled_at is None and job.over(now) and job.ends in RETRYABLE
             if post.told == AMBIGUOUS or (post.told == CREATED and not ended):
-                self.violations.append(f"{key} was POSTed again at {now:.3f} although its POST at {post.at:.3f} was {post.told}")
+                self.violations.append(
+                    f"{key} was POSTed again at {now:.3f} although its POST at {post.at:.3f} was {post.told}"
+                )
         n = len(earlier)
         luck = 1.0 if self.calm else chance(self.seed, key, n, "submit")
         if luck < 0.08:
@@ -90,14 +96,26 @@ class Service:
         job = self._create(key, n, now) if luck >= 0.15 else None
         if luck < 0.19:  # half of these created a job that nobody hears of
             earlier.append(Post(now, AMBIGUOUS, job and job.id))
-            return Answer(502, {}, b"<html>Bad Gateway") if luck < 0.17 else Failure(sent=True, cause=Cause.DROPPED, message="dropped")
+            return (
+                Answer(502, {}, b"<html>Bad Gateway")
+                if luck < 0.17
+                else Failure(sent=True, cause=Cause.DROPPED, message="dropped")
+            )
         assert job is not None
         earlier.append(Post(now, CREATED, job.id))
         return Answer(200, {}, job.body(now))
 
     def _create(self, key: str, n: int, now: float) -> RemoteJob:
         luck = chance(self.seed, key, n, "outcome")
-        ends = "completed" if luck < 0.62 else "server_error" if luck < 0.82 else "incomplete" if luck < 0.9 else "invalid_prompt"
+        ends = (
+            "completed"
+            if luck < 0.62
+            else "server_error"
+            if luck < 0.82
+            else "incomplete"
+            if luck < 0.9
+            else "invalid_prompt"
+        )
         at_once = chance(self.seed, key, n, "at once") < 0.06
         duration = 0.0 if at_once else 2.5 * chance(self.seed, key, n, "duration")
         back = 0.6 if chance(self.seed, key, n, "turns back") < 0.4 else None
@@ -107,7 +125,11 @@ class Service:
 
     def get(self, job_id: str, now: float) -> Answer | Failure:
         if not self.calm and chance(self.seed, job_id, round(now, 3), "get") < 0.1:
-            return Answer(503, {}, b"") if chance(job_id, now) < 0.5 else Failure(sent=True, cause=Cause.TIMEOUT, message="slow")
+            return (
+                Answer(503, {}, b"")
+                if chance(job_id, now) < 0.5
+                else Failure(sent=True, cause=Cause.TIMEOUT, message="slow")
+            )
         job = self.jobs.get(job_id)
         return Answer(404, {}, b"{}") if job is None else Answer(200, {}, job.body(now))
 

@@ -2,12 +2,10 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 
 import orjson
 
 from batchrun.core import messages as m
-from batchrun.core.job import Row
 from batchrun.core.ledger import Fold, Started
 from batchrun.core.recovery import Recovery
 from tests.crash.service import CREATED, RETRYABLE, Service
@@ -80,7 +78,9 @@ class Trials:
         self.met[OUTPUT_CUT, way] += 1
         return b"" if rng.random() < 0.3 else output[: rng.randrange(len(output) + 1)]
 
-    def take_up(self, before: Process, left: dict[m.Tape, bytes], service: Service, truth: Truth, way: str, rng: random.Random) -> Process:
+    def take_up(
+        self, before: Process, left: dict[m.Tape, bytes], service: Service, truth: Truth, way: str, rng: random.Random
+    ) -> Process:
         """Start-up on what a crash left; perhaps cut off in the middle of its own repair, and begun again."""
         journal, output = left[m.Tape.JOURNAL], left[m.Tape.OUTPUT]
         for _ in range(2):
@@ -90,6 +90,9 @@ class Trials:
             recovery = self.startup.recover(state, output)
             if recovery.output_corrupt_at is not None:
                 raise Violation(f"an innocent {way} looks like a corrupt output at {recovery.output_corrupt_at}")
+            lost = truth.done - recovery.finished
+            if lost and not truth.output_was_cut:
+                raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
             self.count(before, state, recovery, journal, output, way)
             torn = state.torn or recovery.output_good_to < len(output)
             journal = self.startup.cut(journal, state.good_to)
@@ -136,12 +139,17 @@ class Trials:
             raise Violation(where + "the output ends in a torn line")
         records: dict[str, dict] = {}
         for line in lines:
-            record = orjson.loads(line)
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                raise Violation(where + "a line of the output is no JSON") from None
             if record["custom_id"] in records:
                 raise Violation(where + f"{record['custom_id']} has two records")
             records[record["custom_id"]] = record
         if set(records) != {row.key for row in process.rows}:
-            raise Violation(where + f"rows without a record: {sorted({row.key for row in process.rows} - set(records))}")
+            raise Violation(
+                where + f"rows without a record: {sorted({row.key for row in process.rows} - set(records))}"
+            )
         if service.violations:
             raise Violation(where + "; ".join(service.violations))
         unconfirmed = {key for key, record in records.items() if record["state"] == "unconfirmed"} - truth.ambiguous
@@ -168,7 +176,9 @@ class Trials:
             record = records[job.key]
             heard = record["state"] == "unconfirmed" or "submit_unanswered" in record["warnings"]
             known = record["job_id"] == job.id or any(attempt["job_id"] == job.id for attempt in record["attempts"])
-            if not (heard or known) or (not heard and f'"{job.id}"'.encode() not in journal and record["job_id"] != job.id):
+            if not (heard or known) or (
+                not heard and f'"{job.id}"'.encode() not in journal and record["job_id"] != job.id
+            ):
                 raise Violation(where + f"{job.id} was created and nobody knows of it: {record}")
             if record["state"] == "succeeded" and record["job_id"] == job.id and job.ends != "completed":
                 raise Violation(where + f"{job.id} succeeded, says its record, and it did not")
@@ -177,7 +187,3 @@ class Trials:
             for job in created[:-1]:
                 if job.ends not in RETRYABLE:
                     raise Violation(where + f"{key} was paid for again although {job.id} ended {job.ends}")
-
-
-
-

@@ -6,7 +6,6 @@ it, its end, or any page of it.
 """
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -18,6 +17,7 @@ from batchrun.core import messages as m
 from batchrun.core.engine import Engine
 from batchrun.core.job import CancelReason, Job, Row
 from batchrun.core.ledger import Fold, Header, fold, mark
+from batchrun.core.lifecycle import Phase
 from batchrun.core.recovery import Recovery, recover
 from batchrun.core.settings import Settings
 from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
@@ -97,7 +97,14 @@ class Truth:
     output_was_cut: bool = False
 
     def copy(self) -> "Truth":
-        return Truth(set(self.done), set(self.cancelled), set(self.ambiguous), set(self.intended), self.crashes, self.output_was_cut)
+        return Truth(
+            set(self.done),
+            set(self.cancelled),
+            set(self.ambiguous),
+            set(self.intended),
+            self.crashes,
+            self.output_was_cut,
+        )
 
 
 class Violation(AssertionError):
@@ -111,7 +118,9 @@ class Process:
     settings = SETTINGS
     syncs_for_real = True
 
-    def __init__(self, seed: int, rows: list[Row], files: dict[m.Tape, File], service: Service, truth: Truth, now: float) -> None:
+    def __init__(
+        self, seed: int, rows: list[Row], files: dict[m.Tape, File], service: Service, truth: Truth, now: float
+    ) -> None:
         self.seed, self.rows, self.files, self.service, self.truth, self.now = seed, rows, files, service, truth, now
         self.rng = random.Random(crc32(repr((seed, now)).encode()))
         self.tapes = {kind: Tape(kind, file) for kind, file in files.items()}
@@ -121,7 +130,7 @@ class Process:
         self.read = 0
         self.outcome: m.Outcome | None = None
         self.engine = self.engine_class(self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random)
-        self.told: Counter = Counter()
+        self.wished: set[str] = set()
 
     # --- life ---
 
@@ -129,7 +138,14 @@ class Process:
         if recovery is not None and state is not None:
             rows = {row.key: row for row in self.rows}
             open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
-            event = m.Recovered(open_rows, set(recovery.finished), state.accepted, state.retries, state.gen, len(self.files[m.Tape.OUTPUT].durable))
+            event = m.Recovered(
+                open_rows,
+                set(recovery.finished),
+                state.accepted,
+                state.retries,
+                state.gen,
+                len(self.files[m.Tape.OUTPUT].durable),
+            )
             self.feed(event)
         else:
             self.feed(m.TimeCame())
@@ -168,6 +184,10 @@ class Process:
     def feed(self, event: m.Event) -> None:
         for instruction in self.engine.handle(event, self.now):
             self.carry_out(instruction)
+        if isinstance(event, m.CancelRequested):
+            self.wished |= event.keys or set()
+        if self.wished and isinstance(event, m.Synced):
+            self.acknowledge()
         for tape in self.tapes.values():
             self.sync(tape)
         if self.count % 16 == 0:
@@ -207,11 +227,20 @@ class Process:
         event = tape.complete()
         if tape.kind is m.Tape.OUTPUT:
             self.truth.done |= {orjson.loads(line)["custom_id"] for line in lines if line}
-        else:
-            for line in lines:
-                if b'{"cancelling":' in line:
-                    self.truth.cancelled.add(orjson.loads(line[9:])["cancelling"]["key"])
         return event
+
+    def acknowledge(self) -> None:
+        """A cancel counts as acknowledged when the engine has it on the disk and the record is not yet written."""
+        desk = self.engine.desk
+        for key in self.wished:
+            job = desk.unsubmitted.get(key) or next((job for job in desk.watched.values() if job.key == key), None)
+            if (
+                job is not None
+                and job.reason is not None
+                and job.remember().latch_synced
+                and job.phase is not Phase.ENDING
+            ):
+                self.truth.cancelled.add(key)
 
     def exchange(self, most: float, what: Callable[[], m.Event]) -> None:
         self.schedule(most * self.rng.random(), what)
@@ -241,11 +270,15 @@ class Process:
     def poll(self, job: Job, attempt: int) -> m.Event:
         assert job.job_id is not None
         verdict = read_poll(self.service.get(job.job_id, self.now), self.now, job.job_id)
-        return m.PollAnswered(job, attempt, verdict) if isinstance(verdict, Seen) else m.PollFailed(job, attempt, verdict)
+        return (
+            m.PollAnswered(job, attempt, verdict) if isinstance(verdict, Seen) else m.PollFailed(job, attempt, verdict)
+        )
 
     def cancel(self, job: Job, attempt: int) -> m.Event:
         assert job.job_id is not None
-        return m.CancelAnswered(job, attempt, read_cancel(self.service.cancel(job.job_id, self.now), self.now, job.job_id))
+        return m.CancelAnswered(
+            job, attempt, read_cancel(self.service.cancel(job.job_id, self.now), self.now, job.job_id)
+        )
 
     def read_rows(self, rows: int) -> None:
         for row in self.rows[self.read : self.read + rows]:

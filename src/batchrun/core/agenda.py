@@ -17,6 +17,7 @@ from math import ceil
 from batchrun.core.job import IDLE, Job
 
 TICKS_PER_SECOND = 64
+NEVER = float("inf")
 
 
 class Agenda:
@@ -56,6 +57,13 @@ class Agenda:
             heappop(ticks)
             del self._buckets[tick]
         return None
+
+    def soonest(self) -> float:
+        """A time before which no job is due, near enough to ask again then; NEVER where none waits.
+
+        Unlike `next_due` it does not look whether that tick's entries are stale.
+        """
+        return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
 
     def next_due(self) -> float | None:
         """When the next job will be due; None where none waits."""

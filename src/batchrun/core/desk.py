@@ -33,10 +33,11 @@ class Desk:
         self.chance = chance
         self.now = 0.0
         self.out: list[Instruction] = []
+        self.touched = True  # something changed besides looks at jobs that go on
 
         self.unsubmitted: dict[str, Job] = {}  # by key: rows without a job id, whatever their phase
         self.watched: dict[str, Job] = {}  # by job id
-        self.in_phase: Counter[Phase] = Counter()
+        self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
 
         self.states: Counter[str] = Counter()
@@ -76,11 +77,13 @@ class Desk:
         target = TRANSITIONS.get((phase, step))
         if target is None:
             raise ImpossibleTransition(phase, step, job.story())
+        job.phase = target
         in_phase = self.in_phase
         in_phase[phase] -= 1
         in_phase[target] += 1
-        self.open_jobs += (target in OPEN_PHASES) - (phase in OPEN_PHASES)
-        job.phase = target
+        if step is not Step.LOOK_DUE and step is not Step.STILL_OPEN:
+            self.open_jobs += (target in OPEN_PHASES) - (phase in OPEN_PHASES)
+            self.touched = True
 
     def identify(self, job: Job, job_id: str, submitted_at: float) -> None:
         """Give the job the id under which the service knows it."""

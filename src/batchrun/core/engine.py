@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from batchrun.core.agenda import NEVER
 from batchrun.core.attempts import Attempts
 from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
@@ -90,7 +91,7 @@ class Engine:
         self._stop_at: float | None = None
         self._max_wait_at = now + settings.max_wait if settings.max_wait else None
         self._told: Halted | None = None
-        self._wake_at: float | None = None
+        self._rest_at = self._wake_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
             PollAnswered: self._poll_answered,
             PollFailed: self._poll_failed,
@@ -115,7 +116,10 @@ class Engine:
         desk.now = now
         desk.out = []
         if self.outcome is None:
-            self._handlers[type(event)](event)
+            kind = type(event)
+            self._handlers[kind](event)
+            if kind is not PollAnswered and kind is not TimeCame:
+                desk.touched = True
             self._advance()
         return desk.out
 
@@ -272,14 +276,30 @@ class Engine:
     # --- going on ---
 
     def _advance(self) -> None:
-        """Let the lanes do what may be done now, then say when to come back, or that it is over."""
+        """Let the lanes do what may be done now, then say when to come back, or that it is over.
+
+        Looks at jobs that go on are nearly all there is: what they cannot change is left alone until
+        something is touched or its time comes.
+        """
+        at = self.watch.advance()
+        if self.desk.touched or self.desk.now >= self._rest_at:
+            self.desk.touched = False
+            self._advance_the_rest()
+            if self.outcome is not None:
+                return
+        at = min(at, self._rest_at)
+        if at < self._wake_at or self._wake_at <= self.desk.now:
+            self._wake_at = at
+            if at < NEVER:
+                self.desk.instruct(Wake(at))
+
+    def _advance_the_rest(self) -> None:
         if self.outcome is not None:
             return
         now = self.desk.now
         if self._max_wait_at is not None and now >= self._max_wait_at:
             self.gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self.settings.max_wait:g} s is over")
             self.watch.stopped = True
-        self.watch.advance()
         self.submits.advance()
         if self._input_ended:
             self.submits.input_is_over()
@@ -290,7 +310,9 @@ class Engine:
             self._finish(outcome)
             return
         self._read_on()
-        self._wake()
+        self.desk.touched = False
+        times = (self.submits.next_time(), self._stop_at, self._max_wait_at)
+        self._rest_at = min((time for time in times if time is not None), default=NEVER)
 
     def _tell_halt(self) -> None:
         halted = self._told = self.gate.halted
@@ -330,13 +352,6 @@ class Engine:
         if room >= READ_AHEAD // 2 and desk.unsynced_records < self.settings.max_unsynced:
             self._asked_for += room
             desk.instruct(Read(room))
-
-    def _wake(self) -> None:
-        times = (self.watch.next_time(), self.submits.next_time(), self._stop_at, self._max_wait_at)
-        at = min((time for time in times if time is not None), default=None)
-        if at is not None and (self._wake_at is None or at < self._wake_at or self._wake_at <= self.desk.now):
-            self._wake_at = at
-            self.desk.instruct(Wake(at))
 
     # --- for tests and for the runner's own doubts ---
 

@@ -11,7 +11,7 @@ hour at most.
 
 from __future__ import annotations
 
-from batchrun.core.agenda import Agenda
+from batchrun.core.agenda import NEVER, Agenda
 from batchrun.core.attempts import Attempts
 from batchrun.core.backoff import floor_with_jitter
 from batchrun.core.cancels import Cancels
@@ -61,10 +61,6 @@ class Watch:
 
     # --- asked ---
 
-    def next_time(self) -> float | None:
-        due = None if self.stopped or not self._has_room() else self._agenda.next_due()
-        return None if due is None else max(due, self._rate.ready_at(), self._paused_until)
-
     def waiting(self) -> list[Job]:
         return self._agenda.waiting()
 
@@ -89,19 +85,23 @@ class Watch:
         while (job := self._agenda.take(now)) is not None:
             self._agenda.put(job, now + chance() * self.pacing.gap(job.polls, 0.5))
 
-    def advance(self) -> None:
-        """Send the polls that are due, as the rate and the room for answers allow."""
+    def advance(self) -> float:
+        """Send the polls that are due, as the rate and the room for answers allow; returns when to come back."""
         if self.stopped:
-            return
-        desk, now, rate = self._desk, self._desk.now, self._rate
-        while self._has_room() and rate.ready_at() <= now >= self._paused_until:
-            job = self._agenda.take(now)
-            if job is None:
-                return
-            rate.take(now)
-            self.in_flight += 1
-            desk.move(job, Step.LOOK_DUE)
-            desk.instruct(Poll(job, job.attempt))
+            return NEVER
+        desk, now, agenda = self._desk, self._desk.now, self._agenda
+        while self._has_room():
+            due = agenda.soonest()
+            ready = max(due, self._rate.ready_at(), self._paused_until)
+            if ready > now:
+                return ready
+            job = agenda.take(now)
+            if job is not None:
+                self._rate.take(now)
+                self.in_flight += 1
+                desk.move(job, Step.LOOK_DUE)
+                desk.instruct(Poll(job, job.attempt))
+        return NEVER  # an answer or a sync makes room
 
     def answered(self, event: PollAnswered) -> None:
         job, seen, desk = event.job, event.seen, self._desk
@@ -113,9 +113,10 @@ class Watch:
         look = seen.look
         if job.history is not None:
             job.history.looks = 0
-        if isinstance(look, Running):
-            self.note(job, look)
-            if job.reason is not None:
+        if type(look) is Running:
+            if look is not job.look:
+                self.note(job, look)
+            if job.history is not None and job.history.reason is not None:
                 self._settle(job, None)
             elif self._overdue(job):
                 self._cancels.latch(job, CancelReason.DEADLINE)
@@ -124,6 +125,7 @@ class Watch:
                 desk.move(job, Step.STILL_OPEN)
                 self._look_later(job, look.poll_after or 0.0)
             return
+        assert isinstance(look, Ended)
         if job.reason is not None:
             self._settle(job, look, Response(seen.http_status, seen.request_id, seen.body))
             return
@@ -172,11 +174,12 @@ class Watch:
         delay = self.pacing.gap(job.polls, desk.chance())
         if floor > delay:
             delay = min(floor_with_jitter(floor, desk.chance()), LONGEST_GAP)
+        at = desk.now + delay
         if job.submitted_at is not None:
-            remaining = job.submitted_at + self._deadline - desk.wall
-            if 0.0 < remaining < delay:
-                delay = remaining
-        self._agenda.put(job, desk.now + delay)
+            deadline = job.submitted_at - desk.epoch + self._deadline
+            if desk.now < deadline < at:
+                at = deadline
+        self._agenda.put(job, at)
 
     def _overdue(self, job: Job) -> bool:
         return job.submitted_at is not None and self._desk.wall - job.submitted_at >= self._deadline

@@ -1,0 +1,211 @@
+"""Drives an engine in virtual time, for tables of exact times: syncs are instant, answers come when scripted."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+import orjson
+
+from batchrun.core import messages as m
+from batchrun.core.answer import Answer, Cause, Failure
+from batchrun.core.engine import Engine
+from batchrun.core.job import About, Row
+from batchrun.core.ledger import Trail
+from batchrun.core.settings import Settings
+from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
+
+Reply = Answer | Failure
+
+
+def answer(status: int, body: object = None, **headers: str) -> Answer:
+    raw = body if isinstance(body, bytes) else orjson.dumps(body or {})
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw)
+
+
+def error(status: int, code: str, message: str = "scripted") -> Answer:
+    return answer(status, {"error": {"code": code, "message": message}})
+
+
+DROPPED = Failure(sent=True, cause=Cause.DROPPED, message="dropped")
+UNSENT = Failure(sent=False, cause=Cause.CONNECT, message="connection refused")
+
+
+class Driver:
+    """`submit(key, n)` and `poll(job_id, n)` script the n-th answer to a row or job, from 0; by default jobs complete at their third poll."""
+
+    def __init__(
+        self,
+        rows: int | list[Row] = 0,
+        *,
+        submit: Callable[[str, int], Reply] | None = None,
+        poll: Callable[[str, int], Reply] | None = None,
+        cancel: Callable[[str, int], Reply] | None = None,
+        latency: float = 0.1,
+        chance: Callable[[], float] | None = None,
+        input_ends: bool = True,
+        start: bool = True,
+        **settings,
+    ) -> None:
+        self.now = 0.0
+        self.rows = [Row(f"row-{i}") for i in range(rows)] if isinstance(rows, int) else rows
+        self.script = {
+            "submit": submit or self.accept,
+            "poll": poll or self.third_time,
+            "cancel": cancel or self.cancelled,
+        }
+        self.latency = latency
+        self.input_ends = input_ends
+        self.engine = Engine(
+            Settings(**settings), run_id="run", now=0.0, epoch=1_000_000.0, chance=chance or random.Random(7).random
+        )
+        self.sent: dict[str, list[tuple[float, str]]] = {"submit": [], "poll": [], "cancel": []}
+        self.told: list[tuple[float, m.Halt]] = []
+        self.entries: list[dict] = []
+        self.records: dict[str, dict] = {}
+        self.kept: list[m.Keep] = []
+        self.outcome: m.Outcome | None = None
+        self.instructions: list[m.Instruction] = []
+        self._queue: list = []
+        self._count = self._read = 0
+        self._given: Counter = Counter()
+        self._asked: Counter = Counter()
+        if start:
+            self.feed(m.TimeCame())
+
+    # --- default script ---
+
+    def accept(self, key: str, n: int) -> Answer:
+        return answer(200, {"id": f"job_{key}_{n}", "status": "queued"})
+
+    def third_time(self, job_id: str, n: int) -> Answer:
+        output = [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}]
+        return answer(
+            200,
+            {"id": job_id, "status": "in_progress"}
+            if n < 2
+            else {"id": job_id, "status": "completed", "output": output},
+        )
+
+    def cancelled(self, job_id: str, n: int) -> Answer:
+        return answer(200, {"id": job_id, "status": "cancelled"})
+
+    # --- time ---
+
+    def at(self, when: float, what: Callable[[], m.Event] | m.Event) -> None:
+        self._count += 1
+        heappush(self._queue, (when, self._count, what if callable(what) else lambda: what))
+
+    def run(self, until: float = float("inf")) -> "Driver":
+        """Let everything happen that happens before `until`, or to the end."""
+        while self._queue and self._queue[0][0] <= until and self.outcome is None:
+            self.now, _, what = heappop(self._queue)
+            self.feed(what())
+        if until < float("inf"):
+            self.now = until
+        self.engine.check_invariants()
+        return self
+
+    def feed(self, event: m.Event) -> list[m.Instruction]:
+        """Hand an event over and carry out what it brings; a sync is done by the time it returns."""
+        instructions = self.engine.handle(event, self.now)
+        self.instructions += instructions
+        tapes = set()
+        for instruction in instructions:
+            match instruction:
+                case m.Append(line, lazy):
+                    self.entries.append(orjson.loads(line[9:]))
+                    self._given[m.Tape.JOURNAL] += 1
+                    tapes |= set() if lazy else {m.Tape.JOURNAL}
+                case m.Emit(line):
+                    record = orjson.loads(line)
+                    assert record["custom_id"] not in self.records, "a second record"
+                    self.records[record["custom_id"]] = record
+                    self._given[m.Tape.OUTPUT] += 1
+                    tapes.add(m.Tape.OUTPUT)
+                case m.Submit(job, attempt):
+                    self._exchange(
+                        "submit", job.key, lambda reply, job=job, attempt=attempt: self._submitted(job, attempt, reply)
+                    )
+                case m.Poll(job, attempt):
+                    self._exchange(
+                        "poll", job.job_id, lambda reply, job=job, attempt=attempt: self._polled(job, attempt, reply)
+                    )
+                case m.Cancel(job, attempt):
+                    self._exchange(
+                        "cancel",
+                        job.job_id,
+                        lambda reply, job=job, attempt=attempt: m.CancelAnswered(
+                            job, attempt, read_cancel(reply, 0.0, job.job_id)
+                        ),
+                    )
+                case m.Read(rows):
+                    for row in self.rows[self._read : self._read + rows]:
+                        self.at(self.now, m.RowRead(row))
+                    self._read += rows
+                    if self._read >= len(self.rows) and self.input_ends:
+                        self.at(self.now, m.InputEnded())
+                case m.Wake(at):
+                    assert at > self.now or self.now == 0.0, "a wake in the past would spin"
+                    self.at(at, m.TimeCame())
+                case m.Halt():
+                    self.told.append((self.now, instruction))
+                case m.Keep():
+                    self.kept.append(instruction)
+                case m.Finish(outcome):
+                    self.outcome = outcome
+        for tape in tapes:
+            self.feed(m.Synced(tape, self._given[tape]))
+        return instructions
+
+    def _exchange(self, kind: str, name: str, event_of: Callable[[Reply], m.Event]) -> None:
+        self.sent[kind].append((self.now, name))
+        n = self._asked[kind, name]
+        self._asked[kind, name] += 1
+        self.at(self.now + self.latency, lambda: event_of(self.script[kind](name, n)))
+
+    @staticmethod
+    def _submitted(job, attempt, reply) -> m.Event:
+        verdict = read_submit(reply, 0.0)
+        if isinstance(verdict, Accepted):
+            return m.SubmitAccepted(job, attempt, verdict)
+        return (
+            m.SubmitFailed(job, attempt, verdict)
+            if isinstance(verdict, Ambiguous)
+            else m.SubmitRefused(job, attempt, verdict)
+        )
+
+    @staticmethod
+    def _polled(job, attempt, reply) -> m.Event:
+        verdict = read_poll(reply, 0.0, job.job_id)
+        return (
+            m.PollAnswered(job, attempt, verdict) if isinstance(verdict, Seen) else m.PollFailed(job, attempt, verdict)
+        )
+
+    # --- looked at ---
+
+    def recover(self, count: int, age: float = 60.0, **changes) -> "Driver":
+        """Begin with `count` jobs that an earlier run submitted `age` seconds ago."""
+        rows = []
+        for i in range(count):
+            trail = Trail()
+            trail.job_id, trail.submitted_at = f"job_old-{i}", 1_000_000.0 - age
+            for name, value in changes.items():
+                setattr(trail, name, value)
+            rows.append((Row(f"old-{i}"), trail))
+        self.feed(m.Recovered(rows, set(), count, 0, 0, 0))
+        return self
+
+    def times(self, kind: str, name: str | None = None) -> list[float]:
+        return [round(at, 6) for at, of in self.sent[kind] if name in (None, of)]
+
+    def states(self) -> Counter:
+        return Counter(record["state"] for record in self.records.values())
+
+    def tags(self, key: str) -> list[str]:
+        """The journal's entries for a row, by tag."""
+        return [tag for entry in self.entries for tag, values in entry.items() if values.get("key") == key]
+
+
+def heavy(key: str, tokens: int) -> Row:
+    return Row(key, About(tokens=tokens))

@@ -1,0 +1,274 @@
+"""Entries to bytes and back; and that no truncation, no flipped bit, no lost page becomes a wrong fact."""
+
+import dataclasses
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.core.ledger import (
+    Cancelling,
+    Cleared,
+    Done,
+    Ended,
+    Header,
+    Intent,
+    Rewrite,
+    Started,
+    Stopped,
+    Submitted,
+    Trail,
+    Unconfirmed,
+    fold,
+    frame,
+    mark,
+    read_line,
+)  # fmt: skip
+from batchrun.core.recovery import recover
+
+HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "in.jsonl", 1.0)
+ENTRIES = [
+    HEADER,
+    Started(7, 1.0),
+    Intent("a", 1, "sha", 2.0),
+    Intent("b", 1, "sha", 2.0),
+    Submitted("a", 1, "resp_a", 3.0),
+    Ended("a", 1, "resp_a", "internal_error", "server_error", "unknown", 9.0, 4.0),
+    Cleared("b", 1, 4.5),
+    Intent("a", 2, "sha", 9.0),
+    Unconfirmed("a", 2, 10.0),
+    Intent("b", 1, "sha", 10.0),
+    Submitted("b", 1, "resp_b", 11.0),
+    Cancelling("b", 1, "user", 12.0),
+    Done("b", 0, 0, 10, 99),
+    Rewrite(1, ["a"]),
+    Stopped("SIGTERM", 20.0),
+]
+
+
+def facts(trails):
+    return {key: tuple(getattr(trail, name) for name in Trail.__slots__) for key, trail in trails.items()}
+
+
+def lines_of(data):
+    parts = data.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.tag)
+def test_an_entry_survives_the_way_to_the_disk_and_back(entry):
+    line = entry.to_line()
+    tag, values = read_line(line)
+    assert (tag, type(entry)(**values)) == (entry.tag, entry)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+
+
+def test_the_format_is_what_protocol_says():
+    assert mark(1234) == b"%08x " % __import__("zlib").crc32(b'{"synced":{"to":1234}}') + b'{"synced":{"to":1234}}\n'
+
+
+@pytest.mark.parametrize(
+    "spelling", [str.upper, lambda crc: "0x" + crc[2:], lambda crc: crc[:4] + "_" + crc[5:], lambda crc: " " + crc[1:]]
+)
+def test_a_crc_has_one_spelling(spelling):
+    line = frame(b'{"started":{"pid":1,"at":1.0}}')
+    crc = line[:8].decode()
+    altered = spelling(crc).encode() + line[8:]
+    assert altered == line or read_line(altered) is None
+
+
+def test_the_fold_of_a_whole_journal():
+    state = fold([entry.to_line() for entry in ENTRIES])
+    a, b = state.trails["a"], state.trails["b"]
+    assert (a.attempt, a.unconfirmed, a.open_intent, a.job_id, len(a.ended)) == (2, True, False, None, 1)
+    assert (b.job_id, b.cancel, b.marker, b.submitted_at) == ("resp_b", "user", (0, 0, 10, 99), 11.0)
+    assert (state.accepted, state.retries, state.gen, state.header, state.torn, state.corrupt) == (
+        2,
+        1,
+        1,
+        HEADER,
+        False,
+        False,
+    )
+    assert (state.stopped, state.started) == (ENTRIES[-1], ENTRIES[1])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        Submitted("a", 1, "../x", 1.0).to_line(), Submitted("a", 1, "a/b", 1.0).to_line(), frame(b'{"submitted":{"key":"a"}}'),
+        HEADER.to_line(), frame(b'{"unheard_of":{}}'), frame(b"[]"), frame(b'{"a":1}'), frame(b'{"a":{},"b":{}}'), frame(b"x"),
+        frame(b'{"intent":{"key":["a"],"attempt":1,"body_sha256":"","at":1}}'), b"\x00" * 40 + b"\n", b"\n",
+    ],
+)  # fmt: skip
+def test_what_cannot_follow_is_a_bad_line(line):
+    state = fold([HEADER.to_line(), Intent("a", 1, "s", 1.0).to_line(), line, Cleared("a", 1, 2.0).to_line()])
+    assert state.torn
+    assert state.good_to == len(HEADER.to_line()) + len(Intent("a", 1, "s", 1.0).to_line())
+    assert state.trails["a"].open_intent, "nothing after a bad line counts"
+
+
+def test_a_journal_without_a_header_holds_nothing():
+    assert fold([Intent("a", 1, "s", 1.0).to_line()]).trails == {}
+    assert fold([]).header is None
+
+
+# --- truncation, bits, pages ---
+
+
+def journal(groups):
+    """Groups of entries as the tape writes them; returns the bytes and the offset behind each entry."""
+    data, ends = b"", []
+    for group in groups:
+        data += mark(len(data)) if data else b""
+        for entry in group:
+            data += entry.to_line()
+            ends.append(len(data))
+    return data, ends
+
+
+GROUPS = st.lists(
+    st.lists(
+        st.one_of(
+            st.builds(Intent, st.sampled_from("abc"), st.integers(1, 3), st.just("s"), st.floats(0, 9)),
+            st.builds(
+                Submitted, st.sampled_from("abc"), st.integers(1, 3), st.sampled_from(["x", "y"]), st.floats(0, 9)
+            ),
+            st.builds(Cleared, st.sampled_from("abc"), st.integers(1, 3), st.floats(0, 9)),
+            st.builds(Unconfirmed, st.sampled_from("abc"), st.integers(1, 3), st.floats(0, 9)),
+            st.builds(Cancelling, st.sampled_from("abc"), st.integers(1, 3), st.just("user"), st.floats(0, 9)),
+            st.builds(
+                Done, st.sampled_from("abc"), st.just(0), st.integers(0, 99), st.integers(1, 9), st.integers(0, 9)
+            ),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    max_size=5,
+)
+
+
+@given(GROUPS)
+def test_any_truncation_folds_to_a_prefix(groups):
+    groups = [[HEADER], *groups]
+    data, ends = journal(groups)
+    entries = [entry for group in groups for entry in group]
+    prefixes = [facts(fold([entry.to_line() for entry in entries[:n]]).trails) for n in range(len(entries) + 1)]
+    for cut in range(len(data) + 1):
+        state = fold(lines_of(data[:cut]))
+        whole = sum(end <= cut for end in ends)
+        assert facts(state.trails) == prefixes[whole]
+        assert not state.corrupt
+        assert state.good_to <= cut
+        again = fold(lines_of(data[: state.good_to]))
+        assert (again.torn, facts(again.trails)) == (False, facts(state.trails)), "what was cut is clean"
+
+
+def test_every_flipped_bit_is_a_prefix_or_a_refusal():
+    data, _ = journal([ENTRIES[:1], ENTRIES[1:5], ENTRIES[5:9], ENTRIES[9:]])
+    good = [facts(fold([entry.to_line() for entry in ENTRIES[:n]]).trails) for n in range(len(ENTRIES) + 1)]
+    last_mark = data.rindex(b'{"synced"') - 9
+    for i in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[i // 8] ^= 1 << i % 8
+        state = fold(lines_of(bytes(flipped)))
+        assert facts(state.trails) in good, "never a wrong fact"
+        if i // 8 < last_mark - 1:  # up to the line before the last mark, without its line end
+            assert state.corrupt, "a bad line before the mark is corruption"
+
+
+@given(GROUPS, st.data())
+def test_an_innocent_power_cut_is_never_taken_for_corruption(groups, data):
+    groups = [[HEADER], *groups]
+    whole, _ = journal(groups)
+    synced, _ = journal(groups[:-1])
+    tail = bytearray(whole[len(synced) :])
+    for page in range(0, len(tail), 16):
+        if data.draw(st.booleans()):
+            tail[page : page + 16] = bytes(len(tail[page : page + 16]))
+    state = fold(lines_of(synced + bytes(tail)))
+    assert not state.corrupt
+    before = facts(fold(lines_of(synced)).trails)
+    assert set(before) <= set(facts(state.trails))
+    assert state.good_to >= len(synced) if len(groups) > 1 else True
+
+
+# --- the output ---
+
+
+def record(key):
+    return orjson.dumps({"custom_id": key, "state": "succeeded", "pad": "x" * 20}) + b"\n"
+
+
+def trails_with_markers(keys, gen=0, crc_of=lambda line: __import__("zlib").crc32(line)):
+    state, offset = fold([HEADER.to_line()]), 0
+    for key in keys:
+        line = record(key)
+        trail = state.trails[key] = Trail()
+        trail.job_id = f"job_{key}"
+        trail.marker = (gen, offset, len(line), crc_of(line))
+        offset += len(line)
+    return state
+
+
+OUTPUT = b"".join(map(record, "abc"))
+
+
+def test_markers_that_fit_are_an_index():
+    found = recover(trails_with_markers("abc"), OUTPUT)
+    assert (found.finished, found.open_trails, found.output_good_to, found.output_corrupt_at) == (
+        set("abc"),
+        {},
+        len(OUTPUT),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "state",
+    [trails_with_markers("abc", gen=3), trails_with_markers("abc", crc_of=lambda line: 0), trails_with_markers("cab")],
+)
+def test_markers_that_do_not_fit_are_forgotten_and_the_output_scanned(state):
+    assert recover(state, OUTPUT).finished == set("abc")
+
+
+@pytest.mark.parametrize("output", [OUTPUT[: len(OUTPUT) // 2], b"", record("a") + b'{"custom_id"'])
+def test_o03_a_marker_beyond_the_output_leaves_its_row_open(output):
+    found = recover(trails_with_markers("abc"), output)
+    assert found.finished == ({"a"} if output else set())
+    assert set(found.open_trails) == set("abc") - found.finished
+    assert found.output_good_to == (len(record("a")) if output else 0)
+
+
+@pytest.mark.parametrize(
+    "tail", [b'{"custom_id": "d", "sta', b"\0" * 50, b"\0" * 50 + b"\n", b"[]\n", b"{}\n", b"null\n" + record("d")]
+)
+def test_o12_o13_the_torn_part_begins_at_the_first_line_that_is_no_record(tail):
+    found = recover(trails_with_markers("abc"), OUTPUT + tail)
+    assert (found.finished, found.output_good_to, found.output_corrupt_at) == (set("abc"), len(OUTPUT), None)
+
+
+def test_a_record_without_its_marker_is_accepted():
+    assert recover(trails_with_markers("ab"), OUTPUT).finished == set("abc")
+    assert recover(trails_with_markers("ac"[:1]), OUTPUT).finished == set("abc")
+
+
+def test_a_bad_line_before_records_that_are_on_the_disk_is_corruption():
+    state = trails_with_markers("abc")
+    del state.trails["b"]
+    broken = bytearray(OUTPUT)
+    broken[len(record("a")) + 3] = 0
+    assert recover(state, bytes(broken)).output_corrupt_at == len(record("a"))
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_never_an_exception(data):
+    state = fold(lines_of(data))
+    recover(state, data)
+    fold([HEADER.to_line(), *lines_of(data)])
+
+
+def test_entries_are_values():
+    assert all(dataclasses.is_dataclass(entry) and entry.__dataclass_params__.frozen for entry in ENTRIES)

@@ -1,0 +1,36 @@
+"""PROTOCOL's promises under a crash at every event: the real core on a simulated disk and service.
+
+`--long` runs ten times as many seeds, and every event of each instead of every fifth.
+"""
+
+import time
+
+import pytest
+
+from tests.crash.trials import CRASH_TABLE, Trials
+
+TRIALS = 5_000
+SECONDS = 60.0  # of processor time, on one core
+
+
+@pytest.mark.timeout(1800)
+def test_crash_trials_break_no_promise(long, capsys):
+    trials = Trials()
+    started = time.process_time()
+    seed = 0
+    while trials.trials < (50_000 if long else TRIALS):
+        trials.of_seed(seed, stride=1 if long else 5, phase=seed)
+        seed += 1
+    spent = time.process_time() - started
+    with capsys.disabled():
+        print(f"\n{trials.trials} crash trials from {seed} runs in {spent:.0f} s, 0 violations; met (kill, power cut):")
+        for row in CRASH_TABLE:
+            print(f"  {row:32} {trials.met[row, 'kill']:6} {trials.met[row, 'power']:6}")
+    assert min(trials.met[row, way] for row in CRASH_TABLE for way in ("kill", "power")) >= 50
+    assert spent < SECONDS or long
+
+
+def test_a_crash_at_every_event_of_one_run():
+    trials = Trials(rows=6)
+    trials.of_seed(1, stride=1)
+    assert trials.trials > 100

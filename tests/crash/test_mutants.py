@@ -1,0 +1,158 @@
+"""Mutants must die: each takes one safeguard away, and the crash trials must notice.
+
+A proof that cannot fail proves nothing. Each mutant here is the engine, the disk or the start-up with one
+line of PROTOCOL left out.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from batchrun.core import attempts, cancels, desk, ledger, recovery
+from batchrun.core import messages as m
+from batchrun.core.submit_lane import SubmitLane
+from tests.crash.trials import Trials
+from tests.crash.world import SETTINGS, Process, Startup, Violation
+
+BUDGET = 4_000  # trials after which a mutant counts as alive
+
+
+class NoFsync(Process):
+    """Synced is reported as soon as the kernel was given the lines."""
+
+    def sync(self, tape):
+        if tape.syncing or not tape.eager:
+            return
+        tape.begin()
+        self.schedule(0.0, lambda: self.reported(tape))
+        self.schedule(0.05, lambda: self.landed(tape))
+
+    def reported(self, tape):
+        if tape.kind is m.Tape.OUTPUT:
+            self.truth.done |= {json.loads(line)["custom_id"] for line in tape.file.cached.split(b"\n")[:-1]}
+        return m.Synced(tape.kind, tape.in_group)
+
+    def landed(self, tape):
+        tape.complete()
+        return m.TimeCame()
+
+
+class Retrying(Process):
+    """The wire sends a POST again when its answer is lost."""
+
+    def submitted(self, job, attempt, answer):
+        event = super().submitted(job, attempt, answer)
+        if isinstance(event, m.SubmitFailed):
+            event = super().submitted(job, attempt, self.service.post(job.key, self.now))
+        return event
+
+
+def dropping(entry_class):
+    """An engine whose journal never gets the entries of a kind; all that waits for them goes on."""
+
+    def append(self, entry, job, then=None, *, lazy=False):
+        if not isinstance(entry, entry_class):
+            return real_append(self, entry, job, then, lazy=lazy)
+        return real_append(self, ledger.Started(0, 0.0), job, then, lazy=lazy)
+
+    return [(desk.Desk, "append", append)]
+
+
+real_append = desk.Desk.append
+real_enter = SubmitLane.enter
+
+
+def intent_not_awaited(self, entry, job, then=None, *, lazy=False):
+    if isinstance(entry, ledger.Intent):
+        real_append(self, entry, job, lambda _: None, lazy=True)
+        then(job)
+    else:
+        real_append(self, entry, job, then, lazy=lazy)
+
+
+def intent_before_the_turn(self, job):
+    """Every row's intent is written as soon as the row is read."""
+    self._desk.append(ledger.Intent(job.key, job.attempt, "", self._desk.wall), job)
+    real_enter(self, job)
+
+
+class ReportedBeforeSync(Process):
+    """A row is reported done when its record is given to the tape."""
+
+    def carry_out(self, instruction):
+        super().carry_out(instruction)
+        if isinstance(instruction, m.Emit):
+            self.truth.done.add(json.loads(instruction.line)["custom_id"])
+
+
+class NoTailCut(Startup):
+    def cut(self, data, good_to):
+        return data
+
+
+class MarkIgnored(Startup):
+    """Without marks a bad line before a good one can only be taken for corruption."""
+
+    def fold(self, journal):
+        state = super().fold(journal)
+        rest = journal[state.good_to :].split(b"\n")[1:]
+        state.corrupt = state.torn and any(ledger.read_line(line + b"\n") for line in rest)
+        return state
+
+
+def always(*_):
+    return True
+
+
+class Resubmitting(Process):
+    settings = replace(SETTINGS, resubmit_unconfirmed=True)
+
+
+class Mutant(NamedTuple):
+    """What is taken away, and what the trials say when they notice."""
+
+    name: str
+    noticed: str
+    patches: Sequence[tuple] = ()
+    process: type[Process] = Process
+    startup: Startup | None = None
+
+
+MUTANTS = [
+    Mutant("no fsync", "reported done|acknowledged|POSTed again|nobody knows", process=NoFsync),
+    Mutant("intent not awaited", "POSTed again|nobody knows", [(desk.Desk, "append", intent_not_awaited)]),
+    Mutant("no intent", "POSTed again|nobody knows", dropping(ledger.Intent)),
+    Mutant("intent before the turn", "rows unconfirmed", [(SubmitLane, "enter", intent_before_the_turn)]),
+    Mutant("resubmit unconfirmed", "POSTed again|nobody knows", process=Resubmitting),
+    Mutant("POST retried below", "POSTed again", process=Retrying),
+    Mutant("`ended` not written", "nobody knows", dropping(ledger.Ended)),
+    Mutant("ack not written", "rows unconfirmed|nobody knows", dropping(ledger.Submitted)),
+    Mutant("no tail cut", "no JSON|looks like|torn line", startup=NoTailCut()),
+    Mutant("`synced` mark ignored", "looks like corruption", startup=MarkIgnored()),
+    Mutant(
+        "cancelled payload kept",
+        "reached a file",
+        [(attempts, "keeps_payload", always), (cancels, "keeps_payload", always)],
+    ),
+    Mutant("cancel not journaled", "acknowledged", dropping(ledger.Cancelling)),
+    Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
+    Mutant("markers believed", "without a record", [(recovery, "_fits", always)]),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_dies(mutant, monkeypatch):
+    for where, name, replacement in mutant.patches:
+        monkeypatch.setattr(where, name, replacement)
+    trials = Trials(mutant.process, mutant.startup)
+    with pytest.raises(Violation, match=mutant.noticed):
+        for seed in range(BUDGET):
+            trials.of_seed(seed, stride=7, phase=seed)
+            assert trials.trials < BUDGET, "the mutant lives"
+
+
+def test_the_promises_of_protocol_have_their_mutants():
+    assert len({mutant.name for mutant in MUTANTS}) == 14
