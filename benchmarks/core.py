@@ -148,7 +148,7 @@ def main() -> None:
         print(json.dumps(measure(jobs, polls, freeze=bool(freeze))))
         return
     quick = "--quick" in sys.argv
-    sizes, rounds, polls = (SIZES[:2], 1, 20_000) if quick else (SIZES, 5, 300_000)
+    sizes, rounds, polls = (SIZES[:2], 1, 20_000) if quick else (SIZES, 3, 300_000)
     found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
     for _ in range(rounds):
         for size in sizes:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from batchrun.cli import main
+from batchrun.core.lifecycle import state_diagram, transition_table
 from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
 from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Rule
 
@@ -63,4 +64,8 @@ def failures() -> str:
     return f"Version {TAXONOMY_VERSION} of the taxonomy:\n\n{table}"
 
 
-BLOCKS = {"explain": explain, "states": states, "words": words, "failures": failures}
+def lifecycle() -> str:
+    return f"```mermaid\n{state_diagram()}\n```\n\n{transition_table()}"
+
+
+BLOCKS = {"explain": explain, "states": states, "words": words, "failures": failures, "lifecycle": lifecycle}
