@@ -64,9 +64,16 @@ class PaperDisk:
         self.open_files.clear()
         self.stop = None
 
-    def power_cut(self, keep=lambda unsynced: b""):
+    def power_cut(self, keep=lambda unsynced: b"", keep_name=lambda path: False):
+        """`keep_name` says which names are on the disk although their folder was not synced: in any order, but a
+        rename from PATH.new to PATH wholly or not at all."""
         self.kill()
-        self.names = dict(self.durable_names)
+        now, then = self.names, self.durable_names
+        paths = sorted(now.keys() | then.keys())
+        kept = {base: keep_name(base) for base in sorted({path.removesuffix(".new") for path in paths})}
+        chosen = {path: (now if kept[path.removesuffix(".new")] else then).get(path) for path in paths}
+        self.names = {path: file for path, file in chosen.items() if file is not None}
+        self.durable_names = dict(self.names)
         for file in set(self.names.values()):
             written = bytes(file.data)
             unsynced = written[len(file.durable) :] if written.startswith(file.durable) else b""

@@ -12,10 +12,13 @@ So the loop gives way on purpose, where the thread needs it and for no longer:
 
 * it gathers the group itself, hands it over, and waits, at most `HAND_OVER` seconds, until the thread is in
   its sync; this is a write into the page cache and some tens of microseconds;
-* while the sync runs it looks again after 1, 2, 4, … ms, each time waiting at most `LOOK` seconds for the
-  thread to say that it has ended. A thread that waits for the lock gets it in that time.
+* while the sync runs it looks again in the next round if that lasted 1 ms, else after 1, then 2, 4, … ms, each
+  time waiting at most `LOOK` seconds for the thread to say that it has ended. A thread that waits for the
+  interpreter lock gets it in that time;
+* the next group is handed over in the same step in which the last one is reported, with all that was
+  appended in answer to the report: entries that follow from entries cost one round of the loop, not two.
 
-An idle loop is told at once, by `call_soon_threadsafe`, and never needs to look. Shortening the switch
+An idle loop is told at once, by `call_soon_threadsafe`, and has nothing to look for. Shortening the switch
 interval was declined: it is the whole process's, which may be a user's notebook. So was a sync in the loop
 itself: a slow disk would hold up every timer.
 """
@@ -23,6 +26,7 @@ itself: a slow disk would hold up every timer.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
@@ -77,6 +81,7 @@ class Scribe:
         self._timer: Timer | None = None
         self._errands: SimpleQueue[_Errand | None] = SimpleQueue()
         self._orphan: Group | None = None
+        self._settling = False
         self._ended = False
         # Not waited for at exit: a sync on a disk that hangs would keep the process for ever.
         self._thread = threading.Thread(target=self._work, name=f"scribe {tape.path}", daemon=True)
@@ -91,10 +96,9 @@ class Scribe:
         """
         if self._ended:
             return
-        errand = self._errand
-        if errand is not None:
+        while (errand := self._errand) is not None:
             errand.ended.acquire()
-            self._settle(errand)
+            self._settle(errand)  # which may begin the next
         self._end()
         self._thread.join()
         self._tape.close()
@@ -117,7 +121,8 @@ class Scribe:
 
     def _wake(self) -> None:
         # Not at once: what the rest of this round of the loop appends belongs to the same group.
-        self._loop.call_soon(self._begin)
+        if not self._settling:
+            self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         group = None if self._ended else self._tape.gather()
@@ -126,7 +131,13 @@ class Scribe:
         self._errand = errand = _Errand(group)
         self._errands.put(errand)
         errand.written.acquire(timeout=HAND_OVER)
-        self._timer = self._loop.call_later(_FIRST_LOOK, self._look, errand, _FIRST_LOOK)
+        self._loop.call_soon(self._first_look, errand, time.monotonic())
+
+    def _first_look(self, errand: _Errand, begun: float) -> None:
+        if time.monotonic() - begun >= _FIRST_LOOK:
+            self._look(errand, _FIRST_LOOK)
+        elif errand is self._errand:
+            self._timer = self._loop.call_later(_FIRST_LOOK, self._look, errand, _FIRST_LOOK)
 
     def _look(self, errand: _Errand, waited: float) -> None:
         if errand is not self._errand:
@@ -143,7 +154,13 @@ class Scribe:
         self._errand = None
         if self._timer is not None:
             self._timer.cancel()
-        self._tape.settle(errand.group)
+            self._timer = None
+        self._settling = True
+        try:
+            self._tape.settle(errand.group)
+        finally:
+            self._settling = False
+            self._begin()
 
     def _work(self) -> None:
         while (errand := self._errands.get()) is not None:
