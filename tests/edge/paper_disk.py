@@ -64,8 +64,8 @@ class PaperDisk:
         self.open_files.clear()
         self.stop = None
 
-    def power_cut(self, keep=lambda unsynced: b"", keep_name=lambda path: False):
-        """`keep_name` says which names are on the disk although their folder was not synced: in any order, but a
+    def power_cut(self, keep=lambda unsynced: b"", keep_name=lambda path: False, *, keep_cuts=False):
+        """`keep_cuts`: a file that was shortened is short on the disk, though not synced since. `keep_name` says which names are on the disk although their folder was not synced: in any order, but a
         rename from PATH.new to PATH wholly or not at all."""
         self.kill()
         now, then = self.names, self.durable_names
@@ -76,6 +76,8 @@ class PaperDisk:
         self.durable_names = dict(self.names)
         for file in set(self.names.values()):
             written = bytes(file.data)
+            if keep_cuts and file.durable.startswith(written):
+                file.durable = written
             unsynced = written[len(file.durable) :] if written.startswith(file.durable) else b""
             file.data[:] = file.durable = file.durable + keep(unsynced)
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -187,15 +188,17 @@ def test_o12_o13_a_tail_is_kept_then_cut(tmp_path, tail):
 def test_o12_o19_a_cut_that_is_interrupted_loses_nothing():
     path, whole = "/d/out", b"good\ntail that is torn"
     count = steps_of(lambda paper: cut_torn(path, 5, paper.disk()), {path: whole})
-    for stop, power in itertools.product(range(1, count + 1), [False, True]):
+    for stop, how in itertools.product(range(1, count + 2), ["kill", "power cut", "power cut, short files stay"]):
         paper = PaperDisk({path: whole}, stop=stop)
-        with pytest.raises(Crash):
+        with pytest.raises(Crash) if stop <= count else nullcontext():
             cut_torn(path, 5, paper.disk())
-        if power:
-            paper.power_cut()
-        else:
+        if how == "kill":
             paper.kill()
+        else:
+            paper.power_cut(keep_cuts="short" in how)
         content = paper.content()
+        if stop > count:
+            assert content[path] == b"good\n", "a cut that returned is safe"
         assert content[path] == whole or b"tail that is torn" in content[path + ".torn"], f"step {stop}"
         cut_torn(path, 5, paper.disk())
         assert paper.content()[path] == b"good\n"

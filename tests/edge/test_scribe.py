@@ -207,4 +207,5 @@ def test_a_loop_without_an_idle_moment_lets_the_thread_through(path, callbacks):
     scribe.close()
     loop.close()
     assert len(waits) == 25
-    assert statistics.median(waits) < 8
+    assert statistics.median(waits) <= 3, "one round to begin, one to be told, and one to spare"
+    assert statistics.mean(waits) < 10

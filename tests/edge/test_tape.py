@@ -168,7 +168,9 @@ class Broken:
 def test_o08_the_first_error_is_the_last(tmp_path, step, error, times):
     path = tmp_path / "out"
     broken = Broken(step, 2, times, error)
-    desk = Desk(broken.disk, path, mark=mark)
+    syncs = []
+    counted = replace(broken.disk, sync=lambda fd: syncs.append(1)) if step == "write" else broken.disk
+    desk = Desk(counted, path, mark=mark)
     desk.tape.append(b"good\n")
     assert desk.tape.commit()
     good = path.read_bytes()
@@ -188,6 +190,7 @@ def test_o08_the_first_error_is_the_last(tmp_path, step, error, times):
     assert (desk.tape.pending_bytes, desk.tape.gather()) == (0, None)
     desk.tape.close()
     assert broken.calls == 2, "neither write nor sync is tried again"
+    assert syncs == [1] * (1 if step == "write" else 0), "and nothing is synced after a failed write"
     assert (len(desk.failed), desk.wakes) == (1, 2)
 
 
