@@ -3,7 +3,8 @@
 * µs an entry of a tape when 1, 32, 256 and 4,096 writers wait, each for its own entry before it writes the
   next, against a write and a sync an entry, and against SQLite in WAL mode with the same groups
 * how long after its append an entry is reported to an event loop that has no idle moment, against a thread
-  that takes from a queue and answers by call_soon_threadsafe
+  that takes from a queue and answers by call_soon_threadsafe; `loop_share` is what is left for the loop's
+  own work, `groups` how many came through
 
 FOLDER is where the files are written (default: beside this file's folder, for /tmp is often memory).
 """
@@ -26,6 +27,7 @@ from batchrun.edge.tape import Scribe, Tape, open_append  # noqa: E402 - runs fr
 from benchmarks.results import record  # noqa: E402
 
 SECONDS = 1.5
+BUSY_SECONDS = 4.0
 WAITING = (1, 32, 256, 4096)
 ENTRY = b'0123abcd {"e":"intent","key":"row-%08d","attempt":1,"at":1800000000.123,"body_sha256":"' + b"f" * 64 + b'"}\n'
 
@@ -121,7 +123,7 @@ class PlainThread:
 
 
 def beside_a_busy_loop(
-    folder: Path, scribe_of: Callable[..., Scribe | PlainThread], callbacks: int, each: float, seconds: float = 4.0
+    folder: Path, scribe_of: Callable[..., Scribe | PlainThread], callbacks: int, each: float
 ) -> dict[str, float]:
     """Milliseconds from an append to its report, while `callbacks` always-ready callbacks use `each` seconds of CPU."""
     loop = asyncio.new_event_loop()
@@ -152,7 +154,7 @@ def beside_a_busy_loop(
     for _ in range(callbacks):
         loop.call_soon(burn)
     loop.call_soon(append)
-    loop.call_later(seconds, loop.stop)
+    loop.call_later(BUSY_SECONDS, loop.stop)
     begun = time.perf_counter()
     loop.run_forever()
     gone = time.perf_counter() - begun
@@ -162,10 +164,10 @@ def beside_a_busy_loop(
     loop.close()
     delays.sort()
     return {
-        "p50": delays[len(delays) // 2] * 1e3,
+        "p50": round(delays[len(delays) // 2] * 1e3, 2),
         "p99": delays[int(len(delays) * 0.99)] * 1e3,
         "groups": len(delays),
-        "loop_share": rounds * each / gone,
+        "loop_share": round(rounds * each / gone, 3),
     }
 
 

@@ -21,7 +21,8 @@ def record(name: str, value: float, unit: str, ratio_to: str | None = None, **fa
             "commit": _commit(),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        }
+        },
+        ensure_ascii=False,
     )
     print(line, flush=True)
     with (HERE / "results.jsonl").open("a", encoding="utf-8") as kept:

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 
 from batchrun.edge.tape import FileRefused, FilesError, Opened, open_append
+from batchrun.edge.tape.opening import refused
 
 _TRIES = 20
 _PAUSE = 0.01  # between writing its pid and taking the lock the first run needs microseconds
@@ -59,7 +60,7 @@ class Lock:
                 file.close()
                 if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                     raise FileRefused(path, "its file system has no locks", "choose a folder elsewhere") from error
-                raise FileRefused(path, str(error), "mend the cause, then run the same command again") from error
+                raise refused(path, error) from error
             file.close()  # someone removed the file between our opening and our locking it
 
     def is_lost(self) -> bool:

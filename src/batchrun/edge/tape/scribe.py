@@ -12,7 +12,7 @@ So the loop gives way on purpose, where the thread needs it and for no longer:
 
 * it gathers the group itself, hands it over, and waits, at most `HAND_OVER` seconds, until the thread is in
   its sync; this is a write into the page cache and some tens of microseconds;
-* while the sync runs it looks again in the next round if that lasted 1 ms, else after 1, then 2, 4, … ms, each
+* while the sync runs it looks again in the next round if that lasted 1 ms, else after 1, then 2, then every 4 ms, each
   time waiting at most `LOOK` seconds for the thread to say that it has ended. A thread that waits for the
   interpreter lock gets it in that time;
 * the next group is handed over in the same step in which the last one is reported, with all that was
@@ -37,7 +37,7 @@ from batchrun.edge.tape.tape import Group, Tape
 HAND_OVER = 0.002
 LOOK = 0.0002
 _FIRST_LOOK = 0.001
-_LAST_LOOK = 0.016
+_LAST_LOOK = 0.004
 
 
 class Timer(Protocol):
