@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,8 +30,13 @@ def record(name: str, value: float, unit: str, ratio_to: str | None = None, **fa
         kept.write(line + "\n")
 
 
+@cache
 def _commit() -> str | None:
-    """The commit that was measured, marked where the tree had changes of its own."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    """The commit that was measured, marked where anything but the results themselves was changed since."""
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    changed = _git("status", "--porcelain", "--", ":/", ":(top,exclude)benchmarks/results.jsonl")
+    return f"{commit}-dirty" if commit and changed else commit or None
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
