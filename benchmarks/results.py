@@ -34,7 +34,9 @@ def record(name: str, value: float, unit: str, ratio_to: str | None = None, **fa
 def _commit() -> str | None:
     """The commit that was measured, marked where anything but the results themselves was changed since."""
     commit = _git("rev-parse", "--short=10", "HEAD")
-    changed = _git("status", "--porcelain", "--", ":/", ":(top,exclude)benchmarks/results.jsonl")
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/results.jsonl"
+    )
     return f"{commit}-dirty" if commit and changed else commit or None
 
 
