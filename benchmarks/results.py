@@ -1,35 +1,44 @@
-"""One line of JSON a result, printed and kept in ``results.jsonl`` beside this file."""
-
-from __future__ import annotations
+"""One JSON line a result, printed and appended to results.jsonl beside this file."""
 
 import json
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
-RESULTS = Path(__file__).with_name("results.jsonl")
+HERE = Path(__file__).parent
 
 
 def record(name: str, value: float, unit: str, ratio_to: str | None = None, **facts: object) -> None:
-    """Print the result and append it. `ratio_to` names the result of the same run that it is a ratio to."""
-    line = {
-        "name": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "ratio_to": ratio_to,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        **facts,
-    }
-    text = json.dumps(line)
-    print(text, flush=True)
-    with RESULTS.open("a", encoding="utf-8") as results:
-        results.write(text + "\n")
+    """Print and keep one result. `ratio_to` names the result of the same run that it is to be compared with."""
+    line = json.dumps(
+        {
+            "name": name,
+            "value": float(f"{value:.4g}"),
+            "unit": unit,
+            "ratio_to": ratio_to,
+            **facts,
+            "commit": _commit(),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        },
+        ensure_ascii=False,
+    )
+    print(line, flush=True)
+    with (HERE / "results.jsonl").open("a", encoding="utf-8") as kept:
+        kept.write(line + "\n")
 
 
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+@cache
+def _commit() -> str | None:
+    """The commit that was measured, marked where anything but the results themselves was changed since."""
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/results.jsonl"
+    )
+    return f"{commit}-dirty" if commit and changed else commit or None
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()

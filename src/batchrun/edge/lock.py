@@ -1,0 +1,99 @@
+"""One run at a time on one output: OUT.lock, locked by the operating system.
+
+flock, because the lock goes with the open file: it ends with the process, however that ended, so that there
+is no stale lock to judge. lockf (fcntl) was declined: it is dropped as soon as *any* descriptor of the file is
+closed. The file is never renamed and never removed, for whoever opens the path next would lock another file;
+for the same reason it is not the output itself, which a rewrite replaces.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from contextlib import suppress
+
+from batchrun.edge.tape import FileRefused, FilesError, Opened, open_append
+from batchrun.edge.tape.opening import refused
+
+_TRIES = 20
+_PAUSE = 0.01  # between writing its pid and taking the lock the first run needs microseconds
+
+
+class LockHeld(FilesError):
+    """Another run has the output. `pid` is its process, None where it did not say."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        who = "another run" if pid is None else f"another run, process {pid},"
+        super().__init__(f"{path}: {who} works on this output; wait for it, or end it first")
+        self.path = path
+        self.pid = pid
+
+
+class Lock:
+    """The lock of one output, held from `take` to `release` or to the end of the process."""
+
+    def __init__(self, file: Opened) -> None:
+        self._file = file
+        self._held = True
+
+    @classmethod
+    def take(cls, path: str) -> Lock:
+        """Take the lock at `path` and write this process's id into it.
+
+        Raises LockHeld where another run has it, FileRefused where the file cannot be what it must be.
+        """
+        while True:
+            file = open_append(path)
+            try:
+                fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not file.is_replaced():
+                    os.ftruncate(file.descriptor, 0)
+                    os.write(file.descriptor, b"%d\n" % os.getpid())
+                    return cls(file)
+            except BlockingIOError:
+                pid = _holder(file)
+                file.close()
+                raise LockHeld(path, pid) from None
+            except OSError as error:
+                file.close()
+                if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise FileRefused(path, "its file system has no locks", "choose a folder elsewhere") from error
+                raise refused(path, error) from error
+            file.close()  # someone removed the file between our opening and our locking it
+
+    def is_lost(self) -> bool:
+        """Whether the path no longer leads to the locked file, so that a second run could start."""
+        return not self._held or self._file.is_replaced()
+
+    def release(self) -> None:
+        """Let the next run in; harmless when called again."""
+        if self._held:
+            self._held = False
+            with suppress(OSError):  # a pid that stays behind misleads nobody: it is read only where the lock is held
+                os.ftruncate(self._file.descriptor, 0)
+            self._file.close()
+
+
+def _holder(file: Opened) -> int | None:
+    """The pid in the lock, waited for a moment where the holder has not written it yet."""
+    pid = None
+    for _ in range(_TRIES):
+        text = os.pread(file.descriptor, 32, 0)
+        if text.endswith(b"\n") and text[:-1].isdigit():
+            pid = int(text)
+            if _is_alive(pid):
+                return pid
+        time.sleep(_PAUSE)
+    return pid  # of a process that cannot be seen from here: another container, another machine
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,94 @@
+"""Cutting off what a crash left half written, and moving a finished batch out of the way.
+
+Both can be interrupted at any point and begun again: a tail may then be kept twice, and is never lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from batchrun.core.clock import utc
+from batchrun.edge.tape.disk import REAL_DISK, Disk
+from batchrun.edge.tape.names import Names, new_of, torn_of
+from batchrun.edge.tape.opening import open_append, open_existing, read_chunks, refused
+
+
+def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
+    """Keep the tail of `path` from `offset` in PATH.torn, then cut it off; the number of bytes cut.
+
+    Each tail ends with a line feed there, its own or an added one. Raises FileRefused; the tail then still
+    stands where it stood.
+    """
+    file = open_existing(path, disk)
+    if file is None or file.size <= offset:
+        if file is not None:
+            file.close()
+        return 0
+    kept = None
+    try:
+        kept = open_append(torn_of(path), disk)
+        last = b""
+        for chunk in read_chunks(file, offset):
+            disk.write_all(kept.descriptor, chunk)
+            last = chunk[-1:]
+        if last != b"\n":
+            disk.write_all(kept.descriptor, b"\n")
+        disk.sync(kept.descriptor)
+        disk.truncate(file.descriptor, offset)
+        disk.sync(file.descriptor)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+        if kept is not None:
+            kept.close()
+    return file.size - offset
+
+
+def set_aside(names: Names, wall: float, disk: Disk = REAL_DISK) -> list[tuple[str, str]]:
+    """Rename the files of a batch to NAME.<date>, so that a new one can begin; the pairs (from, to).
+
+    The journal goes first: an output without a journal is refused by the next run, while a journal without
+    its output would fetch every job again. Nothing is overwritten: if any of the new names is taken, all get
+    a number. The lock stays, and must be held. Raises FileRefused; what was moved until then stays moved.
+    """
+    date = utc(wall)[:19].replace(":", "") + "Z"
+    found = [
+        name
+        for path in names.all()
+        if path != names.lock
+        for name in (path, torn_of(path), new_of(path))
+        if _exists(name, disk)
+    ]
+    suffix, number = date, 1
+    while any(_exists(f"{path}.{suffix}", disk) for path in found):
+        number += 1
+        suffix = f"{date}-{number}"
+    moved = [(path, f"{path}.{suffix}") for path in found]
+    for old, new in moved:
+        try:
+            disk.rename(old, new)
+        except OSError as error:
+            raise refused(old, error) from error
+    sync_folders((old for old, _ in moved), disk)
+    return moved
+
+
+def sync_folders(paths: Iterable[str], disk: Disk) -> None:
+    """Sync the folders that hold `paths`, each once."""
+    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this room
+        try:
+            disk.sync_folder(folder)
+        except OSError as error:
+            raise refused(folder, error) from error
+
+
+def _exists(path: str, disk: Disk) -> bool:
+    try:
+        disk.look(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refused(path, error) from error
+    return True

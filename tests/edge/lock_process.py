@@ -1,0 +1,15 @@
+"""A process that takes the lock at PATH, says so on one line as JSON, and holds it until its stdin ends."""
+
+import json
+import sys
+
+from batchrun.edge.lock import Lock, LockHeld
+
+try:
+    lock = Lock.take(sys.argv[1])
+    told = {"held": True}
+except LockHeld as error:
+    told = {"held": False, "pid": error.pid, "text": str(error)}
+sys.stdout.write(json.dumps(told) + "\n")
+sys.stdout.flush()
+sys.stdin.read()

@@ -1,0 +1,152 @@
+"""One run at a time: who comes second is told who was first, and a dead run locks nobody out."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchrun.edge import lock as lock_room
+from batchrun.edge.lock import Lock, LockHeld
+from batchrun.edge.tape import FileRefused, Names, rewrite
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "out.jsonl.lock")
+
+
+@pytest.fixture
+def others(path):
+    """Starts processes that want the lock; all are ended with the test."""
+    started = []
+
+    def start(count=1):
+        command = [sys.executable, str(Path(__file__).with_name("lock_process.py")), path]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        new = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+            for _ in range(count)
+        ]
+        started.extend(new)
+        return [(process, json.loads(process.stdout.readline())) for process in new]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_o10_the_second_run_is_told_the_first_ones_pid(path, others):
+    with_us = Lock.take(path)
+    ((_, told),) = others()
+    assert told["pid"] == os.getpid()
+    assert f"process {os.getpid()}," in told["text"]
+    assert "wait for it" in told["text"]
+    with_us.release()
+    ((first, told),) = others()
+    assert told == {"held": True}
+    with pytest.raises(LockHeld) as caught:
+        Lock.take(path)
+    assert caught.value.pid == first.pid
+
+
+def test_o10_of_many_that_race_one_gets_it(path, others):
+    told = others(6)
+    (holder,) = [process.pid for process, said in told if said["held"]]
+    assert {said["pid"] for _, said in told if not said["held"]} == {holder}
+
+
+def test_a_run_that_was_killed_locks_nobody_out(path, others):
+    ((process, _),) = others()
+    process.kill()
+    process.communicate()
+    assert Path(path).read_text() == f"{process.pid}\n"
+    Lock.take(path).release()
+
+
+def test_the_lock_outlives_another_descriptor_of_its_file(path, others):
+    held = Lock.take(path)
+    os.close(os.open(path, os.O_RDWR))
+    assert others()[0][1]["held"] is False
+    held.release()
+    held.release()
+
+
+def test_a_rewrite_of_the_output_leaves_the_lock_alone(tmp_path, path, others):
+    names = Names.of(tmp_path / "out.jsonl")
+    assert names.lock == path
+    held = Lock.take(path)
+    rewrite(names, announce=b"rewrite\n", output=[b"new\n"], journal=[b"new\n"])
+    assert others()[0][1]["held"] is False
+    assert not held.is_lost()
+    held.release()
+
+
+@pytest.mark.parametrize("how", [lambda path: path.rename(f"{path}.old"), Path.unlink], ids=["renamed", "removed"])
+def test_a_lock_that_was_renamed_or_removed_is_noticed_by_its_holder(path, others, how):
+    held = Lock.take(path)
+    assert not held.is_lost()
+    how(Path(path))
+    assert held.is_lost()
+    assert others()[0][1]["held"] is True, "which is why the holder must look"
+    assert held.is_lost()
+    held.release()
+
+
+def test_a_lock_file_that_vanishes_before_it_is_locked_is_taken_anew(path, monkeypatch):
+    calls, real = [], fcntl.flock
+
+    def flock(descriptor, how):
+        calls.append(how)
+        if len(calls) == 1:
+            Path(path).unlink()
+        real(descriptor, how)
+
+    monkeypatch.setattr(lock_room.fcntl, "flock", flock)
+    held = Lock.take(path)
+    assert (len(calls), held.is_lost()) == (2, False)
+    held.release()
+
+
+def test_a_pid_that_is_not_yet_written_is_waited_for(path, monkeypatch):
+    first = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    os.write(first, b"999999999\n")  # of an earlier run, long dead
+    pauses = []
+
+    def pause(delay):
+        pauses.append(delay)
+        os.pwrite(first, b"%d\n" % os.getpid(), 0)
+        os.ftruncate(first, len(b"%d\n" % os.getpid()))
+
+    monkeypatch.setattr(lock_room.time, "sleep", pause)
+    with pytest.raises(LockHeld) as caught:
+        Lock.take(path)
+    assert (caught.value.pid, len(pauses)) == (os.getpid(), 1)
+    os.ftruncate(first, 0)
+    monkeypatch.setattr(lock_room.time, "sleep", pauses.append)
+    with pytest.raises(LockHeld, match="another run works on this output") as caught:
+        Lock.take(path)
+    assert caught.value.pid is None
+    os.close(first)
+
+
+def test_o04_a_lock_that_is_no_regular_file_is_refused(path):
+    Path(path).mkdir()
+    with pytest.raises(FileRefused, match="a folder"):
+        Lock.take(path)
+
+
+def test_a_file_system_without_locks_is_refused(path, monkeypatch):
+    def flock(*_):
+        raise OSError(lock_room.errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(lock_room.fcntl, "flock", flock)
+    with pytest.raises(FileRefused, match="has no locks"):
+        Lock.take(path)
