@@ -58,7 +58,9 @@ def check(
             copy = Spool(None if spool is None else Path(spool))
         fd = opened.fd if copy is None else copy.fd
         reader = Reader(fd, opened.name, Intake(flags, endpoints), max_row=max_row, mark=mark)
-        report = _Check(reader).run(opened.blocks() if copy is None else _copied(opened.blocks(), copy))
+        report = _Check(reader).run(
+            opened.blocks() if copy is None else _copied(opened.blocks(), copy), opened.size or 0
+        )
     except BaseException:
         if copy is not None:
             copy.close()
@@ -84,9 +86,12 @@ class _Check:
         self.report = Report()
         self._firsts: dict[str, int] = {}  # keys that were found doubled lately; nothing but a shortcut
 
-    def run(self, blocks: Iterator[bytes]) -> Report:
+    def run(self, blocks: Iterator[bytes], size: int) -> Report:
+        """The findings; `size` is a guess at how many bytes are to come."""
         first = next(blocks, b"")
         refuse_other_encodings(first, self.reader.name)
+        if first:
+            self.index.seen.expect(size // len(first) * first.count(b"\n"))
         start = 0
         if first.startswith(_BOM):
             start, first = len(_BOM), first[len(_BOM) :]
