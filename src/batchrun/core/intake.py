@@ -237,8 +237,7 @@ def _wrong_id(custom_id: Any) -> str | None:
 
 def _unknown(row: dict[str, Any]) -> str:
     name = min(row.keys() - _BATCH_FIELDS)
-    fields = "custom_id, method, url, body, metadata"
-    return f"expected {fields}, came {_short(name)} beside the body: put it into the body, or leave it out"
+    return f"came {_short(name)} beside the body: only custom_id, method, url and metadata may stand there"
 
 
 def _foreign(body: dict[str, Any]) -> str:

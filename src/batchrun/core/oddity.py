@@ -93,7 +93,7 @@ def _story(error: json.JSONDecodeError, text: str) -> str:
         return f"expected the end of the line at column {error.colno:,}, came {rest!r}: one object a line"
     came = text[error.pos : error.pos + 21]
     shown = repr(visible(came, 20)) if came.strip() else "the end of the line"
-    said = error.msg[0].lower() + error.msg[1:]
+    said = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
     return f"{said} at column {error.colno:,}, came {shown}"
 
 

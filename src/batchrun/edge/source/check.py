@@ -129,23 +129,22 @@ class _Check:
                     self._warn_of_doubled_keys(line)
                 if "background" in body or "stream" in body:
                     self._warn_of_overrides(endpoint, body)
-                if model != last_model or endpoint is not last_endpoint:
-                    last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
-                share.rows += 1
-                share.size += size
-                share.answers += answer_tokens(body)
-                if not add(mark(key)):
-                    self._seen_before(offset, key, found)
+                if add(mark(key)) or self._seen_before(offset, key, found):
+                    if model != last_model or endpoint is not last_endpoint:
+                        last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
+                    share.rows += 1
+                    share.size += size
+                    share.answers += answer_tokens(body)
             else:
                 if not line.strip():
                     report.blank_lines += 1
                     index.blank_before(len(index))
                     continue
                 self._reject(offset, line, found)
-            place(offset)
-            checked(crc32(line))
             if size > report.largest:
                 report.largest, report.largest_line = size, self._line()
+            place(offset)
+            checked(crc32(line))
         index.end = end
 
     def _line(self) -> int:
@@ -159,15 +158,13 @@ class _Check:
         if not self.index.seen.add(self.reader.mark(key)):
             self._seen_before(offset, key, found)
 
-    def _seen_before(self, offset: int, key: str, found: Admitted | Rejection) -> None:
-        """A row whose mark stands in the table: it is like an earlier one, or it is chance."""
+    def _seen_before(self, offset: int, key: str, found: Admitted | Rejection) -> bool:
+        """A row whose mark stands in the table: it is like an earlier one, or it is chance. False if that bars it."""
         index, ordinal = self.index, len(self.index)
         index.end = offset  # the line before it may be the one to compare with
         first = self._first(key)
-        if first is None:
-            index.seen.put(self.reader.mark(key))
-            return
-        if found.custom_id is not None:
+        doubled = first is not None and found.custom_id is not None
+        if first is not None and doubled:
             if type(found) is Admitted:
                 index.bad.append(ordinal)
                 index.doubled.append(1)
@@ -176,15 +173,16 @@ class _Check:
                 index.doubled[-1] = 1
             key = content_key(key.encode(), of="id")
             if index.seen.add(self.reader.mark(key)):
-                return
+                return False
             first = self._first(key)
-            if first is None:
-                index.seen.put(self.reader.mark(key))
-                return
+        if first is None:
+            index.seen.put(self.reader.mark(key))
+            return not doubled
         number = index.alike(first) + 1
         while not self._take(f"{key}-{number}"):
             number += 1  # somebody's custom_id
         index.set_alike(first, ordinal, number)
+        return not doubled
 
     def _take(self, key: str) -> bool:
         mark = self.reader.mark(key)

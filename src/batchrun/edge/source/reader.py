@@ -25,7 +25,7 @@ class Reader:
     def found(self, line: bytes) -> Admitted | Rejection:
         """What `line` holds; lines over `max_row` are cut, and known by that."""
         if len(line) > self.max_row:
-            return Rejection("row_too_large", f"expected at most {self.max_row:,} bytes in a line: --max-row")
+            return Rejection("row_too_large", f"expected at most {self.max_row:,} bytes, came more: raise --max-row")
         return self.intake.admit(line)
 
     def line(self, ordinal: int) -> bytes:
