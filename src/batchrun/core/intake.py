@@ -122,7 +122,8 @@ class Intake:
             return Rejection("invalid_method", f"expected method POST, came {came}: leave it out", custom_id)
         url = row.get("url")
         if url is None:
-            endpoint = self._chat if "messages" in body and body.get("input") is None else self._default
+            talks = "messages" in body and body["messages"] is not None and body.get("input") is None
+            endpoint = self._chat if talks else self._default
         elif type(url) is not str or (found := self._by_path.get(url) or self._by_path.get(plain_path(url))) is None:
             return Rejection("unknown_url", self._strange_url(url), custom_id)
         else:

@@ -61,9 +61,12 @@ def edited(text: bytes, put: Mapping[str, bytes], drop: Collection[str], present
         comma = b"," if present else b""
         return text[:head] + b",".join(fresh) + comma + text[head:]
     kept = []
-    for one in members(text):
+    standing = members(text)
+    last = {one.key: one for one in standing}
+    for one in standing:
         if one.key in put:
-            kept.append(text[one.start : one.value] + put[one.key])
+            if one is last[one.key]:
+                kept.append(text[one.start : one.value] + put[one.key])
         elif one.key not in drop:
             kept.append(text[one.start : one.end])
     return b"{" + b",".join([*fresh, *kept]) + b"}"

@@ -62,11 +62,11 @@ class Checked:
             key = self._reader.key(ordinal, line, found)
             yield Row(key, ordinal, found.model, metadata(found, line))
 
-    def keys(self) -> Iterator[tuple[int, str]]:
-        """Ordinal and key of every row, bad ones included."""
+    def all_keys(self) -> Iterator[str]:
+        """The key of every row in order, bad ones included: place n has ordinal n."""
         reader = self._reader
         for ordinal, line in reader.lines():
-            yield ordinal, reader.key(ordinal, line, reader.found(line))
+            yield reader.key(ordinal, line, reader.found(line))
 
     def body(self, ordinal: int) -> Prepared:
         """What is sent for a good row."""

@@ -71,7 +71,7 @@ class Opened:
 
     def _stream(self) -> tuple[_Reads, tuple[type[Exception], ...]]:
         """What to read from, and how it says that it is damaged."""
-        raw = io.BufferedReader(_FromHead(self.fd, self.head), BLOCK)
+        raw = io.BufferedReader(_FromHead(self.fd, self.head if self.size is None else b""), BLOCK)
         if self.head.startswith(_GZIP):
             return gzip.GzipFile(fileobj=raw), (gzip.BadGzipFile, zlib.error)
         return _zstd(raw, self.name) if self.head.startswith(_ZSTD) else (raw, ())
@@ -175,7 +175,7 @@ def _reason(error: OSError) -> str:
 
 
 class _FromHead(io.RawIOBase):
-    """A descriptor whose first bytes were read already."""
+    """A descriptor; `head` was read from it already."""
 
     def __init__(self, fd: int, head: bytes) -> None:
         self._fd, self._head = fd, head
