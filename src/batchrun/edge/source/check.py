@@ -22,7 +22,7 @@ from batchrun.edge.source.checked import Checked, doubled_message
 from batchrun.edge.source.lines import lines
 from batchrun.edge.source.opening import open_input, refuse_other_encodings, refuse_same
 from batchrun.edge.source.reader import Reader, base_key
-from batchrun.edge.source.refusals import InputRefused
+from batchrun.edge.source.refusals import InputCutOff, InputRefused
 from batchrun.edge.source.report import Report, Share
 from batchrun.edge.source.spool import Spool
 
@@ -88,16 +88,13 @@ class _Check:
 
     def run(self, blocks: Iterator[bytes], size: int) -> Report:
         """The findings; `size` is a guess at how many bytes are to come."""
-        first = next(blocks, b"")
-        refuse_other_encodings(first, self.reader.name)
-        if first:
-            self.index.seen.expect(size // len(first) * first.count(b"\n"))
-        start = 0
-        if first.startswith(_BOM):
-            start, first = len(_BOM), first[len(_BOM) :]
         try:
-            self._read(lines(self._counted(chain((first,), blocks)), self.reader.max_row, start))
-        except InputRefused as error:
+            first = next(blocks, b"")
+            refuse_other_encodings(first, self.reader.name)
+            self.index.seen.expect(size // max(1, len(first)) * first.count(b"\n"))
+            start = len(_BOM) if first.startswith(_BOM) else 0
+            self._read(lines(self._counted(chain((first[start:],), blocks)), self.reader.max_row, start))
+        except InputCutOff as error:
             number = len(self.index) + self.report.blank_lines + 1
             raise InputRefused(f"{error} (it ends within line {number:,})") from error
         self.report.rows = len(self.index)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from batchrun.core.visible import visible
-from batchrun.edge.source.refusals import InputChanged, InputRefused
+from batchrun.edge.source.refusals import InputChanged, InputCutOff, InputRefused
 
-BLOCK = 1 << 18
+BLOCK = 1 << 16
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _WIDE = {  # byte order marks first, then an object or a list in ASCII
@@ -152,9 +152,9 @@ def _read(stream: _Reads, name: str, damage: tuple[type[Exception], ...]) -> byt
     try:
         return stream.read1(BLOCK)
     except EOFError as error:
-        raise InputRefused(f"{name} is cut off: copy it again") from error
+        raise InputCutOff(f"{name} is cut off: copy it again") from error
     except damage as error:
-        raise InputRefused(f"{name} is damaged ({visible(str(error), 80)}): copy it again") from error
+        raise InputCutOff(f"{name} is damaged ({visible(str(error), 80)}): copy it again") from error
     except OSError as error:
         raise InputRefused(f"cannot read {name}: {_reason(error)}") from error
 

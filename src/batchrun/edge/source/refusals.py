@@ -11,6 +11,10 @@ class InputRefused(InputError):
     """It cannot be opened, or not be read as JSON lines. Nothing was sent."""
 
 
+class InputCutOff(InputRefused):
+    """Its compressed data end or break in the middle."""
+
+
 class InputChanged(InputError):
     """It is no longer what the check saw. What was sent goes on; rows that were read stay good."""
 
