@@ -488,6 +488,7 @@ def test_no_bytes_raise_anything_but_a_refusal(tmp_path_factory, data):
         pass
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=8), max_size=20), st.integers(1, 12))
 def test_lines_are_the_same_however_the_bytes_come(blocks, max_row):
     data = b"".join(blocks)
@@ -499,6 +500,7 @@ def test_lines_are_the_same_however_the_bytes_come(blocks, max_row):
     assert list(lines(blocks, max_row)) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20)), st.integers(0, 5000))
 def test_seen_names_the_places_of_a_mark(marks, expected):
     seen, model = Seen(), {}
