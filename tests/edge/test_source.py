@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from backports import zstd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,11 @@ from batchrun.core.seen import Seen
 from batchrun.edge.source import Checked, InputChanged, InputError, InputRefused, SpoolFailed, check
 from batchrun.edge.source.lines import lines
 from batchrun.edge.source.spool import Spool
+
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd
 
 FLAGS = BodyFlags(model="gpt-5")
 
