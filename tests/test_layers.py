@@ -33,7 +33,7 @@ IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 
 def broken_laws(source: str, module: str) -> Iterator[str]:
     """What `source` does that `module` ("core.states") must not."""
-    room = module.split(".", maxsplit=1)[0]
+    room, *inner = module.split(".")
     for node in ast.walk(ast.parse(source)):
         for name in _imported(node):
             top, *rest = name.split(".")
@@ -46,7 +46,7 @@ def broken_laws(source: str, module: str) -> Iterator[str]:
             if rest[0] == "__version__":
                 continue
             target = rest[0]
-            if target == room == "edge" and len(rest) > 1 and rest[1] not in EDGE_SHARED:
+            if target == room == "edge" and len(rest) > 1 and rest[1] not in {*EDGE_SHARED, *inner[:1]}:
                 yield f"{module} imports {name}: edge rooms do not know each other"
             elif target != room and LEVELS[target] >= LEVELS[room]:
                 yield f"{module} imports {name}: imports run downward only"

@@ -14,6 +14,7 @@ EXIT_USAGE = 2
 
 # command → what it does; its module here has `add_arguments(parser)` and `run(options) -> exit code`
 COMMANDS = {
+    "check": "read an input as a whole: rows, models, sizes, and every problem with its line; sends nothing",
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
     "schema": "the JSON Schema of a record",
 }

@@ -1,0 +1,174 @@
+"""``batchrun check``: what a batch would be, and what is wrong with it, before anything is sent or paid."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from batchrun.cli import EXIT_OK, EXIT_USAGE
+from batchrun.core.body import BodyFlags, plain_path
+from batchrun.core.estimate import input_tokens, output_bytes
+from batchrun.core.visible import visible
+from batchrun.edge.source import MAX_ROW, Findings, InputError, Report, SpoolFailed, check
+
+_EXIT_FILES = 4
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input")
+    parser.add_argument("--model", help="the model of rows that name none")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a field in the body of every row; VALUE is JSON, or else a string",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="bad rows are left out, and do not fail the check")
+    parser.add_argument(
+        "--max-row", type=_size, default=MAX_ROW, metavar="SIZE", help="the longest line: bytes, or 500k, 32M (default)"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        flags = BodyFlags.read(options.model, options.set)
+        with check(options.input, flags, max_row=options.max_row) as source:
+            name, report = source.name, source.report
+    except (ValueError, InputError) as error:
+        print(f"batchrun check: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except SpoolFailed as error:
+        print(f"batchrun check: {error}", file=sys.stderr)
+        return _EXIT_FILES
+    good = options.skip_bad or not report.problems.total
+    if options.json:
+        print(json.dumps(_facts(name, report, good=good), indent=2))
+    else:
+        print("\n".join(_page(name, report, skip_bad=options.skip_bad)))
+    return EXIT_OK if good else EXIT_USAGE
+
+
+def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
+    bad, warned = report.problems.total, report.warnings.total
+    yield f"{name}: {_many(report.rows, 'row')}, {_bytes(report.size)}" + (f", {bad:,} bad" if bad else "")
+    if report.shares:
+        yield ""
+        yield from _table(report)
+        yield ""
+        yield f"  largest row  {_bytes(report.largest)}, line {report.largest_line:,}"
+        yield f"  input        about {_short(_input_tokens(report))} tokens"
+        yield f"  output file  about {_bytes(_output_bytes(report))}, if answers have the usual size"
+    if bad:
+        yield from _findings("problems", report.problems)
+    if warned:
+        yield from _findings("warnings", report.warnings)
+    yield ""
+    if not bad:
+        yield "good to go" if report.rows else "nothing to do"
+    elif skip_bad:
+        left = report.rows - bad
+        yield f"{_many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
+    else:
+        yield "nothing would be sent: mend these lines, or leave them out with --skip-bad"
+
+
+def _table(report: Report) -> Iterator[str]:
+    rows = [("ENDPOINT", "MODEL", "ROWS", "SIZE", "INPUT TOKENS")]
+    for (path, model), share in sorted(report.shares.items(), key=lambda item: -item[1].rows)[:20]:
+        tokens = f"≈ {_short(input_tokens(share.size))}"
+        rows.append((path, visible(model, 40), f"{share.rows:,}", _bytes(share.size), tokens))
+    if (more := len(report.shares) - 20) > 0:
+        rows.append(("…", f"{more:,} more", "", "", ""))
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for path, model, *numbers in rows:
+        right = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, wide[2:], strict=True))
+        yield f"  {path:<{wide[0]}}  {model:<{wide[1]}}  {right}".rstrip()
+
+
+def _findings(title: str, findings: Findings) -> Iterator[str]:
+    yield ""
+    yield f"{title}:"
+    wide = max(len(one.code) for one in findings.first)
+    number = max(len(f"{one.line:,}") for one in findings.first)
+    width = max(60, min(100, shutil.get_terminal_size().columns))
+    for one in findings.first:
+        head = f"  line {one.line:<{number},}  {one.code:<{wide}}  "
+        said = visible(one.message, 300)
+        yield textwrap.fill(said, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+    if findings.total > len(findings.first):
+        counts = sorted(findings.by_code.items(), key=lambda item: -item[1])
+        yield f"  … {findings.total:,} in all: " + ", ".join(f"{count:,} {code}" for code, count in counts)
+
+
+def _facts(name: str, report: Report, *, good: bool) -> dict[str, Any]:
+    return {
+        "input": name,
+        "ok": good,
+        "rows": report.rows,
+        "bad_rows": report.problems.total,
+        "blank_lines": report.blank_lines,
+        "bytes": report.size,
+        "largest_row": {"bytes": report.largest, "line": report.largest_line} if report.rows else None,
+        "shares": [
+            {"endpoint": path, "model": model, "rows": share.rows, "bytes": share.size}
+            for (path, model), share in report.shares.items()
+        ],
+        "estimated": {"input_tokens": _input_tokens(report), "output_bytes": _output_bytes(report)},
+        "problems": _listed(report.problems),
+        "warnings": _listed(report.warnings),
+    }
+
+
+def _listed(findings: Findings) -> dict[str, Any]:
+    first = [{"line": one.line, "code": one.code, "message": one.message} for one in findings.first]
+    return {"total": findings.total, "by_code": findings.by_code, "first": first}
+
+
+def _input_tokens(report: Report) -> int:
+    return sum(input_tokens(share.size) for share in report.shares.values())
+
+
+def _output_bytes(report: Report) -> int:
+    return sum(output_bytes(plain_path(path), share.rows, share.answers) for (path, _), share in report.shares.items())
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _bytes(count: int) -> str:
+    if count < 1000:
+        return f"{count} B"
+    size = count / 1000
+    for unit in ("KB", "MB", "GB"):
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def _short(count: int) -> str:
+    """Two digits are all that an estimate has."""
+    if count < 100:
+        return str(count)
+    rounded = float(f"{count:.1e}")
+    for unit, size in (("billion", 1e9), ("million", 1e6)):
+        if rounded >= size:
+            return f"{rounded / size:,.1f} {unit}"
+    return f"{rounded:,.0f}"
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,11})([kmg]?)(?:i?b)?", text.strip().lower())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected bytes, or 500k, 32M, 1G; came {visible(text, 40)!r}")
+    return int(found[1]) * _UNITS[found[2]]

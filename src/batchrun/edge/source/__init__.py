@@ -1,0 +1,35 @@
+"""The input: checked as a whole, then read row by row, and again by ordinal for each attempt.
+
+    with check("in.jsonl", flags, spool="out.jsonl.input", output="out.jsonl") as source:
+        if source.report.problems.total and not skip_bad: ...   # nothing was sent
+        source.keep()
+        for row in source.rows(): ...
+        prepared = source.body(row.ordinal)
+
+Laws:
+
+1. Memory does not grow with the size of rows, and by less than 40 bytes with each of them (`index`).
+2. Everything that is read again is held to what the check saw; a changed line is an error, never a request.
+3. Bytes travel as they stand: what is sent is cut from the line, not written anew (`core.splice`).
+"""
+
+from batchrun.edge.source.check import MAX_ROW, check
+from batchrun.edge.source.checked import Checked, Rejected
+from batchrun.edge.source.refusals import InputChanged, InputError, InputRefused, SpoolFailed
+from batchrun.edge.source.report import OTHERS, Finding, Findings, Report, Share
+
+__all__ = [
+    "MAX_ROW",
+    "OTHERS",
+    "Checked",
+    "Finding",
+    "Findings",
+    "InputChanged",
+    "InputError",
+    "InputRefused",
+    "Rejected",
+    "Report",
+    "Share",
+    "SpoolFailed",
+    "check",
+]

@@ -1,0 +1,210 @@
+"""The whole input, checked before the first submit.
+
+One pass in constant memory but for the index: each line is read, judged, given its key and found unlike
+all others, or counted among its like. What cannot seek is spooled in the same pass. The loop in `_read` is
+the hot lane of this room: benchmarks/source.py holds it to 200,000 rows a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from zlib import crc32
+
+from batchrun.core.body import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
+from batchrun.core.estimate import answer_tokens
+from batchrun.core.intake import Admitted, Intake, Rejection, canonical, content_key
+from batchrun.core.oddity import duplicate_keys
+from batchrun.core.visible import visible
+from batchrun.edge.source.checked import Checked, doubled_message
+from batchrun.edge.source.lines import lines
+from batchrun.edge.source.opening import open_input, refuse_other_encodings, refuse_same
+from batchrun.edge.source.reader import Reader, base_key
+from batchrun.edge.source.refusals import InputCutOff, InputRefused
+from batchrun.edge.source.report import Report, Share
+from batchrun.edge.source.spool import Spool
+
+MAX_ROW = 32 << 20
+_BOM = b"\xef\xbb\xbf"
+_REMEMBERED = 1_000
+
+
+def check(
+    path: str | os.PathLike[str] | int,
+    flags: BodyFlags = NO_FLAGS,
+    *,
+    spool: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    max_row: int = MAX_ROW,
+    endpoints: Iterable[Endpoint] = ENDPOINTS,
+    mark: Callable[[str], int] = hash,
+) -> Checked:
+    """Read the whole input and judge every row; the result holds the findings and reads the rows again.
+
+    `spool` names the copy of an input that cannot seek (`OUT.input`), kept by `Checked.keep()`; without it the
+    copy has no name and ends with `Checked.close()`. `output` is refused if it is the input. `mark` gives 64
+    bits of a key; the standard one is keyed by the process, so that no input can make marks collide.
+
+    Raises `InputRefused` or `InputChanged` if the input as a whole is of no use, `SpoolFailed` if the copy is.
+    """
+    opened = open_input(path)
+    copy: Spool | None = None
+    try:
+        refuse_same(opened, output)
+        if opened.must_spool:
+            refuse_same(opened, spool)
+            copy = Spool(None if spool is None else Path(spool))
+        fd = opened.fd if copy is None else copy.fd
+        reader = Reader(fd, opened.name, Intake(flags, endpoints), max_row=max_row, mark=mark)
+        report = _Check(reader).run(
+            opened.blocks() if copy is None else _copied(opened.blocks(), copy), opened.size or 0
+        )
+    except BaseException:
+        if copy is not None:
+            copy.close()
+        os.close(opened.fd)
+        raise
+    if copy is not None:
+        os.close(opened.fd)
+    return Checked(reader, report, copy)
+
+
+def _copied(blocks: Iterable[bytes], copy: Spool) -> Iterator[bytes]:
+    for block in blocks:
+        copy.write(block)
+        yield block
+
+
+class _Check:
+    """One pass over an input."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.index = reader.index
+        self.report = Report()
+        self._firsts: dict[str, int] = {}  # keys that were found doubled lately; nothing but a shortcut
+
+    def run(self, blocks: Iterator[bytes], size: int) -> Report:
+        """The findings; `size` is a guess at how many bytes are to come."""
+        try:
+            first = next(blocks, b"")
+            refuse_other_encodings(first, self.reader.name)
+            self.index.seen.expect(size // max(1, len(first)) * first.count(b"\n"))
+            start = len(_BOM) if first.startswith(_BOM) else 0
+            self._read(lines(self._counted(chain((first[start:],), blocks)), self.reader.max_row, start))
+        except InputCutOff as error:
+            number = len(self.index) + self.report.blank_lines + 1
+            raise InputRefused(f"{error} (it ends within line {number:,})") from error
+        self.report.rows = len(self.index)
+        return self.report
+
+    def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self.report.size += len(block)
+            yield block
+
+    def _read(self, numbered: Iterator[tuple[int, bytes]]) -> None:
+        index, report, mark = self.index, self.report, self.reader.mark
+        admit, max_row, too_large = self.reader.intake.admit, self.reader.max_row, self.reader.found
+        add, place, checked = index.seen.add, index.offsets.append, index.sums.append
+        last_endpoint, last_model, share = None, None, Share()
+        end = 0
+        for offset, line in numbered:
+            size = len(line)
+            found = admit(line) if size <= max_row else too_large(line)
+            end = offset + size
+            if type(found) is Admitted:
+                key, endpoint, model, _, value, body = found
+                if key is None:
+                    text = canonical(value)
+                    key = content_key(text)
+                else:
+                    text = canonical(value)
+                if text.count(b'"') != line.count(b'"'):
+                    self._warn_of_doubled_keys(line)
+                if "background" in body or "stream" in body:
+                    self._warn_of_overrides(endpoint, body)
+                if add(mark(key)) or self._seen_before(offset, key, found):
+                    if model != last_model or endpoint is not last_endpoint:
+                        last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
+                    share.rows += 1
+                    share.size += size
+                    share.answers += answer_tokens(body)
+            else:
+                if not line.strip():
+                    report.blank_lines += 1
+                    index.blank_before(len(index))
+                    continue
+                self._reject(offset, line, found)
+            if size > report.largest:
+                report.largest, report.largest_line = size, self._line()
+            place(offset)
+            checked(crc32(line))
+        index.end = end
+
+    def _line(self) -> int:
+        return self.index.line_of(len(self.index))
+
+    def _reject(self, offset: int, line: bytes, found: Rejection) -> None:
+        self.index.bad.append(len(self.index))
+        self.index.doubled.append(0)
+        self.report.problems.add(self._line(), found.code, found.message)
+        key = base_key(line, found)
+        if not self.index.seen.add(self.reader.mark(key)):
+            self._seen_before(offset, key, found)
+
+    def _seen_before(self, offset: int, key: str, found: Admitted | Rejection) -> bool:
+        """A row whose mark stands in the table: it is like an earlier one, or it is chance. False if that bars it."""
+        index, ordinal = self.index, len(self.index)
+        index.end = offset  # the line before it may be the one to compare with
+        first = self._first(key)
+        doubled = first is not None and found.custom_id is not None
+        if first is not None and doubled:
+            if type(found) is Admitted:
+                index.bad.append(ordinal)
+                index.doubled.append(1)
+                self.report.problems.add(self._line(), "duplicate_id", doubled_message(key, index.line_of(first)))
+            else:
+                index.doubled[-1] = 1
+            key = content_key(key.encode(), of="id")
+            if index.seen.add(self.reader.mark(key)):
+                return False
+            first = self._first(key)
+        if first is None:
+            index.seen.put(self.reader.mark(key))
+            return not doubled
+        number = index.alike(first) + 1
+        while not self._take(f"{key}-{number}"):
+            number += 1  # somebody's custom_id
+        index.set_alike(first, ordinal, number)
+        return not doubled
+
+    def _take(self, key: str) -> bool:
+        mark = self.reader.mark(key)
+        if self.index.seen.add(mark):
+            return True
+        if self.reader.find(key) is not None:
+            return False
+        self.index.seen.put(mark)
+        return True
+
+    def _first(self, key: str) -> int | None:
+        if (first := self._firsts.get(key)) is None and (first := self.reader.find(key)) is not None:
+            if len(self._firsts) >= _REMEMBERED:
+                self._firsts.clear()
+            self._firsts[key] = first
+        return first
+
+    def _warn_of_doubled_keys(self, line: bytes) -> None:
+        """Quotes are missing where a key that stands twice was read once; an escaped quote looks the same."""
+        for name in duplicate_keys(line):
+            said = f"{visible(name, 60)!r} stands twice in one object: the last one counts"
+            self.report.warnings.add(self._line(), "duplicate_key", said)
+
+    def _warn_of_overrides(self, endpoint: Endpoint, body: dict[str, object]) -> None:
+        for word in overridden(endpoint, body):
+            name = word.removesuffix("_overridden")
+            said = f"{name} is batchrun's to set: the row's own value is not sent"
+            self.report.warnings.add(self._line(), word, said)

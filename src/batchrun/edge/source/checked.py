@@ -1,0 +1,132 @@
+"""An input that was checked: its findings, its rows again, and their bodies for as long as the run needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from batchrun.core.body import Prepared
+from batchrun.core.intake import Admitted, metadata
+from batchrun.core.job import Row
+from batchrun.core.visible import visible
+from batchrun.edge.source.reader import Reader
+from batchrun.edge.source.report import Report
+from batchrun.edge.source.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that the check refused, with all that its record needs. Its key is its custom_id if it owns it."""
+
+    key: str
+    ordinal: int
+    line: int
+    code: str
+    message: str
+
+
+class Checked:
+    """The rows of an input by ordinal, which counts every row from 0, the bad ones included.
+
+    Reading again raises `InputChanged` where a line is not what the check saw. Calls may come from any
+    thread; none keeps a place in the file.
+    """
+
+    def __init__(self, reader: Reader, report: Report, spool: Spool | None) -> None:
+        self._reader = reader
+        self._spool = spool
+        self._closed = False
+        self.report = report
+        self.name = reader.name
+
+    def __len__(self) -> int:
+        return len(self._reader.index)
+
+    def __repr__(self) -> str:
+        return f"<Checked {self.name}: {len(self):,} rows, {self.report.problems.total:,} bad>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """The good rows from the ordinal `start` on, in order."""
+        for ordinal, line, found in self._good(start):
+            key = self._reader.key(ordinal, line, found)
+            yield Row(key, ordinal, found.model, metadata(found, line))
+
+    def all_keys(self) -> Iterator[str]:
+        """The key of every row in order, bad ones included: place n has ordinal n."""
+        reader = self._reader
+        for ordinal, line in reader.lines():
+            yield reader.key(ordinal, line, reader.found(line))
+
+    def body(self, ordinal: int) -> Prepared:
+        """What is sent for a good row."""
+        line = self._reader.line(ordinal)
+        found = self._reader.found(line)
+        if not isinstance(found, Admitted) or self._reader.index.is_bad(ordinal):
+            raise ValueError(f"row {ordinal} was rejected: it has no body to send")
+        return self._reader.intake.prepare(found, line)
+
+    def ordinal_of(self, key: str) -> int | None:
+        """The row with `key`, good or bad; None if there is none."""
+        return self._reader.find(key)
+
+    def line_of(self, ordinal: int) -> int:
+        """The number of a row's line, from 1."""
+        return self._reader.index.line_of(ordinal)
+
+    def is_bad(self, ordinal: int) -> bool:
+        """Whether the check refused the row."""
+        return self._reader.index.is_bad(ordinal)
+
+    def rejected(self) -> Iterator[Rejected]:
+        """The bad rows, in order."""
+        reader = self._reader
+        for ordinal in reader.index.bad:
+            line = reader.line(ordinal)
+            found = reader.found(line)
+            key, number = reader.key(ordinal, line, found), self.line_of(ordinal)
+            if isinstance(found, Admitted):
+                first = reader.find(found.custom_id or "")
+                code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
+            else:
+                code, said = found.code, found.message
+            yield Rejected(key, ordinal, number, code, f"{self.name}:{number}: {said}")
+
+    def keep(self) -> None:
+        """Make the copy of an input that cannot seek durable under its name, before the first submit."""
+        if self._spool is not None:
+            self._spool.keep()
+
+    def close(self) -> None:
+        """Give up the input; a copy that was not kept is gone."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._spool is None:
+            os.close(self._reader.fd)
+        else:
+            self._spool.close()
+
+    def _good(self, start: int) -> Iterator[tuple[int, bytes, Admitted]]:
+        bad = self._reader.index.is_bad if self._reader.index.bad else None
+        for ordinal, line in self._reader.lines(start):
+            if bad is not None and bad(ordinal):
+                continue
+            found = self._reader.found(line)
+            assert isinstance(found, Admitted), "the same line was admitted by the check"
+            yield ordinal, line, found
+
+
+def doubled_message(custom_id: str, first: int) -> str:
+    """What is said of a row whose id an earlier row has."""
+    return f"custom_id {visible(custom_id, 60)!r} stands on line {first:,} already: give one of the two another"

@@ -1,0 +1,23 @@
+"""Why an input cannot be used as a whole. These end a run (exit code 2, the spool's 4); nothing is lost by them."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """The input cannot be used; the text names it and one next step."""
+
+
+class InputRefused(InputError):
+    """It cannot be opened, or not be read as JSON lines. Nothing was sent."""
+
+
+class InputCutOff(InputRefused):
+    """Its compressed data end or break in the middle."""
+
+
+class InputChanged(InputError):
+    """It is no longer what the check saw. What was sent goes on; rows that were read stay good."""
+
+
+class SpoolFailed(Exception):
+    """The copy of an input that cannot seek could not be written."""
