@@ -16,6 +16,7 @@ EXIT_USAGE = 2
 COMMANDS = {
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
     "schema": "the JSON Schema of a record",
+    "serve": "a simulated service to rehearse a batch on, without a key and without cost",
 }
 
 
