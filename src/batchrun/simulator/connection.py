@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from email.utils import formatdate
-from http import HTTPStatus
 from math import isinf
 from typing import NamedTuple, Protocol, cast
 
@@ -18,6 +16,7 @@ import httptools
 
 from batchrun.simulator.books import Books
 from batchrun.simulator.replies import HANG_UP, Reply, error
+from batchrun.simulator.writing import written
 
 _MOST_WAITING = 100
 _MOST_HEADER_BYTES = 64 * 1024
@@ -86,15 +85,13 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._end_with(error(400, "this server speaks HTTP/1.1 only, and upgrades to nothing"))
+            # The request itself was read; it is answered in HTTP/1.1, and what follows it is not HTTP.
+            self._deaf = True
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as problem:
             self._end_with(error(400, f"expected an HTTP/1.1 request: {problem}"))
         self._pump()
-
-    def eof_received(self) -> bool:
-        return bool(self._busy or self._waiting)  # a half-closed client still gets its answers
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -143,10 +140,9 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         parser = self._parser
+        keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         body = b"".join(self._body)
-        self._waiting.append(
-            _Asked(parser.get_method(), self._target, self._api_key, body, parser.should_keep_alive())
-        )  # fmt: skip
+        self._waiting.append(_Asked(parser.get_method(), self._target, self._api_key, body, keep_alive))
 
     # Answers
 
@@ -224,41 +220,4 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(_LINGER, transport.close)
 
     def _written(self, reply: Reply, *, keep_alive: bool, bodiless: bool) -> bytes:
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-            _STATUS_LINES.get(reply.status) or _status_line(reply.status),
-            self._host.common_lines(),
-            reply.content_type,
-            len(reply.body),
-            reply.headers,
-            b"" if keep_alive else b"connection: close\r\n",
-            b"" if bodiless else reply.body,
-        )
-
-
-def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
-
-
-_STATUS_LINES = {status.value: _status_line(status.value) for status in HTTPStatus}
-
-
-class CommonLines:
-    """The header lines of every answer: the date, made anew each second, and a number for the request."""
-
-    __slots__ = ("_count", "_date", "_second")
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._date = b""
-        self._count = 0
-
-    def lines(self, now: float) -> bytes:
-        if int(now) != self._second:
-            self._second = int(now)
-            self._date = formatdate(now, usegmt=True).encode()
-        self._count += 1
-        return b"date: %b\r\nserver: batchrun-simulator\r\nx-request-id: req_%032x\r\n" % (self._date, self._count)
+        return written(reply, self._host.common_lines(), keep_alive=keep_alive, bodiless=bodiless)

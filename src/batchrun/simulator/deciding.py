@@ -49,7 +49,7 @@ def decide(
         row=row,
         nonce=int(chance.nonce * 2**32),
         input_tokens=max(1, size // _BYTES_A_TOKEN),
-        output_tokens=_output_tokens(scenario, chance, body.get("max_output_tokens"), outcome),
+        output_tokens=_output_tokens(scenario, chance, cap_of(body), outcome),
         outcome=outcome,
         model=body["model"],
         background=background,
@@ -58,11 +58,20 @@ def decide(
     )
 
 
-def _output_tokens(scenario: Scenario, chance: Draw, cap: object, outcome: str) -> int:
+def cap_of(body: Mapping[str, Any]) -> int | None:
+    """The most tokens that a request lets its job make, by the word of its endpoint."""
+    for word in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
+        cap = body.get(word)
+        if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0:
+            return cap
+    return None
+
+
+def _output_tokens(scenario: Scenario, chance: Draw, cap: int | None, outcome: str) -> int:
     """Tokens that the job makes: a trace's own, else the scenario's; within the request's cap, at it if cut off."""
     tokens = scenario.times.duration.tokens(chance.duration)
     if tokens is None:
         tokens = max(1, int(scenario.output_tokens.at(chance.tokens)))
-    if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0:
+    if cap is not None:
         return cap if outcome == "incomplete" else min(tokens, max(cap - 1, 1))
     return tokens

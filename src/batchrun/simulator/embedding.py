@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Self
 
 from batchrun.simulator.books import Books
-from batchrun.simulator.connection import CommonLines, Connection
+from batchrun.simulator.connection import Connection
 from batchrun.simulator.replies import Reply
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.service import Service
+from batchrun.simulator.writing import CommonLines
 
 _BACKLOG = 4096
 

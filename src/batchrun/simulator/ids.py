@@ -21,7 +21,7 @@ _SEED = struct.Struct("<Q")
 _SERIAL = struct.Struct("<Q")
 _VERSION = 1
 _DEMO = struct.Struct("<BQIIIIIIQBB4s")
-_DEMO_ID = re.compile(rb"resp_demo_([a-z2-7]+)\.([A-Za-z_]+)~([A-Za-z0-9_.:=-]*)")
+_DEMO_ID = re.compile(rb"resp_demo_([a-z2-7]+)\.([A-Za-z0-9_]+)~([A-Za-z0-9_.:=-]*)")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.:-]")
 _ESCAPE = re.compile(rb"=([0-9A-F]{2})")
 _LONGEST_MODEL = 200

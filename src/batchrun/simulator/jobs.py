@@ -63,26 +63,31 @@ class Job(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """That somebody cancelled a job: when, and in which of the ways of `CANCELS`."""
+    """That somebody cancelled a job: when, in which of the ways of `CANCELS`, and how late the odd ways end."""
 
     at: float
     way: str
+    late: float
 
-    def end(self, job: Job, late: float) -> tuple[str, float]:
-        """The job's last word and since when it holds; `late` is the scenario's."""
+    def end(self, job: Job) -> tuple[str, float]:
+        """The job's last word and since when it holds."""
         match self.way:
             case "ignored":
                 return job.final, job.ends
             case "slow":
-                return "cancelled", self.at + late
+                return "cancelled", self.at + self.late
             case "late_completed":
-                return COMPLETED, self.at + late
+                return COMPLETED, self.at + self.late
             case _:
                 return "cancelled", self.at
 
-    def status(self, job: Job, now: float, late: float) -> str:
+    def open_until(self, job: Job) -> float:
+        """When the job's work ends, as far as a count of open jobs sees it."""
+        return self.at if self.way == "late_completed" else self.end(job)[1]
+
+    def status(self, job: Job, now: float) -> str:
         """The status word at `now`."""
-        word, since = self.end(job, late)
+        word, since = self.end(job)
         if now >= since:
             return word
         return "cancelled" if self.way == "late_completed" else job.status(min(now, math.nextafter(job.ends, 0)))

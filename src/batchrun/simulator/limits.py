@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-_SLACK = 1e-9
+_SLACK = 1e-6  # seconds; a float holds the time since 1970 to a quarter of it
 
 
 class Allowance:
@@ -28,15 +28,15 @@ class Allowance:
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until `cost` is allowed; 0 if it is now."""
-        missing = min(cost, self.capacity) - self._refill(now)
-        return missing / self._rate if missing > _SLACK else 0.0
+        delay = (min(cost, self.capacity) - self._refill(now)) / self._rate
+        return delay if delay > _SLACK else 0.0
 
     def take(self, cost: float) -> None:
         """Spend `cost`, which must have been allowed."""
         self._level -= cost
 
     def remaining(self, now: float) -> int:
-        return max(0, math.floor(self._refill(now) + _SLACK))
+        return max(0, math.floor(self._refill(now) + _SLACK * self._rate))
 
     def reset(self, now: float) -> float:
         """Seconds until one window's worth is there again."""
@@ -60,14 +60,18 @@ def header_lines(kind: str, allowance: Allowance, now: float) -> str:
 
 def retry_lines(delay: float) -> str:
     """The two headers that ask for `delay` seconds of patience, rounded up."""
-    return f"retry-after-ms: {math.ceil(delay * 1000 - _SLACK)}\r\nretry-after: {math.ceil(delay - _SLACK)}\r\n"
+    return f"retry-after-ms: {_millis(delay)}\r\nretry-after: {max(1, math.ceil(delay - _SLACK))}\r\n"
 
 
 def go_duration(delay: float) -> str:
     """A duration as services word it, rounded up to milliseconds: ``6m0s``, ``1.2s``, ``12ms``."""
-    millis = max(0, math.ceil(delay * 1000 - _SLACK))
+    millis = _millis(delay)
     if millis < 1000:
         return f"{millis}ms"
     minutes, rest = divmod(millis, 60_000)
     tail = f"{rest / 1000:g}s"
     return f"{minutes}m{tail}" if minutes else tail
+
+
+def _millis(delay: float) -> int:
+    return max(0, math.ceil((delay - _SLACK) * 1000))

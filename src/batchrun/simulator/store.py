@@ -46,8 +46,7 @@ class Store:
         note = self._jobs.notes.get(serial, bodies.PLAIN_NOTE)
         if cancelled is None:
             return bodies.response(job, name, job.status(now), job.ends, note)
-        late = self.scenario.times.late
-        return bodies.response(job, name, cancelled.status(job, now, late), cancelled.end(job, late)[1], note)
+        return bodies.response(job, name, cancelled.status(job, now), cancelled.end(job)[1], note)
 
     def poll(self, name: bytes, now: float) -> Reply:
         """The answer to ``GET /responses/{name}``."""
@@ -94,9 +93,8 @@ class Store:
                 return page(500)
             case _:
                 pass
-        cancelled = self._jobs.cancelled[serial] = Cancelled(now, way)
-        open_until = job.ends if way == "ignored" else cancelled.end(job, scenario.times.late)[1]
-        self._books.moved(now, job.ends, now if way == "late_completed" else open_until)
+        cancelled = self._jobs.cancelled[serial] = Cancelled(now, way, scenario.times.late)
+        self._books.moved(now, job.ends, cancelled.open_until(job))
         return Reply(200, self.shown(serial, job, name, now))
 
     def delete(self, name: bytes, now: float) -> Reply:
@@ -106,8 +104,8 @@ class Store:
         if serial is None or self._is_gone(serial, job := self._jobs.job(serial), now):
             return _unknown(name)
         self._jobs.deleted.add(serial)
-        if serial not in self._jobs.cancelled:
-            self._books.moved(now, job.ends, now)
+        cancelled = self._jobs.cancelled.get(serial)
+        self._books.moved(now, job.ends if cancelled is None else cancelled.open_until(job), now)
         body: dict[str, Any] = {"id": name.decode(), "object": "response", "deleted": True}
         return reply(body)
 
@@ -125,9 +123,8 @@ class Store:
         """Whether the service has no such job: deleted, hidden for now, or no longer kept."""
         if serial in self._jobs.deleted or now < job.created + job.hidden:
             return True
-        end = job.ends
-        if (cancelled := self._jobs.cancelled.get(serial)) is not None:
-            end = cancelled.end(job, self.scenario.times.late)[1]
+        cancelled = self._jobs.cancelled.get(serial)
+        end = job.ends if cancelled is None else cancelled.end(job)[1]
         return now >= end + self.scenario.times.retention
 
 

@@ -16,7 +16,7 @@ import orjson
 from batchrun.simulator import bodies, endpoints
 from batchrun.simulator.books import Books
 from batchrun.simulator.chance import draw, row_of
-from batchrun.simulator.deciding import decide
+from batchrun.simulator.deciding import cap_of, decide
 from batchrun.simulator.directives import SILENT, script_of
 from batchrun.simulator.jobs import Job
 from batchrun.simulator.limits import Allowance, header_lines, retry_lines
@@ -97,7 +97,7 @@ class Submits:
         self._accepted += 1
         kept = endpoint == b"responses" and body.get("store") is not False
         serial, job_id = self._store.add(job, bodies.note_of(body) if kept else None, now, kept=kept)
-        if word == LOST:
+        if word == LOST or math.isinf(delay):
             return SILENCE._replace(delay=delay)
         if endpoint == b"responses":
             shown = self._store.shown(serial, job, job_id, now if job.background else job.ends)
@@ -126,8 +126,7 @@ class Submits:
 
     def _limited(self, job: Job, body: dict[str, Any], now: float) -> Reply | None:
         """The 429 of a rate that is spent; None after the cost was taken."""
-        cap = body.get("max_output_tokens") or body.get("max_completion_tokens") or body.get("max_tokens")
-        tokens = job.input_tokens + (cap if isinstance(cap, int) else job.output_tokens)
+        tokens = job.input_tokens + (cap_of(body) or job.output_tokens)
         costs = [("requests", self._requests, 1), ("tokens", self._tokens, tokens)]
         for kind, allowance, cost in costs:
             if allowance is not None and (delay := allowance.wait(cost, now)):
