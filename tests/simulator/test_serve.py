@@ -106,7 +106,7 @@ def test_a_port_that_is_taken_is_named(capsys):
 def test_its_words_are_listed(capsys):
     assert main(["serve", "--words"]) == 0
     shown = set(capsys.readouterr().out.split())
-    assert {*OUTCOMES, *REFUSALS, *CODES} <= shown
+    assert {*OUTCOMES, *REFUSALS, *CODES, "sleep", "hidden", "id_changes"} <= shown
 
 
 def test_its_help_has_examples(capsys):

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.visible import visible
 from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
+from batchrun.simulator.directives import DIRECTIVES
 from batchrun.simulator.scenario import amended
 from batchrun.simulator.words import CANCELS, CODES, OUTCOMES, REFUSALS
 
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=PORT, help="0 takes any free one (default: %(default)s)")
     parser.add_argument("--print-url", action="store_true", help="print the base URL as the only line, for scripts")
-    parser.add_argument("--words", action="store_true", help="list the words of --fail and --refuse, and end")
+    parser.add_argument("--words", action="store_true", help="list all words of scenarios, flags and rows, and end")
     behaviour = parser.add_argument_group("behaviour, on top of the scenario")
     behaviour.add_argument("--demo", action="store_true", help="start from the demo: its jobs outlive this process")
     behaviour.add_argument("--seed", type=int, metavar="N", help="another seed, other chances (default: 0)")
@@ -108,11 +110,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system lets us: the usual soft limit is 1,024 files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite and refuses infinity
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopped.set)
+    _raise_file_limit()
     simulator = Simulator(scenario, host=options.host, port=options.port)
     try:
         await simulator.__aenter__()
@@ -156,6 +166,9 @@ def _words() -> str:
         "http_NNN": "any status of 400 to 599",
     }
     blocks["what a cancel may do (`cancels`, [[cancel WORD]])"] = CANCELS
+    blocks["what a row may say of itself, as [[…]] in its prompt or parted by ; in the body's metadata.simulate"] = (
+        DIRECTIVES
+    )
     parts = [
         "\n".join([title, *(f"  {word:{width}}  {meaning}" for word, meaning in words.items())])
         for title, words in blocks.items()

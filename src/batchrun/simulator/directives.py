@@ -1,15 +1,7 @@
 """Rows that script themselves, so that a small input can show every state.
 
 A directive stands in the prompt, ``[[fail server_error]] Name a colour``, or in the body's
-``metadata.simulate``, several parted by ``;``: ``"queue 1; sleep 5; cancel late_completed"``.
-
-- ``[[OUTCOME]]``: the job ends so (``incomplete``, ``empty``, ``refusal``, ``stuck_running``, …)
-- ``[[fail CODE]]``: the job fails with this error code; ``[[fail CODE 2]]``: the row's first two jobs do
-- ``[[refuse WORD]]``: the submit is refused (an error code, ``http_503``, ``queue_full``, ``lost``, …);
-  ``[[refuse WORD 3]]``: the row's first three submits are
-- ``[[sleep 2]]``, ``[[queue 1]]``: how long the job works, and waits before it, in seconds or as ``50ms``
-- ``[[cancel WORD]]``: what a cancel of it does
-- ``[[hidden 3]]``: answers 404 for so long, then is found; ``[[id_changes]]``: another id in every answer
+``metadata.simulate``, several parted by ``;``: ``"queue 1; sleep 5; cancel late_completed"``. `DIRECTIVES` lists them.
 
 What follows from a row's own words outranks the scenario. Brackets in a prompt that begin with none of
 these words are just text; a directive with a wrong argument, and any unknown word in ``metadata.simulate``,
@@ -26,7 +18,21 @@ from batchrun.simulator.spread import ScenarioError, seconds
 from batchrun.simulator.words import CANCEL_WORDS, CODES, OUTCOMES, SUBMIT_WORDS, nearest, word_of
 
 _IN_PROMPT = re.compile(rb"\[\[ ?([a-z_]{1,40})((?: [A-Za-z0-9_.]{1,60}){0,2}) ?\]\]")
-_VERBS = ("fail", "refuse", "sleep", "queue", "cancel", "hidden", "id_changes")
+
+# verb and arguments → what it does; every outcome is a directive too
+DIRECTIVES: dict[str, str] = {
+    "OUTCOME": "the job ends so: incomplete, empty, refusal, stuck_running, …",
+    "fail CODE": "the job fails with this error code",
+    "fail CODE 2": "the row's first two jobs do, later ones complete",
+    "refuse WORD": "the submit is refused: an error code, http_503, queue_full, lost, …",
+    "refuse WORD 3": "the row's first three submits are",
+    "sleep 2": "how long the job works: seconds, or 50ms, 1m",
+    "queue 1": "how long it waits before",
+    "cancel WORD": "what a cancel of it does",
+    "hidden 3": "answers 404 for so long, then is found",
+    "id_changes": "another id in every poll's answer",
+}
+_VERBS = tuple(dict.fromkeys(usage.split()[0] for usage in DIRECTIVES if usage != "OUTCOME"))
 ALWAYS = 2**62
 
 
