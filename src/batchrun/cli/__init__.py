@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "read an input as a whole: rows, models, sizes, and every problem with its line; sends nothing",
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
     "schema": "the JSON Schema of a record",
+    "serve": "a simulated service to rehearse a batch on, without a key and without cost",
 }
 
 

@@ -1,0 +1,177 @@
+"""``batchrun serve``: a simulated service to rehearse on."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batchrun.cli import EXIT_OK, EXIT_USAGE
+from batchrun.core.visible import visible
+from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
+from batchrun.simulator.directives import DIRECTIVES
+from batchrun.simulator.scenario import amended
+from batchrun.simulator.words import CANCELS, CODES, OUTCOMES, REFUSALS
+
+PORT = 8377
+
+_EPILOG = """\
+examples:
+  batchrun serve                                     every job completes after two seconds
+  batchrun serve --duration 'lognormal(8s, 0.7)' --fail server_error=5% --fail incomplete=2%
+  batchrun serve --rpm 600 --post-latency 50ms..300ms --seed 7
+  batchrun serve samples/scenario.toml               everything that a scenario can say, with comments
+
+times are 50ms, 2s, 1h; spreads 2s, 50ms..300ms, 'lognormal(MEDIAN, SIGMA)', 'trace(FILE)'; shares 5% or 0.05.
+a row can script itself in its prompt: [[fail server_error]], [[incomplete]], [[sleep 2]], [[refuse http_503 1]].
+ask for the books while it runs: curl ORIGIN/_books
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
+    parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO.toml", help="how the service behaves")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine alone)"
+    )
+    parser.add_argument("--port", type=int, default=PORT, help="0 takes any free one (default: %(default)s)")
+    parser.add_argument("--print-url", action="store_true", help="print the base URL as the only line, for scripts")
+    parser.add_argument("--words", action="store_true", help="list all words of scenarios, flags and rows, and end")
+    behaviour = parser.add_argument_group("behaviour, on top of the scenario")
+    behaviour.add_argument("--demo", action="store_true", help="start from the demo: its jobs outlive this process")
+    behaviour.add_argument("--seed", type=int, metavar="N", help="another seed, other chances (default: 0)")
+    behaviour.add_argument("--duration", metavar="SPREAD", help="how long jobs take (default: 2s)")
+    behaviour.add_argument("--queued", metavar="SPREAD", help="how long they wait before (default: 0s)")
+    behaviour.add_argument("--post-latency", metavar="SPREAD", help="how long a POST takes (default: 0s)")
+    behaviour.add_argument("--fail", action="append", metavar="WORD=SHARE", help="what becomes of jobs; repeatable")
+    behaviour.add_argument("--refuse", action="append", metavar="WORD=SHARE", help="how POSTs are refused; repeatable")
+    behaviour.add_argument("--rpm", type=float, metavar="N", help="requests a minute, enforced second by second")
+    behaviour.add_argument("--tpm", type=float, metavar="N", help="tokens a minute, likewise")
+    behaviour.add_argument("--quota", type=int, metavar="N", help="after N jobs: 429 insufficient_quota")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.words:
+        print(_words())
+        return EXIT_OK
+    try:
+        scenario = _scenario_of(options)
+    except ScenarioError as problem:
+        print(f"batchrun serve: {visible(str(problem))}", file=sys.stderr)
+        return EXIT_USAGE
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(scenario, options))
+    return EXIT_OK
+
+
+def _scenario_of(options: argparse.Namespace) -> Scenario:
+    if options.scenario is not None and options.demo:
+        raise ScenarioError("expected a scenario or --demo, got both; leave one out")
+    scenario = load(options.scenario) if options.scenario is not None else DEMO if options.demo else Scenario()
+    tables: dict[str, Any] = {}
+    for flag, table, key in (
+        ("duration", "times", "duration"),
+        ("queued", "times", "queued"),
+        ("post_latency", "times", "post"),
+        ("rpm", "limits", "rpm"),
+        ("tpm", "limits", "tpm"),
+        ("quota", "limits", "quota"),
+    ):
+        if (value := getattr(options, flag)) is not None:
+            tables.setdefault(table, {})[key] = value
+    for flag, table in (("fail", "jobs"), ("refuse", "submits")):
+        if (mix := getattr(options, flag)) is not None:
+            tables[table] = dict(_word_and_share(flag, one) for one in mix)
+    if options.seed is not None:
+        tables["seed"] = options.seed
+    return amended(scenario, tables, "flags", Path())
+
+
+def _word_and_share(flag: str, text: str) -> tuple[str, str]:
+    word, equals, share = text.partition("=")
+    if not equals:
+        raise ScenarioError(f"expected --{flag} WORD=SHARE, got {text!r}; write --{flag} {word or 'server_error'}=5%")
+    return word.strip(), share
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system lets us: the usual soft limit is 1,024 files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite and refuses infinity
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stopped.set)
+    _raise_file_limit()
+    simulator = Simulator(scenario, host=options.host, port=options.port)
+    try:
+        await simulator.__aenter__()
+    except OSError as problem:
+        print(
+            f"batchrun serve: cannot listen on {options.host}:{options.port}: {problem.strerror}; "
+            "--port 0 takes any free port",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    # What stands now stands to the end; jobs are bytes in one block. The collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        print(simulator.base_url if options.print_url else _welcome(simulator), flush=True)
+        await stopped.wait()
+    finally:
+        await simulator.__aexit__(None, None, None)
+    print(f"\nbatchrun serve: {simulator.books.summary(simulator.now())}", file=sys.stderr)
+    return EXIT_OK
+
+
+def _welcome(simulator: Simulator) -> str:
+    key = simulator.service.scenario.api_key
+    return (
+        f"a simulated service listens on {simulator.base_url}\n"
+        f"\n"
+        f"  batchrun in.jsonl -o out.jsonl --base-url {simulator.base_url}\n"
+        f"  export OPENAI_BASE_URL={simulator.base_url} OPENAI_API_KEY={'THE KEY OF THE SCENARIO' if key else 'any'}\n"
+        f"  curl {simulator.origin}/_books\n"
+        f"\n"
+        f"Ctrl-C ends it."
+    )
+
+
+def _words() -> str:
+    width = max(map(len, (*OUTCOMES, *REFUSALS, *CANCELS)))
+    blocks = {"what may become of a job (--fail, `jobs`, [[WORD]])": OUTCOMES}
+    blocks["how a submit may be refused (--refuse, `submits`, [[refuse WORD]])"] = {
+        **REFUSALS,
+        "http_NNN": "any status of 400 to 599",
+    }
+    blocks["what a cancel may do (`cancels`, [[cancel WORD]])"] = CANCELS
+    blocks["what a row may say of itself, as [[…]] in its prompt or parted by ; in the body's metadata.simulate"] = (
+        DIRECTIVES
+    )
+    parts = [
+        "\n".join([title, *(f"  {word:{width}}  {meaning}" for word, meaning in words.items())])
+        for title, words in blocks.items()
+    ]
+    parts.append("error codes, for --fail, --refuse, [[fail CODE]] and [[refuse CODE]]\n  " + "\n  ".join(CODES))
+    return "\n\n".join(parts)

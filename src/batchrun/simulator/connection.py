@@ -1,0 +1,223 @@
+"""HTTP/1.1 on one connection: llhttp reads the requests, answers go out in the order they were asked for.
+
+Requests that come while an answer is delayed wait for their turn (pipelining), and from a hundred of them
+on the connection is not read. A request that cannot be read, or is too large, is answered and the
+connection closed, after what the client still sends was read away: else the answer would be lost in a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from math import isinf
+from typing import NamedTuple, Protocol, cast
+
+import httptools
+
+from batchrun.simulator.books import Books
+from batchrun.simulator.replies import HANG_UP, Reply, error
+from batchrun.simulator.writing import written
+
+_MOST_WAITING = 100
+_MOST_HEADER_BYTES = 64 * 1024
+_LINGER = 2.0
+_KEY_HEADERS = frozenset({b"authorization", b"api-key"})
+
+
+class Host(Protocol):
+    """What a connection needs of the simulator."""
+
+    books: Books
+    connections: set[Connection]
+
+    @property
+    def most_body(self) -> int: ...
+
+    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes) -> Reply: ...
+    def common_lines(self) -> bytes: ...
+
+
+class _Asked(NamedTuple):
+    method: bytes
+    target: bytes
+    api_key: bytes
+    body: bytes
+    keep_alive: bool
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[_Asked | Reply] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._busy = False  # an answer is delayed
+        self._posting = False  # and it is a submit's
+        self._blocked = False  # the client does not read
+        self._deaf = False  # nothing more is read from it
+        self._unread = False  # reading pauses
+        self.on_message_begin()
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
+        self._host.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._host.connections.discard(self)
+        self._transport = None
+        self._deaf = True
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._posting:
+            self._posting = False
+            self._host.books.post_ends()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request itself was read; it is answered in HTTP/1.1, and what follows it is not HTTP.
+            self._deaf = True
+        except httptools.HttpParserCallbackError:
+            raise
+        except httptools.HttpParserError as problem:
+            self._end_with(error(400, f"expected an HTTP/1.1 request: {problem}"))
+        self._pump()
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._pump()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # llhttp
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._api_key = b""
+        self._body: list[bytes] = []
+        self._size = 0
+        self._header_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_size += len(name) + len(value)
+        if self._header_size > _MOST_HEADER_BYTES:
+            self._end_with(error(431, f"expected headers of at most {_MOST_HEADER_BYTES} bytes"))
+        lower = name.lower()
+        if lower in _KEY_HEADERS:
+            scheme, _, credentials = value.partition(b" ")
+            self._api_key = credentials.strip() if scheme.lower() == b"bearer" else value
+        elif lower == b"content-length" and value.isdigit() and int(value[:20]) > self._host.most_body:
+            self._too_large()
+        elif lower == b"expect" and value.lower() == b"100-continue" and self._transport is not None and not self._deaf:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > self._host.most_body:
+            self._too_large()
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._deaf:
+            return
+        parser = self._parser
+        keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        body = b"".join(self._body)
+        self._waiting.append(_Asked(parser.get_method(), self._target, self._api_key, body, keep_alive))
+
+    # Answers
+
+    def _too_large(self) -> None:
+        self._end_with(error(413, f"expected a body of at most {self._host.most_body} bytes", code="request_too_large"))
+
+    def _end_with(self, last: Reply) -> None:
+        """Answer `last` in its turn, and read no further."""
+        if not self._deaf:
+            self._deaf = True
+            self._waiting.append(last)
+
+    def _pump(self) -> None:
+        """Answer what waits, up to one whose answer takes time."""
+        transport = self._transport
+        if transport is None:
+            return
+        out: list[bytes] = []
+        while self._waiting and not self._busy and not self._blocked:
+            asked = self._waiting.popleft()
+            if isinstance(asked, Reply):
+                out.append(self._written(asked, keep_alive=False, bodiless=False))
+                self._close(transport, out)
+                return
+            method, target, api_key, body, keep_alive = asked
+            reply = self._host.answer(method, target, api_key, body)
+            if reply.delay > 0:
+                self._later(reply, keep_alive=keep_alive, posting=method == b"POST")
+            elif reply.status == HANG_UP:
+                transport.abort()
+                return
+            else:
+                out.append(self._written(reply, keep_alive=keep_alive, bodiless=method == b"HEAD"))
+                if not keep_alive:
+                    self._close(transport, out)
+                    return
+        if out:
+            transport.write(b"".join(out) if len(out) > 1 else out[0])
+        if self._unread is not (len(self._waiting) > _MOST_WAITING):
+            self._unread = not self._unread
+            (transport.pause_reading if self._unread else transport.resume_reading)()
+
+    def _later(self, reply: Reply, *, keep_alive: bool, posting: bool) -> None:
+        self._busy, self._posting = True, posting
+        if posting:
+            self._host.books.post_begins()
+        if not isinf(reply.delay):
+            self._timer = self._loop.call_later(reply.delay, self._answer_now, reply, keep_alive)
+
+    def _answer_now(self, reply: Reply, keep_alive: bool) -> None:  # noqa: FBT001 - call_later passes no keywords
+        transport = self._transport
+        self._busy, self._timer = False, None
+        if self._posting:
+            self._posting = False
+            self._host.books.post_ends()
+        if transport is None:
+            return
+        if reply.status == HANG_UP:
+            transport.abort()
+            return
+        out = [self._written(reply, keep_alive=keep_alive, bodiless=False)]
+        if not keep_alive:
+            self._close(transport, out)
+            return
+        transport.write(out[0])
+        self._pump()
+
+    def _close(self, transport: asyncio.Transport, out: list[bytes]) -> None:
+        """Write `out` as the last there is; close when the client is done, or after a while."""
+        self._deaf = True
+        self._waiting.clear()
+        transport.write(b"".join(out))
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._timer = self._loop.call_later(_LINGER, transport.close)
+
+    def _written(self, reply: Reply, *, keep_alive: bool, bodiless: bool) -> bytes:
+        return written(reply, self._host.common_lines(), keep_alive=keep_alive, bodiless=bodiless)

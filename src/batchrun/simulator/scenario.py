@@ -1,0 +1,245 @@
+"""A scenario: how a simulated service behaves. A frozen value, read from a small TOML file or from flags.
+
+Every key has a default that does nothing: an empty scenario is a service that completes every job after
+two seconds and never refuses.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from batchrun.simulator.spread import AT_ONCE, ScenarioError, Spread, Trace, seconds, spread
+from batchrun.simulator.words import (
+    CANCEL_WORDS,
+    JOB_WORDS,
+    NOTHING,
+    POLL_WORDS,
+    SUBMIT_WORDS,
+    Mix,
+    mix,
+    nearest,
+    share,
+)
+
+NEVER = math.inf
+_TWO_SECONDS = Spread(2.0, 2.0)
+_TOKENS = Spread(20, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things take; all in seconds."""
+
+    queued: Spread | Trace = AT_ONCE  # before a job begins
+    duration: Spread | Trace = _TWO_SECONDS  # of its work; what an endpoint that ends at the submit takes, too
+    post: Spread | Trace = AT_ONCE  # until a background POST is answered; the job exists from its beginning
+    poll: Spread | Trace = AT_ONCE  # until a poll is answered
+    late: float = 3.0  # from a cancel to its odd end: see the words of `cancels`
+    hidden: float = 5.0  # how long a hidden job answers 404 after its submit
+    retention: float = NEVER  # how long after its end a job is kept; 404 from then on
+    retry_after: float = 1.0  # what drawn 429s and 503s ask for
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Shares of jobs with an oddity of their own, beside their outcome."""
+
+    hidden: float = 0.0  # 404 for times.hidden, then found
+    id_changes: float = 0.0  # another id in every poll's answer (LiteLLM before vLLM does this)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused. Rates count per minute and are enforced over the window, as Azure does."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    window: float = 1.0
+    quota: int | None = None  # submits accepted before 429 insufficient_quota
+    key_until: float = NEVER  # seconds from the start after which every answer is 401
+    body: int = 64 * 1024 * 1024  # bytes of a request's body; 413 beyond
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """From `begin` to `end`, in seconds since the start, every request is answered `status`; 0 hangs up."""
+
+    begin: float
+    end: float
+    status: int = 502
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How the service behaves."""
+
+    seed: int = 0
+    demo: bool = False  # ids carry the whole job, and any process answers for them
+    api_key: str | None = None  # demanded of every request where it is set
+    models: tuple[str, ...] = ()  # any other is refused with model_not_found; none: every model is known
+    directives: bool = True  # whether rows may script themselves
+    output_tokens: Spread | Trace = _TOKENS
+    finished_cancel: int = 200  # the answer to a cancel of a finished job: 200, 400 (vLLM) or 409 (OGX)
+    times: Times = Times()
+    jobs: Mix = NOTHING
+    submits: Mix = NOTHING
+    polls: Mix = NOTHING
+    cancels: Mix = NOTHING
+    traits: Traits = Traits()
+    limits: Limits = Limits()
+    outages: tuple[Outage, ...] = ()
+
+
+DEMO = Scenario(
+    demo=True,
+    times=Times(
+        queued=Spread(0.1, 0.8),
+        duration=Spread(1.5, math.inf, sigma=0.6),
+        post=Spread(0.03, 0.12),
+    ),
+    jobs=Mix((("server_error", 0.04), ("incomplete", 0.02), ("content_policy_violation", 0.01), ("refusal", 0.01))),
+)
+
+
+def load(path: Path) -> Scenario:
+    """Read the scenario in file `path`; a trace that it names is looked for beside it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ScenarioError(f"expected a scenario at {path}, got {problem}") from problem
+    return parse(text, str(path), path.parent)
+
+
+def parse(
+    text: str,
+    where: str = "scenario",
+    folder: Path | None = None,
+    base: Scenario = Scenario(),
+) -> Scenario:
+    """Read a scenario from TOML, on top of `base`. `where` stands in errors; without `folder` no trace can be named."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        raise ScenarioError(f"{where}: expected TOML, got a line it does not allow: {problem}") from problem
+    return amended(base, table, where, folder)
+
+
+def amended(scenario: Scenario, table: Mapping[str, Any], where: str, folder: Path | None = None) -> Scenario:
+    """`scenario` with the keys of `table` set; tables are amended key by key, mixes are replaced."""
+    whole: Scenario = _amended(scenario, table, where, "", _readers(folder))
+    return whole
+
+
+def _readers(folder: Path | None) -> dict[str, Callable[[Any], Any]]:
+    """How the value of each key is read, by its dotted name; tables that are dataclasses have none."""
+
+    def spreads(value: object) -> Spread | Trace:
+        return spread(value, folder)
+
+    return {
+        "seed": _integer(0, 2**63 - 1),
+        "demo": _boolean,
+        "api_key": _text,
+        "models": lambda value: tuple(map(_text, _list(value))),
+        "directives": _boolean,
+        "output_tokens": spreads,
+        "finished_cancel": _one_of(200, 400, 409),
+        **{f"times.{name}": spreads for name in ("queued", "duration", "post", "poll")},
+        **{f"times.{name}": seconds for name in ("late", "hidden", "retention", "retry_after")},
+        "jobs": lambda value: mix(_table(value), JOB_WORDS),
+        "submits": lambda value: mix(_table(value), SUBMIT_WORDS, http=True),
+        "polls": lambda value: mix(_table(value), POLL_WORDS, http=True),
+        "cancels": lambda value: mix(_table(value), CANCEL_WORDS),
+        "traits.hidden": share,
+        "traits.id_changes": share,
+        "limits.rpm": _positive,
+        "limits.tpm": _positive,
+        "limits.window": lambda value: _positive(seconds(value)),
+        "limits.quota": _integer(0, 2**63 - 1),
+        "limits.key_until": seconds,
+        "limits.body": _integer(1, 2**40),
+        "outages": lambda value: tuple(map(_outage, _list(value))),
+    }
+
+
+def _amended(target: Any, table: Mapping[str, Any], where: str, prefix: str, readers: dict[str, Any]) -> Any:
+    known = [field.name for field in fields(target)]
+    changes: dict[str, Any] = {}
+    for key, value in table.items():
+        name = prefix + key
+        if key not in known:
+            raise ScenarioError(f"{where}: {name}: unknown key; did you mean {prefix + nearest(key, known)!r}?")
+        try:
+            given = readers.get(name, _table)(value)
+        except ScenarioError as problem:
+            raise ScenarioError(f"{where}: {name}: {problem}") from problem
+        nested = name not in readers
+        changes[key] = _amended(getattr(target, key), given, where, f"{name}.", readers) if nested else given
+    return replace(target, **changes)
+
+
+def _outage(value: Any) -> Outage:
+    table = _table(value)
+    for key in table:
+        if key not in ("from", "to", "status"):
+            raise ScenarioError(f"unknown key {key!r}; did you mean {nearest(key, ('from', 'to', 'status'))!r}?")
+    status: object = table.get("status", 502)
+    if status != 0 and not (isinstance(status, int) and 400 <= status <= 599):
+        raise ScenarioError(f"expected a status of 400 to 599, or 0 to hang up, got {status!r}")
+    outage = Outage(seconds(table.get("from", 0)), seconds(table.get("to")), int(status))
+    if outage.end <= outage.begin:
+        raise ScenarioError(f"expected 'to' after 'from', got {outage.begin:g}s to {outage.end:g}s")
+    return outage
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ScenarioError(f"expected a table, got {value!r}")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ScenarioError(f"expected a list, got {value!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        raise ScenarioError(f"expected printable ASCII text, got {value!r}")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ScenarioError(f"expected true or false, got {value!r}")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ScenarioError(f"expected a number above 0, got {value!r}")
+    return float(value)
+
+
+def _integer(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ScenarioError(f"expected a whole number of at least {least}, got {value!r}")
+        return value
+
+    return read
+
+
+def _one_of(*allowed: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if value not in allowed:
+            raise ScenarioError(f"expected one of {', '.join(map(str, allowed))}, got {value!r}")
+        return int(value)
+
+    return read

@@ -1,0 +1,113 @@
+"""The simulated service: a request and the moment go in, an answer comes out. No I/O, no clock, no timer."""
+
+from __future__ import annotations
+
+from batchrun.simulator import endpoints
+from batchrun.simulator.books import Books
+from batchrun.simulator.replies import HANG_UP, SILENCE, Reply, error, page, reply
+from batchrun.simulator.scenario import Scenario, parse
+from batchrun.simulator.spread import ScenarioError
+from batchrun.simulator.store import Store
+from batchrun.simulator.submits import SUBMITS, Submits
+
+_PREFIXES = (b"/v1/", b"/openai/v1/", b"/")
+_MODELS = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-3-small", "gpt-image-1")
+_PLACES = "POST /v1/responses, /v1/chat/completions, /v1/embeddings, /v1/images/generations; GET /v1/models, /_books"
+
+
+class Service:
+    """One simulated service, from the moment `now` it began."""
+
+    def __init__(self, scenario: Scenario, now: float) -> None:
+        self.books = Books()
+        self._store = Store(scenario, self.books)
+        self.scenario = scenario
+        self.use(scenario, now)
+
+    def use(self, scenario: Scenario, now: float) -> None:
+        """Behave by `scenario` from `now` on; its outages and counts begin here, jobs stay as they were decided."""
+        if (scenario.seed, scenario.demo) != (self.scenario.seed, self.scenario.demo):
+            raise ScenarioError("seed and demo stand in the ids of jobs and cannot change; start a new simulator")
+        self.scenario = self._store.scenario = scenario
+        self._submits = Submits(scenario, self._store, self.books, now)
+        self._since = now
+
+    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes, now: float) -> Reply:
+        """The answer to a request. `api_key` is what it carries, empty if it carries none."""
+        path, _, query = target.partition(b"?")
+        if path.startswith(b"/_"):
+            return self._own(method, path, body, now)
+        place = next((path[len(prefix) :] for prefix in _PREFIXES if path.startswith(prefix)), b"")
+        closed = self._closed(api_key, now)
+        if method == b"POST" and place in SUBMITS:
+            given = self._submits.answer(place, body, closed, now)
+        else:
+            given = closed or self._other(method, place, query, now)
+        self.books.answers[given.status] += 1
+        return given
+
+    def _closed(self, api_key: bytes, now: float) -> Reply | None:
+        """What an outage or a closed door answers; None where the door is open."""
+        scenario, age = self.scenario, now - self._since
+        for outage in scenario.outages:
+            if outage.begin <= age < outage.end:
+                return page(outage.status) if outage.status != HANG_UP else SILENCE
+        if age >= scenario.limits.key_until:
+            return error(401, "this API key was withdrawn", code="invalid_api_key")
+        if scenario.api_key is not None and api_key != scenario.api_key.encode():
+            if api_key:
+                return error(401, "incorrect API key provided", code="invalid_api_key")
+            return error(401, "expected an API key in `Authorization: Bearer` or `api-key`, got none")
+        return None
+
+    def _other(self, method: bytes, place: bytes, query: bytes, now: float) -> Reply:
+        """Everything but submits."""
+        match method, place.split(b"/"):
+            case b"GET", [b"responses", name]:
+                if b"stream=true" in query:
+                    return error(400, "this simulator does not stream; poll without `stream`", param="stream")
+                return self._store.poll(name, now)
+            case b"POST", [b"responses", name, b"cancel"]:
+                return self._store.cancel(name, now)
+            case b"DELETE", [b"responses", name]:
+                return self._store.delete(name, now)
+            case b"GET", [b"models"]:
+                return reply(endpoints.model_list(self.scenario.models or _MODELS, self._since))
+            case _, [b"responses", _]:
+                return _not_allowed(method, "GET, DELETE")
+            case _, [b"responses", _, b"cancel"]:
+                return _not_allowed(method, "POST")
+            case _, [b"models"]:
+                return _not_allowed(method, "GET")
+            case _:
+                pass
+        if place in SUBMITS:
+            return _not_allowed(method, "POST")
+        shown = place[:200].decode("ascii", "replace")
+        return error(404, f"nothing is at {shown!r}; this simulator knows {_PLACES}")
+
+    def _own(self, method: bytes, path: bytes, body: bytes, now: float) -> Reply:
+        """What the simulator says of itself, and takes for itself; no outage closes this door."""
+        match method, path:
+            case b"GET", b"/_books":
+                return reply(self.books.to_dict(now))
+            case b"GET", b"/_books/rows":
+                return reply({"posts": self.books.posts_per_row(), "jobs": self.books.jobs_per_row()})
+            case b"POST", b"/_scenario":
+                try:
+                    base = Scenario(seed=self.scenario.seed, demo=self.scenario.demo)
+                    self.use(parse(body.decode("utf-8", "replace"), "the new scenario", base=base), now)
+                except ScenarioError as problem:
+                    return error(400, str(problem), code="invalid_scenario")
+                return reply({"ok": True})
+            case _, b"/_books" | b"/_books/rows":
+                return _not_allowed(method, "GET")
+            case _, b"/_scenario":
+                return _not_allowed(method, "POST")
+            case _:
+                return error(404, "the simulator's own doors are GET /_books, GET /_books/rows and POST /_scenario")
+
+
+def _not_allowed(method: bytes, allowed: str) -> Reply:
+    shown = method.decode("ascii", "replace")
+    return error(405, f"{shown} is not allowed here, only {allowed}", headers=f"allow: {allowed}\r\n")

@@ -1,0 +1,163 @@
+"""How a POST is answered: a job, or the reason why there is none.
+
+It is looked at in this order: the body, an outage or the API key, the row's own script, the quota, the
+rates, the drawn refusals; then there is a job. What stands before the drawn refusals depends on time and on
+other rows and is no *turn* of the row, so that what is drawn for a row is the same in every run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from batchrun.simulator import bodies, endpoints
+from batchrun.simulator.books import Books
+from batchrun.simulator.chance import draw, row_of
+from batchrun.simulator.deciding import cap_of, decide
+from batchrun.simulator.directives import SILENT, script_of
+from batchrun.simulator.jobs import Job
+from batchrun.simulator.limits import Allowance, header_lines, retry_lines
+from batchrun.simulator.replies import SILENCE, Reply, error, refusal
+from batchrun.simulator.scenario import Scenario
+from batchrun.simulator.spread import ScenarioError
+from batchrun.simulator.store import Store
+from batchrun.simulator.words import CODES, LOST
+
+# endpoint → what its body must have beside a model
+SUBMITS = {
+    b"responses": "input",
+    b"chat/completions": "messages",
+    b"embeddings": "input",
+    b"images/generations": "prompt",
+}
+
+
+class Submits:
+    """What stands between a POST and a job, by one scenario: from the moment `now` it began."""
+
+    def __init__(self, scenario: Scenario, store: Store, books: Books, now: float) -> None:
+        limits = scenario.limits
+        self._scenario = scenario
+        self._store = store
+        self._books = books
+        self._accepted = 0
+        self._requests = Allowance(limits.rpm, limits.window, now) if limits.rpm else None
+        self._tokens = Allowance(limits.tpm, limits.window, now) if limits.tpm else None
+
+    def answer(self, endpoint: bytes, raw: bytes, closed: Reply | None, now: float) -> Reply:
+        """The answer to a POST; `closed` is what an outage or a closed door answers in its place."""
+        self._books.post(now)
+        try:
+            body = orjson.loads(raw)
+            row, name = row_of(body)
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError) as problem:
+            return self._noted(closed or error(400, f"expected JSON as body: {problem}"))
+        away = closed or self._unfit(endpoint, body)
+        if away is None:
+            try:
+                script = script_of(raw, body) if self._scenario.directives else SILENT
+            except ScenarioError as problem:
+                away = error(400, str(problem), code="invalid_directive")
+        if away is None and self._scenario.limits.quota is not None and self._accepted >= self._scenario.limits.quota:
+            away = refusal("insufficient_quota", 0.0)
+        if away is not None:
+            self._books.turned_away(row, name)
+            return self._noted(away)
+        turn = self._books.turns_of(row) + 1
+        chance = draw(self._scenario.seed, row, turn)
+        job = decide(
+            self._scenario, script, chance, body, row, turn, now,
+            size=len(raw), background=endpoint == b"responses" and bool(body.get("background")),
+        )  # fmt: skip
+        limited = self._limited(job, body, now)
+        if limited is not None:
+            self._books.turned_away(row, name)
+            return self._noted(limited)
+        self._books.turn(row, name)
+        word = script.refusal if script.refusal and turn <= script.refusal_times else None
+        word = word or self._scenario.submits.pick(chance.refusal)
+        return self._taken(endpoint, body, job, word, self._scenario.times.post.at(chance.latency), now)
+
+    def _taken(
+        self, endpoint: bytes, body: dict[str, Any], job: Job, word: str | None, delay: float, now: float
+    ) -> Reply:
+        """The answer to a POST that had its turn; `word` is the refusal that was drawn for it."""
+        lines = self._rate_lines(now)
+        if not job.background:
+            delay += job.ends - now
+            if word is None and job.outcome in CODES:
+                word = job.outcome
+        if word is not None and word != LOST:
+            self._books.without_job(job.row)
+            refused = self._noted(refusal(word, self._scenario.times.retry_after))
+            return refused._replace(delay=delay, headers=lines + refused.headers)
+        self._accepted += 1
+        kept = endpoint == b"responses" and body.get("store") is not False
+        serial, job_id = self._store.add(job, bodies.note_of(body) if kept else None, now, kept=kept)
+        if word == LOST or math.isinf(delay):
+            return SILENCE._replace(delay=delay)
+        if endpoint == b"responses":
+            shown = self._store.shown(serial, job, job_id, now if job.background else job.ends)
+        else:
+            shown = orjson.dumps(_RESULTS[endpoint](job, job_id.decode().removeprefix("resp_"), body))
+        return Reply(200, shown, lines, delay)
+
+    def _unfit(self, endpoint: bytes, body: Any) -> Reply | None:
+        """What is wrong with a body; None if nothing is."""
+        if not isinstance(body, dict):
+            return error(400, f"expected a JSON object as body, got {type(body).__name__}")
+        model = body.get("model")
+        if not isinstance(model, str) or not model:
+            return error(400, "expected a model, got none", param="model", code="missing_required_parameter")
+        if self._scenario.models and model not in self._scenario.models:
+            return error(404, f"the model {model[:200]!r} does not exist here", param="model", code="model_not_found")
+        if body.get("stream"):
+            message = "this simulator does not stream; leave `stream` out, and poll a background response instead"
+            return error(400, message, param="stream", code="unsupported_value")
+        needed = SUBMITS[endpoint]
+        if body.get(needed) is None and not (endpoint == b"responses" and body.get("prompt")):
+            return error(400, f"expected {needed!r}, got none", param=needed, code="missing_required_parameter")
+        if endpoint == b"responses" and body.get("background") and body.get("store") is False:
+            return error(400, "background needs `store: true`", param="store", code="unsupported_value")
+        return None
+
+    def _limited(self, job: Job, body: dict[str, Any], now: float) -> Reply | None:
+        """The 429 of a rate that is spent; None after the cost was taken."""
+        tokens = job.input_tokens + (cap_of(body) or job.output_tokens)
+        costs = [("requests", self._requests, 1), ("tokens", self._tokens, tokens)]
+        for kind, allowance, cost in costs:
+            if allowance is not None and (delay := allowance.wait(cost, now)):
+                return error(
+                    429,
+                    f"rate limit reached for {kind} per minute: limit {allowance.per_minute:.0f}, requested {cost}; "
+                    f"please try again in {math.ceil(delay * 1000)}ms",
+                    type=kind,
+                    code="rate_limit_exceeded",
+                    headers=self._rate_lines(now).decode() + retry_lines(delay),
+                )
+        for _, allowance, cost in costs:
+            if allowance is not None:
+                allowance.take(cost)
+        return None
+
+    def _rate_lines(self, now: float) -> bytes:
+        lines = ""
+        if self._requests is not None:
+            lines += header_lines("requests", self._requests, now)
+        if self._tokens is not None:
+            lines += header_lines("tokens", self._tokens, now)
+        return lines.encode()
+
+    def _noted(self, refused: Reply) -> Reply:
+        self._books.refusals[refused.code or f"http_{refused.status}"] += 1
+        return refused
+
+
+_RESULTS: dict[bytes, Callable[[Job, str, dict[str, Any]], dict[str, Any]]] = {
+    b"chat/completions": endpoints.chat_completion,
+    b"embeddings": endpoints.embeddings,
+    b"images/generations": endpoints.images,
+}
