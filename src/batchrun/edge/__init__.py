@@ -1,0 +1,8 @@
+"""Thin I/O, no decisions.
+
+Laws of this package:
+
+1. What is outside ends here: foreign exceptions are translated once, text from outside is redacted once.
+2. Rooms do not know each other, `exchange` and `tape` aside; none knows `services` or the runner.
+3. Nothing here chooses between outcomes; values from `core` say what happened.
+"""
