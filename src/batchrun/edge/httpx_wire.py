@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import ssl
 import sys
 from collections.abc import Mapping
@@ -31,6 +30,8 @@ import httpx
 from batchrun.core.answer import Answer, Cause, Failure, Request
 from batchrun.core.misuse import Misuse
 from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.causes import why_no_connection
+from batchrun.edge.exchange.progress import Progress
 from batchrun.edge.exchange.reading import Body, Broken, read_headers
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.exchange.surroundings import proxy_for, tls_context
@@ -40,7 +41,9 @@ POST_KEEPALIVE = 1.0  # seconds that an idle connection may still carry a submit
 LOOK_KEEPALIVE = 4.0  # below the 5 s after which common servers close idle connections
 DEFAULT_CONNECTIONS = 100
 
-_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"})
+_NEVER_SENT = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"}
+)
 _CAUSES = {
     "ConnectError": Cause.CONNECT,
     "ConnectTimeout": Cause.CONNECT,
@@ -98,7 +101,7 @@ class HttpxWire:
 
     async def exchange(self, request: Request, timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's law 1
         """What became of `request` within `timeout` seconds; never an exception but cancellation."""
-        seen = _Progress()
+        seen = Progress()
         try:
             async with asyncio.timeout(timeout) as alarm:
                 return await self._carry_out(request, timeout, seen)
@@ -130,9 +133,11 @@ class HttpxWire:
             try:
                 self._proxy = httpx.Proxy(proxy, ssl_context=self._tls if proxy.startswith("https:") else None)
             except (httpx.InvalidURL, ValueError):
-                raise Misuse("HTTPS_PROXY: expected http://HOST:PORT or https://HOST:PORT; set it so, or unset it") from None
+                raise Misuse(
+                    "HTTPS_PROXY: expected http://HOST:PORT or https://HOST:PORT; set it so, or unset it"
+                ) from None
 
-    async def _carry_out(self, request: Request, timeout: float, seen: _Progress) -> Answer:  # noqa: ASYNC109 - as above
+    async def _carry_out(self, request: Request, timeout: float, seen: Progress) -> Answer:  # noqa: ASYNC109 - as above
         if not request.path.startswith("/"):
             raise Broken(Cause.PROTOCOL, f"expected a path from the root of {self._origin}, got {request.path!r}")
         # Twice this is below the timeout: a TLS handshake then ends by its own rule, which closes its socket.
@@ -142,9 +147,7 @@ class HttpxWire:
         headers = {"accept-encoding": "identity", **request.headers}
         if hasattr(self._client, "send"):
             return await self._with_client(request, url, headers, extensions, seen)
-        built = self._package.Request(
-            request.method, url, headers=headers, content=request.body, extensions=extensions
-        )
+        built = self._package.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
         if self._client is not None:
             return await self._read(await self._client.handle_async_request(built), seen)
         seen.exact = True
@@ -157,7 +160,7 @@ class HttpxWire:
             await pool.close_if_done()
 
     async def _with_client(
-        self, request: Request, url: str, headers: Mapping[str, str], extensions: dict[str, Any], seen: _Progress
+        self, request: Request, url: str, headers: Mapping[str, str], extensions: dict[str, Any], seen: Progress
     ) -> Answer:
         client = self._client
         built = client.build_request(
@@ -168,14 +171,14 @@ class HttpxWire:
             raise Broken(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
         return await self._read(await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
 
-    async def _read(self, response: Any, seen: _Progress) -> Answer:
+    async def _read(self, response: Any, seen: Progress) -> Answer:
         seen.answered = True
         try:
             headers, coding = read_headers(response.headers.raw, self._caps)
             body = Body(response.status_code, coding, self._caps)
             async for chunk in response.stream:
                 if body.take(chunk):
-                    break
+                    break  # the rest of an error's body; closing the response closes the connection
             whole = body.whole()
         finally:
             await response.aclose()
@@ -194,7 +197,7 @@ class HttpxWire:
             pool = self._pools[lane] = _Pool(transport)
         return pool
 
-    def _failure(self, error: Exception, seen: _Progress, told: str | None) -> Failure:
+    def _failure(self, error: Exception, seen: Progress, told: str | None) -> Failure:
         names = [cls.__name__ for cls in type(error).__mro__]
         if isinstance(error, Broken):
             cause = error.cause
@@ -203,7 +206,7 @@ class HttpxWire:
         if told is not None:
             cause = Cause.TIMEOUT
         elif cause is Cause.CONNECT:
-            cause, told = _why_no_connection(error, self._connect_timeout)
+            cause, told = why_no_connection(error, self._connect_timeout)
         sent = seen.sent(known_unsent=not _NEVER_SENT.isdisjoint(names))
         text = told or str(error) or names[0]
         where = "" if sent else "; nothing was sent"
@@ -227,60 +230,6 @@ class _Pool:
     async def close_if_done(self) -> None:
         if self.retired and not self.in_use:
             await self.transport.aclose()
-
-
-class _Progress:
-    """How far one exchange got, as the transport reports it."""
-
-    __slots__ = ("_turned", "answered", "connecting", "exact", "writing")
-
-    def __init__(self) -> None:
-        self.exact = False  # this transport reports everything, so silence means that nothing was written
-        self.connecting = False
-        self.writing = False
-        self.answered = False
-        self._turned = False
-
-    async def observe(self, event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith((".connect_tcp.started", ".start_tls.started")):
-            self.connecting = True
-        elif event.endswith("send_request_headers.started"):
-            if info["request"].method != b"CONNECT":
-                self.writing = True
-        elif event.endswith("receive_response_headers.started"):
-            self._turned = False
-            asyncio.get_running_loop().call_soon(self._turn)
-        elif event.endswith("receive_response_headers.complete") and not self._turned:
-            # Bytes left over from the answer before would be taken for the answer to this request, and one
-            # job's result for another's. Whoever reads from the network lets the loop turn; this did not.
-            raise Broken(Cause.PROTOCOL, "the answer was there before its request; the connection is closed")
-
-    def sent(self, *, known_unsent: bool) -> bool:
-        """Whether a byte of the request may have left."""
-        if self.writing or self.answered:
-            return True
-        return not (self.exact or self.connecting or known_unsent)
-
-    def _turn(self) -> None:
-        self._turned = True
-
-
-def _why_no_connection(error: BaseException, connect_timeout: float) -> tuple[Cause, str]:
-    """The cause beneath an error of connecting, and what to say of it."""
-    beneath: BaseException | None = error
-    while beneath is not None:
-        if isinstance(beneath, ssl.SSLCertVerificationError):
-            return Cause.TLS, f"the certificate is refused: {beneath.verify_message}"
-        if isinstance(beneath, ssl.SSLError):
-            return Cause.TLS, f"no TLS connection: {beneath.reason or beneath}"
-        if isinstance(beneath, socket.gaierror):
-            return Cause.DNS, f"the host's name was not found: {beneath.strerror}"
-        beneath = beneath.__cause__ or beneath.__context__
-    if type(error).__name__ == "ConnectTimeout":
-        return Cause.CONNECT, f"no connection within {connect_timeout:g} s"
-    if type(error).__name__ == "ProxyError":
-        return Cause.CONNECT, f"the proxy refused to connect: {error}"
-    return Cause.CONNECT, f"no connection: {error}"
 
 
 def _package_of(client: Any) -> ModuleType:

@@ -36,9 +36,8 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict
     Raises Broken for too many, and for lengths that contradict each other (request smuggling lives there).
     """
     found: dict[str, str] = {}
-    count = size = 0
-    for raw_name, raw_value in pairs:
-        count += 1
+    size = 0
+    for count, (raw_name, raw_value) in enumerate(pairs, 1):
         size += len(raw_name) + len(raw_value)
         if count > caps.headers or size > caps.header_bytes:
             most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
@@ -48,7 +47,9 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict
         found[name] = f"{found[name]}, {value}" if name in found else value
     length = found.get("content-length")
     if length is not None and ("transfer-encoding" in found or not (length.isascii() and length.isdigit())):
-        raise Broken(Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}")
+        raise Broken(
+            Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
+        )
     coding = found.get("content-encoding", "").lower()
     return {name: value for name, value in found.items() if name not in _DROPPED}, coding
 
@@ -82,7 +83,9 @@ class Body:
         if self._is_error:
             del self._taken[self._cap :]
             return True
-        raise Broken(Cause.TOO_LARGE, f"expected an answer of at most {self._cap:,} bytes; raise --max-body to fetch it")
+        raise Broken(
+            Cause.TOO_LARGE, f"expected an answer of at most {self._cap:,} bytes; raise --max-body to fetch it"
+        )
 
     def whole(self) -> bytes:
         """The body after its last chunk. Raises Broken where the coding is cut off."""
