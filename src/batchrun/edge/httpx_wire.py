@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import sys
 from collections.abc import Mapping
@@ -55,8 +56,11 @@ _CAUSES = {
     "UnsupportedProtocol": Cause.PROTOCOL,
     "InvalidURL": Cause.PROTOCOL,
 }
+_HANG_UP = re.compile("server disconnected|peer closed connection", re.IGNORECASE)  # httpcore has no class for it
 # At debug level httpcore logs the headers of answers, and a hostile answer echoes the key in one.
-_LOGGERS = ("httpcore.connection", "httpcore.http11", "httpcore.proxy", "httpx")
+_LOGGERS = tuple(
+    f"httpcore{generation}.{name}" for generation in ("", "2") for name in ("connection", "http11", "http2", "proxy")
+)
 
 
 class HttpxWire:
@@ -209,6 +213,8 @@ class HttpxWire:
             cause, told = why_no_connection(error, self._connect_timeout)
         sent = seen.sent(known_unsent=not _NEVER_SENT.isdisjoint(names))
         text = told or str(error) or names[0]
+        if cause is Cause.PROTOCOL and _HANG_UP.search(text):
+            cause = Cause.DROPPED
         where = "" if sent else "; nothing was sent"
         return Failure(sent, cause, self._redactor.shown(f"{self._origin}: {text}") + where)
 

@@ -50,7 +50,7 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict
         raise Broken(
             Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
         )
-    coding = found.get("content-encoding", "").lower()
+    coding = found.get("content-encoding", "")
     return {name: value for name, value in found.items() if name not in _DROPPED}, coding
 
 
@@ -65,9 +65,9 @@ class Body:
         self._taken = bytearray()
         self._raw_size = 0
         self._decoder: _Decoder | None = None
-        if coding in _WINDOW:
-            self._decoder = _Decoder(coding)
-        elif coding not in ("", "identity"):
+        if coding.lower() in _WINDOW:
+            self._decoder = _Decoder(coding.lower())
+        elif coding.lower() not in ("", "identity"):
             raise Broken(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
 
     def take(self, chunk: bytes) -> bool:
