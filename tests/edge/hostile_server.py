@@ -15,6 +15,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Conversation:
         received = Received(method, path, headers, b"")
         received.body = await self.reader.readexactly(int(received.header("content-length") or 0))
         self.server.received.append(received)
+        self.server.arrival.set()
         return received
 
     async def send(self, data: bytes) -> None:
@@ -84,13 +86,14 @@ class HostileServer:
         self.host = host
         self.received: list[Received] = []
         self.connections = 0
+        self.arrival = asyncio.Event()
         self._talks: set[asyncio.Task[None]] = set()
 
     @property
     def origin(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
-    async def __aenter__(self) -> HostileServer:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._talk, self.host, 0, ssl=self.tls, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -101,6 +104,11 @@ class HostileServer:
             talk.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
         await self._server.wait_closed()
+
+    async def wait_received(self, count: int) -> None:
+        while len(self.received) < count:
+            self.arrival.clear()
+            await self.arrival.wait()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -153,8 +153,8 @@ class HttpxWire:
             return await self._with_client(request, url, headers, extensions, seen)
         built = self._package.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
         if self._client is not None:
+            seen.exact = False
             return await self._read(await self._client.handle_async_request(built), seen)
-        seen.exact = True
         pool = self._pool("submit" if request.method == "POST" else "look")
         pool.in_use += 1
         try:
@@ -173,6 +173,7 @@ class HttpxWire:
         built.headers.pop("cookie", None)
         if str(built.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
             raise Broken(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
+        seen.exact = False
         return await self._read(await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
 
     async def _read(self, response: Any, seen: Progress) -> Answer:
@@ -210,7 +211,7 @@ class HttpxWire:
         if told is not None:
             cause = Cause.TIMEOUT
         elif cause is Cause.CONNECT:
-            cause, told = why_no_connection(error, self._connect_timeout)
+            cause, told = why_no_connection(error)
         sent = seen.sent(known_unsent=not _NEVER_SENT.isdisjoint(names))
         text = told or str(error) or names[0]
         if cause is Cause.PROTOCOL and _HANG_UP.search(text):

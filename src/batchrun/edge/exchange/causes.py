@@ -8,8 +8,10 @@ import ssl
 from batchrun.core.answer import Cause
 
 
-def why_no_connection(error: BaseException, connect_timeout: float) -> tuple[Cause, str]:
+def why_no_connection(error: BaseException) -> tuple[Cause, str]:
     """The cause beneath an error of connecting, and what to say of it."""
+    if type(error).__name__ == "ConnectTimeout":
+        return Cause.CONNECT, "no connection in time"
     beneath: BaseException | None = error
     while beneath is not None:
         if isinstance(beneath, ssl.SSLCertVerificationError):
@@ -19,8 +21,6 @@ def why_no_connection(error: BaseException, connect_timeout: float) -> tuple[Cau
         if isinstance(beneath, socket.gaierror):
             return Cause.DNS, f"the host's name was not found: {beneath.strerror}"
         beneath = beneath.__cause__ or beneath.__context__
-    if type(error).__name__ == "ConnectTimeout":
-        return Cause.CONNECT, f"no connection within {connect_timeout:g} s"
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
     return Cause.CONNECT, f"no connection: {error}"

@@ -16,7 +16,7 @@ class Progress:
     __slots__ = ("_turned", "answered", "connecting", "exact", "writing")
 
     def __init__(self) -> None:
-        self.exact = False  # this transport reports everything, so silence means that nothing was written
+        self.exact = True  # all is reported, so silence means that nothing was written; not so in a user's hands
         self.connecting = False
         self.writing = False
         self.answered = False
