@@ -38,14 +38,16 @@ def read_key_file(path: Path | str) -> Secret:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise Misuse(f"{path}: expected a file with an API key: {error.strerror}; name another") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Misuse(f"{path}: expected a plain file with an API key; name another")
         if status.st_mode & 0o077:
             mode = stat.S_IMODE(status.st_mode)
             raise Misuse(f"{path}: expected mode 0600, got {mode:04o}: others may read the API key; chmod 600 {path}")
-        content = file.read(MAX_FILE)
+        content = os.read(descriptor, MAX_FILE)
+    finally:
+        os.close(descriptor)
     try:
         text = content.decode("ascii")
     except UnicodeDecodeError:

@@ -55,7 +55,7 @@ class Service:
         self.key = key
         self.key_renews = key_renews
         self._auth = auth or profile.auth
-        self._extra = {**profile.headers, **(headers or {})}
+        self._extra = Head({**profile.headers, **(headers or {})})
         secret = {} if key is None else {self._auth.header: self._auth.prefix + key.reveal()}
         self._look_head = Head({**_OURS, **self._extra, **secret})
         self._submit_head = Head({**self._look_head, "content-type": "application/json"})
