@@ -450,6 +450,19 @@ def test_a_proxy_that_fails_before_the_request_sent_nothing(proxy_of, cause, aut
     assert "word" not in failure.message
 
 
+@pytest.mark.parametrize("package", [httpx, httpx2])
+def test_a_users_proxy_that_drops_before_the_request_sent_nothing(package):
+    async def main():
+        async with HostileServer(lambda talk: talk.request()) as proxy:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            client = package.AsyncClient(proxy=proxy.origin, verify=context, trust_env=False)
+            async with client, own("https://service.example", client=client) as wire:
+                return await wire.exchange(POST, 2.0)
+
+    failure = asyncio.run(main())
+    assert (failure.sent, failure.cause) == (False, Cause.DROPPED)
+
+
 def test_a_service_that_drops_behind_a_proxy_may_have_been_sent_to(authority, trusted):
     service = tls_server(lambda talk: talk.request(), authority.issue_cert("service.example"))
     failure, _ = through_proxy(service, tunnel, trusted)
