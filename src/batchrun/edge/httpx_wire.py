@@ -1,7 +1,7 @@
 """The first wire: exchanges carried out by httpx, or by a client or transport that the user brings.
 
 Left to itself it uses httpx's transports and not its client: those know no cookies, redirects, netrc,
-environment or retries, so there is nothing to switch off. Two pools serve one origin. A POST goes over a
+environment or retries, so there is nothing to switch off. Two pools serve the origin. A POST goes over a
 connection that was used within the last second, or over a fresh one: a server that closes an idle connection
 while a submit is on its way would leave a row that nobody knows about. Looks may use older ones.
 
@@ -32,6 +32,7 @@ from batchrun.core.answer import Answer, Cause, Failure, Request
 from batchrun.core.misuse import Misuse
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.causes import why_no_connection
+from batchrun.edge.exchange.pool import Pool
 from batchrun.edge.exchange.progress import Progress
 from batchrun.edge.exchange.reading import Body, Broken, read_headers
 from batchrun.edge.exchange.redaction import Redactor
@@ -87,19 +88,20 @@ class HttpxWire:
         self._redactor = redactor or Redactor()
         self._caps = caps or Caps()
         self._connect_timeout = connect_timeout
-        self._connections = connections
         self._client = client
+        self._pools: dict[str, Pool[httpx.AsyncHTTPTransport]] = {}
         self._package: ModuleType = httpx if client is None else _package_of(client)
         self._tls: ssl.SSLContext | None = None
         self._proxy: httpx.Proxy | None = None
         if client is None:
             self._read_environment(os.environ if environment is None else environment)
+            self._pools["POST"] = self._pool(POST_KEEPALIVE, connections)
+            self._pools["look"] = self._pool(LOOK_KEEPALIVE, connections)
         elif getattr(client, "auth", None) is not None:
             raise Misuse(
                 "client: expected a client without auth of its own (it may send a request twice); "
                 "leave out auth= and give the API key to batchrun"
             )
-        self._pools: dict[str, _Pool] = {}
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._redactor.filter)
 
@@ -114,14 +116,12 @@ class HttpxWire:
             return self._failure(error, seen, f"no complete answer within {timeout:g} s" if late else None)
 
     async def drop_idle(self) -> None:
-        pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            await pool.retire()
+        for pool in self._pools.values():
+            await pool.drop_idle()
 
     async def aclose(self) -> None:
-        pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            await pool.transport.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
         for name in _LOGGERS:
             logging.getLogger(name).removeFilter(self._redactor.filter)
 
@@ -155,13 +155,8 @@ class HttpxWire:
         if self._client is not None:
             seen.exact = False
             return await self._read(await self._client.handle_async_request(built), seen)
-        pool = self._pool("submit" if request.method == "POST" else "look")
-        pool.in_use += 1
-        try:
-            return await self._read(await pool.transport.handle_async_request(built), seen)
-        finally:
-            pool.in_use -= 1
-            await pool.close_if_done()
+        async with self._pools["POST" if request.method == "POST" else "look"].one() as transport:
+            return await self._read(await transport.handle_async_request(built), seen)
 
     async def _with_client(
         self, request: Request, url: str, headers: Mapping[str, str], extensions: dict[str, Any], seen: Progress
@@ -189,18 +184,16 @@ class HttpxWire:
             await response.aclose()
         return Answer(response.status_code, self._redactor.headers(headers), self._redactor.raw(whole))
 
-    def _pool(self, lane: str) -> _Pool:
-        pool = self._pools.get(lane)
-        if pool is None:
-            limits = httpx.Limits(
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
-                keepalive_expiry=POST_KEEPALIVE if lane == "submit" else LOOK_KEEPALIVE,
-            )
-            assert self._tls is not None
-            transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=limits, proxy=self._proxy)
-            pool = self._pools[lane] = _Pool(transport)
-        return pool
+    def _pool(self, keepalive: float, connections: int) -> Pool[httpx.AsyncHTTPTransport]:
+        tls = self._tls
+        assert tls is not None
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
+        proxy = self._proxy
+
+        def make() -> httpx.AsyncHTTPTransport:
+            return httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=proxy)
+
+        return Pool(make, connections, keepalive)
 
     def _failure(self, error: Exception, seen: Progress, told: str | None) -> Failure:
         names = [cls.__name__ for cls in type(error).__mro__]
@@ -218,25 +211,6 @@ class HttpxWire:
             cause = Cause.DROPPED
         where = "" if sent else "; nothing was sent"
         return Failure(sent, cause, self._redactor.shown(f"{self._origin}: {text}") + where)
-
-
-class _Pool:
-    """A transport, and how many exchanges still use it once it is out of use."""
-
-    __slots__ = ("in_use", "retired", "transport")
-
-    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
-        self.transport = transport
-        self.in_use = 0
-        self.retired = False
-
-    async def retire(self) -> None:
-        self.retired = True
-        await self.close_if_done()
-
-    async def close_if_done(self) -> None:
-        if self.retired and not self.in_use:
-            await self.transport.aclose()
 
 
 def _package_of(client: Any) -> ModuleType:
