@@ -31,10 +31,9 @@ def one(open_wire, script, request=GET, **options):
     return result
 
 
-def chunked(*chunks, status=200, coding=None):
-    head = f"HTTP/1.1 {status} Word\r\ntransfer-encoding: chunked\r\n"
-    head += f"content-encoding: {coding}\r\n" if coding else ""
-    return head.encode() + b"\r\n" + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+def chunked(*chunks):
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 
 
 # --- h04, h05, h15: HTTP that is not quite HTTP ---

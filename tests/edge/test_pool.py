@@ -120,8 +120,7 @@ def test_closing_a_wire_ends_what_is_on_its_way():
 
         async with HostileServer(script) as server, own(server.origin) as wire:
             exchange = asyncio.create_task(wire.exchange(POST, 30.0))
-            while not server.connections:
-                await asyncio.sleep(0.001)
+            await server.wait_received(1)
             await wire.aclose()
             return await asyncio.wait_for(exchange, 2.0)
 
