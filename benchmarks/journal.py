@@ -29,7 +29,7 @@ from benchmarks.results import record  # noqa: E402
 SECONDS = 1.5
 BUSY_SECONDS = 4.0
 WAITING = (1, 32, 256, 4096)
-ENTRY = b'0123abcd {"e":"intent","key":"row-%08d","attempt":1,"at":1800000000.123,"body_sha256":"' + b"f" * 64 + b'"}\n'
+ENTRY = b'0123abcd {"e":"intent","key":"row-%08d","attempt":1,"at":1800000000.123,"row_sha256":"' + b"f" * 64 + b'"}\n'
 
 
 def mark(to: int) -> bytes:

@@ -60,6 +60,12 @@ def test_any_depth_with_something_lax_beside_it(depth):
     json.loads(reading.text)
 
 
+def test_an_endless_string_below_great_depth_takes_linear_time():
+    started = time.process_time()
+    assert read_json(b"[" * 3_000 + b'"' + b'\\"' * 300_000) is None
+    assert time.process_time() - started < 1.0
+
+
 def test_a_million_keys_within_a_second():
     raw = b'{"status":"completed",' + b",".join(b'"k%d":%d' % (i, i) for i in range(1_000_000)) + b"}"
     started = time.process_time()

@@ -41,7 +41,7 @@ def invariants(source: Checked):
     keys = dict(enumerate(source.all_keys()))
     assert list(keys) == list(range(len(source)))
     assert len(set(keys.values())) == len(source) == source.report.rows
-    good = {one.ordinal: one.key for one in source.rows()}
+    good = {ordinal: one.key for ordinal, one in enumerate(source.rows()) if one.problem is None}
     bad = {one.ordinal: one.key for one in source.rejected()}
     assert not good.keys() & bad.keys()
     assert good | bad == keys
@@ -382,13 +382,13 @@ def test_f05_a_file_cut_or_changed_after_the_check(write):
         assert source.body(2_499).body
         read = []
         with pytest.raises(InputChanged, match=":2501: "):
-            read.extend(one.ordinal for one in source.rows())
+            read.extend(ordinal for ordinal, _ in enumerate(source.rows()))
         assert read == list(range(2_500))
         os.truncate(path, 1000)
         for ordinal in (4_000, 4_999):
             with pytest.raises(InputChanged, match=f":{ordinal + 1}: "):
                 source.body(ordinal)
-        assert [one.ordinal for one, _ in zip(source.rows(3), range(2), strict=False)] == [3, 4]
+        assert [one.key for one, _ in zip(source.rows(3), range(2), strict=False)] == ["r3", "r4"]
 
 
 def test_f05_what_is_appended_meanwhile_is_for_the_next_run(write):
@@ -545,7 +545,10 @@ def test_rows_carry_what_the_engine_needs(write):
         write('{"body": {"input": "x", "model": "m"}, "metadata": {"a": 1.0}, "custom_id": "a"}\n{"prompt": "x"}')
     )
     one, two = source.rows()
-    assert (one.key, one.ordinal, one.model, one.metadata) == ("a", 0, "m", b'{"a": 1.0}')
-    assert (two.ordinal, two.model, two.metadata) == (1, "gpt-5", None)
-    assert [row.ordinal for row in source.rows(1)] == [1]
+    assert (one.key, one.about.model, one.about.metadata) == ("a", "m", b'{"a": 1.0}')
+    assert (two.about.model, two.about.metadata) == ("gpt-5", None)
+    assert [row.key for row in source.rows(1)] == [two.key]
+    assert source.row(1) == two
+    assert {row.about.tokens for row in source.rows()} == {0}
+    assert min(row.about.tokens for row in source.rows(tokens=True)) > 0
     assert repr(source).endswith("in.jsonl: 2 rows, 0 bad>")

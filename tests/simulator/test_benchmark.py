@@ -9,7 +9,7 @@ from benchmarks import results, simulator
 
 
 def test_the_benchmark_runs_and_records(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results.jsonl")
+    monkeypatch.setattr(results, "HERE", tmp_path)
     assert simulator.main(["1", "20000"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert all(list(line)[:7] == ["name", "value", "unit", "ratio_to", "commit", "python", "machine"] for line in lines)

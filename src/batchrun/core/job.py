@@ -34,7 +34,7 @@ class Row:
 
     key: str
     about: About = About()
-    body_sha256: str = ""
+    row_sha256: str = ""
     problem: Problem | None = None
 
 
@@ -91,7 +91,6 @@ class Job:
     __slots__ = (
         "about",
         "attempt",
-        "body_sha256",
         "due",
         "history",
         "job_id",
@@ -99,6 +98,7 @@ class Job:
         "look",
         "phase",
         "polls",
+        "row_sha256",
         "running_at",
         "submitted_at",
     )
@@ -106,7 +106,7 @@ class Job:
     def __init__(self, row: Row) -> None:
         self.key = row.key
         self.about = row.about
-        self.body_sha256 = row.body_sha256
+        self.row_sha256 = row.row_sha256
         self.phase = Phase.WAITING
         self.attempt = 1
         self.due = IDLE

@@ -80,7 +80,7 @@ class Intent(Entry):
 
     key: str
     attempt: int
-    body_sha256: str
+    row_sha256: str
     at: float
 
 
@@ -182,20 +182,20 @@ class Trail:
 
     __slots__ = (
         "attempt",
-        "body_sha256",
         "cancel",
         "ended",
         "job_id",
         "marker",
         "open_intent",
         "retry_at",
+        "row_sha256",
         "submitted_at",
         "unconfirmed",
     )
 
     def __init__(self) -> None:
         self.attempt = 1
-        self.body_sha256 = ""
+        self.row_sha256 = ""
         self.open_intent = False  # an intent without an end: perhaps sent
         self.job_id: str | None = None
         self.submitted_at = 0.0
@@ -293,7 +293,7 @@ class _Taker:
     def _intent(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
         trail.attempt = values["attempt"]
-        trail.body_sha256 = values["body_sha256"]
+        trail.row_sha256 = values["row_sha256"]
         trail.open_intent = True
         trail.retry_at = trail.job_id = trail.marker = None
         trail.unconfirmed = False

@@ -24,7 +24,8 @@ import orjson
 MAX_DEPTH = 100
 _MAX_DIGITS = 4_000  # Python refuses to convert more than 4,300
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+# A string may also end where the text does: else each of its quotes would be tried as the next beginning.
+_STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class SubmitLane:
                 continue
             gate.took(now, job.about.tokens)
             desk.move(job, Step.TURN_TAKEN)
-            entry = Intent(job.key, job.attempt, job.body_sha256, desk.wall)
+            entry = Intent(job.key, job.attempt, job.row_sha256, desk.wall)
             desk.append(entry, job, self._intent_synced)
 
     def _intent_synced(self, job: Job) -> None:
@@ -108,7 +108,7 @@ class SubmitLane:
                 return
             desk.move(job, Step.ACCEPTED)
             desk.identify(job, job_id, desk.wall)
-            job.body_sha256 = ""
+            job.row_sha256 = ""
             self._watch.note(job, look)
             entry = Submitted(job.key, job.attempt, job_id, job.submitted_at or 0.0)
             desk.append(entry, job, self._id_synced)

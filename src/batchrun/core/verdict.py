@@ -15,7 +15,7 @@ The one law of a poll: **a poll that fails is not a job that failed.** It can on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -45,6 +45,10 @@ class Vouching:
 
 
 NO_VOUCHING = Vouching()
+
+# How a profile reads a service that words its answers in its own way: from a JSON object to the same in the
+# words and places of the responses endpoint, and the service's own status word, for the record.
+View = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def read_submit(
     *,
     background: bool = True,
     vouching: Vouching = NO_VOUCHING,
+    view: View | None = None,
 ) -> Accepted | Refused | Ambiguous:
     """What the answer to a POST means. With `background` false the endpoint ends at the submit.
 
@@ -130,7 +135,7 @@ def read_submit(
         problem = our_problem("connection_failed", answer.message)
         return Refused(problem, rule(Aspect.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, background=background)
+        return _read_acceptance(answer, view, background=background)
     judged = _judge_answer(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
     created_nothing = (
@@ -144,7 +149,7 @@ def read_submit(
     return _lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
 
 
-def read_poll(answer: Answer | Failure, wall: float, job_id: str) -> Seen | Unclear:
+def read_poll(answer: Answer | Failure, wall: float, job_id: str, view: View | None = None) -> Seen | Unclear:
     """What a look at job `job_id` showed."""
     if isinstance(answer, Failure):
         if answer.cause is Cause.TOO_LARGE:
@@ -152,23 +157,23 @@ def read_poll(answer: Answer | Failure, wall: float, job_id: str) -> Seen | Uncl
             return Seen(Ended(State.FAILED, problem=problem), b"", 0, None)
         return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
     if 200 <= answer.status < 300:
-        return _read_job(answer, wall, job_id)
+        return _read_job(answer, wall, job_id, view)
     problem = _judge_answer(answer).problem
     return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
 
 
-def read_cancel(answer: Answer | Failure, wall: float, job_id: str) -> Seen | Unclear:
+def read_cancel(answer: Answer | Failure, wall: float, job_id: str, view: View | None = None) -> Seen | Unclear:
     """What the answer to a cancel showed. Only a readable job counts; after anything else, poll again."""
-    read = read_poll(answer, wall, job_id)
+    read = read_poll(answer, wall, job_id, view)
     return read if isinstance(read, Seen) else replace(read, trouble=Trouble.TRANSIENT)
 
 
-def _read_acceptance(answer: Answer, *, background: bool) -> Accepted | Ambiguous:
+def _read_acceptance(answer: Answer, view: View | None, *, background: bool) -> Accepted | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
         told = text_of_page(answer.body) or "nothing"
         return _lost(answer, f"HTTP {answer.status} that is no JSON object: {told}")
-    body = reading.value
+    body, word = (reading.value, None) if view is None else view(reading.value)
     job_id = body.get("id")
     group = group_of(body.get("status"))
     implicit = group is Group.UNKNOWN and (not background or _carries_result(body))
@@ -176,6 +181,8 @@ def _read_acceptance(answer: Answer, *, background: bool) -> Accepted | Ambiguou
         look: Running | Ended = ended(body, None, Group.SUCCESS)
     else:
         look = look_at(body)
+    if view is not None:
+        look = replace(look, status=word)
     if isinstance(look, Running) and not is_safe_id(job_id):
         if "id" not in body:
             return _lost(answer, f"HTTP {answer.status} without an id and without a result")
@@ -192,21 +199,22 @@ def _read_acceptance(answer: Answer, *, background: bool) -> Accepted | Ambiguou
     )
 
 
-def _read_job(answer: Answer, wall: float, job_id: str) -> Seen | Unclear:
+def _read_job(answer: Answer, wall: float, job_id: str, view: View | None) -> Seen | Unclear:
+    # The hot path: nearly every poll of every job ends here, without a new object.
     headers = answer.headers
-    try:
-        value = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        pass
-    else:
-        # The hot path: nearly every poll of every job ends here, without a new object.
-        if type(value) is dict and value.get("id") == job_id and "retry-after" not in headers:
-            status = value.get("status")
-            seen = _GOES_ON.get(status) if type(status) is str else None
-            if seen is not None and "openai-poll-after-ms" not in headers and "retry-after-ms" not in headers:
+    if view is None and _NEXT_LOOK.isdisjoint(headers):
+        try:
+            value = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            value = None
+        if type(value) is dict and value.get("id") == job_id and type(status := value.get("status")) is str:
+            seen = _GOES_ON.get(status)
+            if seen is not None:
                 return seen
-    return _read_job_closely(answer, wall, job_id)
+    return _read_job_closely(answer, wall, job_id, view)
 
+
+_NEXT_LOOK = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
 
 # What a look shows of a job that goes on: one shared value for each word that says so.
 _GOES_ON: dict[str, Seen] = {
@@ -216,7 +224,7 @@ _GOES_ON: dict[str, Seen] = {
 }
 
 
-def _read_job_closely(answer: Answer, wall: float, job_id: str) -> Seen | Unclear:
+def _read_job_closely(answer: Answer, wall: float, job_id: str, view: View | None) -> Seen | Unclear:
     reading = read_json(answer.body)
     if reading is None or not isinstance(reading.value, dict):
         page = answer.body.lstrip()[:1] == b"<"
@@ -224,8 +232,10 @@ def _read_job_closely(answer: Answer, wall: float, job_id: str) -> Seen | Unclea
         told = text_of_page(answer.body) or "nothing"
         problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {told}")
         return Unclear(trouble, problem, unreadable=answer.body)
-    body = reading.value
+    body, word = (reading.value, None) if view is None else view(reading.value)
     look = look_at(body)
+    if view is not None:
+        look = replace(look, status=word)
     if body.get("id", job_id) != job_id:
         look = replace(look, warnings=(*look.warnings, "id_changed"))
     if isinstance(look, Running):

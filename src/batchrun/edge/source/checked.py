@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
 from batchrun.core.body import Prepared
-from batchrun.core.intake import Admitted, metadata
-from batchrun.core.job import Row
+from batchrun.core.estimate import answer_tokens, input_tokens
+from batchrun.core.intake import Admitted, Rejection, metadata
+from batchrun.core.job import About, Row
+from batchrun.core.problem import our_problem
 from batchrun.core.visible import visible
 from batchrun.edge.source.reader import Reader
 from batchrun.edge.source.report import Report
@@ -56,11 +59,33 @@ class Checked:
     ) -> None:
         self.close()
 
-    def rows(self, start: int = 0) -> Iterator[Row]:
-        """The good rows from the ordinal `start` on, in order."""
-        for ordinal, line, found in self._good(start):
-            key = self._reader.key(ordinal, line, found)
-            yield Row(key, ordinal, found.model, metadata(found, line))
+    def rows(self, start: int = 0, *, tokens: bool = False) -> Iterator[Row]:
+        """All rows from the ordinal `start` on, in order, the bad ones with their problem.
+
+        With `tokens` each has an estimate of the tokens that it and its answer will take.
+        """
+        reader, shared = self._reader, dict[str, About]()
+        for ordinal, line in reader.lines(start):
+            found = reader.found(line)
+            key = reader.key(ordinal, line, found)
+            if not isinstance(found, Admitted) or reader.index.is_bad(ordinal):
+                bad = self._rejected(ordinal, key, found)
+                yield Row(key, problem=our_problem(bad.code, bad.message))
+                continue
+            own = metadata(found, line)
+            if own is None and not tokens:
+                about = shared.get(found.model) or shared.setdefault(found.model, About(found.model))
+            else:
+                about = About(found.model, own, input_tokens(len(line)) + answer_tokens(found.body) if tokens else 0)
+            yield Row(key, about, row_sha256(line))
+
+    def row(self, ordinal: int) -> Row:
+        """The row with this ordinal."""
+        return next(self.rows(ordinal))
+
+    def sha256(self, ordinal: int) -> str:
+        """The hash by which a later run sees that a row was changed."""
+        return row_sha256(self._reader.line(ordinal))
 
     def all_keys(self) -> Iterator[str]:
         """The key of every row in order, bad ones included: place n has ordinal n."""
@@ -94,13 +119,7 @@ class Checked:
         for ordinal in reader.index.bad:
             line = reader.line(ordinal)
             found = reader.found(line)
-            key, number = reader.key(ordinal, line, found), self.line_of(ordinal)
-            if isinstance(found, Admitted):
-                first = reader.find(found.custom_id or "")
-                code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
-            else:
-                code, said = found.code, found.message
-            yield Rejected(key, ordinal, number, code, f"{self.name}:{number}: {said}")
+            yield self._rejected(ordinal, reader.key(ordinal, line, found), found)
 
     def keep(self) -> None:
         """Make the copy of an input that cannot seek durable under its name, before the first submit."""
@@ -117,14 +136,19 @@ class Checked:
         else:
             self._spool.close()
 
-    def _good(self, start: int) -> Iterator[tuple[int, bytes, Admitted]]:
-        bad = self._reader.index.is_bad if self._reader.index.bad else None
-        for ordinal, line in self._reader.lines(start):
-            if bad is not None and bad(ordinal):
-                continue
-            found = self._reader.found(line)
-            assert isinstance(found, Admitted), "the same line was admitted by the check"
-            yield ordinal, line, found
+    def _rejected(self, ordinal: int, key: str, found: Admitted | Rejection) -> Rejected:
+        if isinstance(found, Admitted):
+            first = self._reader.find(found.custom_id or "")
+            code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
+        else:
+            code, said = found.code, found.message
+        number = self.line_of(ordinal)
+        return Rejected(key, ordinal, number, code, f"{self.name}:{number}: {said}")
+
+
+def row_sha256(line: bytes) -> str:
+    """The first half of the SHA-256 of a row as it is written, blanks around it apart."""
+    return sha256(line.strip()).hexdigest()[:32]
 
 
 def doubled_message(custom_id: str, first: int) -> str:

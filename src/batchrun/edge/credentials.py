@@ -1,0 +1,194 @@
+"""API keys from the machine: a file that only its owner reads, or a command that prints a token.
+
+Never from a flag: what stands on a command line is in the process list and in the shell's history. A token
+runs out, so its command runs again before that, and once after a 401; however many exchanges ask at the same
+time, it runs once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import os
+import shlex
+import signal
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchrun.core.misuse import Misuse
+from batchrun.core.secret import Secret
+from batchrun.core.visible import visible
+
+MAX_FILE = 65_536
+COMMAND_TIMEOUT = 60.0
+MARGIN = 300.0  # seconds before the end at which a token counts as used up
+UNKNOWN_LIFE = 600.0  # a token that says nothing of its end is asked for again after this many seconds
+
+
+def read_key_file(path: Path | str) -> Secret:
+    """The API key in `path`: one line. Raises Misuse unless nobody but the owner can read the file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise Misuse(f"{path}: expected a file with an API key: {error.strerror}; name another") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Misuse(f"{path}: expected a plain file with an API key; name another")
+        if status.st_mode & 0o077:
+            mode = stat.S_IMODE(status.st_mode)
+            raise Misuse(f"{path}: expected mode 0600, got {mode:04o}: others may read the API key; chmod 600 {path}")
+        content = os.read(descriptor, MAX_FILE)
+    finally:
+        os.close(descriptor)
+    try:
+        text = content.decode("ascii")
+    except UnicodeDecodeError:
+        raise Misuse(f"{path}: expected an API key in ASCII, got other bytes; write the key alone") from None
+    return Secret(text.removesuffix("\n").removesuffix("\r"), str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token; `expires_at` in seconds since 1970, if it says so."""
+
+    secret: Secret
+    expires_at: float | None
+
+
+class TokenCommand:
+    """Tokens from a command of the user's own, such as ``az account get-access-token``.
+
+    `command` is split as a shell would, and no shell runs it. It may print the token alone, or JSON with it
+    (``accessToken``, ``access_token`` or ``token``, and ``expires_on`` or ``expires_in``). `clock` is the time
+    of day in seconds since 1970.
+    """
+
+    def __init__(self, command: str, *, limit: float = COMMAND_TIMEOUT, clock: Callable[[], float] = time.time) -> None:
+        try:
+            self._argv = shlex.split(command)
+        except ValueError as error:
+            raise Misuse(f"--token-command: expected a command line: {str(error).lower()}; quote it again") from None
+        if not self._argv:
+            raise Misuse("--token-command: expected a command line, got nothing; name a command that prints a token")
+        self._limit = limit
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._token: Token | None = None
+        self._renew_at = 0.0
+
+    async def current(self) -> Secret:
+        """A token that is still good for a while. Raises Misuse if the command gives none."""
+        async with self._lock:
+            if self._token is None or self._clock() >= self._renew_at:
+                await self._renew()
+            assert self._token is not None
+            return self._token.secret
+
+    async def renewed(self, refused: Secret) -> Secret:
+        """Another token than `refused`, which a service answered with 401; one that came meanwhile will do."""
+        async with self._lock:
+            if self._token is None or self._token.secret == refused:
+                await self._renew()
+            assert self._token is not None
+            return self._token.secret
+
+    async def _renew(self) -> None:
+        self._token = read_token(await self._printed(), self._clock())
+        now, expires_at = self._clock(), self._token.expires_at
+        # A token shorter than twice the margin is renewed at half of its life, not at once for ever.
+        self._renew_at = now + UNKNOWN_LIFE if expires_at is None else max(expires_at - MARGIN, (now + expires_at) / 2)
+
+    async def _printed(self) -> bytes:
+        name = self._argv[0]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Misuse(f"--token-command: {name} cannot be run: {error.strerror}; give its full path") from None
+        try:
+            async with asyncio.timeout(self._limit):
+                printed, complaint = await asyncio.gather(_head(process.stdout), _head(process.stderr))
+                code = await process.wait()
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold our pipes
+            await process.wait()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise Misuse(
+                f"--token-command: {name} gave no token within {self._limit:g} s; try it by hand, it may ask something"
+            ) from None
+        if code != 0:
+            told = visible(" ".join(complaint.decode("utf-8", "replace").split()), 300)
+            raise Misuse(
+                f"--token-command: {name} failed with exit code {code}: {told or 'it said nothing'}; try it by hand"
+            )
+        return printed
+
+
+def read_token(printed: bytes, now: float) -> Token:
+    """The token in what a command printed; what it printed is never quoted."""
+    text = printed.decode("utf-8", "replace").strip()
+    table: dict[str, Any] = {}
+    if text.startswith("{"):
+        try:
+            table = json.loads(text)
+        except ValueError:
+            raise Misuse(
+                "--token-command: expected a token or JSON with one, got broken JSON; try it by hand"
+            ) from None
+        names = ("accessToken", "access_token", "token")
+        text = next((table[name] for name in names if isinstance(table.get(name), str)), "")
+        if not text:
+            raise Misuse(
+                f"--token-command: expected JSON with one of {', '.join(names)}; have it print the token alone"
+            )
+    elif len(text.split()) != 1:
+        raise Misuse(
+            f"--token-command: expected one token, got {len(text.split())} words; have it print the token alone"
+        )
+    secret = Secret(text, "--token-command")
+    for value, offset in ((table.get("expires_on"), 0.0), (table.get("expires_in"), now), (_expiry_of_jwt(text), 0.0)):
+        if (seconds := _number(value)) is not None and seconds + offset > now:
+            return Token(secret, seconds + offset)
+    return Token(secret, None)
+
+
+async def _head(stream: asyncio.StreamReader | None) -> bytes:
+    """What comes first from `stream`, up to the cap; the rest is read and forgotten, so that nobody blocks."""
+    assert stream is not None
+    kept = bytearray()
+    while chunk := await stream.read(16_384):
+        kept += chunk[: MAX_FILE - len(kept)]
+    return bytes(kept)
+
+
+def _expiry_of_jwt(token: str) -> Any:
+    """The `exp` of a JSON web token, unverified: it only says when to ask for the next one."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, binascii.Error):
+        return None
+    return claims.get("exp") if isinstance(claims, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return float(value)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value < 1e15 else None

@@ -1,0 +1,26 @@
+"""Why there is no connection, in a person's words."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from batchrun.core.answer import Cause
+
+
+def why_no_connection(error: BaseException) -> tuple[Cause, str]:
+    """The cause beneath an error of connecting, and what to say of it."""
+    if type(error).__name__ == "ConnectTimeout":
+        return Cause.CONNECT, "no connection in time"
+    beneath: BaseException | None = error
+    while beneath is not None:
+        if isinstance(beneath, ssl.SSLCertVerificationError):
+            return Cause.TLS, f"the certificate is refused: {beneath.verify_message}"
+        if isinstance(beneath, ssl.SSLError):
+            return Cause.TLS, f"no TLS connection: {beneath.reason or beneath}"
+        if isinstance(beneath, socket.gaierror):
+            return Cause.DNS, f"the host's name was not found: {beneath.strerror}"
+        beneath = beneath.__cause__ or beneath.__context__
+    if type(error).__name__ == "ProxyError":
+        return Cause.CONNECT, f"the proxy refused to connect: {error}"
+    return Cause.CONNECT, f"no connection: {error}"

@@ -1,0 +1,114 @@
+"""What is taken of an answer, and where it stops: headers and body, counted as they come.
+
+An answer that breaks a rule ends its exchange with ``Broken``. The body of an error is different: its status
+has already said what counts, so it is cut at its cap instead.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from batchrun.core.answer import Cause
+from batchrun.edge.exchange import Caps
+
+# What describes the connection or the coding of the body does not describe the decoded answer; cookies are
+# never kept, so they never pass.
+_DROPPED = frozenset(
+    "connection content-encoding content-length keep-alive proxy-authenticate proxy-connection set-cookie "
+    "set-cookie2 te trailer transfer-encoding upgrade".split()
+)
+_WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class Broken(Exception):
+    """Why an exchange cannot be completed; it becomes a Failure where the exchange ends."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict[str, str], str]:
+    """The headers by lower-case name, repeated ones joined, and the content coding ("" for none).
+
+    Raises Broken for too many, and for lengths that contradict each other (request smuggling lives there).
+    """
+    found: dict[str, str] = {}
+    size = 0
+    for count, (raw_name, raw_value) in enumerate(pairs, 1):
+        size += len(raw_name) + len(raw_value)
+        if count > caps.headers or size > caps.header_bytes:
+            most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
+            raise Broken(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
+        name = raw_name.decode("latin-1").lower()
+        value = raw_value.decode("latin-1").strip()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    length = found.get("content-length")
+    if length is not None and ("transfer-encoding" in found or not (length.isascii() and length.isdigit())):
+        raise Broken(
+            Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
+        )
+    coding = found.get("content-encoding", "")
+    return {name: value for name, value in found.items() if name not in _DROPPED}, coding
+
+
+class Body:
+    """Takes a body chunk by chunk, decoded, within the cap."""
+
+    __slots__ = ("_cap", "_decoder", "_is_error", "_raw_size", "_taken")
+
+    def __init__(self, status: int, coding: str, caps: Caps) -> None:
+        self._is_error = status >= HTTPStatus.MULTIPLE_CHOICES
+        self._cap = caps.error_body if self._is_error else caps.body
+        self._taken = bytearray()
+        self._raw_size = 0
+        self._decoder: _Decoder | None = None
+        if coding.lower() in _WINDOW:
+            self._decoder = _Decoder(coding.lower())
+        elif coding.lower() not in ("", "identity"):
+            raise Broken(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
+
+    def take(self, chunk: bytes) -> bool:
+        """Add `chunk`; True when no more is wanted. Raises Broken beyond the cap."""
+        self._raw_size += len(chunk)  # an endless coding of nothing would never reach the cap otherwise
+        room = self._cap - len(self._taken)
+        if self._decoder is None:
+            self._taken += chunk[: room + 1]
+        else:
+            self._taken += self._decoder.decode(chunk, room + 1)
+        if len(self._taken) <= self._cap and self._raw_size <= self._cap:
+            return False
+        if self._is_error:
+            del self._taken[self._cap :]
+            return True
+        raise Broken(
+            Cause.TOO_LARGE, f"expected an answer of at most {self._cap:,} bytes; raise --max-body to fetch it"
+        )
+
+    def whole(self) -> bytes:
+        """The body after its last chunk. Raises Broken where the coding is cut off."""
+        if self._decoder is not None and self._raw_size and not self._decoder.complete and not self._is_error:
+            raise Broken(Cause.PROTOCOL, "the compressed body is cut off")
+        return bytes(self._taken)
+
+
+class _Decoder:
+    """gzip or deflate that came although it was not asked for; never more output than there is room."""
+
+    __slots__ = ("_inflate",)
+
+    def __init__(self, coding: str) -> None:
+        self._inflate = zlib.decompressobj(_WINDOW[coding])
+
+    @property
+    def complete(self) -> bool:
+        return self._inflate.eof
+
+    def decode(self, chunk: bytes, room: int) -> bytes:
+        try:
+            # What does not fit stays unread: room is one more than allowed, so the cap has been passed then.
+            return self._inflate.decompress(chunk, room)
+        except zlib.error as error:
+            raise Broken(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None

@@ -1,0 +1,90 @@
+"""Secrets are taken out of everything that comes from outside, in every form in which a service echoes them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+from batchrun.core.secret import Secret
+from batchrun.core.visible import visible
+
+MARK = "[redacted]"
+
+# Placeholders of local servers (EMPTY, dummy, sk-1234) are words of a language too: to search for those would
+# change results that were paid for. Keys that protect anything are longer.
+SHORTEST = 12
+
+
+class Redactor:
+    """Knows the secrets of a run, and finds them exact, URL-encoded, JSON-escaped and within base64."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._forms: tuple[bytes, ...] = ()
+        for secret in secrets:
+            self.learn(secret)
+
+    def learn(self, secret: Secret) -> None:
+        """Look for `secret` from now on, besides those known before: a renewed token."""
+        value = secret.reveal()
+        if len(value) >= SHORTEST:
+            known = dict.fromkeys((*self._forms, *_forms_of(value)))
+            self._forms = tuple(sorted(known, key=len, reverse=True))
+
+    def raw(self, data: bytes) -> bytes:
+        """`data` without secrets; the very same object where there are none."""
+        for form in self._forms:
+            if form in data:
+                data = data.replace(form, MARK.encode())
+        return data
+
+    def text(self, text: str) -> str:
+        return self.raw(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def shown(self, text: str, limit: int = 300) -> str:
+        """`text` without secrets, on one line, nothing hidden in it; redacted before it is cut."""
+        return visible(self.text(text), limit)
+
+    def headers(self, headers: dict[str, str]) -> dict[str, str]:
+        if not self._forms:
+            return headers
+        return {name: self.text(value) for name, value in headers.items()}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """A logging filter: the record goes on, without secrets."""
+        record.msg = self.text(record.getMessage())
+        record.args = ()
+        return True
+
+
+def _forms_of(value: str) -> Iterable[bytes]:
+    yield value.encode()
+    for escaped in (quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1].replace("/", "\\/")):
+        yield escaped.encode()
+    escaped = quote(value, safe="")
+    yield "".join(part.lower() if part.startswith("%") else part for part in _percents(escaped)).encode()
+    yield json.dumps(value)[1:-1].encode()
+    yield from _base64_forms(value.encode())
+
+
+def _percents(escaped: str) -> Iterable[str]:
+    first, *others = escaped.split("%")
+    yield first
+    for other in others:
+        yield "%" + other[:2]
+        yield other[2:]
+
+
+def _base64_forms(value: bytes) -> Iterable[bytes]:
+    """What is the same of `value` in the base64 of any text around it: one form for each of three offsets.
+
+    The characters at either end also hold bits of the neighbours and are left out.
+    """
+    for offset, mixed in ((0, 0), (1, 2), (2, 3)):
+        encoded = base64.b64encode(b"\0" * offset + value)
+        end = len(encoded.rstrip(b"=")) - (1 if encoded.endswith(b"=") else 0)
+        form = encoded[mixed:end]
+        yield form
+        yield form.replace(b"+", b"-").replace(b"/", b"_")

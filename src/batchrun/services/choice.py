@@ -1,0 +1,120 @@
+"""Which service a run talks to, at which address and with which key: from flags and environment variables.
+
+Nothing is guessed where a guess could send a key to the wrong place: variables of two services at once are
+refused until `--service` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from batchrun.core.misuse import Misuse
+from batchrun.core.secret import Secret
+from batchrun.services.address import BaseUrl, read_base_url
+from batchrun.services.headers import checked_headers, custom_headers
+from batchrun.services.known import AZURE, COMPATIBLE, KNOWN, OPENAI, synchronous
+from batchrun.services.profile import BEARER, Auth, Profile
+from batchrun.services.service import Service
+
+_OPENAI_NAMES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+_AZURE_NAMES = ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_ENDPOINT")
+
+
+def choose(
+    environment: Mapping[str, str],
+    *,
+    service: str | Profile | None = None,
+    base_url: str | None = None,
+    key: Secret | None = None,
+    token: Secret | None = None,
+    at_once: bool = False,
+    allow_http: bool = False,
+) -> Service:
+    """The service that flags and `environment` name.
+
+    `key` is an API key from a file, `token` a bearer token from `--token-command`; each outranks the
+    environment. With `at_once` responses are asked for without background. Empty variables count as unset.
+    Raises Misuse, naming the variables and flags concerned.
+    """
+    environment = {name: value for name, value in environment.items() if value}
+    profile = service if isinstance(service, Profile) else _named(service, environment)
+    base = _base(profile, environment, base_url, allow_http=allow_http)
+    if profile is OPENAI and service is None and not _is_openai(base):
+        profile = COMPATIBLE
+    headers = _headers(profile, environment)
+    secret, auth = _key(profile, environment, key, token)
+    if secret is None and profile.key_required and not base.loopback:
+        names = " or ".join((*profile.token_names, *profile.key_names))
+        raise Misuse(f"no API key for {profile.name}: {names} is not set; export it, or pass --token-command")
+    if at_once:
+        profile = synchronous(profile)
+    return Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
+
+
+def _named(service: str | None, environment: Mapping[str, str]) -> Profile:
+    if service is not None:
+        if service in KNOWN:
+            return KNOWN[service]
+        near = get_close_matches(service, KNOWN, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(KNOWN)}, or a file FILE.toml"
+        raise Misuse(f"--service: there is no service {service[:100]!r}; {hint}")
+    of_openai = [name for name in _OPENAI_NAMES if name in environment]
+    of_azure = [name for name in _AZURE_NAMES if name in environment]
+    if of_openai and of_azure:
+        raise Misuse(
+            f"{', '.join(of_openai)} and {', '.join(of_azure)} are set, which point to two services; "
+            "pass --service openai or --service azure"
+        )
+    return AZURE if of_azure else OPENAI
+
+
+def _base(profile: Profile, environment: Mapping[str, str], flag: str | None, *, allow_http: bool) -> BaseUrl:
+    from_environment = environment.get(profile.base_name)
+    if flag is not None:
+        text, where = flag, "--base-url"
+    elif from_environment is not None:
+        text, where = from_environment, profile.base_name
+    elif profile.base_url is not None:
+        text, where = profile.base_url, profile.name
+    else:
+        names = f"--base-url or {profile.base_name}" if profile.base_name else "--base-url"
+        raise Misuse(f"no address for {profile.name}: expected {names}; pass one")
+    base = read_base_url(text, where, allow_http=allow_http)
+    for done in range(len(profile.path), -1, -1):  # a user may give it with or without what is appended
+        if profile.path[done : done + 1] in ("/", "") and base.path.endswith(profile.path[:done]):
+            return BaseUrl(base.origin, base.path + profile.path[done:], base.loopback)
+    return base
+
+
+def _headers(profile: Profile, environment: Mapping[str, str]) -> dict[str, str]:
+    if not profile.sends_organisation:
+        return {}
+    names = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
+    headers: dict[str, str] = {}
+    for header, name in names.items():
+        if name in environment:
+            headers |= checked_headers({header: environment[name]}, name)
+    if "OPENAI_CUSTOM_HEADERS" in environment:
+        headers |= custom_headers(environment["OPENAI_CUSTOM_HEADERS"], "OPENAI_CUSTOM_HEADERS")
+    return headers
+
+
+def _key(
+    profile: Profile, environment: Mapping[str, str], key: Secret | None, token: Secret | None
+) -> tuple[Secret | None, Auth]:
+    """The key and how it travels. A token is always a bearer's, unless the profile has a header of its own."""
+    bearer = BEARER if profile.token_names else profile.auth
+    if token is not None:
+        return token, bearer
+    if key is not None:
+        return key, profile.auth
+    for names, auth in ((profile.token_names, bearer), (profile.key_names, profile.auth)):
+        for name in names:
+            if name in environment:
+                return Secret(environment[name], name), auth
+    return None, profile.auth
+
+
+def _is_openai(base: BaseUrl) -> bool:
+    return base.host == "api.openai.com" or base.host.endswith(".api.openai.com")

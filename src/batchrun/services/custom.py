@@ -1,0 +1,192 @@
+"""A profile of the user's own, from the table of a TOML file; `samples/profile.toml` explains every key.
+
+Every key is checked, and a wrong one is answered with the nearest right one. Values of ``[auth]`` are never
+shown: an API key that was pasted into the wrong place must not end in a log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from batchrun.core.misuse import Misuse
+from batchrun.core.states import normalise
+from batchrun.core.verdict import Vouching
+from batchrun.services.address import read_base_url
+from batchrun.services.headers import checked_headers
+from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
+from batchrun.services.place import Place
+from batchrun.services.profile import Auth, Call, Endpoint, Profile, Timeouts
+
+_ID = "{id}"
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?{}-]*", re.ASCII)
+_CALL = re.compile(r"(?:(GET|POST|PUT|DELETE) )?(/.*)", re.ASCII)
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}", re.ASCII)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9_-]{0,20} ?", re.ASCII)
+_VOUCHED = re.compile(r"http_[45][0-9][0-9]|[A-Za-z][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_SECTIONS = "name base_url endpoints auth headers read words vouches timeouts".split()
+
+
+def read_profile(table: Mapping[str, Any], where: str) -> Profile:
+    """The profile in `table`, which was read from `where`. Raises Misuse for everything that cannot work."""
+    _known(table, _SECTIONS, where, "at the top")
+    name = _text(table, "name", where, required=True)
+    if _NAME.fullmatch(name) is None:
+        raise Misuse(f"{where}: name: expected small letters, digits, - and _, got {name[:100]!r}")
+    base_url = _text(table, "base_url", where) or None
+    if base_url is not None:
+        read_base_url(base_url, f"{where}: base_url", allow_http=True)  # whether http is allowed is asked later
+    endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where)
+    auth, key_names, key_required = _auth(_section(table, "auth", where), where)
+    return Profile(
+        name=name,
+        endpoints=endpoints,
+        poll=poll,
+        cancel=cancel,
+        base_url=base_url,
+        auth=auth,
+        key_names=key_names,
+        key_required=key_required,
+        headers=checked_headers(_section(table, "headers", where), f"{where}: [headers]"),
+        vouching=_vouching(_section(table, "vouches", where), where),
+        timeouts=_timeouts(_section(table, "timeouts", where), where),
+        lens=_lens(_section(table, "read", where), _section(table, "words", where), where),
+    )
+
+
+def _endpoints(section: Mapping[str, Any], where: str) -> tuple[tuple[Endpoint, ...], Call | None, Call | None]:
+    at = f"{where}: [endpoints]"
+    _known(section, ["submit", "at_once", "poll", "cancel", "ours", "default"], where, "in [endpoints]")
+    ours, default = section.get("ours", {}), section.get("default", {})
+    if not isinstance(ours, Mapping) or not isinstance(default, Mapping):
+        raise Misuse(f"{at}: expected tables for ours and default; write [endpoints.ours]")
+    submit = _text(section, "submit", at)
+    at_once = section.get("at_once", [])
+    if not isinstance(at_once, list) or not all(isinstance(path, str) for path in at_once):
+        raise Misuse(f"{at} at_once: expected a list of paths, got {at_once!r}")
+    endpoints = [Endpoint(_path(path, f"{at} at_once")) for path in at_once]
+    if submit:
+        endpoints.insert(0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default))
+    if not endpoints:
+        raise Misuse(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; name one")
+    if bool(submit) != bool(section.get("poll")):
+        raise Misuse(f"{at}: expected submit and poll together; paths that answer at once go into at_once")
+    poll = _call(section, "poll", "GET", at)
+    return tuple(endpoints), poll, _call(section, "cancel", "POST", at)
+
+
+def _call(section: Mapping[str, Any], key: str, method: str, at: str) -> Call | None:
+    text = _text(section, key, at)
+    if not text:
+        return None
+    found = _CALL.fullmatch(text)
+    path = _path(found[2] if found else text, f"{at} {key}", with_id=True)
+    before, _, after = path.partition(_ID)
+    return Call((found and found[1]) or method, before, after)
+
+
+def _path(text: str, at: str, *, with_id: bool = False) -> str:
+    expected = "a path from the base URL with {id} once, such as /jobs/{id}" if with_id else "a path such as /jobs"
+    parts = text.partition("?")[0].split("/")
+    braces = text.replace(_ID, "", 1) if with_id else text
+    fits = (
+        _PATH.fullmatch(text) is not None
+        and not {"", ".", ".."} & set(parts[1:])
+        and (_ID in text) == with_id
+        and not {"{", "}"} & set(braces)
+        and text.count("?") <= 1
+    )
+    if not fits:
+        raise Misuse(f"{at}: expected {expected}, got {text[:200]!r}; write it so")
+    return text
+
+
+def _auth(section: Mapping[str, Any], where: str) -> tuple[Auth, tuple[str, ...], bool]:
+    at = f"{where}: [auth]"
+    _known(section, ["env", "header", "prefix", "required"], where, "in [auth]")
+    header = section.get("header", "authorization")
+    if header not in ("authorization", "api-key"):
+        if not isinstance(header, str):
+            raise Misuse(f"{at} header: expected the name of a header")
+        (header,) = checked_headers({header: ""}, f"{at} header")
+    prefix = section.get("prefix", "Bearer " if header == "authorization" else "")
+    if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
+        raise Misuse(f"{at} prefix: expected a word such as {'Key '!r}, never the API key itself")
+    env = section.get("env")
+    if env is not None and (not isinstance(env, str) or _VARIABLE.fullmatch(env) is None):
+        raise Misuse(
+            f"{at} env: expected the name of an environment variable such as RENDER_API_KEY, never a key itself"
+        )
+    required = section.get("required", env is not None)
+    if not isinstance(required, bool):
+        raise Misuse(f"{at} required: expected true or false")
+    if required and env is None:
+        raise Misuse(f"{at}: expected env, the name of the environment variable that holds the API key")
+    return Auth(header, prefix), (env,) if env else (), required
+
+
+def _lens(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> Lens:
+    keys = "id status result error error_code usage model".split()
+    _known(read, keys, where, "in [read]")
+    places = {key: Place(_text(read, key, f"{where}: [read]", required=True), f"{where}: [read] {key}") for key in read}
+    for key in ("id", "status", "error", "usage", "model"):
+        places.setdefault(key, Place(key, where))
+    known: dict[str, str] = {}
+    for word, meaning in words.items():
+        stands_for = meaning_of(meaning) if isinstance(meaning, str) else None
+        spelled = normalise(word)
+        if stands_for is None or spelled is None:
+            near = get_close_matches(str(meaning), WORD_OF_GROUP, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(map(repr, WORD_OF_GROUP))}"
+            raise Misuse(f"{where}: [words] {word}: expected a group or a known status word, got {meaning!r}; {hint}")
+        known[spelled] = stands_for
+    return Lens(**places, words=known)
+
+
+def _vouching(section: Mapping[str, Any], where: str) -> Vouching:
+    _known(section, ["nothing_created", "ambiguous"], where, "in [vouches]")
+    names = {key: frozenset(_names(section[key], f"{where}: [vouches] {key}")) for key in section}
+    return Vouching(**names)
+
+
+def _names(value: Any, at: str) -> Iterable[str]:
+    if not isinstance(value, list):
+        raise Misuse(f"{at}: expected a list of error codes or of http_4xx and http_5xx, got {value!r}")
+    for name in value:
+        if not isinstance(name, str) or _VOUCHED.fullmatch(name) is None:
+            raise Misuse(f"{at}: expected an error code such as queue_full, or http_503, got {name!r}")
+        yield name
+
+
+def _timeouts(section: Mapping[str, Any], where: str) -> Timeouts:
+    _known(section, Timeouts.__slots__, where, "in [timeouts]")
+    for key, value in section.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 3600:
+            raise Misuse(f"{where}: [timeouts] {key}: expected 1 to 3600 seconds, got {value!r}")
+    return Timeouts(**{key: float(value) for key, value in section.items()})
+
+
+def _section(table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    section = table.get(name, {})
+    if not isinstance(section, Mapping):
+        raise Misuse(f"{where}: {name}: expected a table; write [{name}] on a line of its own")
+    return section
+
+
+def _text(table: Mapping[str, Any], key: str, at: str, *, required: bool = False) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str) or (required and not value):
+        raise Misuse(f'{at}: {key}: expected text, got {value!r}; write {key} = "…"')
+    return value
+
+
+def _known(table: Mapping[str, Any], keys: Iterable[str], where: str, place: str) -> None:
+    keys = tuple(keys)
+    for key in table:
+        if key not in keys:
+            near = get_close_matches(key, keys, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}"
+            raise Misuse(f"{where}: unknown key {key[:100]!r} {place}; {hint}")

@@ -1,0 +1,60 @@
+"""The services that batchrun knows by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchrun.services.profile import API_KEY_HEADER, Call, Endpoint, Profile
+
+# `store` is said explicitly: without it some projects keep a result for ten minutes only. `background` is
+# set for responses alone; for images the same word means the background of the picture.
+RESPONSES = Endpoint("/responses", background=True, ours={"background": True}, default={"store": True})
+RESPONSES_AT_ONCE = Endpoint("/responses", dropped=("background", "stream", "stream_options"))
+SYNCHRONOUS = (Endpoint("/chat/completions"), Endpoint("/embeddings"), Endpoint("/images/generations"))
+
+OPENAI = Profile(
+    name="openai",
+    endpoints=(RESPONSES, *SYNCHRONOUS),
+    poll=Call("GET", "/responses/"),
+    cancel=Call("POST", "/responses/", "/cancel"),
+    base_url="https://api.openai.com/v1",
+    base_name="OPENAI_BASE_URL",
+    key_names=("OPENAI_API_KEY",),
+    sends_organisation=True,
+)
+
+# LiteLLM, vLLM, OGX, llama.cpp and all others that speak OpenAI's protocol.
+COMPATIBLE = replace(OPENAI, name="compatible", base_url=None)
+
+# The v1 API takes no api-version; a dated one is refused there (pydantic-ai#5066).
+AZURE = Profile(
+    name="azure",
+    endpoints=OPENAI.endpoints,
+    poll=OPENAI.poll,
+    cancel=OPENAI.cancel,
+    base_name="AZURE_OPENAI_ENDPOINT",
+    path="/openai/v1",
+    auth=API_KEY_HEADER,
+    key_names=("AZURE_OPENAI_API_KEY",),
+    token_names=("AZURE_OPENAI_AD_TOKEN",),
+)
+
+PROXYAPI = Profile(
+    name="proxyapi",
+    endpoints=OPENAI.endpoints,
+    poll=OPENAI.poll,
+    cancel=OPENAI.cancel,
+    base_url="https://api.proxyapi.ru/openai/v1",
+    key_names=("PROXYAPI_API_KEY", "OPENAI_API_KEY"),
+)
+
+KNOWN: dict[str, Profile] = {profile.name: profile for profile in (OPENAI, AZURE, PROXYAPI, COMPATIBLE)}
+
+
+def synchronous(profile: Profile) -> Profile:
+    """`profile` with responses that are answered at once, for services that know no background."""
+    endpoints = tuple(RESPONSES_AT_ONCE if endpoint is RESPONSES else endpoint for endpoint in profile.endpoints)
+    ends = not any(endpoint.background for endpoint in endpoints)
+    return replace(
+        profile, endpoints=endpoints, poll=None if ends else profile.poll, cancel=None if ends else profile.cancel
+    )

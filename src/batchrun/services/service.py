@@ -1,0 +1,184 @@
+"""A service at one address with one API key: it builds the requests, and reads the answers.
+
+A service is a value. A renewed token makes another one (``with_key``); whoever holds the old one keeps it.
+The lane of polls is hot, so all that a poll needs is put together once, here, and its headers are shared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from batchrun import __version__
+from batchrun.core.answer import Answer, Failure, Request
+from batchrun.core.misuse import Misuse
+from batchrun.core.secret import Head, Secret
+from batchrun.core.verdict import (
+    Accepted,
+    Ambiguous,
+    Refused,
+    Seen,
+    Unclear,
+    is_safe_id,
+    read_cancel,
+    read_poll,
+    read_submit,
+)
+from batchrun.services.address import BaseUrl
+from batchrun.services.headers import is_secret
+from batchrun.services.profile import Auth, Call, Endpoint, Profile, Timeouts
+
+_OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
+
+
+class Service:
+    """Builds requests to `base` as `profile` says, with `key` (None where none is needed).
+
+    `key_renews` marks a key that changes while the run goes on: it cannot be recognised by its fingerprint.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        base: BaseUrl,
+        key: Secret | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        auth: Auth | None = None,
+        key_renews: bool = False,
+    ) -> None:
+        self.profile = profile
+        self.base = base
+        self.key = key
+        self.key_renews = key_renews
+        self._auth = auth or profile.auth
+        self._extra = Head({**profile.headers, **(headers or {})})
+        secret = {} if key is None else {self._auth.header: self._auth.prefix + key.reveal()}
+        self._look_head = Head({**_OURS, **self._extra, **secret})
+        self._submit_head = Head({**self._look_head, "content-type": "application/json"})
+        self._endpoints = {endpoint.path: endpoint for endpoint in profile.endpoints}
+        self._poll = self._call(profile.poll)
+        self._cancel = self._call(profile.cancel)
+
+    @property
+    def name(self) -> str:
+        return self.profile.name
+
+    @property
+    def origin(self) -> str:
+        """Where the wire goes, and the only place that sees the API key."""
+        return self.base.origin
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return self.profile.timeouts
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return self.profile.endpoints
+
+    @property
+    def can_cancel(self) -> bool:
+        return self._cancel is not None
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What must never be shown: the API key, and the values of headers that look like one."""
+        named = [
+            Secret(value, f"header {name}") for name, value in self._extra.items() if is_secret(name) and _whole(value)
+        ]
+        return tuple(named) if self.key is None else (self.key, *named)
+
+    def with_key(self, key: Secret) -> Service:
+        """The same service with a renewed key."""
+        return Service(self.profile, self.base, key, self._extra, auth=self._auth, key_renews=self.key_renews)
+
+    def identity(self) -> dict[str, str | None]:
+        """What a journal's header keeps of a service, so that a later run does not ask another one."""
+        return {
+            "service": self.name,
+            "origin": self.origin,
+            "path": self.base.path,
+            "organisation": self._extra.get("openai-organization"),
+            "project": self._extra.get("openai-project"),
+        }
+
+    def key_fingerprint(self, salt: bytes) -> str | None:
+        """What recognises the API key and does not give it away; None without one, or if it renews itself."""
+        return None if self.key is None or self.key_renews else self.key.fingerprint(salt)
+
+    def endpoint(self, url: str | None) -> Endpoint | None:
+        """The endpoint that a row means by its `url`; None if the service has no such path.
+
+        ``/responses``, ``/v1/responses`` and ``/openai/v1/responses`` are one path; the full address counts
+        if it is ours. Without a url the first endpoint is meant.
+        """
+        if url is None:
+            return self.profile.endpoints[0]
+        path = url.removeprefix(self.origin) if url.startswith(f"{self.origin}/") else url
+        for prefix in (self.base.path, *self.profile.known_as, ""):
+            if path.startswith(f"{prefix}/") and (found := self._endpoints.get(path.removeprefix(prefix))):
+                return found
+        return None
+
+    def body(self, path: str, fields: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+        """The body to POST for a row's `fields`, and a warning for each of them that was overridden."""
+        endpoint = self._endpoints[path]
+        overridden = [name for name, value in endpoint.ours.items() if name in fields and fields[name] != value]
+        overridden += [name for name in endpoint.dropped if fields.get(name)]
+        body = {**endpoint.default, **fields, **endpoint.ours}
+        for name in endpoint.dropped:
+            body.pop(name, None)
+        return _encoded(body), tuple(f"overridden:{name}" for name in overridden)
+
+    def submit_timeout(self, path: str) -> float:
+        background = self._endpoints[path].background
+        return self.timeouts.background_submit if background else self.timeouts.synchronous_submit
+
+    def submit(self, path: str, body: bytes) -> Request:
+        """A POST of `body` to the endpoint with this `path`."""
+        return Request("POST", self.base.path + self._endpoints[path].path, self._submit_head, body)
+
+    def poll(self, job_id: str) -> Request:
+        return self._about(self._poll, job_id)
+
+    def cancel(self, job_id: str) -> Request:
+        """Ask for the end of a job; `can_cancel` says whether the service has a way to."""
+        return self._about(self._cancel, job_id)
+
+    def read_submit(self, answer: Answer | Failure, wall: float, path: str) -> Accepted | Refused | Ambiguous:
+        profile, background = self.profile, self._endpoints[path].background
+        return read_submit(answer, wall, background=background, vouching=profile.vouching, view=profile.lens)
+
+    def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> Seen | Unclear:
+        return read_poll(answer, wall, job_id, self.profile.lens)
+
+    def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> Seen | Unclear:
+        return read_cancel(answer, wall, job_id, self.profile.lens)
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name} at {self.base}>"
+
+    def _call(self, call: Call | None) -> Call | None:
+        return None if call is None else Call(call.method, self.base.path + call.before, call.after)
+
+    def _about(self, call: Call | None, job_id: str) -> Request:
+        if call is None:
+            raise Misuse(f"{self.name} has no request for this; its endpoints end at the submit or cannot be cancelled")
+        if not is_safe_id(job_id):
+            raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
+        return Request(call.method, f"{call.before}{job_id}{call.after}", self._look_head)
+
+
+def _whole(value: str) -> bool:
+    return bool(value) and value.isprintable() and " " not in value and value.isascii()
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # an integer beyond 64 bits travels as it is
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,58 @@
+"""Every wire there is, by name: what a test says of one it says of all."""
+
+import asyncio
+import contextlib
+import ssl
+
+import httpx
+import httpx2
+
+from batchrun.core.answer import Request
+from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.httpx_wire import HttpxWire
+
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; made once, because authorities take 30 ms to load
+
+GET = Request("GET", "/v1/responses/resp_1", {})
+POST = Request("POST", "/v1/responses", {"content-type": "application/json"}, b'{"model": "m"}')
+
+
+@contextlib.asynccontextmanager
+async def own(origin, **options):
+    wire = HttpxWire(origin, environment=options.pop("environment", {}), **options)
+    try:
+        yield wire
+    finally:
+        await wire.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _brought(client, origin, **options):
+    options.pop("environment", None)
+    async with client, own(origin, client=client, **options) as wire:
+        yield wire
+
+
+def users_client(origin, **options):
+    return _brought(httpx.AsyncClient(follow_redirects=True, trust_env=False, verify=_TLS), origin, **options)
+
+
+def users_transport(origin, **options):
+    return _brought(httpx.AsyncHTTPTransport(trust_env=False, verify=_TLS), origin, **options)
+
+
+def users_httpx2(origin, **options):
+    return _brought(httpx2.AsyncClient(follow_redirects=True, trust_env=False, verify=_TLS), origin, **options)
+
+
+WIRES = {"own": own, "client": users_client, "transport": users_transport, "httpx2": users_httpx2}
+
+
+def exchanged(open_wire, server, *requests, timeout=5.0, redactor=None, **options):
+    """What becomes of `requests`, one after the other, on one wire to `server`."""
+
+    async def main():
+        async with server, open_wire(server.origin, redactor=redactor or Redactor(), **options) as wire:
+            return [await wire.exchange(request, timeout) for request in requests or (GET,)]
+
+    return asyncio.run(main())

@@ -1,0 +1,55 @@
+"""A service that is asked over a real socket, and its answers read: what the runner will do, without it."""
+
+import asyncio
+
+from batchrun.core.misuse import Misuse
+from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.redaction import Redactor
+from batchrun.services.choice import choose
+from tests.edge.hostile_server import HostileServer
+from tests.edge.wires import own
+
+WALL = 1_800_000_000.0
+KEY = "sk-canary-51b0a7c2d94e"
+BODY = b'{"model": "m", "input": "hi"}'
+
+
+def openai(origin, **options):
+    return choose({"OPENAI_API_KEY": KEY}, base_url=f"{origin}/v1", **options)
+
+
+def talk(script, *calls, service_of=openai, open_wire=own, timeout=5.0, caps=None):
+    """What each call of `calls` comes to, one after the other; a call is ("submit", path), ("poll", id), …"""
+
+    async def main():
+        async with HostileServer(script) as server:
+            service = service_of(server.origin)
+            redactor = Redactor(service.secrets)
+            async with open_wire(service.origin, redactor=redactor, caps=caps or Caps()) as wire:
+                verdicts = []
+                for kind, what in calls:
+                    request = service.submit(what, BODY) if kind == "submit" else getattr(service, kind)(what)
+                    answer = await wire.exchange(request, timeout)
+                    verdicts.append(getattr(service, f"read_{kind}")(answer, WALL, what))
+                return verdicts
+
+    return asyncio.run(main())
+
+
+def submitted(script, **options):
+    (verdict,) = talk(script, ("submit", "/responses"), **options)
+    return verdict
+
+
+def polled(script, job_id="resp_1", **options):
+    (verdict,) = talk(script, ("poll", job_id), **options)
+    return verdict
+
+
+def misuse(function, *args, **options):
+    """The complaint about a wrong set-up."""
+    try:
+        function(*args, **options)
+    except Misuse as complaint:
+        return str(complaint)
+    raise AssertionError(f"accepted: {args} {options}")

@@ -1,0 +1,201 @@
+"""Profiles of a user's own: the sample is complete, every wrong key is named with the nearest right one."""
+
+import copy
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from batchrun.core.states import FINAL_GROUPS, Group
+from batchrun.core.verdict import Seen, Vouching
+from batchrun.services.choice import choose
+from batchrun.services.custom import read_profile
+from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
+from batchrun.services.place import ABSENT, Place
+from batchrun.services.profile import Auth, Call, Timeouts
+from tests.edge.hostile_server import answer
+from tests.services.talks import KEY, misuse, polled
+
+SAMPLE = Path(__file__).parent.parent.parent / "samples" / "profile.toml"
+MINIMAL = {"name": "mini", "base_url": "https://mini.example", "endpoints": {"submit": "/jobs", "poll": "/jobs/{id}"}}
+
+
+def table(**changes):
+    """The sample's table, with sections or keys (`auth__env`) changed; None takes one out."""
+    changed = copy.deepcopy(tomllib.loads(SAMPLE.read_text()))
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        place = changed[section] if key else changed
+        if value is None:
+            del place[key or section]
+        else:
+            place[key or section] = value
+    return changed
+
+
+def test_the_sample_is_read_in_full():
+    profile = read_profile(table(), "profile.toml")
+    assert profile.name == "render-farm"
+    assert [(one.path, one.background) for one in profile.endpoints] == [("/jobs", True), ("/previews", False)]
+    assert (profile.poll, profile.cancel) == (Call("GET", "/jobs/"), Call("DELETE", "/jobs/"))
+    assert (profile.auth, profile.key_names) == (Auth("x-render-key", ""), ("RENDER_API_KEY",))
+    assert profile.vouching == Vouching(frozenset({"oven_full", "http_507"}), frozenset({"http_404"}))
+    assert profile.timeouts == Timeouts(60.0, 300.0, 30.0, 15.0)
+    assert profile.lens.words["oven_cold"] == "service_unavailable"
+
+
+def test_the_sample_shows_every_key_there_is():
+    shown = tomllib.loads(SAMPLE.read_text())
+    for section in ({}, "endpoints", "auth", "read", "vouches", "timeouts"):
+        wrong = {**shown[section], "zzzzz": 1} if section else {**shown, "zzzzz": 1}
+        complaint = misuse(read_profile, {**shown, section: wrong} if section else wrong, "profile.toml")
+        known = complaint.partition("known are ")[2].split(", ")
+        assert set(known) == set(shown[section] if section else shown), section
+
+
+def test_most_can_be_left_out():
+    service = choose({}, service=read_profile(MINIMAL, "mini.toml"))
+    request = service.submit("/jobs", b"{}")
+    assert (service.origin, request.path) == ("https://mini.example", "/jobs")
+    assert "authorization" not in request.headers
+    assert not service.can_cancel
+    assert service.timeouts == Timeouts()
+    body = {"id": "a", "status": "completed", "output": "hello"}
+    assert (
+        polled(
+            answer(200, body),
+            "a",
+            service_of=lambda origin: choose({}, service=read_profile(MINIMAL, "m"), base_url=origin),
+        ).look.text
+        == "hello"
+    )
+
+
+def test_a_poll_may_stand_in_a_query():
+    endpoints = {"submit": "/jobs/createTask", "poll": "/jobs/recordInfo?taskId={id}"}
+    service = choose({}, service=read_profile({**MINIMAL, "endpoints": endpoints}, "mini.toml"))
+    assert service.poll("a1").path == "/jobs/recordInfo?taskId=a1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nam": "x"}, ["unknown key 'nam' at the top", "did you mean 'name'?"]),
+        ({"read__statuss": "x"}, ["unknown key 'statuss' in [read]", "did you mean 'status'?"]),
+        ({"endpoints__cancle": "/x"}, ["did you mean 'cancel'?"]),
+        ({"auth__key": KEY}, ["unknown key 'key' in [auth]", "known are env, header, prefix, required"]),
+        ({"vouches__nothing": []}, ["did you mean 'nothing_created'?"]),
+        ({"timeouts__pol": 1}, ["did you mean 'poll'?"]),
+        ({"name": None}, ["name: expected text"]),
+        ({"name": "My Farm"}, ["small letters"]),
+        ({"base_url": "render.example"}, ["base_url: expected https://HOST"]),
+        ({"endpoints": {}}, ["expected submit = '/path'"]),
+        ({"endpoints": "/jobs"}, ["endpoints: expected a table; write [endpoints]"]),
+        ({"endpoints__poll": None}, ["expected submit and poll together"]),
+        ({"endpoints__submit": "jobs"}, ["submit: expected a path such as /jobs, got 'jobs'"]),
+        ({"endpoints__submit": "https://elsewhere.example/jobs"}, ["expected a path such as /jobs"]),
+        ({"endpoints__submit": "/jobs/{id}"}, ["expected a path such as /jobs"]),
+        ({"endpoints__submit": "//elsewhere.example/x"}, ["expected a path such as /jobs"]),
+        ({"endpoints__submit": "/a/../b"}, ["expected a path such as /jobs"]),
+        ({"endpoints__submit": "/a b\r\nhost: x"}, ["expected a path such as /jobs"]),
+        ({"endpoints__poll": "/jobs/{ID}"}, ["with {id} once, such as /jobs/{id}"]),
+        ({"endpoints__poll": "/jobs/{id}/{id}"}, ["with {id} once"]),
+        ({"endpoints__poll": "/jobs"}, ["with {id} once"]),
+        ({"endpoints__cancel": "PATCH /jobs/{id}"}, ["with {id} once"]),
+        ({"endpoints__at_once": "/previews"}, ["expected a list of paths"]),
+        ({"endpoints__ours": 1}, ["write [endpoints.ours]"]),
+        ({"auth__env": KEY}, ["expected the name of an environment variable", "never a key itself"]),
+        ({"auth__env": None}, ["expected env"]),
+        ({"auth__header": "x y"}, ["the name of a header"]),
+        ({"auth__header": "Cookie"}, ["batchrun's own"]),
+        ({"auth__prefix": f"Bearer {KEY}"}, ["never the API key itself"]),
+        ({"auth__required": "yes"}, ["expected true or false"]),
+        ({"headers__Authorization": KEY}, ["carries the API key"]),
+        ({"headers__X-Other": f"{KEY}\n"}, ["printable ASCII"]),
+        ({"headers__X-Other": 7}, ["printable ASCII"]),
+        ({"read__id": "job..id"}, ["[read] id: expected a place such as", "'job..id'"]),
+        ({"read__id": "$.job"}, ["expected a place"]),
+        ({"read__result": 7}, ["result: expected text"]),
+        ({"words__baked": "sucess"}, ["[words] baked", "did you mean 'success'?"]),
+        ({"words__baked": "unknown"}, ["expected a group or a known status word"]),
+        ({"words__baked": 7}, ["expected a group or a known status word"]),
+        ({"vouches__nothing_created": "full"}, ["expected a list"]),
+        ({"vouches__nothing_created": ["http 500"]}, ["expected an error code such as"]),
+        ({"timeouts__poll": 0}, ["expected 1 to 3600 seconds, got 0"]),
+        ({"timeouts__poll": True}, ["expected 1 to 3600 seconds"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_named_with_a_remedy(changes, words):
+    complaint = misuse(read_profile, table(**changes), "profile.toml")
+    assert complaint.startswith("profile.toml: ")
+    for word in words:
+        assert word in complaint
+    assert KEY not in complaint
+
+
+def test_the_key_of_a_profile_comes_from_its_own_variable_alone():
+    profile = read_profile(table(), "profile.toml")
+    complaint = misuse(choose, {"OPENAI_API_KEY": KEY}, service=profile)
+    assert "RENDER_API_KEY is not set" in complaint
+    service = choose({"OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "o", "RENDER_API_KEY": "mine"}, service=profile)
+    head = service.poll("a").headers
+    assert (head["x-render-key"], KEY in head.values(), "openai-organization" in head) == ("mine", False, False)
+
+
+def test_every_group_but_unknown_has_a_word_that_belongs_to_it():
+    assert set(WORD_OF_GROUP) == {group.value for group in Group} - {"unknown"}
+    for group, word in WORD_OF_GROUP.items():
+        assert meaning_of(group) == meaning_of(word) == word
+
+
+@pytest.mark.parametrize("group", [group.value for group in FINAL_GROUPS])
+def test_a_word_of_a_profile_ends_a_job_as_its_group_says(group):
+    changed = table(words={"zapped": group})
+    service_of = lambda origin: choose({}, service=read_profile(changed, "p.toml"), base_url=origin)  # noqa: E731 - used once
+    verdict = polled(answer(200, {"job": {"id": "a", "state": "Zapped"}}), "a", service_of=service_of)
+    assert isinstance(verdict, Seen)
+    assert verdict.look.status == "Zapped"
+    assert verdict.look.state
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "found"),
+    [
+        ("status", {"status": 1}, 1),
+        ("a.b-c._d", {"a": {"b-c": {"_d": None}}}, None),
+        ("a[1].b", {"a": [0, {"b": 2}]}, 2),
+        ("[0][1]", [[0, 3]], 3),
+        ("0", {"0": 4}, 4),
+        ("a.b", {"a": []}, ABSENT),
+        ("a[0]", {"a": {"0": 1}}, ABSENT),
+        ("a[3]", {"a": [1]}, ABSENT),
+        ("a", None, ABSENT),
+        ("a.b", {"a": "b"}, ABSENT),
+    ],
+)
+def test_a_place(text, body, found):
+    assert Place(text, "x").find(body) is found
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a[]", "a[-1]", "a[x]", "a b", "a]", "*", "a\n", "a[0]b", "ä"])
+def test_a_place_that_is_none(text):
+    assert "expected a place" in misuse(Place, text, "x")
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        ({"r": ["a"]}, {"data": ["a"]}),
+        ({"r": [{"type": "message"}]}, {"output": [{"type": "message"}]}),
+        ({"r": "text"}, {"output": "text"}),
+        ({"r": {"url": "x"}}, {"output": {"url": "x"}}),
+        ({"e": "bad", "c": 5}, {"error": {"message": "bad", "code": 5}}),
+        ({"e": {"message": "bad"}, "c": "x"}, {"error": {"message": "bad", "code": "x"}}),
+        ({"e": {"message": "bad"}}, {"error": {"message": "bad"}}),
+        ({"e": None, "c": "x"}, {}),
+    ],
+)
+def test_a_lens_moves_what_is_looked_at(body, seen):
+    places = {name: Place(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
+    lens = Lens(**places, error_code=Place("c", "x"))
+    assert lens(body) == (seen, None)
