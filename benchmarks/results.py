@@ -18,10 +18,10 @@ def record(name: str, value: float, unit: str, ratio_to: str | None = None, **fa
             "value": float(f"{value:.4g}"),
             "unit": unit,
             "ratio_to": ratio_to,
-            **facts,
             "commit": _commit(),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            **facts,
         },
         ensure_ascii=False,
     )

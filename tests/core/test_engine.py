@@ -393,7 +393,7 @@ def test_o07_a_write_error_ends_the_run_without_another_request():
 
 
 def test_no_polls_while_too_much_waits_for_the_disk():
-    run = Driver(50, max_unsynced=1)
+    run = Driver(50, max_memory=1)
     run.engine.desk.unsynced_records = 10
     run.run(until=20)
     assert run.sent["poll"] == []

@@ -18,6 +18,7 @@ from batchrun.core.messages import Append, Emit, Instruction, Tape
 from batchrun.core.outcome import Ended
 from batchrun.core.record import Response
 from batchrun.core.settings import Settings
+from batchrun.core.states import State
 
 Wait = Callable[[Job], None]
 """What is to happen with a job when its line is synced."""
@@ -41,6 +42,7 @@ class Desk:
         self.open_jobs = 0
 
         self.states: Counter[str] = Counter()
+        self.codes: Counter[tuple[str, str]] = Counter()
         self.with_warnings = 0
         self.accepted = 0
         self.retries = 0
@@ -116,7 +118,9 @@ class Desk:
         line = record.to_json() + b"\n"
         self.out.append(Emit(line))
         self.states[record.state.value] += 1
-        self.with_warnings += bool(record.warnings)
+        if record.error is not None and record.state is not State.SUCCEEDED:
+            self.codes[record.state.value, record.error.code or record.error.kind] += 1
+        self.with_warnings += record.state is State.SUCCEEDED and bool(record.warnings)
         self._given[Tape.OUTPUT] += 1
         self._waits[Tape.OUTPUT].append((self._given[Tape.OUTPUT], job, then or _nothing))
         self._lines.append((len(line), crc32(line)))

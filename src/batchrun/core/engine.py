@@ -11,7 +11,6 @@ the earliest; everything that ends comes back as an event.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +18,11 @@ from batchrun.core.agenda import NEVER
 from batchrun.core.attempts import Attempts
 from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
-from batchrun.core.endings import cancelled, ended_by_us, rejected
+from batchrun.core.endings import cancelled, rejected
+from batchrun.core.invariants import check
 from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Cancelling, Ended, Trail
-from batchrun.core.lifecycle import OPEN_PHASES, Phase
+from batchrun.core.ledger import Cancelling
+from batchrun.core.lifecycle import Phase
 from batchrun.core.limits import Gate, Halted, HaltReason
 from batchrun.core.messages import (
     CancelAnswered,
@@ -49,11 +49,10 @@ from batchrun.core.messages import (
     Woke,
     WriteFailed,
 )  # fmt: skip
-from batchrun.core.outcome import Billing
-from batchrun.core.record import Attempt
 from batchrun.core.settings import Settings
-from batchrun.core.states import State
+from batchrun.core.snapshot import Snapshot
 from batchrun.core.submit_lane import SubmitLane
+from batchrun.core.taking_up import TakingUp
 from batchrun.core.watch import Watch
 
 READ_AHEAD = 64
@@ -81,8 +80,10 @@ class Engine:
         self.watch = Watch(self.desk, self.gate, self.attempts, self.cancels)
         self.submits = SubmitLane(self.desk, self.gate, self.attempts, self.watch)
         self.cancels.settle_at = self.watch.settle_at
+        self._taking_up = TakingUp(self.desk, self.submits, self.watch, self.cancels, self.attempts)
         self.outcome: Outcome | None = None
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
+        self._finished_before = 0
         self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
         self._cancel_all: CancelReason | None = None
         self._input_ended = False
@@ -181,56 +182,10 @@ class Engine:
         desk.accepted, desk.retries = event.accepted, event.retries
         desk.gen, desk.output_end = event.gen, event.output_end
         self._known = event.finished
+        self._finished_before = len(event.finished)
         for row, trail in event.open_rows:
             self._known.add(row.key)
-            self._take_up(row, trail)
-
-    def _take_up(self, row: Row, trail: Trail) -> None:
-        """Go on with a row where its trail ends."""
-        desk = self.desk
-        job = desk.open(row)
-        job.attempt = trail.attempt
-        if trail.ended:
-            job.remember().attempts = tuple(
-                Attempt(end.job_id, State(end.state), end.code, Billing(end.billing)) for end in trail.ended
-            )
-        reason = None if trail.cancel is None else CancelReason(trail.cancel)
-        if reason is not None:
-            self.cancels.recover(job, reason)
-        if trail.job_id is not None and trail.job_id not in desk.watched:
-            desk.identify(job, trail.job_id, trail.submitted_at)
-            if reason is not None:
-                self.cancels.begin(job)
-            else:
-                self.watch.recover(job)
-        elif trail.open_intent or trail.unconfirmed or trail.job_id is not None:
-            self._take_up_unconfirmed(job, reason)
-        elif reason is not None:
-            desk.end(job, cancelled(reason, None, sent=False), None)
-        elif trail.retry_at is not None:
-            self.attempts.wait_until(job, desk.now + max(0.0, trail.retry_at - desk.wall))
-        elif trail.marker is not None:  # its record is gone, and there is no id to fetch it by
-            told = "its record is gone from the output, and it has no job id to fetch it by"
-            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
-        else:
-            self.submits.enter(job)
-
-    def _take_up_unconfirmed(self, job: Job, reason: CancelReason | None) -> None:
-        desk = self.desk
-        if reason is not None:
-            job.warn("submit_unanswered")
-            desk.end(job, cancelled(reason, None, sent=True), None)
-        elif self.settings.resubmit_unconfirmed:
-            entry = Ended(
-                job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", desk.wall, desk.wall
-            )
-            desk.append(entry, job)
-            job.remember().attempts += (Attempt(None, State.UNCONFIRMED, "answer_lost", Billing.UNKNOWN),)
-            job.attempt += 1
-            self.submits.enter(job)
-        else:
-            told = "an earlier run ended between its submit and the answer"
-            desk.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", told), None)
+            self._taking_up.take(row, trail)
 
     # --- wishes ---
 
@@ -349,34 +304,39 @@ class Engine:
         in_memory = len(desk.unsubmitted) + len(desk.watched)
         room = self.settings.concurrency + READ_AHEAD - in_memory - self._asked_for
         room = min(room, READ_AHEAD - self.submits.waiting() - self._asked_for)
-        if room >= READ_AHEAD // 2 and desk.unsynced_records < self.settings.max_unsynced:
+        if room >= READ_AHEAD // 2 and desk.unsynced_records < self.settings.max_memory:
             self._asked_for += room
             desk.instruct(Read(room))
 
-    # --- for tests and for the runner's own doubts ---
+    # --- looked at ---
+
+    def snapshot(self) -> Snapshot:
+        """How the batch stands now."""
+        desk, gate = self.desk, self.gate
+        return Snapshot(
+            now=desk.now,
+            finished_before=self._finished_before,
+            states=dict(desk.states),
+            codes=dict(desk.codes),
+            with_warnings=desk.with_warnings,
+            waiting=desk.in_phase[Phase.WAITING],
+            in_flight=desk.open_jobs,
+            submits_in_flight=gate.in_flight,
+            submits=self.submits.answered,
+            accepted=desk.accepted,
+            refusals=self.submits.refusals,
+            polls=self.watch.polls,
+            new_attempts=desk.retries,
+            stale=desk.stale,
+            paused_until=gate.paused_until if gate.paused_until > desk.now else None,
+            outage=gate.outage,
+            halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
+            watched=len(desk.watched) - desk.in_phase[Phase.ENDING],
+        )
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the books do not agree; costs a walk over all jobs."""
-        desk, gate = self.desk, self.gate
-        jobs = [*desk.unsubmitted.values(), *desk.watched.values()]
-        counts = Counter(job.phase for job in jobs)
-        for phase in Phase:
-            if phase is not Phase.FINISHED:
-                assert desk.in_phase[phase] == counts[phase], (
-                    f"{phase}: {desk.in_phase[phase]} counted, {counts[phase]} there"
-                )
-        assert counts[Phase.FINISHED] == 0, "a finished job is still in memory"
-        assert len({job.key for job in jobs}) == len(jobs), "a row is in flight twice"
-        assert desk.open_jobs == sum(counts[phase] for phase in OPEN_PHASES)
-        assert all(job.job_id == job_id for job_id, job in desk.watched.items())
-        assert gate.in_flight == counts[Phase.INTENDING] + counts[Phase.SUBMITTING]
-        assert gate.in_flight <= gate.exposed <= self.settings.submits, "more intents open than --submits allows"
-        assert self.watch.in_flight == counts[Phase.POLLING] <= self.settings.connections
-        waiting = {id(job) for job in self.watch.waiting()}
-        assert waiting == {id(job) for job in jobs if job.phase in (Phase.WATCHING, Phase.SETTLING)}, (
-            "a job waits for nothing"
-        )
-        assert desk.unsynced_records >= 0
+        check(self.desk, self.gate, self.watch)
 
 
 _NOBODY = Job(Row(""))

@@ -1,8 +1,15 @@
-"""The one set of settings that command, environment and API share."""
+"""The one set of settings that command, environment and API share.
+
+A field's metadata says all that the command needs to offer it: its group, its help, and how its value is
+written. The environment knows each as ``BATCHRUN_`` and its name in capitals.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
 
 from batchrun.core.pacing import LONGEST_GAP
 
@@ -11,39 +18,147 @@ class SettingsError(ValueError):
     """A setting that makes no sense, named as the command names it."""
 
 
+class Kind(Enum):
+    """How a setting is written by a person."""
+
+    TEXT = "text"
+    TEXTS = "text, may be repeated"
+    COUNT = "a whole number"
+    NUMBER = "a number"
+    SECONDS = "a time: 90, 90s, 5m, 24h"
+    BYTES = "a size: 1000, 64MiB"
+    SWITCH = "yes or no"
+    STATES = "states, with commas between"
+
+
+class Group(Enum):
+    """The groups of the command's help, in order."""
+
+    SERVICE = "service"
+    INPUT = "input"
+    SPEED = "speed"
+    PATIENCE = "patience"
+    RESUME = "resume"
+    MEMORY = "memory"
+
+
+def _setting(default: Any, group: Group, kind: Kind, help: str) -> Any:  # noqa: A002 - what it is
+    return field(default=default, metadata={"group": group, "kind": kind, "help": help})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a batch is run. Times are seconds, rates are per minute or as named."""
+    """How a batch is run. Times are seconds, sizes bytes, rates per minute or as named."""
 
-    concurrency: int = 500
-    submits: int = 32
-    rpm: float | None = None
-    tpm: float | None = None
-    poll_min: float = 1.0
-    poll_max: float = 30.0
-    poll_rate: float = 200.0
-    connections: int = 1_000
-    retries: int = 4
-    retry_budget: int | None = None  # None: 100 + 25% of the accepted jobs
-    deadline: float = 86_400.0
-    max_wait: float | None = None
-    cancel_settle: float = 10.0
-    cancel_patience: float = 300.0
-    drain: float = 30.0
-    max_unsynced: int = 256 * 2**20  # bytes of records not yet on the disk
-    keep_going: bool = False
-    write_off: bool = False
-    resubmit_unconfirmed: bool = False
+    service: str | None = _setting(
+        None, Group.SERVICE, Kind.TEXT, "openai, azure, proxyapi, compatible, or a TOML file with a profile"
+    )
+    base_url: str | None = _setting(None, Group.SERVICE, Kind.TEXT, "address of the service, up to and with /v1")
+    allow_http: bool = _setting(
+        False, Group.SERVICE, Kind.SWITCH, "allow a base URL without TLS that is not this machine"
+    )
+    key_file: str | None = _setting(
+        None, Group.SERVICE, Kind.TEXT, "read the API key from this file (mode 0600) instead of the environment"
+    )
+    token_command: str | None = _setting(
+        None, Group.SERVICE, Kind.TEXT, "a command that prints a bearer token; run again when it expires"
+    )
+    wire: str | None = _setting(None, Group.SERVICE, Kind.TEXT, "httpx: what carries requests")
+
+    model: str | None = _setting(None, Group.INPUT, Kind.TEXT, "model of the rows that name none")
+    set: tuple[str, ...] = _setting((), Group.INPUT, Kind.TEXTS, "name=value: set a field in the body of every row")
+    skip_bad: bool = _setting(False, Group.INPUT, Kind.SWITCH, "write bad rows as `rejected` and run the others")
+    max_row: int = _setting(32 << 20, Group.INPUT, Kind.BYTES, "longest line")
+    limit: int | None = _setting(
+        None, Group.INPUT, Kind.COUNT, "take so many rows now and leave the rest to the next run"
+    )
+
+    concurrency: int = _setting(500, Group.SPEED, Kind.COUNT, "jobs in flight (64 where all rows end at the submit)")
+    submits: int = _setting(
+        32,
+        Group.SPEED,
+        Kind.COUNT,
+        "POSTs in flight: what one crash can leave unconfirmed (as --concurrency where all rows end at the submit)",
+    )
+    rpm: float | None = _setting(None, Group.SPEED, Kind.NUMBER, "submits a minute, spread evenly")
+    tpm: float | None = _setting(
+        None, Group.SPEED, Kind.NUMBER, "tokens a minute, estimated, then corrected by what the service counted"
+    )
+    poll_min: float = _setting(
+        1.0, Group.SPEED, Kind.SECONDS, "first gap between two looks at a job; it grows by half each time"
+    )
+    poll_max: float = _setting(30.0, Group.SPEED, Kind.SECONDS, "longest gap between two looks, at most 300 s")
+    poll_rate: float = _setting(200.0, Group.SPEED, Kind.NUMBER, "looks a second, all jobs together")
+    connections: int = _setting(
+        1_000, Group.SPEED, Kind.COUNT, "most connections at once; as many as needed are opened"
+    )
+
+    retries: int = _setting(
+        4, Group.PATIENCE, Kind.COUNT, "new attempts a row at most, each a new paid job; fewer by code"
+    )
+    retry_budget: int | None = _setting(
+        None,
+        Group.PATIENCE,
+        Kind.COUNT,
+        "new attempts of the whole batch, then it halts (100 + 25%% of the accepted jobs)",
+    )
+    deadline: float = _setting(
+        86_400.0, Group.PATIENCE, Kind.SECONDS, "longest time for a job; then one last look, and it is cancelled"
+    )
+    max_wait: float | None = _setting(
+        None, Group.PATIENCE, Kind.SECONDS, "longest time for this run; jobs go on and are collected by the next"
+    )
+    drain: float = _setting(30.0, Group.PATIENCE, Kind.SECONDS, "longest wait for POSTs in flight at the first Ctrl-C")
+    connect_timeout: float = _setting(10.0, Group.PATIENCE, Kind.SECONDS, "to connect")
+    submit_timeout: float = _setting(
+        120.0, Group.PATIENCE, Kind.SECONDS, "for a POST that starts a background job, as a whole"
+    )
+    answer_timeout: float = _setting(
+        600.0, Group.PATIENCE, Kind.SECONDS, "for a POST that is answered with the result, as a whole"
+    )
+    poll_timeout: float = _setting(120.0, Group.PATIENCE, Kind.SECONDS, "for a look, as a whole")
+    cancel_timeout: float = _setting(30.0, Group.PATIENCE, Kind.SECONDS, "for a cancel, as a whole")
+    cancel_settle: float = _setting(10.0, Group.PATIENCE, Kind.SECONDS, "after a cancel, before the last look")
+    cancel_patience: float = _setting(
+        300.0,
+        Group.PATIENCE,
+        Kind.SECONDS,
+        "after a cancel that is not granted, before it is written as cancelled all the same",
+    )
+    keep_going: bool = _setting(False, Group.PATIENCE, Kind.SWITCH, "go on although every row so far is refused")
+
+    retry_failed: tuple[str, ...] | None = _setting(
+        None,
+        Group.RESUME,
+        Kind.STATES,
+        "run rows again that ended in these states (without states: all that did not succeed); looks before it pays",
+    )
+    resubmit_unconfirmed: bool = _setting(
+        False, Group.RESUME, Kind.SWITCH, "send rows again whose answer was lost; may pay twice"
+    )
+    accept_changes: bool = _setting(
+        False, Group.RESUME, Kind.SWITCH, "go on with changed rows or flags; only rows not yet sent take them"
+    )
+    fresh: bool = _setting(False, Group.RESUME, Kind.SWITCH, "move the files of an earlier run aside and start anew")
+    new_journal: bool = _setting(
+        False, Group.RESUME, Kind.SWITCH, "go on without the journal: rows that are not in the output are sent again"
+    )
+    repair: bool = _setting(False, Group.RESUME, Kind.SWITCH, "cut a damaged journal where it is damaged and go on")
+    write_off: bool = _setting(
+        False, Group.RESUME, Kind.SWITCH, "give up jobs that the service does not find, even if it finds none"
+    )
+
+    max_body: int = _setting(64 << 20, Group.MEMORY, Kind.BYTES, "longest answer that is taken")
+    max_memory: int = _setting(
+        256 << 20, Group.MEMORY, Kind.BYTES, "answers and records in memory at once; reading waits beyond"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline"):
-            if not getattr(self, name) > 0:
-                raise _error(name, "a number above 0", getattr(self, name))
-        for name in ("rpm", "tpm", "max_wait"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise _error(name, "a number above 0", value)
-        for name in ("retries", "retry_budget", "drain", "cancel_settle", "cancel_patience"):
+        for name in _ZERO_OR_MORE:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise _error(name, "0 or more", value)
@@ -55,6 +170,26 @@ class Settings:
             )
         if self.poll_min > self.poll_max:
             raise _error("poll_min", f"at most --poll-max ({self.poll_max:g})", self.poll_min)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], *, at_once: bool = False) -> Settings:
+        """The settings that were `given`, and the defaults; `at_once` where every row ends at its submit."""
+        unknown = given.keys() - {one.name for one in fields(cls)}
+        if unknown:
+            raise SettingsError(f"unknown setting {min(unknown)!r}")
+        values = dict(given)
+        if at_once:
+            values.setdefault("concurrency", AT_ONCE_CONCURRENCY)
+            values.setdefault("submits", values["concurrency"])
+        return cls(**values)
+
+
+AT_ONCE_CONCURRENCY = 64
+_ABOVE_ZERO = (
+    "concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_row", "max_body", "max_memory",
+    "connect_timeout", "submit_timeout", "answer_timeout", "poll_timeout", "cancel_timeout", "rpm", "tpm", "max_wait", "limit",
+)  # fmt: skip
+_ZERO_OR_MORE = ("retries", "retry_budget", "drain", "cancel_settle", "cancel_patience")
 
 
 def _error(name: str, expected: str, came: object) -> SettingsError:

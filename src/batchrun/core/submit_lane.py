@@ -31,7 +31,7 @@ class SubmitLane:
         self._queue: deque[Job] = deque()
         # Refused for good before anything was accepted: perhaps the fault of the run and not of the row.
         self._held: list[tuple[Job, Refused]] = []
-        self.refusals = 0
+        self.refusals = self.answered = 0
 
     # --- asked ---
 
@@ -96,6 +96,7 @@ class SubmitLane:
 
     def accepted(self, event: SubmitAccepted) -> None:
         job, accepted, desk = event.job, event.accepted, self._desk
+        self.answered += 1
         self._gate.accepted(desk.now)
         desk.accepted += 1
         self._release_held()
@@ -126,6 +127,7 @@ class SubmitLane:
     def refused(self, event: SubmitRefused) -> None:
         job, refused, gate = event.job, event.refused, self._gate
         self.refusals += 1
+        self.answered += 1
         gate.refused(self._desk.now, refused, job.about.tokens)
         self._clear(job)
         if job.reason is not None:
@@ -140,6 +142,7 @@ class SubmitLane:
             self._held.append((job, refused))
 
     def failed(self, event: SubmitFailed) -> None:
+        self.answered += 1
         self._gate.lost(self._desk.now, event.ambiguous.problem.message)
         problem = event.ambiguous.problem
         self._end_unconfirmed(event.job, problem.code or "answer_lost", problem.message)

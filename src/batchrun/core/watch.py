@@ -166,7 +166,7 @@ class Watch:
 
     def _has_room(self) -> bool:
         desk = self._desk
-        return self.in_flight < desk.settings.connections and desk.unsynced_records < desk.settings.max_unsynced
+        return self.in_flight < desk.settings.connections and desk.unsynced_records < desk.settings.max_memory
 
     def _look_later(self, job: Job, floor: float) -> None:
         """Put the job's next look into the agenda: `floor` seconds away at least, its deadline at most."""

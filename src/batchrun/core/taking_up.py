@@ -1,0 +1,73 @@
+"""How a row is taken up that an earlier run left: where its trail in the journal ends."""
+
+from __future__ import annotations
+
+from batchrun.core.attempts import Attempts
+from batchrun.core.cancels import Cancels
+from batchrun.core.desk import Desk
+from batchrun.core.endings import cancelled, ended_by_us
+from batchrun.core.job import CancelReason, Job, Row
+from batchrun.core.ledger import Ended, Trail
+from batchrun.core.outcome import Billing
+from batchrun.core.record import Attempt
+from batchrun.core.states import State
+from batchrun.core.submit_lane import SubmitLane
+from batchrun.core.watch import Watch
+
+
+class TakingUp:
+    """Puts each row into the lane where it goes on. What may have been sent is never sent again unasked."""
+
+    def __init__(self, desk: Desk, submits: SubmitLane, watch: Watch, cancels: Cancels, attempts: Attempts) -> None:
+        self._desk = desk
+        self._submits = submits
+        self._watch = watch
+        self._cancels = cancels
+        self._attempts = attempts
+
+    def take(self, row: Row, trail: Trail) -> None:
+        """Go on with a row where its trail ends."""
+        desk = self._desk
+        job = desk.open(row)
+        job.attempt = trail.attempt
+        if trail.ended:
+            job.remember().attempts = tuple(
+                Attempt(end.job_id, State(end.state), end.code, Billing(end.billing)) for end in trail.ended
+            )
+        reason = None if trail.cancel is None else CancelReason(trail.cancel)
+        if reason is not None:
+            self._cancels.recover(job, reason)
+        if trail.job_id is not None and trail.job_id not in desk.watched:
+            desk.identify(job, trail.job_id, trail.submitted_at)
+            if reason is not None:
+                self._cancels.begin(job)
+            else:
+                self._watch.recover(job)
+        elif trail.open_intent or trail.unconfirmed or trail.job_id is not None:
+            self._unconfirmed(job, reason)
+        elif reason is not None:
+            desk.end(job, cancelled(reason, None, sent=False), None)
+        elif trail.retry_at is not None:
+            self._attempts.wait_until(job, desk.now + max(0.0, trail.retry_at - desk.wall))
+        elif trail.marker is not None:  # its record is gone, and there is no id to fetch it by
+            told = "its record is gone from the output, and it has no job id to fetch it by"
+            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
+        else:
+            self._submits.enter(job)
+
+    def _unconfirmed(self, job: Job, reason: CancelReason | None) -> None:
+        desk = self._desk
+        if reason is not None:
+            job.warn("submit_unanswered")
+            desk.end(job, cancelled(reason, None, sent=True), None)
+        elif desk.settings.resubmit_unconfirmed:
+            entry = Ended(
+                job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", desk.wall, desk.wall
+            )
+            desk.append(entry, job)
+            job.remember().attempts += (Attempt(None, State.UNCONFIRMED, "answer_lost", Billing.UNKNOWN),)
+            job.attempt += 1
+            self._submits.enter(job)
+        else:
+            told = "an earlier run ended between its submit and the answer"
+            desk.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", told), None)
