@@ -200,11 +200,11 @@ def test_i22_no_model(line, model):
         ('{"body":{"model":"m","store":false}}', {"background": True, "store": False}, []),
         (
             '{"body":{"model":"m","stream":true,"stream_options":{"a":1}}}',
-            {"background": True, "store": True, "stream": False},
+            {"background": True, "store": True},
             ["stream_overridden"],
         ),
         ('{"body":{"model":"m","stream":false}}', {"background": True, "store": True, "stream": False}, []),
-        ('{"model":"m","messages":[],"stream":true}', {"messages": [], "stream": False}, ["stream_overridden"]),
+        ('{"model":"m","messages":[],"stream":true}', {"messages": []}, ["stream_overridden"]),
         ('{"model":"m","messages":[],"background":true}', {"messages": []}, ["background_overridden"]),
         (
             '{"url":"/images/generations","model":"m","prompt":"x","background":"opaque"}',
@@ -213,7 +213,7 @@ def test_i22_no_model(line, model):
         ),
         (
             '{"body":{"stream":true,"model":"m","background":1,"background":0}}',
-            {"background": True, "store": True, "stream": False},
+            {"background": True, "store": True},
             ["background_overridden", "stream_overridden"],
         ),
     ],

@@ -1,6 +1,5 @@
 """Which service, at which address, with which key; and what is refused, with its remedy."""
 
-import json
 import pickle
 import traceback
 from copy import deepcopy
@@ -8,6 +7,7 @@ from copy import deepcopy
 import orjson
 import pytest
 
+from batchrun.core.intake import Intake
 from batchrun.core.misuse import Misuse
 from batchrun.core.secret import Secret
 from batchrun.services.address import BaseUrl, read_base_url
@@ -153,28 +153,13 @@ def test_i23_a_url_picks_from_the_paths_of_the_service(url, path):
     assert (found and found.path) == path
 
 
-@pytest.mark.parametrize(
-    ("path", "fields", "sent", "warnings"),
-    [
-        ("/responses", {"model": "m"}, {"model": "m", "background": True, "store": True}, ()),
-        ("/responses", {"background": True, "stream": False}, {"background": True, "store": True}, ()),
-        ("/responses", {"background": False, "stream": True, "store": False}, {"background": True, "store": False}, ("overridden:background", "overridden:stream")),
-        ("/chat/completions", {"stream": True, "stream_options": {"include_usage": True}}, {}, ("overridden:stream", "overridden:stream_options")),
-        ("/images/generations", {"background": "transparent"}, {"background": "transparent"}, ()),
-        ("/embeddings", {"input": 2**70}, {"input": 2**70}, ()),
-    ],
-)  # fmt: skip
-def test_i26_what_is_ours_in_a_body(path, fields, sent, warnings):
-    body, told = choose(OPENAI).body(path, fields)
-    assert json.loads(body) == sent
-    assert told == warnings
-
-
 def test_a_service_without_background_is_never_asked_for_it():
     service = choose(OPENAI, at_once=True)
-    body, told = service.body("/responses", {"model": "m", "background": True})
-    assert orjson.loads(body) == {"model": "m"}
-    assert told == ("overridden:background",)
+    line = b'{"model": "m", "input": "x", "background": true}'
+    intake = Intake(endpoints=service.endpoints)
+    prepared = intake.prepare(intake.admit(line), line)
+    assert orjson.loads(prepared.body) == {"model": "m", "input": "x"}
+    assert prepared.warnings == ("background_overridden",)
     with pytest.raises(Misuse, match="end at the submit"):
         service.poll("resp_1")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -23,17 +23,30 @@ _PREFIX = re.compile(r"(?:(?:/openai)?/v1)?(?=/)")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A path of the service under its base URL, and whether a job there runs in the background.
+    """A path of the service under its base URL, to which rows are POSTed.
 
-    Where it does not, the answer to the submit is the result.
+    With `background` the answer names a job; without, it is the result. Of a row's body, `ours` are fields that
+    we set whatever the row says, `default` those that it may set itself, `dropped` those that are taken out
+    where they ask for what nobody would read.
     """
 
     path: str
     background: bool = False
+    ours: Mapping[str, Any] = field(default_factory=dict)
+    default: Mapping[str, Any] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ("background", "stream", "stream_options")
 
 
-RESPONSES = Endpoint("/responses", background=True)
-ENDPOINTS = (RESPONSES, Endpoint("/chat/completions"), Endpoint("/embeddings"), Endpoint("/images/generations"))
+RESPONSES = Endpoint(
+    "/responses",
+    background=True,
+    ours={"background": True},
+    default={"store": True},
+    dropped=("stream", "stream_options"),
+)
+RESPONSES_AT_ONCE = Endpoint("/responses")
+SYNCHRONOUS = (Endpoint("/chat/completions"), Endpoint("/embeddings"), Endpoint("/images/generations"))
+ENDPOINTS = (RESPONSES, *SYNCHRONOUS)
 
 
 def plain_path(path: str) -> str:
@@ -81,35 +94,27 @@ def prepared(endpoint: Endpoint, text: bytes, body: Mapping[str, Any], flags: Bo
     put = dict(flags.settings)
     if flags.model is not None and "model" not in put and not body.get("model"):
         put["model"] = orjson.dumps(flags.model)
-    drop: tuple[str, ...] = ()
-    warnings = overridden(endpoint, body)
-    if "stream_overridden" in warnings:
-        put["stream"] = b"false"
-        drop = ("stream_options",)  # refused where there is no stream
-    if endpoint.background:
-        if body.get("background") is not True:
-            put["background"] = b"true"
-        if body.get("store") is None and "store" not in put:
-            put["store"] = b"true"
-    elif "background_overridden" in warnings:
-        drop = (*drop, "background")
-    return Prepared(endpoint.path, edited(text, put, drop, body.keys()), warnings)
+    for name, value in endpoint.ours.items():
+        if name not in body or body[name] is not value:
+            put[name] = orjson.dumps(value)
+    for name, value in endpoint.default.items():
+        if body.get(name) is None and name not in put:
+            put[name] = orjson.dumps(value)
+    drop = tuple(name for name in endpoint.dropped if name in body and _unwanted(name, body[name]))
+    return Prepared(endpoint.path, edited(text, put, drop, body.keys()), overridden(endpoint, body))
 
 
 def overridden(endpoint: Endpoint, body: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields of the row that will not be sent as written, as warnings.
+    """The fields of the row that will not be sent as written, as warnings."""
+    ours = [name for name, value in endpoint.ours.items() if body.get(name) is not None and body[name] != value]
+    gone = [name for name in endpoint.dropped if name != "stream_options" and _unwanted(name, body.get(name))]
+    return tuple(f"{name}_overridden" for name in (*ours, *gone)) if ours or gone else ()
 
-    Where nothing runs in the background, only `true` is overridden: an image's `background` is a colour.
-    """
-    if "background" not in body and "stream" not in body:
-        return ()
-    warnings = []
-    background = body.get("background")
-    if (background not in (None, True)) if endpoint.background else (background is True):
-        warnings.append("background_overridden")
-    if body.get("stream") not in (None, False):
-        warnings.append("stream_overridden")
-    return tuple(warnings)
+
+def _unwanted(name: str, value: Any) -> bool:
+    if name == "background":
+        return value is True  # an image's background is a colour
+    return value is not None and value is not False
 
 
 def _setting(text: str) -> tuple[str, bytes]:

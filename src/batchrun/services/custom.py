@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from batchrun.core.body import Endpoint
 from batchrun.core.misuse import Misuse
 from batchrun.core.states import normalise
 from batchrun.core.verdict import Vouching
@@ -18,7 +19,7 @@ from batchrun.services.address import read_base_url
 from batchrun.services.headers import checked_headers
 from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
 from batchrun.services.place import Place
-from batchrun.services.profile import Auth, Call, Endpoint, Profile, Timeouts
+from batchrun.services.profile import Auth, Call, Profile, Timeouts
 
 _ID = "{id}"
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?{}-]*", re.ASCII)
@@ -69,7 +70,9 @@ def _endpoints(section: Mapping[str, Any], where: str) -> tuple[tuple[Endpoint, 
         raise Misuse(f"{at} at_once: expected a list of paths, got {at_once!r}")
     endpoints = [Endpoint(_path(path, f"{at} at_once")) for path in at_once]
     if submit:
-        endpoints.insert(0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default))
+        endpoints.insert(
+            0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default, dropped=())
+        )
     if not endpoints:
         raise Misuse(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; name one")
     if bool(submit) != bool(section.get("poll")):

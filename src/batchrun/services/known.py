@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchrun.services.profile import API_KEY_HEADER, Call, Endpoint, Profile
-
-# `store` is said explicitly: without it some projects keep a result for ten minutes only. `background` is
-# set for responses alone; for images the same word means the background of the picture.
-RESPONSES = Endpoint("/responses", background=True, ours={"background": True}, default={"store": True})
-RESPONSES_AT_ONCE = Endpoint("/responses", dropped=("background", "stream", "stream_options"))
-SYNCHRONOUS = (Endpoint("/chat/completions"), Endpoint("/embeddings"), Endpoint("/images/generations"))
+from batchrun.core.body import RESPONSES, RESPONSES_AT_ONCE, SYNCHRONOUS
+from batchrun.services.profile import API_KEY_HEADER, Call, Profile
 
 OPENAI = Profile(
     name="openai",

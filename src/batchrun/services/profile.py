@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchrun.core.body import Endpoint
 from batchrun.core.verdict import NO_VOUCHING, Vouching
 from batchrun.services.lens import Lens
 
@@ -20,21 +21,6 @@ class Timeouts:
     synchronous_submit: float = 600.0
     poll: float = 120.0
     cancel: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where rows are POSTed to. With `background` the answer names a job; without, it is the result.
-
-    Of a row's body, `ours` are fields that we set whatever the row says, `default` those that it may set
-    itself, `dropped` those that are taken out: nobody would read a stream.
-    """
-
-    path: str
-    background: bool = False
-    ours: Mapping[str, Any] = field(default_factory=dict)
-    default: Mapping[str, Any] = field(default_factory=dict)
-    dropped: tuple[str, ...] = ("stream", "stream_options")
 
 
 @dataclass(frozen=True, slots=True)

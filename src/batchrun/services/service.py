@@ -6,14 +6,11 @@ The lane of polls is hot, so all that a poll needs is put together once, here, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
-
-import orjson
 
 from batchrun import __version__
 from batchrun.core.answer import Answer, Failure, Request
+from batchrun.core.body import Endpoint
 from batchrun.core.misuse import Misuse
 from batchrun.core.secret import Head, Secret
 from batchrun.core.verdict import (
@@ -29,7 +26,7 @@ from batchrun.core.verdict import (
 )
 from batchrun.services.address import BaseUrl
 from batchrun.services.headers import is_secret
-from batchrun.services.profile import Auth, Call, Endpoint, Profile, Timeouts
+from batchrun.services.profile import Auth, Call, Profile, Timeouts
 
 _OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
 
@@ -124,16 +121,6 @@ class Service:
                 return found
         return None
 
-    def body(self, path: str, fields: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
-        """The body to POST for a row's `fields`, and a warning for each of them that was overridden."""
-        endpoint = self._endpoints[path]
-        overridden = [name for name, value in endpoint.ours.items() if name in fields and fields[name] != value]
-        overridden += [name for name in endpoint.dropped if fields.get(name)]
-        body = {**endpoint.default, **fields, **endpoint.ours}
-        for name in endpoint.dropped:
-            body.pop(name, None)
-        return _encoded(body), tuple(f"overridden:{name}" for name in overridden)
-
     def submit_timeout(self, path: str) -> float:
         background = self._endpoints[path].background
         return self.timeouts.background_submit if background else self.timeouts.synchronous_submit
@@ -175,10 +162,3 @@ class Service:
 
 def _whole(value: str) -> bool:
     return bool(value) and value.isprintable() and " " not in value and value.isascii()
-
-
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError:  # an integer beyond 64 bits travels as it is
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
