@@ -1,0 +1,395 @@
+"""The short loop: instructions of the engine go out, events come back.
+
+An event is handed over wherever it happens: by a worker whose exchange has ended, by a tape's report, by the
+one timer. `feed` takes them one at a time, in order; an event that comes while another is being handled waits
+its turn, so that the engine sees one world.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Protocol
+
+from aiolimiter import AsyncLimiter
+
+from batchrun.core.answer import Answer, Failure, Request
+from batchrun.core.engine import Engine
+from batchrun.core.failures import rule
+from batchrun.core.job import Job, Row
+from batchrun.core.ledger import Entry, Started, Stopped, mark
+from batchrun.core.messages import (
+    Append,
+    Cancel,
+    CancelAnswered,
+    Emit,
+    Event,
+    Finish,
+    Halt,
+    InputEnded,
+    Instruction,
+    Keep,
+    Outcome,
+    Poll,
+    PollAnswered,
+    PollFailed,
+    Read,
+    Recovered,
+    RowRead,
+    StopMode,
+    StopRequested,
+    Submit,
+    SubmitAccepted,
+    SubmitFailed,
+    SubmitRefused,
+    Synced,
+    Tape,
+    TimeCame,
+    Wake,
+    Woke,
+    WriteFailed,
+)  # fmt: skip
+from batchrun.core.problem import our_problem
+from batchrun.core.settings import Settings
+from batchrun.core.snapshot import Snapshot
+from batchrun.core.taxonomy import Aspect
+from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Unclear, is_safe_id
+from batchrun.edge.exchange import Wire
+from batchrun.edge.source.checked import Checked
+from batchrun.edge.source.refusals import InputChanged
+from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
+from batchrun.edge.unreadable import keep_unreadable
+from batchrun.runner.lanes import Lane
+from batchrun.runner.startup import Batch
+from batchrun.services.service import Service
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_CANCELS_AT_ONCE = 32
+_GAP_OF_A_SUSPENSION = 5.0
+_ROUNDS_A_SECOND = 4
+
+
+def clock() -> float:
+    """Seconds on a clock that counts suspension where the system has one."""
+    return time.clock_gettime(_CLOCK)
+
+
+class Keys(Protocol):
+    """What renews an API key that was refused."""
+
+    async def renewed_service(self, service: Service) -> Service: ...
+
+
+class Observer(Protocol):
+    """Who is told how the run goes; nothing that it does may raise."""
+
+    def progressed(self, snapshot: Snapshot) -> None: ...
+    def halted(self, reason: str, message: str) -> None: ...
+    def recorded(self, line: bytes) -> None: ...
+
+
+class Runner:
+    """One run of a batch, from `run()` to its outcome. `stop()` may be called at any time, from the loop."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        source: Checked | None,
+        service: Service,
+        wire: Wire,
+        settings: Settings,
+        observer: Observer,
+        *,
+        keys: Keys | None = None,
+        ceiling: AsyncLimiter | None = None,
+        wall: float | None = None,
+    ) -> None:
+        self._batch = batch
+        self._source = source
+        self._service = service
+        self._wire = wire
+        self._settings = settings
+        self._observer = observer
+        self._keys = keys
+        self._ceiling = ceiling or (AsyncLimiter(max(1.0, settings.rpm / 60), 1.0) if settings.rpm else None)
+        now = clock()
+        self._epoch = (time.time() if wall is None else wall) - now
+        run_id = batch.header.run_id
+        self.engine = Engine(settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random)
+        self._submits: Lane[Submit] = Lane(self._submit, settings.submits, self._broke)
+        self._polls: Lane[Poll] = Lane(self._poll, settings.connections, self._broke)
+        self._cancels: Lane[Cancel] = Lane(self._cancel, _CANCELS_AT_ONCE, self._broke)
+        self._rows: Iterator[Row] | None = None
+        self._taken = 0
+        self._events: deque[Event] = deque()
+        self._feeding = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._lines: dict[Tape, Lines] = {}
+        self._scribes: list[Scribe] = []
+        self._ended: asyncio.Future[Outcome] | None = None
+        self._input_error: InputChanged | None = None
+        self._stop_reason = ""
+        self._stops = 0
+        self._carriers: dict[type, Callable[..., object]] = {
+            Poll: self._polls.put,
+            Submit: self._submits.put,
+            Cancel: self._cancels.put,
+            Append: lambda order: self._give(Tape.JOURNAL, order.line, lazy=order.lazy),
+            Emit: self._emit,
+            Wake: self._wake,
+            Read: lambda order: self._loop.call_soon(self._read, order.rows),
+            Halt: lambda order: observer.halted(order.reason, order.message),
+            Keep: lambda order: keep_unreadable(batch.names.unreadable, order.key, order.body),
+            Finish: self._finish,
+        }
+
+    async def run(self) -> Outcome:
+        """Run the batch to its outcome. Raises what should never happen; the files then stand as after a crash.
+
+        Raises InputChanged where the input is no longer what was checked; everything else is then as after a stop.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        journal, output = self._batch.open_tapes()
+        self._lines = {
+            Tape.JOURNAL: self._tape(Tape.JOURNAL, journal, mark),
+            Tape.OUTPUT: self._tape(Tape.OUTPUT, output, None),
+        }
+        self._scribes = [Scribe(lines.tape, self._loop) for lines in self._lines.values()]
+        self._note(Started(os.getpid(), self._wall()))
+        heart = self._loop.create_task(self._beat())
+        heart.add_done_callback(self._heart_stopped)
+        outcome = Outcome.WRITE_FAILED
+        try:
+            self._begin(output.size)
+            outcome = await self._ended
+        finally:
+            heart.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            await asyncio.gather(self._submits.close(), self._polls.close(), self._cancels.close())
+            self._feeding = True  # what the last syncs report concerns nobody any more
+            if outcome is not Outcome.WRITE_FAILED:
+                self._note(Stopped(self._stop_reason or outcome.value, self._wall()))
+            for scribe in self._scribes:
+                scribe.close()
+            await self._wire.aclose()
+            self._observer.progressed(self.engine.snapshot())
+        if self._input_error is not None:
+            raise self._input_error
+        return outcome
+
+    def _tape(self, kind: Tape, file: Opened, first: Callable[[int], bytes] | None) -> Lines:
+        return Lines(
+            file,
+            mark=first,
+            safe=lambda lines: self.feed(Synced(kind, lines)),
+            failed=lambda error: self.feed(WriteFailed(kind, str(error))),
+        )
+
+    def _note(self, entry: Entry) -> None:
+        """An entry of the runner's own, which the engine does not count."""
+        with suppress(FilesError):
+            self._lines[Tape.JOURNAL].tape.append(entry.to_line())
+
+    def stop(self, mode: StopMode, reason: str) -> None:
+        """Stop as `mode` says; asked again, leave at once."""
+        self._stops += mode is not StopMode.DETACH
+        self._stop_reason = reason
+        self.feed(StopRequested(StopMode.NOW if self._stops > 1 else mode))
+
+    def feed(self, event: Event) -> None:
+        """Hand an event to the engine and carry out what it asks for."""
+        self._events.append(event)
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            while self._events:
+                self._carry_out(self.engine.handle(self._events.popleft(), clock()))
+        except BaseException as error:
+            self._broke(error)
+            raise
+        finally:
+            self._feeding = False
+
+    # --- instructions ---
+
+    def _carry_out(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            self._carriers[type(instruction)](instruction)
+
+    def _emit(self, order: Emit) -> None:
+        self._give(Tape.OUTPUT, order.line, lazy=False)
+        self._observer.recorded(order.line)
+
+    def _give(self, tape: Tape, line: bytes, *, lazy: bool) -> None:
+        with suppress(FilesError):  # a tape that failed has said so already
+            self._lines[tape].give(line, lazy=lazy)
+
+    def _wake(self, order: Wake) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, order.at - clock()), self.feed, TimeCame())
+
+    def _finish(self, order: Finish) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(order.outcome)
+
+    def _broke(self, error: BaseException) -> None:
+        """Something that should never happen did: end the run as a crash would, and say what it was."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+    # --- rows ---
+
+    def _begin(self, output_end: int) -> None:
+        batch, state = self._batch, self._batch.state
+        self.feed(
+            Recovered(
+                open_rows=batch.open_rows(self._source),
+                finished=batch.finished,
+                accepted=state.accepted,
+                retries=state.retries,
+                gen=state.gen,
+                output_end=output_end,
+            )
+        )
+
+    def _read(self, rows: int) -> None:
+        if self._source is None:
+            self.feed(InputEnded())
+            return
+        if self._rows is None:
+            self._rows = self._source.rows(tokens=self._settings.tpm is not None)
+        limit, known = self._settings.limit, self._batch
+        read = 0
+        try:
+            while read < rows and not (limit is not None and self._taken >= limit):
+                row = next(self._rows, None)
+                if row is None:
+                    break
+                if row.key in known.finished:
+                    continue
+                if row.key not in known.recovery.open_trails:
+                    self._taken += 1
+                    read += 1
+                self.feed(RowRead(row))
+            else:
+                if limit is None or self._taken < limit:
+                    return
+        except InputChanged as error:
+            self._input_is_gone(error)
+            return
+        self.feed(InputEnded())
+
+    def _input_is_gone(self, error: InputChanged) -> None:
+        """The input is not what was checked: stop in good order; what is open stays open."""
+        self._input_error = self._input_error or error
+        self.feed(StopRequested(StopMode.DRAIN))
+
+    # --- exchanges ---
+
+    async def _submit(self, order: Submit) -> None:
+        job, attempt = order
+        assert self._source is not None, "a row without an input has no body to send"
+        ordinal = self._source.ordinal_of(job.key)
+        assert ordinal is not None, "the source gave this row"
+        try:
+            prepared = self._source.body(ordinal)
+        except InputChanged as error:
+            unsent = Refused(
+                our_problem("connection_failed", str(error)), rule(Aspect.TOOL, "connection_failed"), again=True
+            )
+            self._input_is_gone(error)
+            self.feed(SubmitRefused(job, attempt, unsent))
+            return
+        if self._ceiling is not None:
+            await self._ceiling.acquire()
+        path = prepared.path
+        answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
+        verdict = self._service.read_submit(answer, self._wall(), path)
+        if prepared.warnings:
+            job.warn(*prepared.warnings)
+        if isinstance(verdict, Accepted):
+            self.feed(SubmitAccepted(job, attempt, verdict))
+        elif isinstance(verdict, Refused):
+            self.feed(SubmitRefused(job, attempt, verdict))
+        else:
+            assert isinstance(verdict, Ambiguous)
+            self.feed(SubmitFailed(job, attempt, verdict))
+
+    async def _poll(self, order: Poll) -> None:
+        job, attempt = order
+        job_id = _id_of(job)
+        answer = await self._exchange(lambda service: service.poll(job_id), self._settings.poll_timeout)
+        verdict = self._service.read_poll(answer, self._wall(), job_id)
+        if isinstance(verdict, Seen):
+            self.feed(PollAnswered(job, attempt, verdict))
+        else:
+            assert isinstance(verdict, Unclear)
+            self.feed(PollFailed(job, attempt, verdict))
+
+    async def _cancel(self, order: Cancel) -> None:
+        job, attempt = order
+        job_id = _id_of(job)
+        if self._service.can_cancel:
+            answer = await self._exchange(lambda service: service.cancel(job_id), self._settings.cancel_timeout)
+            verdict = self._service.read_cancel(answer, self._wall(), job_id)
+        else:  # a look is all that can be had
+            answer = await self._exchange(lambda service: service.poll(job_id), self._settings.cancel_timeout)
+            verdict = self._service.read_poll(answer, self._wall(), job_id)
+        self.feed(CancelAnswered(job, attempt, verdict))
+
+    async def _exchange(self, request: Callable[[Service], Request], timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's own law
+        """One exchange; after a 401, which created nothing, once more with a renewed key where there is one."""
+        service = self._service
+        answer = await self._wire.exchange(request(service), timeout)
+        if self._keys is not None and isinstance(answer, Answer) and answer.status == 401:
+            self._service = await self._keys.renewed_service(service)
+            if self._service is not service:
+                answer = await self._wire.exchange(request(self._service), timeout)
+        return answer
+
+    def _submit_timeout(self, path: str) -> float:
+        settings = self._settings
+        background = any(one.path == path and one.background for one in self._service.endpoints)
+        return settings.submit_timeout if background else settings.answer_timeout
+
+    def _wall(self) -> float:
+        return self._epoch + clock()
+
+    # --- what happens by itself ---
+
+    async def _beat(self) -> None:
+        """A few times a second: tell how it goes; look whether the process was suspended, or the lock lost."""
+        behind = clock() - self._loop.time()
+        rounds = 0
+        while True:
+            await asyncio.sleep(1 / _ROUNDS_A_SECOND)
+            rounds += 1
+            gap = clock() - self._loop.time() - behind
+            behind += gap
+            if gap > _GAP_OF_A_SUSPENSION:
+                await self._wire.drop_idle()
+                self.feed(Woke(gap))
+            if rounds % _ROUNDS_A_SECOND == 0 and self._batch.lock.is_lost():
+                self.feed(
+                    WriteFailed(Tape.OUTPUT, f"{self._batch.names.lock} was removed or replaced while the run went on")
+                )
+            self._observer.progressed(self.engine.snapshot())
+
+    def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
+        if not heart.cancelled() and (error := heart.exception()) is not None:
+            self._broke(error)
+
+
+def _id_of(job: Job) -> str:
+    assert is_safe_id(job.job_id)
+    assert job.job_id is not None
+    return job.job_id
