@@ -88,7 +88,7 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
             trail.job_id, trail.submitted_at = f"resp_{i:048x}", 1.8e9 + i * 1e-3
             yield Row(f"row-{i:07}"), trail
 
-    taken_up = engine.handle(m.Recovered(rows(), set(), jobs, 0, 0, 0), 0.0)
+    taken_up = engine.handle(m.Recovered(rows(), {}, jobs, 0, 0, 0), 0.0)
     engine._known.clear()  # noqa: SLF001 - the keys that reading the input would have crossed off
     if freeze:
         gc.freeze()

@@ -193,7 +193,7 @@ class Driver:
             for name, value in changes.items():
                 setattr(trail, name, value)
             rows.append((Row(f"old-{i}"), trail))
-        self.feed(m.Recovered(rows, set(), count, 0, 0, 0))
+        self.feed(m.Recovered(rows, {}, count, 0, 0, 0))
         return self
 
     def times(self, kind: str, name: str | None = None) -> list[float]:

@@ -411,7 +411,7 @@ def recovered(trail_of):
     run.script["poll"] = lambda name, n: (
         run.cancelled(name, n) if run.times("cancel", name) else run.third_time(name, n)
     )
-    run.feed(m.Recovered([(Row("r"), trail)], {"finished"}, 1, 0, 0, 0))
+    run.feed(m.Recovered([(Row("r"), trail)], {"finished": "succeeded"}, 1, 0, 0, 0))
     run.run()
     return run
 
@@ -429,8 +429,8 @@ OLD = Ended("r", 1, "j0", "internal_error", "server_error", "unknown", 1_000_005
         ({"job_id": "j", "cancel": "user"}, "cancelled", 0, 1),
         ({"cancel": "user"}, "cancelled", 0, 0),
         ({"cancel": "user", "open_intent": True}, "cancelled", 0, 0),
-        ({"job_id": "j", "submitted_at": 999_990.0, "marker": (0, 0, 9, 9)}, "succeeded", 0, 3),
-        ({"marker": (0, 0, 9, 9)}, "expired", 0, 0),
+        ({"job_id": "j", "submitted_at": 999_990.0, "marker": (0, 0, 9, 9, "succeeded")}, "succeeded", 0, 3),
+        ({"marker": (0, 0, 9, 9, "succeeded")}, "expired", 0, 0),
     ],
 )
 def test_where_a_row_is_taken_up(trail, state, posts, polls):
@@ -454,7 +454,7 @@ def test_budgets_survive_a_restart():
     trail = Trail()
     trail.ended, trail.attempt, trail.retry_at = ends, 3, 0.0
     run = Driver(start=False, poll=failing("server_error", 9))
-    run.feed(m.Recovered([(Row("r"), trail)], set(), 2, 2, 0, 0))
+    run.feed(m.Recovered([(Row("r"), trail)], {}, 2, 2, 0, 0))
     run.run()
     assert (run.records["r"]["state"], run.records["r"]["retry_count"], len(run.sent["submit"])) == (
         "internal_error",

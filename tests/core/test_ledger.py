@@ -41,7 +41,7 @@ ENTRIES = [
     Intent("b", 1, "sha", 10.0),
     Submitted("b", 1, "resp_b", 11.0),
     Cancelling("b", 1, "user", 12.0),
-    Done("b", 0, 0, 10, 99),
+    Done("b", 0, 0, 10, 99, "succeeded"),
     Rewrite(1, ["a"]),
     Stopped("SIGTERM", 20.0),
 ]
@@ -83,7 +83,7 @@ def test_the_fold_of_a_whole_journal():
     state = fold([entry.to_line() for entry in ENTRIES])
     a, b = state.trails["a"], state.trails["b"]
     assert (a.attempt, a.unconfirmed, a.open_intent, a.job_id, len(a.ended)) == (2, True, False, None, 1)
-    assert (b.job_id, b.cancel, b.marker, b.submitted_at) == ("resp_b", "user", (0, 0, 10, 99), 11.0)
+    assert (b.job_id, b.cancel, b.marker, b.submitted_at) == ("resp_b", "user", (0, 0, 10, 99, "succeeded"), 11.0)
     assert (state.accepted, state.retries, state.gen, state.header, state.torn, state.corrupt) == (
         2,
         1,
@@ -208,7 +208,7 @@ def trails_with_markers(keys, gen=0, crc_of=lambda line: __import__("zlib").crc3
         line = record(key)
         trail = state.trails[key] = Trail()
         trail.job_id = f"job_{key}"
-        trail.marker = (gen, offset, len(line), crc_of(line))
+        trail.marker = (gen, offset, len(line), crc_of(line), "succeeded")
         offset += len(line)
     return state
 
@@ -218,12 +218,8 @@ OUTPUT = b"".join(map(record, "abc"))
 
 def test_markers_that_fit_are_an_index():
     found = recover(trails_with_markers("abc"), OUTPUT)
-    assert (found.finished, found.open_trails, found.output_good_to, found.output_corrupt_at) == (
-        set("abc"),
-        {},
-        len(OUTPUT),
-        None,
-    )
+    assert found.finished == dict.fromkeys("abc", "succeeded")
+    assert (found.open_trails, found.output_good_to, found.output_corrupt_at) == ({}, len(OUTPUT), None)
 
 
 @pytest.mark.parametrize(
@@ -231,14 +227,14 @@ def test_markers_that_fit_are_an_index():
     [trails_with_markers("abc", gen=3), trails_with_markers("abc", crc_of=lambda line: 0), trails_with_markers("cab")],
 )
 def test_markers_that_do_not_fit_are_forgotten_and_the_output_scanned(state):
-    assert recover(state, OUTPUT).finished == set("abc")
+    assert recover(state, OUTPUT).finished.keys() == set("abc")
 
 
 @pytest.mark.parametrize("output", [OUTPUT[: len(OUTPUT) // 2], b"", record("a") + b'{"custom_id"'])
 def test_o03_a_marker_beyond_the_output_leaves_its_row_open(output):
     found = recover(trails_with_markers("abc"), output)
-    assert found.finished == ({"a"} if output else set())
-    assert set(found.open_trails) == set("abc") - found.finished
+    assert found.finished.keys() == ({"a"} if output else set())
+    assert set(found.open_trails) == set("abc") - found.finished.keys()
     assert found.output_good_to == (len(record("a")) if output else 0)
 
 
@@ -247,12 +243,16 @@ def test_o03_a_marker_beyond_the_output_leaves_its_row_open(output):
 )
 def test_o12_o13_the_torn_part_begins_at_the_first_line_that_is_no_record(tail):
     found = recover(trails_with_markers("abc"), OUTPUT + tail)
-    assert (found.finished, found.output_good_to, found.output_corrupt_at) == (set("abc"), len(OUTPUT), None)
+    assert (found.finished, found.output_good_to, found.output_corrupt_at) == (
+        dict.fromkeys("abc", "succeeded"),
+        len(OUTPUT),
+        None,
+    )
 
 
 def test_a_record_without_its_marker_is_accepted():
-    assert recover(trails_with_markers("ab"), OUTPUT).finished == set("abc")
-    assert recover(trails_with_markers("ac"[:1]), OUTPUT).finished == set("abc")
+    assert recover(trails_with_markers("ab"), OUTPUT).finished.keys() == set("abc")
+    assert recover(trails_with_markers("ac"[:1]), OUTPUT).finished.keys() == set("abc")
 
 
 def test_a_bad_line_before_records_that_are_on_the_disk_is_corruption():

@@ -90,7 +90,7 @@ class Trials:
             recovery = self.startup.recover(state, output)
             if recovery.output_corrupt_at is not None:
                 raise Violation(f"an innocent {way} looks like a corrupt output at {recovery.output_corrupt_at}")
-            lost = truth.done - recovery.finished
+            lost = truth.done - recovery.finished.keys()
             if lost and not truth.output_was_cut:
                 raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
             self.count(before, state, recovery, journal, output, way)

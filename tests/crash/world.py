@@ -140,7 +140,7 @@ class Process:
             open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
             event = m.Recovered(
                 open_rows,
-                set(recovery.finished),
+                recovery.finished,
                 state.accepted,
                 state.retries,
                 state.gen,

@@ -54,7 +54,7 @@ class Desk:
         self._given = {Tape.JOURNAL: 0, Tape.OUTPUT: 0}
         self._safe = {Tape.JOURNAL: 0, Tape.OUTPUT: 0}
         self._waits: dict[Tape, deque[tuple[int, Job, Wait]]] = {Tape.JOURNAL: deque(), Tape.OUTPUT: deque()}
-        self._lines: deque[tuple[int, int]] = deque()  # offset and CRC of the records that wait for their sync
+        self._lines: deque[tuple[int, int, str]] = deque()  # length, CRC and state of records that wait for their sync
 
     @property
     def wall(self) -> float:
@@ -123,7 +123,7 @@ class Desk:
         self.with_warnings += record.state is State.SUCCEEDED and bool(record.warnings)
         self._given[Tape.OUTPUT] += 1
         self._waits[Tape.OUTPUT].append((self._given[Tape.OUTPUT], job, then or _nothing))
-        self._lines.append((len(line), crc32(line)))
+        self._lines.append((len(line), crc32(line), record.state.value))
         self.unsynced_records += len(line)
 
     def synced(self, tape: Tape, upto: int) -> None:
@@ -142,9 +142,9 @@ class Desk:
         return not any(self._waits.values())
 
     def _finish(self, job: Job) -> None:
-        length, crc = self._lines.popleft()
+        length, crc, state = self._lines.popleft()
         self.unsynced_records -= length
-        self.append(Done(job.key, self.gen, self.output_end, length, crc), job, lazy=True)
+        self.append(Done(job.key, self.gen, self.output_end, length, crc, state), job, lazy=True)
         self.output_end += length
         self.move(job, Step.RECORD_SYNCED)
         if job.job_id is None or self.watched.get(job.job_id) is not job:

@@ -11,6 +11,7 @@ the earliest; everything that ends comes back as an event.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,7 @@ class Engine:
         self._taking_up = TakingUp(self.desk, self.submits, self.watch, self.cancels, self.attempts)
         self.outcome: Outcome | None = None
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
-        self._finished_before = 0
+        self._states_before: dict[str, int] = {}
         self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
         self._cancel_all: CancelReason | None = None
         self._input_ended = False
@@ -181,8 +182,8 @@ class Engine:
         desk = self.desk
         desk.accepted, desk.retries = event.accepted, event.retries
         desk.gen, desk.output_end = event.gen, event.output_end
-        self._known = event.finished
-        self._finished_before = len(event.finished)
+        self._known = set(event.finished)
+        self._states_before = dict(Counter(event.finished.values()))
         for row, trail in event.open_rows:
             self._known.add(row.key)
             self._taking_up.take(row, trail)
@@ -315,7 +316,7 @@ class Engine:
         desk, gate = self.desk, self.gate
         return Snapshot(
             now=desk.now,
-            finished_before=self._finished_before,
+            states_before=self._states_before,
             states=dict(desk.states),
             codes=dict(desk.codes),
             with_warnings=desk.with_warnings,

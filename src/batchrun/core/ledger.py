@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, ClassVar
 from zlib import crc32
 
@@ -138,13 +139,14 @@ class Cancelling(Entry):
 
 @dataclass(frozen=True, slots=True)
 class Done(Entry):
-    """An index into the output, never a fact: where its record stands, and the CRC of that line."""
+    """An index into the output, never a fact: where its record stands, the CRC of that line, and its state."""
 
     key: str
     gen: int
     offset: int
     length: int
     crc: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,10 @@ def read_line(line: bytes) -> tuple[str, dict[str, Any]] | None:
     return (tag, values) if isinstance(values, dict) else None
 
 
+Marker = tuple[int, int, int, int, str]
+"""Of a record: generation, offset, length, CRC, state."""
+
+
 class Trail:
     """What the journal knows of one row, after its last entry."""
 
@@ -203,7 +209,7 @@ class Trail:
         self.retry_at: float | None = None
         self.unconfirmed = False
         self.cancel: str | None = None
-        self.marker: tuple[int, int, int, int] | None = None  # gen, offset, length, crc
+        self.marker: Marker | None = None
 
     @property
     def is_void(self) -> bool:
@@ -336,7 +342,8 @@ class _Taker:
         return True
 
     def _done(self, values: dict[str, Any]) -> bool:
-        self._trail(values).marker = (values["gen"], values["offset"], values["length"], values["crc"])
+        place = (values["gen"], values["offset"], values["length"], values["crc"])
+        self._trail(values).marker = (*place, intern(values["state"]))
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:

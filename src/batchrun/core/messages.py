@@ -6,7 +6,7 @@ each are made for every poll.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -46,10 +46,10 @@ class Outcome(Enum):
 
 
 class Recovered(NamedTuple):
-    """What an earlier run left: rows that are open by their trails, and the keys that are finished."""
+    """What an earlier run left: rows that are open by their trails, and the states of those that are finished."""
 
     open_rows: Iterable[tuple[Row, Trail]]
-    finished: set[str]
+    finished: Mapping[str, str]
     accepted: int
     retries: int
     gen: int

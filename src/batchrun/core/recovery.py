@@ -8,12 +8,13 @@ What no marker covers is scanned, and the first line there that is no record sta
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from typing import Protocol
 from zlib import crc32
 
 import orjson
 
-from batchrun.core.ledger import Fold, Trail
+from batchrun.core.ledger import Fold, Marker, Trail
 
 
 class Readable(Protocol):
@@ -28,7 +29,7 @@ class Readable(Protocol):
 class Recovery:
     """The state of a batch on the disk."""
 
-    finished: set[str]
+    finished: dict[str, str]  # the state of each finished row
     open_trails: dict[str, Trail]
     output_good_to: int  # what follows is torn, to be cut
     output_corrupt_at: int | None  # a line that is no record, before records that are known to be on the disk
@@ -36,11 +37,11 @@ class Recovery:
 
 def recover(fold: Fold, output: Readable) -> Recovery:
     """Join the fold of the journal with the bytes of the output."""
-    finished: set[str] = set()
+    finished: dict[str, str] = {}
     covered: list[tuple[int, int]] = []
     for key, trail in fold.trails.items():
         if trail.marker is not None and _fits(trail.marker, fold.gen, output):
-            finished.add(key)
+            finished[key] = trail.marker[4]
             covered.append((trail.marker[1], trail.marker[1] + trail.marker[2]))
     covered.sort()
     position, corrupt = 0, None
@@ -55,31 +56,34 @@ def recover(fold: Fold, output: Readable) -> Recovery:
     return Recovery(finished, open_trails, good_to, corrupt)
 
 
-def _fits(marker: tuple[int, int, int, int], gen: int, output: Readable) -> bool:
-    of_gen, offset, length, crc = marker
+def _fits(marker: Marker, gen: int, output: Readable) -> bool:
+    of_gen, offset, length, crc, _ = marker
     line = output[offset : offset + length]
     return of_gen == gen and len(line) == length and line[-1:] == b"\n" and crc32(line) == crc
 
 
-def _scan(output: Readable, start: int, end: int, finished: set[str]) -> int:
+def _scan(output: Readable, start: int, end: int, finished: dict[str, str]) -> int:
     """Collect the keys of the records from `start` on; returns where they end."""
     position = start
     while position < end:
         line_end = output.find(b"\n", position) + 1
         if line_end == 0 or line_end > end:
             return position
-        key = _key_of(output[position:line_end])
-        if key is None:
+        record = _read(output[position:line_end])
+        if record is None:
             return position
-        finished.add(key)
+        finished[record[0]] = record[1]
         position = line_end
     return position
 
 
-def _key_of(line: bytes) -> str | None:
+def _read(line: bytes) -> tuple[str, str] | None:
+    """Key and state of a record; None for what is none."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    key = record.get("custom_id") if isinstance(record, dict) and "state" in record else None
-    return key if isinstance(key, str) else None
+    if not isinstance(record, dict):
+        return None
+    key, state = record.get("custom_id"), record.get("state")
+    return (key, intern(state)) if isinstance(key, str) and isinstance(state, str) else None

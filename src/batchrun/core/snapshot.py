@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts of one run. `finished_before` rows were finished by earlier runs; `states` counts this one's records."""
+    """Counts of one run. `states_before` counts the records of earlier runs, `states` those of this one."""
 
     now: float  # on the run's clock, in seconds
-    finished_before: int
+    states_before: Mapping[str, int]
     states: Mapping[str, int]
     codes: Mapping[tuple[str, str], int]  # (state, error code) of the records that did not succeed
     with_warnings: int  # succeeded, with something odd about the result
@@ -30,6 +30,11 @@ class Snapshot:
     watched: int  # jobs that go on over there if the run stops now
 
     @property
+    def finished_before(self) -> int:
+        """Rows that earlier runs finished."""
+        return sum(self.states_before.values())
+
+    @property
     def done(self) -> int:
         """Rows with a record, earlier runs' included."""
         return self.finished_before + sum(self.states.values())
@@ -37,3 +42,8 @@ class Snapshot:
     @property
     def succeeded(self) -> int:
         return self.states.get("succeeded", 0)
+
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether every record there is, earlier runs' included, succeeded."""
+        return not (self.states.keys() | self.states_before.keys()) - {"succeeded"}

@@ -59,7 +59,7 @@ class Batch:
     vanished: list[str] = field(default_factory=list)
 
     @property
-    def finished(self) -> set[str]:
+    def finished(self) -> dict[str, str]:
         return self.recovery.finished
 
     def open_rows(self, source: Checked | None) -> Iterator[tuple[Row, Trail]]:
@@ -179,7 +179,7 @@ def _begin(
     wall: float,
     notes: list[str],
 ) -> Batch:
-    finished: set[str] = set()
+    finished: dict[str, str] = {}
     if source is None:
         raise FileRefused(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
     if size := _size(names.output):
@@ -306,7 +306,7 @@ def _compare_rows(batch: Batch, source: Checked, settings: Settings) -> None:
         seen += 1
         if trail.row_sha256 and row.row_sha256 != trail.row_sha256:
             changed.append(source.line_of(ordinal))
-    known = len(trails.keys() | batch.finished)
+    known = len(trails.keys() | batch.finished.keys())
     if not seen:
         told = f"none of its {known:,} rows is in {source.name}; it was begun with {batch.header.input}"
         _refuse(batch.names.journal, told, "name that input, or another output")
