@@ -97,7 +97,7 @@ def open_batch(
         notes: list[str] = []
         if settings.fresh:
             notes += [f"moved {old} to {new}" for old, new in set_aside(names, wall)]
-        header = _read_header(names)
+        header = read_header(names)
         if header is None:
             return _begin(names, lock, source, identity, settings, wall, notes)
         _compare(names, header, identity, settings, notes)
@@ -114,7 +114,7 @@ def open_batch(
 # --- the header, and what it must agree with ---
 
 
-def _read_header(names: Names) -> Header | None:
+def read_header(names: Names) -> Header | None:
     file = open_to_read(names.journal)
     if file is None:
         return None
@@ -206,7 +206,7 @@ def _begin(
         account=identity.account,
         key_fingerprint=identity.fingerprint_of(run_id.encode()) or "",
         body_flags=dict(identity.body_flags),
-        input=source.name,
+        input=source.name if source.name == "stdin" else os.path.abspath(source.name),  # noqa: PTH100 - str, as all paths here
         at=wall,
     )
     if _size(names.journal):

@@ -1,0 +1,224 @@
+"""One run from settings to its end: which service, which rows, which files, and then the loop.
+
+This is what the command and the API share. Whoever calls it says how it goes on the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from batchrun.core.body import BodyFlags
+from batchrun.core.messages import Outcome, StopMode
+from batchrun.core.misuse import Misuse
+from batchrun.core.settings import Settings
+from batchrun.core.snapshot import Snapshot
+from batchrun.edge.credentials import TokenCommand, read_key_file
+from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.httpx_wire import HttpxWire
+from batchrun.edge.source import Checked, InputRefused, check
+from batchrun.edge.tape import Names
+from batchrun.runner.loop import Observer, Runner
+from batchrun.runner.startup import Batch, Identity, open_batch, read_header
+from batchrun.services.choice import choose
+from batchrun.services.custom import read_profile
+from batchrun.services.service import Service
+
+SPARE_DESCRIPTORS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be run. Without `input` what is open is collected; `demo` is the address of the demo service."""
+
+    output: str
+    input: str | int | None
+    journal: str | None = None
+    demo: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known before the first request: for the lines that a run begins with."""
+
+    service: str
+    origin: str
+    rows: int | None
+    batch: Batch
+    source: Checked | None
+    settings: Settings
+    stop: Callable[[StopMode, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How it ended."""
+
+    outcome: Outcome
+    snapshot: Snapshot
+    settings: Settings
+    rows: int | None
+
+
+async def run_session(
+    task: Task,
+    given: Mapping[str, Any],
+    environment: Mapping[str, str],
+    observer: Observer,
+    opened: Callable[[Opening], None],
+) -> Result:
+    """Run `task` with the settings `given`.
+
+    `opened` is told when the files are open and nothing was sent yet. Raises Misuse, SettingsError and
+    InputError (exit 2), FilesError and SpoolFailed (exit 4).
+    """
+    settings = Settings.of(given)
+    service, keys = await _service(task, settings, environment)
+    redactor = Redactor(service.secrets)
+    names = Names.of(task.output, task.journal)
+    flags = _flags(settings)
+    source = None
+    try:
+        if task.input is not None:
+            checking = partial(
+                check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints
+            )  # fmt: skip
+            source = await anyio.to_thread.run_sync(checking)
+            _refuse_problems(source, settings)
+            background = {one.path for one in service.endpoints if one.background}
+            settings = Settings.of(given, at_once=not any(path in background for path, _ in source.report.shares))
+        settings = _within_the_file_limit(settings)
+        identity = _identity(task, service, flags)
+        batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
+        try:
+            if source is not None:
+                source.keep()
+            wire = HttpxWire(
+                service.origin,
+                redactor=redactor,
+                connections=settings.connections,
+                connect_timeout=settings.connect_timeout,
+                caps=Caps(body=settings.max_body),
+                environment=environment,
+            )
+            runner = Runner(batch, source, service, wire, settings, observer, keys=None if keys is None else _Renewing(keys, redactor))
+            rows = None if source is None else len(source)
+            opened(Opening(service.name, identity.origin, rows, batch, source, settings, runner.stop))
+            outcome = await runner.run()
+            return Result(outcome, runner.engine.snapshot(), settings, rows)
+        finally:
+            batch.close()
+    finally:
+        if source is not None:
+            source.close()
+
+
+async def _service(
+    task: Task, settings: Settings, environment: Mapping[str, str]
+) -> tuple[Service, TokenCommand | None]:
+    profile: Any = settings.service
+    if profile is not None and profile.endswith(".toml"):
+        profile = read_profile(_toml(profile), profile)
+    if task.demo is not None:
+        return choose({"OPENAI_API_KEY": "sk-demo-needs-no-key"}, service="compatible", base_url=task.demo), None
+    key = read_key_file(settings.key_file) if settings.key_file else None
+    command = TokenCommand(settings.token_command) if settings.token_command else None
+    token = None if command is None else await command.current()
+    service = choose(
+        environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
+    )
+    return service, command
+
+
+def _toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misuse(f"--service: cannot read the profile {path}: {error.strerror}; name a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misuse(f"--service: {path} is no TOML: {error}; see samples/profile.toml") from error
+
+
+def _flags(settings: Settings) -> BodyFlags:
+    try:
+        return BodyFlags.read(settings.model, settings.set)
+    except ValueError as error:
+        raise Misuse(str(error)) from error
+
+
+def _refuse_problems(source: Checked, settings: Settings) -> None:
+    problems = source.report.problems
+    if problems.total and not settings.skip_bad:
+        shown = "\n".join(f"  line {one.line:,}: {one.code}: {one.message}" for one in problems.first)
+        more = f"\n  and {problems.total - len(problems.first):,} more" if problems.total > len(problems.first) else ""
+        raise InputRefused(
+            f"{source.name}: {problems.total:,} of {len(source):,} rows are bad and nothing was sent:\n{shown}{more}\n"
+            "mend them, or run the others with --skip-bad"
+        )
+
+
+def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
+    told = service.identity()
+    account = " ".join(f"{name} {told[name]}" for name in ("organisation", "project") if told.get(name))
+    if task.demo is not None:
+        return Identity("demo", "demo", "", flags.to_dict(), lambda _: None)
+    return Identity(
+        service.name, f"{service.origin}{told['path'] or ''}", account, flags.to_dict(), service.key_fingerprint
+    )
+
+
+def _within_the_file_limit(settings: Settings) -> Settings:
+    """As many connections as files may be open; the soft limit is raised to the hard one first."""
+    import resource  # noqa: PLC0415 - not on every system
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        wanted = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+            soft = max(soft, wanted)
+        except (ValueError, OSError):
+            pass
+    most = max(8, (soft - SPARE_DESCRIPTORS) // 2)  # submits and polls have a pool each
+    return replace(settings, connections=min(settings.connections, most), submits=min(settings.submits, most))
+
+
+class _Renewing:
+    """Renews a token that was refused, once for all who were refused with it."""
+
+    def __init__(self, command: TokenCommand, redactor: Redactor) -> None:
+        self._command = command
+        self._redactor = redactor
+
+    async def renewed_service(self, service: Service) -> Service:
+        if service.key is None:
+            return service
+        key = await self._command.renewed(service.key)
+        if key == service.key:
+            return service
+        self._redactor.learn(key)
+        return service.with_key(key)
+
+
+def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[str, Any]]:
+    """The input that the batch at `output` was begun with, and the settings that entered its bodies."""
+    names = Names.of(output, journal)
+    header = read_header(names)
+    if header is None:
+        raise Misuse(f"{names.journal}: there is no batch to resume here; run one with batchrun INPUT -o {output}")
+    given: dict[str, Any] = {}
+    if header.body_flags.get("model"):
+        given["model"] = header.body_flags["model"]
+    if header.body_flags.get("set"):
+        given["set"] = tuple(f"{name}={value}" for name, value in header.body_flags["set"].items())
+    spooled = os.path.exists(names.spool)  # noqa: PTH110 - paths are str in the edge
+    return (names.spool if spooled else header.input), given
