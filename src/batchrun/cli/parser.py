@@ -70,9 +70,7 @@ def run_parser(commands: dict[str, str] | None = None) -> Parser:
     parser = Parser("batchrun", "Run very many background jobs against a service and bring every result home.")
     parser.usage = "batchrun INPUT -o OUT [flags]\n       batchrun COMMAND …"
     parser.epilog = _epilog(commands or {})
-    parser.add_argument(
-        "input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input"
-    )
+    parser.add_argument("input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input")
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True,
         help="where the records go, one line a row; the same command again goes on where it stopped; "

@@ -55,7 +55,7 @@ class Rhythm:
             samples.append(now)
         while len(samples) > 1 and samples[1].at <= now.at - LOOKS_BACK:
             samples.popleft()
-        lately = next(one for one in reversed((samples[0], *samples)) if one.at <= now.at - LATELY or one is samples[0])
+        lately = next(one for one in reversed(samples) if one.at <= now.at - LATELY or one is samples[0])
         records = _rate(now.records - samples[0].records, now.at - samples[0].at)
         return Pace(
             submits=_rate(now.submits - lately.submits, now.at - lately.at),

@@ -9,6 +9,7 @@ from outside must be redacted before it comes here.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -37,11 +38,13 @@ class EventLog:
         self._clock = clock
         self._file = open_append(path)
         self._open = True
+        if self._file.size and os.pread(self._file.descriptor, 1, self._file.size - 1) != b"\n":
+            self._append(b"\n")  # what an earlier run left torn stays a line of its own
 
     def write(self, event: EventName, **facts: Any) -> None:
         """Append an event with its `facts`, all of them JSON."""
         if self._open and self.failure is None:
-            self._append(orjson.dumps({"at": utc(self._clock()), "event": event, **facts}) + b"\n")
+            self._append(_line({"at": utc(self._clock()), "event": event, **facts}))
 
     def close(self) -> None:
         """Give the file back. May be called again."""
@@ -55,6 +58,15 @@ class EventLog:
             while rest:
                 rest = rest[os.write(self._file.descriptor, rest) :]
         except OSError as error:
-            self.failure = f"{self.path}: expected to append an event, but: {error.strerror}; the run goes on without it"
+            self.failure = (
+                f"{self.path}: expected to append an event, but: {error.strerror}; the run goes on without it"
+            )
             if self._failed is not None:
                 self._failed(self.failure)
+
+
+def _line(facts: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(facts) + b"\n"
+    except TypeError:  # lone surrogates, integers beyond 64 bits
+        return json.dumps(facts, default=str).encode() + b"\n"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
-_BAR = "{desc}|{bar:16}| {postfix}"
+_BAR_COLUMNS = 21  # of the bar, its frame and the spaces around; a column is left free at the end
 
 
 class Progress:
@@ -94,11 +94,10 @@ class Progress:
             self._bar = _new_bar(self._stream, total)
         bar = self._bar
         bar.n = min(snapshot.done, total) if total else 0
-        width = bar.dynamic_ncols(self._stream) if callable(bar.dynamic_ncols) else None
-        bar.set_description_str(_far(snapshot, total) + " ", refresh=False)
-        # tqdm joins it with ", " where it stands alone; the bar and its frame take 19 columns.
-        room = (width or 80) - len(_far(snapshot, total)) - 21
-        bar.set_postfix_str(fitted(parts(snapshot, pace), room), refresh=False)
+        far = _far(snapshot, total)
+        room = _columns(self._stream) - len(far) - (_BAR_COLUMNS if total else 2)
+        told = fitted(parts(snapshot, pace), room).replace("{", "{{").replace("}", "}}")
+        bar.bar_format = f"{far} |{{bar:{_BAR_COLUMNS - 5}}}| {told}" if total else f"{far}, {told}"
         bar.refresh()
 
     def _line(self, snapshot: Snapshot, pace: Pace) -> None:
@@ -119,7 +118,7 @@ def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
     elif snapshot.outage:
         yield "outage: submits wait, one probe at a time"
     elif snapshot.paused_until is not None and snapshot.paused_until > snapshot.now:
-        yield f"paused {duration(snapshot.paused_until - snapshot.now)}: rate limit"
+        yield f"submits paused {duration(snapshot.paused_until - snapshot.now)}"
     if pace.left:
         yield f"{duration(pace.left)} left"
     yield f"{snapshot.in_flight:,} in flight"
@@ -161,6 +160,13 @@ def _is_terminal(stream: TextIO) -> bool:
         return False
 
 
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
     from tqdm import tqdm  # noqa: PLC0415 - a tenth of a second that only a terminal needs
 
@@ -168,4 +174,4 @@ def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
         monitor_interval = 0
 
     Bar.set_lock(threading.RLock())
-    return Bar(total=total, file=stream, bar_format=_BAR, dynamic_ncols=True, mininterval=0, leave=False)
+    return Bar(total=total, file=stream, bar_format="", dynamic_ncols=True, mininterval=0, leave=False)
