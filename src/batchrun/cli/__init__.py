@@ -1,4 +1,7 @@
-"""The command line. Each command lives in a room of its own and is imported only when it is called."""
+"""The command line. Each command lives in a room of its own and is imported only when it is called.
+
+What begins with no command is the main job: ``batchrun INPUT -o OUT``.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from batchrun import __version__
-
 EXIT_OK = 0
+EXIT_ROWS = 1
+"""The run is complete, and some rows did not succeed."""
 EXIT_USAGE = 2
+EXIT_HALTED = 3
+EXIT_FILES = 4
+EXIT_SIGNAL = 128
+"""Plus the number of the signal: 129 for SIGHUP, 130 for Ctrl-C, 143 for SIGTERM."""
 
 # command → what it does; its module here has `add_arguments(parser)` and `run(options) -> exit code`
 COMMANDS = {
@@ -25,28 +32,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else None
-    if name in COMMANDS:
-        module = import_module(f"batchrun.cli.{name}")
-        parser = argparse.ArgumentParser(prog=f"batchrun {name}", description=COMMANDS[name])
-        module.add_arguments(parser)
-        try:
-            return int(module.run(parser.parse_args(arguments[1:])))
-        except BrokenPipeError:  # `batchrun explain --all | head`
-            sys.stdout = None  # nothing left to flush into
-            return EXIT_OK
-    top = _top_parser()
-    top.parse_args(arguments[:1] or ["--help"])
-    return EXIT_OK
+    if name not in COMMANDS:
+        return _main_job(arguments)
+    module = import_module(f"batchrun.cli.{name}")
+    parser = argparse.ArgumentParser(prog=f"batchrun {name}", description=COMMANDS[name])
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(arguments[1:])))
+    except BrokenPipeError:  # `batchrun explain --all | head`
+        sys.stdout = None  # nothing left to flush into
+        return EXIT_OK
 
 
-def _top_parser() -> argparse.ArgumentParser:
-    width = max(map(len, COMMANDS))
-    parser = argparse.ArgumentParser(
-        prog="batchrun",
-        description="Run very many background jobs against a service and bring every result home.",
-        epilog="commands:\n" + "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"batchrun {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
-    return parser
+def _main_job(arguments: list[str]) -> int:
+    from batchrun.cli.parser import run_parser
+
+    parser = run_parser(COMMANDS)
+    if arguments and (mistake := _no_file_no_command(arguments[0])):
+        parser.error(mistake)
+    options = parser.parse_args(arguments or ["--help"])
+    return int(import_module("batchrun.cli.run").run(options))
+
+
+def _no_file_no_command(word: str) -> str | None:
+    """What to say of a first word that is neither; None for all others, flags among them."""
+    from difflib import get_close_matches
+    from pathlib import Path
+
+    from batchrun.core.visible import visible
+
+    if word.startswith("-"):
+        return None
+    try:
+        if Path(word).exists():
+            return None
+    except (OSError, ValueError):  # a name too long, a NUL: no file for sure
+        pass
+    near = get_close_matches(word.lower(), COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "check the path; batchrun --help lists the commands"
+    return f"{visible(word, 80)!r}: no such file, and no such command; {hint}"

@@ -1,0 +1,82 @@
+"""What a run says when it begins and while it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batchrun.core.pacing import LONGEST_GAP
+from batchrun.core.quantities import duration, many, size
+from batchrun.core.settings import Settings
+from batchrun.core.visible import visible
+
+
+def announcement(
+    settings: Settings,
+    *,
+    rows: int | None,
+    finished: int,
+    open_jobs: int,
+    service: str,
+    origin: str,
+    resumed: bool,
+    at_once: bool = False,
+) -> list[str]:
+    """The first lines of a run.
+
+    `rows` counts the input, `finished` the rows with a record, `open_jobs` the jobs that an earlier run left over
+    there; `at_once` where every row ends at its submit, so that nothing is polled.
+    """
+    return list(_lines(settings, rows, finished, open_jobs, f"{service} at {visible(origin)}", resumed, at_once))
+
+
+def _lines(
+    settings: Settings, rows: int | None, finished: int, open_jobs: int, where: str, resumed: bool, at_once: bool  # noqa: FBT001 - as above, told by name there
+) -> Iterator[str]:  # fmt: skip
+    left = None if rows is None else max(0, rows - finished)
+    said = "an input of unknown length" if rows is None else many(rows, "row")
+    if resumed:
+        said += f", {finished:,} already finished"
+        if open_jobs:
+            said += f", {many(open_jobs, 'job')} in flight from before"
+    yield f"{'resuming' if resumed else 'running'} {said}: {where}"
+    if left == 0:
+        yield "nothing is left to do, and nothing is sent"
+        return
+    if settings.limit is not None and (left is None or settings.limit < left):
+        yield f"taking {many(settings.limit, 'row')} now (--limit); the others wait for the next run"
+    yield "limits: " + ", ".join(_limits(settings, polled=not at_once))
+    jobs = settings.concurrency if left is None else min(settings.concurrency, left)
+    gap = jobs / settings.poll_rate
+    if not at_once and gap > LONGEST_GAP:
+        yield (
+            f"warning: {jobs:,} jobs in flight at --poll-rate {settings.poll_rate:g} are each looked at every {duration(gap)} "
+            f"only, and some services forget a result after ten minutes; raise --poll-rate to {_least_rate(jobs)}, or "
+            f"lower --concurrency to {int(LONGEST_GAP * settings.poll_rate):,}"
+        )
+
+
+def _limits(settings: Settings, *, polled: bool) -> Iterator[str]:
+    yield f"{settings.concurrency:,} jobs and {settings.submits:,} POSTs in flight"
+    if settings.rpm:
+        yield f"{settings.rpm:,g} submits a minute"
+    if settings.tpm:
+        yield f"{settings.tpm:,.0f} tokens a minute"
+    if polled:
+        yield f"{settings.poll_rate:,g} looks a second"
+    yield f"{many(settings.retries, 'new attempt')} a row" if settings.retries else "no new attempts"
+    yield f"{duration(settings.deadline)} a job"
+    if settings.max_wait is not None:
+        yield f"{duration(settings.max_wait)} in all"
+    yield f"{size(settings.max_memory)} of answers in memory"
+
+
+def _least_rate(jobs: int) -> str:
+    return f"{-(-jobs // int(LONGEST_GAP)):,}"
+
+
+def stopping(submits_in_flight: int, drain: float) -> str:
+    """What is said at the first Ctrl-C."""
+    if not submits_in_flight:
+        return "stopping; Ctrl-C again leaves at once"
+    waits = f"waiting for {many(submits_in_flight, 'submit')} in flight, {duration(drain)} at most"
+    return f"stopping: {waits}; Ctrl-C again leaves at once"

@@ -1,0 +1,181 @@
+"""What a run came to, as values: the exit code, the advice, and the commands to type next.
+
+``summary`` makes words of it, and JSON.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
+from batchrun.cli.flags import read_states
+from batchrun.core.explanation import explain
+from batchrun.core.limits import HaltReason
+from batchrun.core.messages import Outcome
+from batchrun.core.snapshot import Snapshot
+from batchrun.core.states import STATE_MEANING, State
+from batchrun.core.taxonomy import Rule
+
+HALT_ADVICE = {
+    HaltReason.QUOTA: "top up or raise the limit, then run the same command again; the rows themselves are fine",
+    HaltReason.BUDGET: "raise the budget or wait for its next period, then run the same command again",
+    HaltReason.AUTH: "give a valid API key, then run the same command again",
+    HaltReason.ALL_REFUSED: "mend what the service names, then run the same command again; --keep-going tries every row",
+    HaltReason.NO_ACCEPTANCE: "look at the service's status and your limits there, then run the same command again",
+    HaltReason.OUTAGE: "wait until the service is back, then run the same command again",
+    HaltReason.RETRY_BUDGET: "look at the codes above before you pay for more attempts; a larger --retry-budget goes on",
+    HaltReason.UNKNOWN_TO_SERVICE: "use the key, project and base URL of the run that sent them; --write-off gives them up",
+    HaltReason.UNAUTHORISED: "give a key that may look at these jobs, then run the same command again",
+    HaltReason.WRITE_FAILED: "make room or mend the disk, then run the same command again",
+    HaltReason.MAX_WAIT: "run the same command again to collect what goes on and to send the rest",
+}
+"""What to do about each halt."""
+
+# Ended so for a reason that another day may mend; the others need another input.
+_WORTH_ANOTHER = (
+    State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
+    State.INTERNAL_ERROR, State.ABORTED, State.EXPIRED,
+)  # fmt: skip
+_ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirmed", "--write-off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """A run that is over.
+
+    `total` counts the rows of the input, None where it was not read to its end; `before` the states of the
+    records of earlier runs; `arguments` is the command as it was typed, without its name; `signal` the number of
+    the signal that ended the run; `problem` what could not be written. Texts from outside are redacted already.
+    """
+
+    outcome: Outcome
+    snapshot: Snapshot
+    total: int | None
+    elapsed: float
+    output: str | None
+    journal: str | None
+    arguments: Sequence[str]
+    before: Mapping[str, int] = field(default_factory=dict)
+    signal: int | None = None
+    problem: str | None = None
+
+    @property
+    def states(self) -> Counter[str]:
+        """All records of the output by state, those of earlier runs included."""
+        return Counter(self.before) + Counter(self.snapshot.states)
+
+    @property
+    def open_rows(self) -> int | None:
+        """Rows without a record."""
+        return None if self.total is None else max(0, self.total - self.snapshot.done)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether anything was kept from which another run can go on."""
+        return self.journal is not None
+
+
+def exit_code(closing: Closing) -> int:
+    """What the command ends with. A signal that came too late to stop anything does not count."""
+    match closing.outcome:
+        case Outcome.WRITE_FAILED:
+            return EXIT_FILES
+        case Outcome.COMPLETE:
+            return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+        case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
+            return EXIT_HALTED if closing.signal is None else EXIT_SIGNAL + closing.signal
+
+
+def halt_reason(closing: Closing) -> HaltReason | None:
+    """Why nothing was submitted any more; None where nothing halted the run."""
+    halted = closing.snapshot.halted
+    return None if halted is None else HaltReason(halted[0])
+
+
+def rule_of(state: str, code: str) -> Rule | None:
+    """What the taxonomy says of an error code with which rows ended in `state`."""
+    rules = [one.rule for one in explain(code) if one.rule is not None]
+    return next((rule for rule in rules if rule.state == state), rules[0] if rules else None)
+
+
+def advice_of(state: str, code: str) -> str:
+    """What to do about rows that ended so."""
+    rule = rule_of(state, code)
+    return rule.advice if rule is not None else STATE_MEANING[State(state)]
+
+
+def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
+    """(state, code, rows) of what deserves advice: what halts, then what may have been paid and lost, then by rows."""
+
+    def weight(item: tuple[tuple[str, str], int]) -> tuple[bool, bool, int, tuple[str, str]]:
+        (state, code), rows = item
+        rule = rule_of(state, code)
+        return (not (rule is not None and rule.halts), state != State.UNCONFIRMED, -rows, item[0])
+
+    ranked = sorted(closing.snapshot.codes.items(), key=weight)
+    return [(state, code, rows) for (state, code), rows in ranked[:most]]
+
+
+def again(arguments: Sequence[str]) -> list[str]:
+    """The command that goes on, without the flags that were meant for one run alone."""
+    kept: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--retry-failed":
+            if rest and _are_states(rest[0]):
+                rest.pop(0)
+        elif word not in _ONCE and not word.startswith("--retry-failed="):
+            kept.append(word)
+    return kept
+
+
+def next_commands(closing: Closing) -> list[tuple[str, str]]:
+    """(command, what it does), the likeliest first."""
+    base = again(closing.arguments)
+    found: list[tuple[str, str]] = []
+    if closing.outcome is not Outcome.COMPLETE or closing.open_rows:
+        if closing.resumable:
+            goes_on = list(base)
+            if halt_reason(closing) is HaltReason.RETRY_BUDGET:
+                goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]
+            found.append((_command(goes_on), "goes on where this run stopped"))
+    elif closing.resumable:
+        states = closing.states
+        retried = [state.value for state in _WORTH_ANOTHER if states[state]]
+        if retried:
+            found.append((_command([*base, "--retry-failed", ",".join(retried)]), "tries these rows again"))
+        if states[State.UNCONFIRMED]:
+            found.append((_command([*base, "--resubmit-unconfirmed"]), "sends them again; may pay twice"))
+    for _, code, _ in worst(closing, most=1):
+        if explain(code):
+            found.append((_command(["explain", code]), "says more of it"))
+    return found
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return f"batchrun {shlex.join(arguments)}"
+
+
+def _without(arguments: Sequence[str], name: str) -> list[str]:
+    """`arguments` without the flag `name` and its value."""
+    kept: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == name:
+            rest = rest[1:]
+        elif not word.startswith(f"{name}="):
+            kept.append(word)
+    return kept
+
+
+def _are_states(text: str) -> bool:
+    try:
+        read_states(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""The parser of the main command, and the one line by which all commands refuse what they cannot read."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shutil
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
+
+from batchrun import __version__
+from batchrun.cli.flags import add_flags
+from batchrun.core.visible import visible
+
+_Space = TypeVar("_Space", bound=argparse.Namespace)
+_WIDEST = 100
+
+EXIT_CODES = {
+    "0": "every row succeeded",
+    "1": "the run is complete, and some rows did not succeed",
+    "2": "usage or input: nothing was sent",
+    "3": "halted; the same command goes on later",
+    "4": "the output or the journal could not be used or written",
+    "129, 130, 143": "ended by SIGHUP, Ctrl-C, SIGTERM; the same command goes on",
+}
+"""What the command ends with, for its help and for the README."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 100 columns, whatever the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        width = max(60, min(_WIDEST, shutil.get_terminal_size().columns))
+        super().__init__(prog, max_help_position=30, width=width)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line with a remedy; flags are never guessed from their beginning."""
+
+    def __init__(self, prog: str, description: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line and end with 2."""
+        said = message.removeprefix("argument ").replace("expected one argument", "expected a value, got none")
+        if said.startswith("the following arguments are required: "):
+            missing = said.partition(": ")[2]
+            said = f"expected {missing}, got none; write batchrun in.jsonl -o out.jsonl"
+        self.exit(2, f"{self.prog}: {said if ';' in said else f'{said}; {self.prog} --help lists all flags'}\n")
+
+    def parse_known_args(  # type: ignore[override] # typeshed knows three overloads of it; ours are all called as one
+        self, args: Sequence[str] | None = None, namespace: _Space | None = None
+    ) -> tuple[argparse.Namespace | _Space, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown[0])
+        return found, unknown
+
+    def _refuse(self, word: str) -> NoReturn:
+        name = word.partition("=")[0]
+        if not name.startswith("-") or name == "-":
+            self.error(f"expected one INPUT, got {visible(word, 80)!r} beside it; run one input after another")
+        near = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help lists all flags"
+        self.error(f"{visible(name, 80)} is no flag; {hint}")
+
+
+def run_parser(commands: dict[str, str] | None = None) -> Parser:
+    """The parser of ``batchrun INPUT -o OUT``; `commands` are told in its help."""
+    parser = Parser("batchrun", "Run very many background jobs against a service and bring every result home.")
+    parser.usage = "batchrun INPUT -o OUT [flags]\n       batchrun COMMAND …"
+    parser.epilog = _epilog(commands or {})
+    parser.add_argument("input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", required=True,
+        help="where the records go, one line a row; the same command again goes on where it stopped; "
+        "- is standard output",
+    )  # fmt: skip
+    parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
+    parser.add_argument("--demo", action="store_true", help="run against a simulated service: no key, no cost")
+    parser.add_argument("--version", action="version", version=f"batchrun {__version__}")
+    told = parser.add_argument_group("what it tells")
+    told.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
+    told.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
+    told.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
+    add_flags(parser)
+    return parser
+
+
+def _epilog(commands: dict[str, str]) -> str:
+    parts = []
+    if commands:
+        formatter = HelpFormatter("batchrun")
+        formatter.start_section("commands")
+        for name, what in commands.items():
+            formatter.add_argument(argparse.Action([], name, metavar=name, help=what.replace("%", "%%")))
+        formatter.end_section()
+        parts.append(formatter.format_help().rstrip())
+    width = max(map(len, EXIT_CODES))
+    parts.append("exit codes:\n" + "\n".join(f"  {code:<{width}}  {what}" for code, what in EXIT_CODES.items()))
+    parts.append(
+        "times are 90s, 5m, 24h; sizes 500k, 64MiB. Each setting, from --service on, can come from the\n"
+        "environment too: BATCHRUN_POLL_MAX=10s, BATCHRUN_KEEP_GOING=yes. The flag outranks it;\n"
+        "--no-keep-going turns a switch off."
+    )
+    return "\n\n".join(parts)

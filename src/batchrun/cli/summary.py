@@ -1,0 +1,173 @@
+"""The closing summary: what happened, what goes on over there, what to type next. In words, and as JSON.
+
+The JSON of ``--summary FILE``, every key always present:
+
+    version       1
+    outcome       complete, halted, stopped, detached or write failed
+    exit_code     what the command ends with
+    rows          {total, done, finished_before, open}; total and open are null where nobody knows
+    states        {state: rows} of the whole output, earlier runs included
+    failures      [{state, code, rows, advice}] of this run, most rows first
+    with_warnings rows of this run that succeeded and have warnings
+    requests      {submits, accepted, refused, polls, new_attempts} of this run
+    jobs_going_on jobs that run on over there, and are billed
+    halted        null, or {reason, message, advice}
+    problem       null, or what could not be written
+    elapsed_s     seconds
+    files         {output, journal}, null where there is none
+    next          [{command, what}]
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from batchrun.cli.closing import HALT_ADVICE, Closing, advice_of, exit_code, halt_reason, next_commands, worst
+from batchrun.core.messages import Outcome
+from batchrun.core.quantities import duration, many
+from batchrun.core.states import State
+from batchrun.core.visible import visible
+
+SUMMARY_VERSION = 1
+_SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
+_CODES_SHOWN = 4
+
+
+def summary(closing: Closing, width: int = 100) -> str:
+    """The summary as it is printed, in lines of at most `width` columns but for commands and paths."""
+    return "\n".join(_lines(closing, width))
+
+
+def _lines(closing: Closing, width: int) -> Iterator[str]:
+    yield _first(closing)
+    yield from _table(closing, width)
+    if closing.snapshot.with_warnings:
+        yield _wrapped(
+            "", f"{_rows(closing.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width
+        )
+    reason, halted = halt_reason(closing), closing.snapshot.halted
+    advised = [(code, advice_of(state, code)) for state, code, _ in worst(closing)]
+    if reason is not None and halted is not None:
+        yield ""
+        yield _wrapped(f"{reason.value}: ", visible(halted[1]), width)
+        yield _wrapped("", HALT_ADVICE[reason], width)
+    if closing.problem is not None:
+        yield ""
+        yield _wrapped("", visible(closing.problem), width)
+    if advised:
+        yield ""
+        for code, text in advised:
+            yield _wrapped(f"{visible(code, 60)}: ", text, width)
+    if going_on := closing.snapshot.watched:
+        yield ""
+        yield _wrapped("", _going_on(going_on, resumable=closing.resumable), width)
+    if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
+        yield ""
+        yield _wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
+    if commands := next_commands(closing):
+        yield ""
+        yield "next:"
+        for command, what in commands:
+            yield f"  {visible(command, 2000)}\n      {what}"
+    if closing.output is not None and closing.snapshot.done:
+        yield ""
+        yield f"records: {visible(closing.output, 2000)}"
+
+
+def _first(closing: Closing) -> str:
+    done, total = closing.snapshot.done, closing.total
+    far = f"{_rows(done)} done" if total is None else f"{done:,} of {_rows(total)} done"
+    match closing.outcome:
+        case Outcome.COMPLETE:
+            how = "complete"
+        case Outcome.HALTED:
+            how = "halted"
+        case Outcome.STOPPED:
+            how = "stopped" if closing.signal is None else f"stopped by {_SIGNALS.get(closing.signal, 'a signal')}"
+        case Outcome.DETACHED:
+            how = "detached"
+        case Outcome.WRITE_FAILED:
+            how = "stopped, as the files could not be written"
+    said = f"{how}: {far} in {duration(closing.elapsed)}"
+    if before := closing.snapshot.finished_before:
+        said += f", {before:,} of them by earlier runs"
+    if closing.open_rows:
+        said += f"; {_rows(closing.open_rows)} {'is' if closing.open_rows == 1 else 'are'} left"
+    return said
+
+
+def _table(closing: Closing, width: int) -> Iterator[str]:
+    """A line for each state that was met, with the codes of this run."""
+    states = closing.states
+    shown = [state for state in State if states[state]]
+    if not shown:
+        return
+    name_width = max(map(len, shown))
+    count_width = max(len(f"{states[state]:,}") for state in shown)
+    for state in shown:
+        codes = sorted(
+            ((code, rows) for (of, code), rows in closing.snapshot.codes.items() if of == state),
+            key=lambda item: (-item[1], item[0]),
+        )
+        told = [f"{rows:,} {visible(code, 60)}" for code, rows in codes[:_CODES_SHOWN]]
+        if len(codes) > _CODES_SHOWN:
+            told.append(f"{sum(rows for _, rows in codes[_CODES_SHOWN:]):,} others")
+        head = f"  {state:<{name_width}}  {states[state]:>{count_width},}"
+        yield _wrapped(f"{head}   ", ", ".join(told), width) if told else head
+
+
+def _going_on(jobs: int, *, resumable: bool) -> str:
+    go = "job goes on over there and is" if jobs == 1 else "jobs go on over there and are"
+    return f"{jobs:,} {go} billed" + (
+        f"; the next run collects {'it' if jobs == 1 else 'them'} and pays nothing twice" if resumable else ""
+    )
+
+
+def facts(closing: Closing) -> dict[str, Any]:
+    """The summary for programs; its shape is told above."""
+    snapshot, reason = closing.snapshot, halt_reason(closing)
+    return {
+        "version": SUMMARY_VERSION,
+        "outcome": closing.outcome.value,
+        "exit_code": exit_code(closing),
+        "rows": {
+            "total": closing.total,
+            "done": snapshot.done,
+            "finished_before": snapshot.finished_before,
+            "open": closing.open_rows,
+        },
+        "states": {state.value: rows for state in State if (rows := closing.states[state])},
+        "failures": [
+            {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
+            for (state, code), rows in sorted(snapshot.codes.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "with_warnings": snapshot.with_warnings,
+        "requests": {
+            "submits": snapshot.submits,
+            "accepted": snapshot.accepted,
+            "refused": snapshot.refusals,
+            "polls": snapshot.polls,
+            "new_attempts": snapshot.new_attempts,
+        },
+        "jobs_going_on": snapshot.watched,
+        "halted": None
+        if reason is None or snapshot.halted is None
+        else {"reason": reason.value, "message": snapshot.halted[1], "advice": HALT_ADVICE[reason]},
+        "problem": closing.problem,
+        "elapsed_s": round(closing.elapsed, 3),
+        "files": {"output": closing.output, "journal": closing.journal},
+        "next": [{"command": command, "what": what} for command, what in next_commands(closing)],
+    }
+
+
+def _rows(count: int) -> str:
+    return many(count, "row")
+
+
+def _wrapped(head: str, text: str, width: int) -> str:
+    return textwrap.fill(
+        head + text, width, subsequent_indent=" " * (len(head) if len(head) < width // 2 else 2),
+        break_on_hyphens=False, break_long_words=False, drop_whitespace=True,
+    )  # fmt: skip

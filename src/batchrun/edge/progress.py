@@ -1,0 +1,177 @@
+"""Progress on stderr: a bar on a terminal, a plain line every 30 s elsewhere, nothing where quiet is wanted.
+
+Laws:
+
+1. A stderr that is closed or fails costs the progress, never the run.
+2. No clock here: a snapshot brings its time. Show one a few times a second.
+3. A resumed run is as far as it is: what earlier runs finished counts as done and not as speed.
+
+tqdm draws the bar, without its monitor thread and without its lock for processes. Nothing is coloured.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from batchrun.core.quantities import duration
+from batchrun.core.rhythm import Pace, Rhythm
+from batchrun.core.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+PLAIN_EVERY = 30.0
+"""Seconds between two lines where stderr is no terminal."""
+_BAR_COLUMNS = 21  # of the bar, its frame and the spaces around; a column is left free at the end
+
+
+class Progress:
+    """What a person sees of a run of `total` rows, those of earlier runs included; None where nobody knows.
+
+    `stream` is stderr as it is when this is made.
+    """
+
+    def __init__(self, total: int | None, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._rhythm = Rhythm(total)
+        self._stream = sys.stderr if stream is None else stream
+        self._quiet = quiet
+        self._bar: tqdm[Any] | None = None
+        self._plain_since: float | None = None
+        # A closed descriptor leaves None where stderr should be.
+        self._broken = self._stream is None
+        self._terminal = not self._broken and not quiet and _is_terminal(self._stream)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Bring what is shown up to date."""
+        if self._quiet or self._broken:
+            return
+        pace = self._rhythm.add(snapshot)
+        try:
+            if self._terminal:
+                self._draw(snapshot, pace)
+            else:
+                self._line(snapshot, pace)
+        except (OSError, ValueError):  # ValueError: the stream was closed
+            self._broken = True
+
+    def say(self, text: str) -> None:
+        """Print `text`, a line or several, above the bar; not where quiet is wanted."""
+        if not self._quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Print `text` above the bar, quiet or not: what must be known."""
+        if self._broken:
+            return
+        try:
+            if self._bar is not None:
+                self._bar.clear()
+            self._stream.write(f"{text}\n")
+            if self._bar is not None:
+                self._bar.refresh()
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._broken = True
+
+    def close(self) -> None:
+        """Take the bar away; what was said above it stays. May be called again."""
+        bar, self._bar = self._bar, None
+        if bar is None:
+            return
+        bar.leave = False
+        try:
+            bar.close()
+        except (OSError, ValueError):
+            self._broken = True
+
+    def _draw(self, snapshot: Snapshot, pace: Pace) -> None:
+        total = self._rhythm.total
+        if self._bar is None:
+            self._bar = _new_bar(self._stream, total)
+        bar = self._bar
+        bar.n = min(snapshot.done, total) if total else 0
+        far = _far(snapshot, total)
+        room = _columns(self._stream) - len(far) - (_BAR_COLUMNS if total else 2)
+        told = fitted(parts(snapshot, pace), room).replace("{", "{{").replace("}", "}}")
+        bar.bar_format = f"{far} |{{bar:{_BAR_COLUMNS - 5}}}| {told}" if total else f"{far}, {told}"
+        bar.refresh()
+
+    def _line(self, snapshot: Snapshot, pace: Pace) -> None:
+        if self._plain_since is None:
+            self._plain_since = snapshot.now
+        if snapshot.now - self._plain_since < PLAIN_EVERY:
+            return
+        self._plain_since = snapshot.now
+        told = ", ".join(parts(snapshot, pace))
+        self._stream.write(f"batchrun: {_far(snapshot, self._rhythm.total)}, {told}\n")
+        self._stream.flush()
+
+
+def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+    """What is told of a run, the most important first."""
+    if snapshot.halted is not None:
+        yield f"halted: {snapshot.halted[0]}"
+    elif snapshot.outage:
+        yield "outage: submits wait, one probe at a time"
+    elif snapshot.paused_until is not None and snapshot.paused_until > snapshot.now:
+        yield f"submits paused {duration(snapshot.paused_until - snapshot.now)}"
+    if pace.left:
+        yield f"{duration(pace.left)} left"
+    yield f"{snapshot.in_flight:,} in flight"
+    yield f"{snapshot.succeeded:,} ok"
+    failed = sum(snapshot.states.values()) - snapshot.succeeded
+    if failed:
+        yield f"{failed:,} failed"
+    if snapshot.with_warnings:
+        yield f"{snapshot.with_warnings:,} with warnings"
+    yield f"{_speed(pace.submits)} submits/s"
+    yield f"{_speed(pace.polls)} polls/s"
+
+
+def fitted(told: Iterator[str], room: int) -> str:
+    """As many of the parts as fit into `room` columns, from the first on."""
+    line = ""
+    for part in told:
+        longer = f"{line}, {part}" if line else part
+        if len(longer) > room:
+            break
+        line = longer
+    return line
+
+
+def _far(snapshot: Snapshot, total: int | None) -> str:
+    if not total:
+        return f"{snapshot.done:,} rows"
+    return f"{snapshot.done:,}/{total:,} rows, {100 * snapshot.done // total}%"
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.1f}"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+    except (OSError, ValueError):
+        return False
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
+    from tqdm import tqdm  # noqa: PLC0415 - a tenth of a second that only a terminal needs
+
+    class Bar(tqdm):  # type: ignore[type-arg] # tqdm is generic for type checkers alone
+        monitor_interval = 0
+
+    Bar.set_lock(threading.RLock())
+    return Bar(total=total, file=stream, bar_format="", dynamic_ncols=True, mininterval=0, leave=False)
