@@ -122,6 +122,13 @@ def test_a_row_that_the_check_refused_ends_without_a_request():
     assert [name for _, name in run.sent["submit"]] == ["good"]
 
 
+def test_a_timer_that_fires_too_early_is_set_again():
+    run = Driver(1, latency=0.0)
+    run.run(until=0.0)
+    (wish,) = [i.at for i in run.instructions if isinstance(i, m.Wake)][-1:]
+    assert run.engine.handle(m.TimeCame(), wish - 0.001) == [m.Wake(wish)]
+
+
 # --- attempts ---
 
 

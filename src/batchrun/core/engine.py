@@ -97,7 +97,7 @@ class Engine:
         self._handlers: dict[type, Callable[[Any], None]] = {
             PollAnswered: self._poll_answered,
             PollFailed: self._poll_failed,
-            TimeCame: lambda _: None,
+            TimeCame: self._time_came,
             Synced: lambda event: self.desk.synced(event.tape, event.upto),
             SubmitAccepted: self._submit_accepted,
             SubmitRefused: self._submit_refused,
@@ -124,6 +124,9 @@ class Engine:
                 desk.touched = True
             self._advance()
         return desk.out
+
+    def _time_came(self, _: TimeCame) -> None:
+        self._wake_at = NEVER  # the wish is used up, also where the timer fired a moment too early
 
     # --- answers; a stale one is counted and dropped ---
 

@@ -110,7 +110,15 @@ async def run_session(
                 caps=Caps(body=settings.max_body),
                 environment=environment,
             )
-            runner = Runner(batch, source, service, wire, settings, observer, keys=None if keys is None else _Renewing(keys, redactor))
+            runner = Runner(
+                batch,
+                source,
+                service,
+                wire,
+                settings,
+                observer,
+                keys=None if keys is None else _Renewing(keys, redactor),
+            )
             rows = None if source is None else len(source)
             opened(Opening(service.name, identity.origin, rows, batch, source, settings, runner.stop))
             outcome = await runner.run()

@@ -1,0 +1,236 @@
+"""The main job: ``batchrun INPUT -o OUT`` runs a batch, and the same command again goes on with it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from batchrun.cli import EXIT_FILES, EXIT_USAGE
+from batchrun.cli.announcement import announcement, stopping
+from batchrun.cli.closing import Closing, exit_code
+from batchrun.cli.flags import FlagError, given
+from batchrun.cli.summary import facts, summary
+from batchrun.core.messages import StopMode
+from batchrun.core.misuse import Misuse
+from batchrun.core.settings import SettingsError
+from batchrun.core.snapshot import Snapshot
+from batchrun.core.visible import visible
+from batchrun.edge.eventlog import EventLog
+from batchrun.edge.progress import Progress
+from batchrun.edge.source import InputError, SpoolFailed
+from batchrun.edge.tape import FilesError, InputIsOutput
+from batchrun.runner.session import Opening, Result, Task, run_session
+
+_T = TypeVar("_T")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run or resume the batch that `options` name; returns the exit code."""
+    task = Task(
+        output=options.output,
+        input=0 if options.input == "-" else options.input,
+        journal=options.journal,
+    )
+    return run_task(task, options, sys.argv[1:])
+
+
+def run_task(
+    task: Task, options: argparse.Namespace, arguments: Sequence[str], more: Mapping[str, Any] | None = None
+) -> int:
+    """Run `task` with the flags in `options`, `more` settings beneath them; tells how it goes on stderr."""
+    if task.output == "-":
+        return _refuse(
+            "-o -: records go to a file, which can be resumed; write -o OUT, and read it with tail -f OUT", EXIT_USAGE
+        )
+    screen: _Screen | None = None
+    try:
+        settings = {**(more or {}), **given(options, os.environ)}
+        screen = _Screen(options, arguments)
+        return _with_a_loop(lambda: _run(task, settings, options, screen))
+    except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
+        return _refuse(str(error), EXIT_USAGE)
+    except (FilesError, SpoolFailed) as error:
+        return _refuse(str(error), EXIT_FILES)
+    finally:
+        if screen is not None:
+            screen.close()
+
+
+def _refuse(text: str, code: int) -> int:
+    lines = "\n".join(visible(line, 1_000) for line in text.splitlines())
+    print(f"batchrun: {lines}", file=sys.stderr)
+    return code
+
+
+def _with_a_loop(main: Callable[[], Awaitable[_T]]) -> _T:
+    """Run `main` on uvloop where it is installed."""
+
+    async def body() -> _T:
+        return await main()
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(body())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(body())
+
+
+async def _run(task: Task, settings: dict[str, Any], options: argparse.Namespace, screen: _Screen) -> int:
+    async with _demo(options) as address:
+        if address is not None:
+            task = Task(task.output, task.input, task.journal, demo=address)
+        result = await run_session(task, settings, os.environ, screen, screen.opened)
+    return screen.closed(result)
+
+
+@asynccontextmanager
+async def _demo(options: argparse.Namespace) -> AsyncIterator[str | None]:
+    """The address of the simulated service in this process; any later one answers for its jobs too."""
+    if not options.demo:
+        yield None
+        return
+    from batchrun.simulator import DEMO, Simulator
+
+    async with Simulator(DEMO) as simulator:
+        yield simulator.base_url
+
+
+class _Screen:
+    """What a person sees of the run, and what the event log keeps of it."""
+
+    def __init__(self, options: argparse.Namespace, arguments: Sequence[str]) -> None:
+        self._options = options
+        self._arguments = arguments
+        self._quiet = options.quiet
+        self._progress: Progress | None = None
+        self._log = EventLog(options.log_json, failed=self._warn) if options.log_json else None
+        self._opening: Opening | None = None
+        self._snapshot: Snapshot | None = None
+        self._signal: int | None = None
+        self._begun: float | None = None
+        self._problem: str | None = None
+        self._paused = self._outage = False
+
+    # --- the observer of the run ---
+
+    def progressed(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        if self._begun is None:
+            self._begun = snapshot.now
+        if self._progress is not None:
+            self._progress.show(snapshot)
+        if self._log is not None:
+            if (snapshot.paused_until is not None) > self._paused:
+                self._log.write("pause", seconds=round((snapshot.paused_until or snapshot.now) - snapshot.now, 3))
+            if snapshot.outage > self._outage:
+                self._log.write("outage")
+        self._paused, self._outage = snapshot.paused_until is not None, snapshot.outage
+
+    def halted(self, reason: str, message: str) -> None:
+        if reason == "write failed":
+            self._problem = message
+        if self._progress is not None:
+            self._progress.warn(f"halted, {reason}: {visible(message)}")
+        self._write("halt", reason=reason, message=message)
+
+    def recorded(self, line: bytes) -> None:
+        if self._log is not None:
+            record = orjson.loads(line)
+            code = record["error"] and record["error"]["code"]
+            self._log.write("record", key=record["custom_id"], state=record["state"], code=code)
+
+    # --- the run's beginning and end ---
+
+    def opened(self, opening: Opening) -> None:
+        self._opening = opening
+        batch, settings = opening.batch, opening.settings
+        self._progress = Progress(opening.rows, quiet=self._quiet)
+        for note in batch.notes:
+            self._progress.say(visible(note))
+        open_jobs = sum(trail.job_id is not None for trail in batch.recovery.open_trails.values())
+        for line in announcement(
+            settings,
+            rows=opening.rows,
+            finished=len(batch.finished),
+            open_jobs=open_jobs,
+            service=opening.service,
+            origin=opening.origin,
+            resumed=bool(batch.state.trails or batch.finished),
+        ):
+            self._progress.say(line)
+        self._write(
+            "start", service=opening.service, rows=opening.rows, finished=len(batch.finished), open_jobs=open_jobs
+        )
+        self._listen(opening)
+
+    def _listen(self, opening: Opening) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # started under nohup: it was asked to stay
+            loop.add_signal_handler(number, self._stop, number, opening)
+
+    def _stop(self, number: signal.Signals, opening: Opening) -> None:
+        first, self._signal = self._signal is None, int(number)
+        if first and self._progress is not None and self._snapshot is not None:
+            self._progress.warn(stopping(self._snapshot.submits_in_flight, opening.settings.drain))
+        self._write("stop", signal=number.name)
+        opening.stop(StopMode.DRAIN, number.name)
+
+    def closed(self, result: Result) -> int:
+        assert self._opening is not None
+        names = self._opening.batch.names
+        closing = Closing(
+            outcome=result.outcome,
+            snapshot=result.snapshot,
+            total=result.rows,
+            elapsed=result.snapshot.now - (self._begun or result.snapshot.now),
+            output=names.output,
+            journal=names.journal,
+            arguments=list(self._arguments),
+            before=result.snapshot.states_before,
+            signal=self._signal,
+            problem=self._problem,
+        )
+        code = exit_code(closing)
+        self.close()
+        if not self._quiet:
+            self._say(summary(closing))
+        if self._options.summary:
+            self._write_summary(self._options.summary, closing)
+        self._write("end", outcome=result.outcome.value, exit_code=code)
+        return code
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+
+    def _write_summary(self, path: str, closing: Closing) -> None:
+        try:
+            Path(path).write_bytes(orjson.dumps(facts(closing), option=orjson.OPT_INDENT_2) + b"\n")
+        except OSError as error:
+            self._warn(f"--summary: cannot write {path}: {error.strerror}; the run itself is not concerned")
+
+    def _write(self, event: Any, **told: Any) -> None:
+        if self._log is not None:
+            self._log.write(event, **told)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # nobody looks any more; the records are safe
+            print(text, file=sys.stderr, flush=True)
+
+    def _warn(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.warn(text)
+        else:
+            self._say(text)
