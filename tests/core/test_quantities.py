@@ -93,7 +93,14 @@ def test_times_are_shown_in_two_units(seconds, shown):
 
 @pytest.mark.parametrize(
     ("count", "shown"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (64 << 20, "64 MiB"), ((1 << 30) - 1, "1 GiB"), (3 << 40, "3 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (64 << 20, "64 MiB"),
+        ((1 << 30) - 1, "1 GiB"),
+        (3 << 40, "3 TiB"),
+    ],
 )
 def test_sizes_are_shown(count, shown):
     assert size(count) == shown
