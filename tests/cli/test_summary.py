@@ -58,9 +58,9 @@ def test_some_did_not():
         "\n"
         "next:\n"
         "  batchrun in.jsonl -o out.jsonl --retry-failed internal_error\n"
-        "      tries these rows again\n"
+        "      tries rows of these states again\n"
         "  batchrun in.jsonl -o out.jsonl --resubmit-unconfirmed\n"
-        "      sends them again; may pay twice\n"
+        "      sends the unconfirmed again; may pay twice\n"
         "  batchrun explain answer_lost\n"
         "      says more of it\n"
         "\n"
@@ -103,6 +103,19 @@ def test_interrupted(signal, word, code):
     assert summary(ended).startswith(f"{word}: 19 of 20 rows done in 12 s; 1 row is left\n")
     assert "1 job goes on over there and is billed; the next run collects it and pays nothing twice" in summary(ended)
     assert exit_code(ended) == code
+
+
+def test_what_was_ended_by_a_quota_can_be_tried_again():
+    """Its row has a record; the others of the halt have none and need no flag."""
+    counts = {"states": {"blocked_budget": 2}, "codes": {("blocked_budget", "insufficient_quota"): 2}}
+    ended = closing(Outcome.HALTED, halted=("quota", "used up"), **counts)
+    assert [command for command, _ in next_commands(ended)] == [
+        "batchrun in.jsonl -o out.jsonl",
+        "batchrun in.jsonl -o out.jsonl --retry-failed blocked_budget",
+        "batchrun explain insufficient_quota",
+    ]
+    last = closing(Outcome.HALTED, total=2, halted=("quota", "used up"), **counts)
+    assert next_commands(last)[0][0].endswith("--retry-failed blocked_budget")
 
 
 def test_a_write_that_failed():
