@@ -3,10 +3,16 @@
 import contextlib
 import io
 import os
+import textwrap
 from collections.abc import Iterable
+from dataclasses import fields
 
-from batchrun.cli import main
+from batchrun.cli import main, summary
+from batchrun.cli.closing import HALT_ADVICE
+from batchrun.cli.flags import flag, metavar, spelled
+from batchrun.cli.parser import EXIT_CODES
 from batchrun.core.lifecycle import state_diagram, transition_table
+from batchrun.core.settings import Settings
 from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
 from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Rule
 
@@ -68,4 +74,39 @@ def lifecycle() -> str:
     return f"```mermaid\n{state_diagram()}\n```\n\n{transition_table()}"
 
 
-BLOCKS = {"explain": explain, "states": states, "words": words, "failures": failures, "lifecycle": lifecycle}
+def flags() -> str:
+    rows = []
+    for setting in fields(Settings):
+        told = setting.metadata
+        value = metavar(setting).replace("|", "\\|")
+        name = f"`{flag(setting.name)}`" + (f" {value}" if value else "")
+        default = spelled(setting)
+        rows.append([told["group"].value, name, f"`{default}`" if default else "", told["help"].replace("%%", "%")])
+    return _table(["group", "flag", "default", "meaning"], rows)
+
+
+def exits() -> str:
+    return _table(["code", "meaning"], ([code, meaning] for code, meaning in EXIT_CODES.items()))
+
+
+def halts() -> str:
+    return _table(["halt", "what to do"], ([reason.value, advice] for reason, advice in HALT_ADVICE.items()))
+
+
+def summary_json() -> str:
+    assert summary.__doc__
+    shape = summary.__doc__.split("always present:\n\n")[1]
+    return f"```text\n{textwrap.dedent(shape).rstrip()}\n```"
+
+
+BLOCKS = {
+    "explain": explain,
+    "states": states,
+    "words": words,
+    "failures": failures,
+    "lifecycle": lifecycle,
+    "flags": flags,
+    "exits": exits,
+    "halts": halts,
+    "summary_json": summary_json,
+}

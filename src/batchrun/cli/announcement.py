@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from batchrun.core.pacing import LONGEST_GAP
@@ -51,7 +52,7 @@ def _lines(
         yield (
             f"warning: {jobs:,} jobs in flight at --poll-rate {settings.poll_rate:g} are each looked at every {duration(gap)} "
             f"only, and some services forget a result after ten minutes; raise --poll-rate to {_least_rate(jobs)}, or "
-            f"lower --concurrency to {int(LONGEST_GAP * settings.poll_rate):,}"
+            f"lower --concurrency to {int(LONGEST_GAP * settings.poll_rate)}"
         )
 
 
@@ -71,7 +72,7 @@ def _limits(settings: Settings, *, polled: bool) -> Iterator[str]:
 
 
 def _least_rate(jobs: int) -> str:
-    return f"{-(-jobs // int(LONGEST_GAP)):,}"
+    return str(math.ceil(jobs / LONGEST_GAP))
 
 
 def stopping(submits_in_flight: int, drain: float) -> str:

@@ -137,19 +137,17 @@ def next_commands(closing: Closing) -> list[tuple[str, str]]:
     """(command, what it does), the likeliest first."""
     base = again(closing.arguments)
     found: list[tuple[str, str]] = []
-    if closing.outcome is not Outcome.COMPLETE or closing.open_rows:
-        if closing.resumable:
+    if closing.resumable:
+        if closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
             goes_on = list(base)
             if halt_reason(closing) is HaltReason.RETRY_BUDGET:
                 goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]
             found.append((_command(goes_on), "goes on where this run stopped"))
-    elif closing.resumable:
         states = closing.states
-        retried = [state.value for state in _WORTH_ANOTHER if states[state]]
-        if retried:
-            found.append((_command([*base, "--retry-failed", ",".join(retried)]), "tries these rows again"))
+        if retried := [state.value for state in _WORTH_ANOTHER if states[state]]:
+            found.append((_command([*base, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
         if states[State.UNCONFIRMED]:
-            found.append((_command([*base, "--resubmit-unconfirmed"]), "sends them again; may pay twice"))
+            found.append((_command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
     for _, code, _ in worst(closing, most=1):
         if explain(code):
             found.append((_command(["explain", code]), "says more of it"))

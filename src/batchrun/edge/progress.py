@@ -174,4 +174,4 @@ def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
         monitor_interval = 0
 
     Bar.set_lock(threading.RLock())
-    return Bar(total=total, file=stream, bar_format="", dynamic_ncols=True, mininterval=0, leave=False)
+    return Bar(total=total, file=stream, bar_format=" ", dynamic_ncols=True, mininterval=0, leave=False)

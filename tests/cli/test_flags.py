@@ -1,0 +1,245 @@
+"""The settings as flags and variables, and how what is wrong is said."""
+
+import argparse
+import subprocess
+import sys
+import time
+import types
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from batchrun.cli import COMMANDS, main
+from batchrun.cli.flags import FlagError, example, flag, given, read_states, settings_of, spelled, variable
+from batchrun.cli.parser import run_parser
+from batchrun.core.settings import Kind, Settings
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {setting.name: setting for setting in fields(Settings)}
+BARE = ["in.jsonl", "-o", "out.jsonl"]
+
+
+def parsed(*arguments):
+    return run_parser().parse_args([*BARE, *arguments])
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        parsed(*arguments)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert err.count("\n") == 1
+    return err.rstrip()
+
+
+def test_only_what_was_given_is_returned():
+    assert given(parsed(), {}) == {}
+    assert given(parsed("--poll-max", "45s", "--max-body=1MiB", "--keep-going"), {}) == {
+        "poll_max": 45.0,
+        "max_body": 1 << 20,
+        "keep_going": True,
+    }
+
+
+def test_the_rest_of_the_command():
+    options = parsed("--journal", "j", "--summary", "s", "--log-json", "l", "--quiet", "--demo")
+    told = (options.input, options.output, options.journal, options.summary, options.log_json)
+    assert told == ("in.jsonl", "out.jsonl", "j", "s", "l")
+    assert (options.quiet, options.demo) == (True, True)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_a_flag_and_a_variable(name):
+    setting = SETTINGS[name]
+    typed = example(setting)
+    value = [] if setting.metadata["kind"] is Kind.SWITCH else [typed]
+    by_flag = given(parsed(flag(name), *value), {})
+    assert list(by_flag) == [name]
+    assert by_flag == given(parsed(), {variable(name): typed})
+    Settings.of(by_flag)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_default_as_it_is_told_is_the_default(name):
+    shown = spelled(SETTINGS[name])
+    if shown is not None:
+        assert given(parsed(flag(name), shown), {})[name] == SETTINGS[name].default
+
+
+def test_a_flag_outranks_its_variable():
+    environment = {"BATCHRUN_RPM": "60", "BATCHRUN_KEEP_GOING": "yes", "BATCHRUN_SET": "a=1\nb=2", "BATCHRUN_MODEL": ""}
+    assert given(parsed(), environment) == {"rpm": 60.0, "keep_going": True, "set": ("a=1", "b=2")}
+    options = parsed("--rpm", "600", "--no-keep-going", "--set", "c=3", "--set", "d=4")
+    assert given(options, environment) == {"rpm": 600.0, "keep_going": False, "set": ("c=3", "d=4")}
+
+
+def test_where_rows_end_at_the_submit_other_defaults_hold():
+    assert settings_of(parsed(), {}, at_once=True).concurrency == 64
+    assert settings_of(parsed("--concurrency", "9"), {}, at_once=True).submits == 9
+    assert settings_of(parsed(), {}, limit=3).limit == 3
+
+
+@pytest.mark.parametrize(("arguments", "states"), [
+    ([], None), (["--retry-failed"], ()), (["--retry-failed", "all"], ()),
+    (["--retry-failed", "Failed,blocked-budget, failed"], ("failed", "blocked_budget")),
+])  # fmt: skip
+def test_states_to_run_again(arguments, states):
+    assert given(parsed(*arguments), {}).get("retry_failed") == states
+
+
+def test_a_row_that_succeeded_is_not_run_again():
+    with pytest.raises(ValueError, match="expected states that did not succeed, got 'succeeded'"):
+        read_states("failed,succeeded")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rpm", "soon"], "batchrun: --rpm: expected a number such as 600 or 0.5, got 'soon'; write --rpm 600"),
+        (
+            ["--poll-max", "1y"],
+            "batchrun: --poll-max: expected a time such as 90s, 5m or 24h, got '1y'; write --poll-max 30s",
+        ),
+        (
+            ["--max-body", "lots"],
+            "batchrun: --max-body: expected a size such as 500k or 64MiB, got 'lots'; write --max-body 64MiB",
+        ),
+        (["--rpm"], "batchrun: --rpm: expected a value, got none; batchrun --help lists all flags"),
+        (["--service", " "], "batchrun: --service: expected a text, got ' '; write --service azure"),
+        (["--conccurency", "3"], "batchrun: --conccurency is no flag; did you mean --concurrency?"),
+        (["--poll", "3"], "batchrun: --poll is no flag; did you mean"),  # never guessed from its beginning
+        (["--\x1b[2Jx"], "batchrun: --\\x1b[2Jx is no flag; batchrun --help lists all flags"),
+        (["more.jsonl"], "batchrun: expected one INPUT, got 'more.jsonl' beside it; run one input after another"),
+        (["--retry-failed", "faild"], "got 'faild', which is none; did you mean failed; if it is the INPUT, put that"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(arguments, says, capsys):
+    assert says in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        (
+            {"BATCHRUN_RPM": "fast"},
+            "BATCHRUN_RPM: expected a number such as 600 or 0.5, got 'fast'; write BATCHRUN_RPM=600, or unset it",
+        ),
+        (
+            {"BATCHRUN_REPAIR": "perhaps"},
+            "BATCHRUN_REPAIR: expected yes or no, got 'perhaps'; write BATCHRUN_REPAIR=1, or unset it",
+        ),
+        ({"BATCHRUN_RETRY_FAILED": "faild"}, "did you mean failed; batchrun explain lists them, or unset it"),
+        (
+            {"BATCHRUN_POLL_MAX": "10m"},
+            "BATCHRUN_POLL_MAX: expected at most 300 s, as some services keep results for ten minutes only, got 600.0; write",
+        ),
+        (
+            {"BATCHRUN_CONCURENCY": "5"},
+            "BATCHRUN_CONCURENCY is no setting; did you mean BATCHRUN_CONCURRENCY? rename it, or unset it",
+        ),
+    ],
+)
+def test_a_bad_variable_is_named_as_such(environment, says):
+    with pytest.raises(FlagError) as error:
+        settings_of(parsed(), environment)
+    assert says in str(error.value)
+
+
+def test_variables_of_others_are_left_alone():
+    assert given(parsed(), {"BATCHRUN_HOME": "/x", "BATCHRUNRPM": "4", "PATH": "/bin"}) == {}
+
+
+def test_a_flag_that_makes_no_sense_is_named_as_a_flag():
+    with pytest.raises(FlagError) as error:
+        settings_of(parsed("--poll-max", "10m"), {"BATCHRUN_POLL_MAX": "10s"})
+    assert str(error.value).startswith("--poll-max: expected at most 300 s")
+    assert str(error.value).endswith("write --poll-max 30s")
+
+
+# --- the command as a whole ---
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What the main job was called with; it answers 7."""
+    calls: list[argparse.Namespace] = []
+    module = types.ModuleType("batchrun.cli.run")
+    module.run = lambda options: calls.append(options) or 7
+    monkeypatch.setitem(sys.modules, "batchrun.cli.run", module)
+    return calls
+
+
+def test_an_input_is_the_main_job(ran, tmp_path):
+    rows = tmp_path / "explian"  # a file, whatever its name looks like
+    rows.touch()
+    assert main([str(rows), "-o", "out.jsonl"]) == 7
+    assert main(["-", "-o", "out.jsonl"]) == 7
+    assert main(["-o", "out.jsonl", "--rpm", "5", "no-such-file-yet"]) == 7
+    assert [options.input for options in ran] == [str(rows), "-", "no-such-file-yet"]
+
+
+@pytest.mark.parametrize(("word", "says"), [
+    ("explian", "did you mean explain?"),
+    ("Check", "did you mean check?"),
+    ("inptu.jsonl", "check the path; batchrun --help lists the commands"),
+    ("a\x1b\0b", "check the path"),
+    ("x" * 5000, "check the path"),
+])  # fmt: skip
+def test_what_is_neither_file_nor_command_is_named(word, says, ran, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([word, "-o", "out.jsonl"])
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "no such file, and no such command; " in err
+    assert says in err
+    assert "\x1b" not in err
+    assert not ran
+
+
+def test_an_output_is_needed(ran, tmp_path, capsys):
+    (tmp_path / "in.jsonl").touch()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "in.jsonl")])
+    assert "expected -o/--output, got none; write batchrun in.jsonl -o out.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["40", "100", "240"])
+def test_the_help_names_everything_in_at_most_100_columns(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert end.value.code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    assert {flag(name) for name in SETTINGS} <= {word.strip("[],") for word in out.split()}
+    for part in (*COMMANDS, "service:", "memory:", "exit codes:", "100 + 25% of", "default 24h"):
+        assert part in " ".join(out.split())
+
+
+def test_the_help_is_quick():
+    """Under 0.3 s more than an interpreter that does nothing; the best of three, as the machine has other work."""
+
+    def seconds(*command):
+        best = 9.0
+        for _ in range(3):
+            began = time.perf_counter()
+            subprocess.run(
+                [sys.executable, *command], check=True, capture_output=True, env={"PYTHONPATH": str(ROOT / "src")}
+            )
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    assert seconds("-m", "batchrun", "--help") - seconds("-c", "pass") < 0.3
+
+
+def test_the_help_imports_nothing_heavy():
+    code = (
+        "import sys, contextlib, batchrun.cli\n"
+        "with contextlib.suppress(SystemExit): batchrun.cli.main(['--help'])\n"
+        "print(sorted({'asyncio', 'httpx', 'tqdm', 'anyio', 'uvloop', 'ssl', 'orjson'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
+    )
+    assert done.stderr == "[]\n"

@@ -1,0 +1,315 @@
+"""The closing summary for every way in which a run can end, and the lines before it."""
+
+import json
+
+import pytest
+
+from batchrun.cli.announcement import announcement, stopping
+from batchrun.cli.closing import HALT_ADVICE, Closing, advice_of, again, exit_code, next_commands, worst
+from batchrun.cli.summary import facts, summary
+from batchrun.core.limits import HaltReason
+from batchrun.core.messages import Outcome
+from batchrun.core.settings import Settings
+from batchrun.core.states import State
+from tests.core.snapshots import snapshot
+
+COMMAND = ("in.jsonl", "-o", "out.jsonl")
+
+
+def closing(outcome=Outcome.COMPLETE, total=20, **more):
+    counts = {name: more.pop(name) for name in list(more) if name in snapshot().__slots__}
+    values = {
+        "outcome": outcome, "total": total, "elapsed": 12.0, "output": "/data/out.jsonl",
+        "journal": "/data/out.jsonl.journal", "arguments": COMMAND,
+    }  # fmt: skip
+    return Closing(snapshot=snapshot(**counts), **(values | more))
+
+
+MIXED = closing(
+    states={"succeeded": 14, "internal_error": 3, "blocked": 1, "unconfirmed": 2},
+    codes={
+        ("internal_error", "server_error"): 3, ("blocked", "content_policy_violation"): 1,
+        ("unconfirmed", "answer_lost"): 2,
+    },
+    with_warnings=4,
+)  # fmt: skip
+
+
+def test_all_succeeded():
+    assert summary(closing(states={"succeeded": 20})) == (
+        "complete: 20 of 20 rows done in 12 s\n  succeeded  20\n\nrecords: /data/out.jsonl"
+    )
+
+
+def test_some_did_not():
+    assert summary(MIXED) == (
+        "complete: 20 of 20 rows done in 12 s\n"
+        "  succeeded       14\n"
+        "  blocked          1   1 content_policy_violation\n"
+        "  internal_error   3   3 server_error\n"
+        "  unconfirmed      2   2 answer_lost\n"
+        "4 rows succeeded with warnings; look at `warnings`\n"
+        "\n"
+        "answer_lost: it may have been created and billed; --resubmit-unconfirmed sends it again, perhaps\n"
+        "             paying twice\n"
+        "server_error: the service's fault; a new attempt often succeeds, but two that fail alike will not be\n"
+        "              mended by a third\n"
+        "content_policy_violation: the content filter refused it; only another input will pass\n"
+        "\n"
+        "next:\n"
+        "  batchrun in.jsonl -o out.jsonl --retry-failed internal_error\n"
+        "      tries rows of these states again\n"
+        "  batchrun in.jsonl -o out.jsonl --resubmit-unconfirmed\n"
+        "      sends the unconfirmed again; may pay twice\n"
+        "  batchrun explain answer_lost\n"
+        "      says more of it\n"
+        "\n"
+        "records: /data/out.jsonl"
+    )
+
+
+@pytest.mark.parametrize("reason", HaltReason)
+def test_every_halt_says_why_what_goes_on_and_how_to_go_on(reason):
+    ended = closing(
+        Outcome.HALTED, states={"succeeded": 7}, halted=(reason.value, "the \x1bservice said so"), watched=312, total=1000,
+        new_attempts=40,
+    )  # fmt: skip
+    text = " ".join(summary(ended).split())
+    assert text.startswith("halted: 7 of 1,000 rows done in 12 s; 993 rows are left")
+    assert f"{reason.value}: the \\x1bservice said so" in text
+    assert HALT_ADVICE[reason] in text
+    assert "312 jobs go on over there and are billed; the next run collects them and pays nothing twice" in text
+    goes_on = " --retry-budget 80" if reason is HaltReason.RETRY_BUDGET else ""
+    assert f"next: batchrun in.jsonl -o out.jsonl{goes_on} goes on where this run stopped" in text
+    assert exit_code(ended) == 3
+    assert facts(ended)["halted"]["reason"] == reason.value
+
+
+def test_the_retry_budget_that_was_typed_is_replaced():
+    ended = closing(
+        Outcome.HALTED,
+        arguments=(*COMMAND, "--retry-budget", "5", "--rpm", "9"),
+        halted=("retry budget", ""),
+        new_attempts=5,
+    )
+    assert next_commands(ended)[0][0] == "batchrun in.jsonl -o out.jsonl --rpm 9 --retry-budget 10"
+
+
+@pytest.mark.parametrize(("signal", "word", "code"), [
+    (2, "stopped by Ctrl-C", 130), (15, "stopped by SIGTERM", 143), (1, "stopped by SIGHUP", 129), (None, "stopped", 3),
+])  # fmt: skip
+def test_interrupted(signal, word, code):
+    ended = closing(Outcome.STOPPED, states={"succeeded": 19}, signal=signal, watched=1, finished_before=0)
+    assert summary(ended).startswith(f"{word}: 19 of 20 rows done in 12 s; 1 row is left\n")
+    assert "1 job goes on over there and is billed; the next run collects it and pays nothing twice" in summary(ended)
+    assert exit_code(ended) == code
+
+
+def test_what_was_ended_by_a_quota_can_be_tried_again():
+    """Its row has a record; the others of the halt have none and need no flag."""
+    counts = {"states": {"blocked_budget": 2}, "codes": {("blocked_budget", "insufficient_quota"): 2}}
+    ended = closing(Outcome.HALTED, halted=("quota", "used up"), **counts)
+    assert [command for command, _ in next_commands(ended)] == [
+        "batchrun in.jsonl -o out.jsonl",
+        "batchrun in.jsonl -o out.jsonl --retry-failed blocked_budget",
+        "batchrun explain insufficient_quota",
+    ]
+    last = closing(Outcome.HALTED, total=2, halted=("quota", "used up"), **counts)
+    assert next_commands(last)[0][0].endswith("--retry-failed blocked_budget")
+
+
+def test_a_write_that_failed():
+    ended = closing(
+        Outcome.WRITE_FAILED, problem="out.jsonl: no space left", watched=3, halted=("write failed", "disk"), signal=2
+    )
+    text = summary(ended)
+    assert text.startswith("stopped, as the files could not be written: 0 of 20 rows done in 12 s; 20 rows are left\n")
+    assert "out.jsonl: no space left" in text
+    assert "make room or mend the disk" in text
+    assert "batchrun in.jsonl -o out.jsonl\n" in text
+    assert exit_code(ended) == 4
+
+
+def test_detached():
+    ended = closing(Outcome.DETACHED, watched=20)
+    assert summary(ended).startswith("detached: 0 of 20 rows done")
+    assert exit_code(ended) == 3
+
+
+@pytest.mark.parametrize(("outcome", "counts", "code"), [
+    (Outcome.COMPLETE, {"states": {"succeeded": 20}}, 0),
+    (Outcome.COMPLETE, {"states": {"succeeded": 20}, "signal": 2}, 0),  # it came too late
+    (Outcome.COMPLETE, {"states": {"succeeded": 19, "rejected": 1}}, 1),
+    (Outcome.COMPLETE, {"finished_before": 20, "before": {"succeeded": 19, "failed": 1}}, 1),
+    (Outcome.COMPLETE, {"finished_before": 20, "before": {"succeeded": 20}}, 0),
+    (Outcome.COMPLETE, {"total": 0}, 0),
+    (Outcome.HALTED, {"signal": 15}, 143),
+])  # fmt: skip
+def test_exit_codes(outcome, counts, code):
+    assert exit_code(closing(outcome, **counts)) == code
+
+
+def test_a_resumed_run_counts_the_whole_output():
+    ended = closing(states={"succeeded": 5}, finished_before=15, before={"succeeded": 13, "expired": 2})
+    text = summary(ended)
+    assert text.startswith("complete: 20 of 20 rows done in 12 s, 15 of them by earlier runs\n")
+    assert "  succeeded  18\n  expired     2\n" in text
+    assert "--retry-failed expired" in text
+
+
+def test_with_limit_the_same_command_takes_the_rest():
+    ended = closing(states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"))
+    assert "; 15 rows are left\n" in summary(ended)
+    assert next_commands(ended) == [("batchrun in.jsonl -o out.jsonl --limit 5", "goes on where this run stopped")]
+    assert exit_code(ended) == 0
+
+
+def test_without_a_journal_it_says_so():
+    ended = closing(Outcome.STOPPED, output=None, journal=None, watched=4, signal=2, total=None)
+    text = " ".join(summary(ended).split())
+    assert text.startswith(
+        "stopped by Ctrl-C: 0 rows done in 12 s 4 jobs go on over there and are billed this run cannot be"
+    )
+    assert "give --journal FILE with -o -" in text
+    assert "next:" not in text
+    assert "records:" not in text
+
+
+def test_many_codes_are_cut_and_shown_safely():
+    codes = {("failed", f"code_{n}"): 10 - n for n in range(6)} | {("failed", "\x1b[2J"): 1}
+    text = summary(closing(states={"failed": 46}, codes=codes))
+    assert "  failed  46   10 code_0, 9 code_1, 8 code_2, 7 code_3, 12 others\n" in text
+    assert "\x1b" not in summary(closing(states={"failed": 1}, codes={("failed", "\x1b[2J"): 1}))
+
+
+def test_what_halts_is_told_before_what_is_frequent():
+    codes = {
+        ("rejected", "invalid_prompt"): 900,
+        ("unconfirmed", "answer_lost"): 2,
+        ("blocked_budget", "insufficient_quota"): 1,
+    }
+    ranked = worst(closing(states={"rejected": 900, "unconfirmed": 2, "blocked_budget": 1}, codes=codes))
+    assert [code for _, code, _ in ranked] == ["insufficient_quota", "answer_lost", "invalid_prompt"]
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.SUCCEEDED])
+def test_there_is_advice_for_every_state_and_any_code(state):
+    assert advice_of(state.value, "a_code_that_nobody_knows")
+    assert state.value in summary(closing(states={state.value: 1}, codes={(state.value, "x y"): 1}))
+
+
+def test_lines_fit():
+    for width in (60, 100):
+        lines = summary(MIXED, width).splitlines()
+        assert max(len(line) for line in lines if not line.startswith("  batchrun")) <= width
+
+
+@pytest.mark.parametrize(("typed", "kept"), [
+    ("in -o out --fresh --rpm 5", "in -o out --rpm 5"),
+    ("in -o out --retry-failed", "in -o out"),
+    ("in -o out --retry-failed timeout,failed --new-journal", "in -o out"),
+    ("--retry-failed --repair in -o out", "in -o out"),
+    ("in -o out --retry-failed=timeout --write-off --resubmit-unconfirmed", "in -o out"),
+    ("in -o out --keep-going --demo", "in -o out --keep-going --demo"),
+])  # fmt: skip
+def test_flags_for_one_run_alone_are_not_said_again(typed, kept):
+    assert again(typed.split()) == kept.split()
+
+
+def test_a_path_with_spaces_can_be_pasted():
+    ended = closing(Outcome.STOPPED, arguments=("my rows.jsonl", "-o", "out.jsonl"))
+    assert next_commands(ended)[0][0] == "batchrun 'my rows.jsonl' -o out.jsonl"
+
+
+KEYS = {
+    "version", "outcome", "exit_code", "rows", "states", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
+    "problem", "elapsed_s", "files", "next",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_the_summary_as_json_has_every_key(outcome):
+    told = json.loads(json.dumps(facts(closing(outcome, states={"failed": 1}, codes={("failed", "x"): 1}))))
+    assert set(told) == KEYS
+    assert told["outcome"] == outcome.value
+    import batchrun.cli.summary as room
+
+    assert all(f"    {key}" in room.__doc__ for key in KEYS)
+
+
+def test_the_summary_as_json():
+    told = facts(MIXED)
+    assert (told["exit_code"], told["rows"]) == (1, {"total": 20, "done": 20, "finished_before": 0, "open": 0})
+    assert told["states"] == {"succeeded": 14, "blocked": 1, "internal_error": 3, "unconfirmed": 2}
+    assert [(one["code"], one["rows"]) for one in told["failures"]] == [
+        ("server_error", 3), ("answer_lost", 2), ("content_policy_violation", 1),
+    ]  # fmt: skip
+    assert told["files"] == {"output": "/data/out.jsonl", "journal": "/data/out.jsonl.journal"}
+    assert told["next"][0]["command"].endswith("--retry-failed internal_error")
+
+
+# --- the first lines, and those at Ctrl-C ---
+
+
+def announced(settings=None, **more):
+    told = {
+        "rows": 10_000,
+        "finished": 0,
+        "open_jobs": 0,
+        "service": "openai",
+        "origin": "https://api.openai.com",
+        "resumed": False,
+    }
+    return announcement(settings or Settings(), **(told | more))
+
+
+def test_a_run_begins():
+    first, limits = announced()
+    assert first == "running 10,000 rows: openai at https://api.openai.com"
+    assert limits == (
+        "limits: 500 jobs and 32 POSTs in flight, 200 looks a second, 4 new attempts a row, 24 h a job, "
+        "256 MiB of answers in memory"
+    )
+
+
+def test_a_run_goes_on():
+    first, limits = announced(
+        Settings(rpm=600, tpm=2e6, retries=0, max_wait=3600), resumed=True, finished=1204, open_jobs=312
+    )
+    assert (
+        first
+        == "resuming 10,000 rows, 1,204 already finished, 312 jobs in flight from before: openai at https://api.openai.com"
+    )
+    for part in ("600 submits a minute", "2,000,000 tokens a minute", "no new attempts", "1 h in all"):
+        assert part in limits
+
+
+def test_nothing_is_left():
+    assert announced(resumed=True, finished=10_000)[1:] == ["nothing is left to do, and nothing is sent"]
+
+
+def test_a_limit_is_told_where_it_matters():
+    assert announced(Settings(limit=5))[1] == "taking 5 rows now (--limit); the others wait for the next run"
+    assert len(announced(Settings(limit=5), rows=5)) == 2
+
+
+def test_gaps_that_are_too_long_are_warned_of():
+    settings = Settings(concurrency=10_000, poll_rate=20)
+    warning = announced(settings)[-1]
+    assert warning.startswith(
+        "warning: 10,000 jobs in flight at --poll-rate 20 are each looked at every 8 min 20 s only"
+    )
+    assert warning.endswith("raise --poll-rate to 34, or lower --concurrency to 6000")
+    assert len(announced(Settings(concurrency=10_000, poll_rate=34))) == 2
+    assert len(announced(settings, rows=6000)) == 2
+    assert len(announced(settings, at_once=True)) == 2
+    assert "looks a second" not in announced(settings, at_once=True)[1]
+
+
+def test_text_from_outside_is_shown_safely():
+    assert "\x1b" not in announced(origin="https://\x1b[2J")[0]
+
+
+def test_at_ctrl_c():
+    assert stopping(12, 30.0) == "stopping: waiting for 12 submits in flight, 30 s at most; Ctrl-C again leaves at once"
+    assert stopping(0, 30.0) == "stopping; Ctrl-C again leaves at once"

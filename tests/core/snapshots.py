@@ -1,0 +1,14 @@
+"""Snapshots for tests: all counts 0 but for what is named."""
+
+from typing import Any
+
+from batchrun.core.snapshot import Snapshot
+
+_NOTHING: dict[str, Any] = dict.fromkeys((
+    "now", "finished_before", "with_warnings", "waiting", "in_flight", "submits_in_flight", "submits", "accepted",
+    "refusals", "polls", "new_attempts", "stale", "watched",
+), 0) | {"states": {}, "codes": {}, "paused_until": None, "outage": False, "halted": None}  # fmt: skip
+
+
+def snapshot(**counts: Any) -> Snapshot:
+    return Snapshot(**(_NOTHING | counts))

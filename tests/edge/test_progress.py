@@ -1,0 +1,214 @@
+"""Progress: what is told, where, how often; and that no stderr can end a run."""
+
+import fcntl
+import io
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+
+import pytest
+
+from batchrun.core.rhythm import Pace
+from batchrun.edge.progress import PLAIN_EVERY, Progress, fitted, parts
+from tests.core.snapshots import snapshot
+
+ROOT = Path(__file__).parents[2]
+PACE = Pace(submits=12.3, polls=98.7, records=3.0, left=725.0)
+BUSY = snapshot(
+    now=100.0,
+    finished_before=20,
+    states={"succeeded": 75, "failed": 5},
+    with_warnings=3,
+    in_flight=40,
+    submits=90,
+    polls=700,
+)
+
+
+class Broken(io.StringIO):
+    """A stream that fails from the `good`-th write on."""
+
+    def __init__(self, good, terminal):
+        super().__init__()
+        self.good, self.terminal, self.tries = good, terminal, 0
+
+    def isatty(self):
+        return self.terminal
+
+    def write(self, text):
+        self.tries += 1
+        if self.tries > self.good:
+            raise BrokenPipeError(32, "gone")
+        return super().write(text)
+
+
+@pytest.fixture
+def terminal():
+    """A real terminal of 120 columns, and what was printed on it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    stream = os.fdopen(theirs, "w")
+    seen = []
+
+    def read():
+        try:
+            while chunk := os.read(ours, 65536):
+                seen.append(chunk)
+        except OSError:  # Linux says EIO when the other side closed
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+
+    def shown():
+        stream.close()
+        reader.join()
+        return b"".join(seen).decode()
+
+    yield stream, shown
+    if not stream.closed:
+        stream.close()
+    reader.join()
+    os.close(ours)
+
+
+def test_everything_is_told_the_most_important_first():
+    assert list(parts(BUSY, PACE)) == [
+        "12 min 5 s left", "40 in flight", "75 ok", "5 failed", "3 with warnings", "12 submits/s", "99 polls/s",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("counts", "says"), [
+    ({"paused_until": 112.0}, "submits paused 12 s"),
+    ({"outage": True, "paused_until": 112.0}, "outage: submits wait, one probe at a time"),
+    ({"outage": True, "halted": ("quota", "used up")}, "halted: quota"),
+])  # fmt: skip
+def test_what_holds_a_run_up_comes_first(counts, says):
+    assert next(parts(snapshot(now=100.0, **counts), PACE)) == says
+
+
+def test_a_pause_that_is_over_is_not_told():
+    assert next(parts(snapshot(now=100.0, paused_until=99.0), PACE)) == "12 min 5 s left"
+
+
+def test_parts_that_do_not_fit_are_left_out():
+    assert fitted(iter(["12 min left", "40 in flight", "75 ok"]), 26) == "12 min left, 40 in flight"
+    assert fitted(iter(["12 min left"]), 5) == ""
+
+
+def test_a_plain_line_every_thirty_seconds():
+    stream = io.StringIO()
+    progress = Progress(200, stream=stream)
+    for tick in range(361):
+        now = tick / 4
+        progress.show(snapshot(now=now, finished_before=100, states={"succeeded": tick // 8}, polls=tick))
+    progress.close()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == int(90 // PLAIN_EVERY)
+    assert lines[0] == ("batchrun: 115/200 rows, 57%, 2 min 50 s left, 0 in flight, 15 ok, 0.0 submits/s, 4.0 polls/s")
+
+
+def test_an_input_of_unknown_length():
+    stream = io.StringIO()
+    progress = Progress(None, stream=stream)
+    progress.show(snapshot(now=0.0))
+    progress.show(snapshot(now=30.0, states={"failed": 7}))
+    assert stream.getvalue() == "batchrun: 7 rows, 0 in flight, 0 ok, 7 failed, 0.0 submits/s, 0.0 polls/s\n"
+
+
+def test_a_bar_on_a_terminal(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream, shown = terminal
+    progress = Progress(200, stream=stream)
+    progress.show(snapshot(now=90.0, finished_before=20))
+    progress.show(BUSY)
+    progress.say("halted: {quota}")
+    progress.show(snapshot(now=101.0, finished_before=20, states={"succeeded": 76, "failed": 5}, halted=("a{b", "")))
+    progress.close()
+    progress.close()
+    text = shown()
+    assert "100/200 rows, 50% |████████        | 12 s left, 40 in flight, 75 ok, 5 failed, 3 with warnings" in text
+    assert "halted: {quota}\r\n" in text
+    assert "| halted: a{b, 0 in flight" in text
+    assert max(len(line.strip("\r\n")) for part in text.split("\r") for line in part.split("\n")) < 120
+    assert "\x1b[3" not in text  # nothing is coloured
+    assert text.endswith("\r")  # the line is free again
+
+
+def test_a_narrow_terminal_gets_what_fits(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream, shown = terminal
+    fcntl.ioctl(stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    progress = Progress(200, stream=stream)
+    progress.show(BUSY)
+    progress.close()
+    text = shown()
+    assert "40 in flight" in text
+    assert "polls/s" not in text
+
+
+def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream, shown = terminal
+    Progress(200, stream=stream).show(BUSY)
+    assert shown() == ""
+
+
+def test_quiet_tells_nothing_but_warnings():
+    stream = io.StringIO()
+    progress = Progress(200, quiet=True, stream=stream)
+    progress.show(snapshot(now=0.0))
+    progress.show(snapshot(now=60.0))
+    progress.say("running")
+    assert stream.getvalue() == ""
+    progress.warn("disk full")
+    assert stream.getvalue() == "disk full\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("good", [0, 1, 2, 3])
+def test_o21_a_failing_stderr_costs_the_progress_alone(good, is_terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Broken(good, is_terminal)
+    progress = Progress(200, stream=stream)
+    for tick in range(10):
+        progress.show(snapshot(now=tick * 40.0, states={"succeeded": tick}))
+        progress.say("a line")
+    tries = stream.tries
+    progress.close()
+    progress.show(snapshot(now=1000.0))
+    assert tries == good + 1  # not tried again
+
+
+def test_o21_a_closed_stderr():
+    stream = io.StringIO()
+    progress = Progress(200, stream=stream)
+    stream.close()
+    progress.show(snapshot(now=0.0))
+    progress.show(snapshot(now=60.0))
+    progress.say("x")
+    progress.close()
+
+
+def test_o21_no_stderr_at_all():
+    code = "from batchrun.edge.progress import Progress\np = Progress(5); p.say('x'); p.close(); print('went on')"
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code],
+        capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_drawing_starts_no_thread(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream, _ = terminal
+    before = threading.active_count()
+    progress = Progress(5, stream=stream)
+    progress.show(snapshot(now=0.0))
+    assert threading.active_count() == before
+    progress.close()
