@@ -36,6 +36,7 @@ OWED: dict[str, tuple[str, set[str]]] = {
     "o02": (f"{RESUME}: rows at risk, --new-journal", set()),
     "o03": (f"{RUN}: fetched again over the wire", {"core"}),
     "o07": (f"{RUN}: exit 4, and the next run completes", {"core", "edge"}),
+    "o10": (f"{RUN}: no network call, exit 4", {"edge"}),
     "o11": (f"{RUN}: exit 4", {"edge"}),
     "o14": (f"{RESUME}: exit 4, --repair offered", {"core"}),
     "o15": (f"{RESUME}: the refusal", {"core"}),
