@@ -1,11 +1,19 @@
 """Options of the suite: long proofs, and README blocks written anew."""
 
+import hypothesis
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long proofs in full")
     parser.addoption("--write-readme", action="store_true", help="write the README's generated blocks anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties meet ten times as many examples with --long. The suite's limit per test stands for a deadline."""
+    hypothesis.settings.register_profile("quick", parent=hypothesis.settings(), deadline=None)
+    hypothesis.settings.register_profile("long", parent=hypothesis.settings(), deadline=None, max_examples=1_000)
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "quick")
 
 
 @pytest.fixture(scope="session")

@@ -456,6 +456,15 @@ def test_where_a_row_is_taken_up(trail, state, posts, polls):
         assert run.records["r"]["warnings"] == ["submit_unanswered"]
 
 
+def test_c07_a_cancel_that_was_journaled_and_not_sent_is_sent_by_the_next_run():
+    run = recovered({"job_id": "j", "submitted_at": 999_990.0, "cancel": "user"})
+    assert [name for _, name in run.sent["cancel"]] == ["j"]
+    assert run.times("cancel")[0] == 0.0, "before anything else is asked"
+    assert run.times("submit", "r") == []
+    assert (run.records["r"]["state"], run.records["r"]["error"]["source"]) == ("cancelled", "client")
+    assert run.times("poll", "j")[0] >= 10.0, "the settle look and no other"
+
+
 def test_budgets_survive_a_restart():
     ends = tuple(OLD for _ in range(2))
     trail = Trail()
@@ -475,6 +484,43 @@ def test_a_deadline_counts_from_the_first_run():
     run.run()
     assert run.records["old-0"]["state"] == "timeout"
     assert run.times("cancel")[0] < 7.0
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_o22_within_a_run_the_wall_clock_is_not_asked(jump):
+    """Only the clock that the engine is handed counts; the time of day is read once, when a run begins."""
+
+    def of(epoch):
+        run = Driver(start=False, poll=running, deadline=100.0, cancel=lambda *_: answer(409))
+        run.engine.desk.epoch += epoch
+        run.rows = [Row(f"row-{i}") for i in range(20)]
+        run.feed(m.TimeCame())
+        run.run()
+        return run.now, run.sent, list(run.records)
+
+    assert of(0.0) == of(jump)
+
+
+@pytest.mark.parametrize(("jump", "at"), [(DAY, 100.0), (-DAY, 0.0)])
+def test_o22_between_runs_a_job_is_at_least_of_age_0(jump, at):
+    """Set back a day, the clock says that the job is of tomorrow: it has its whole deadline. Set on, one last look."""
+    run = Driver(start=False, poll=running, deadline=100.0, cancel=lambda *_: answer(409)).recover(1, age=-jump)
+    run.run()
+    assert run.records["old-0"]["error"]["code"] == "deadline_exceeded"
+    assert at <= run.times("cancel")[0] <= at + 2.0
+    assert run.times("poll")[0] <= run.times("cancel")[0]
+    assert run.records["old-0"]["submitted_at"] <= run.records["old-0"]["finished_at"]
+
+
+@pytest.mark.parametrize(("jump", "at"), [(DAY, 0.0), (-DAY, 5.0)])
+def test_o22_between_runs_a_delay_is_no_longer_than_it_was(jump, at):
+    began = 1_000_000.0 - jump
+    end = Ended("r", 1, "j0", "internal_error", "server_error", "unknown", began + 5.0, began)
+    run = recovered({"ended": (end,), "attempt": 2, "retry_at": end.retry_at})
+    assert run.times("submit", "r")[0] == pytest.approx(at, abs=0.5)
 
 
 # --- anything in any order ---

@@ -4,10 +4,11 @@ import dataclasses
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.ledger import (
+    VERSION,
     Cancelling,
     Cleared,
     Done,
@@ -110,6 +111,24 @@ def test_what_cannot_follow_is_a_bad_line(line):
     assert state.trails["a"].open_intent, "nothing after a bad line counts"
 
 
+@pytest.mark.parametrize("json", [
+    b'{"header":{"version":2,"run_id":"run","of_tomorrow":true}}',
+    b'{"header":{"version":2,"run_id":"run","service":"openai","origin":"o","account":"","key_fingerprint":"","body_flags":{},"input":"i","at":1.0}}',
+])  # fmt: skip
+def test_o15_a_journal_of_a_newer_version_is_neither_torn_nor_corrupt_nor_believed(json):
+    tomorrow = [frame(json), frame(b'{"unheard_of":{"key":"a"}}'), Intent("a", 1, "s", 1.0).to_line()]
+    state = fold(tomorrow)
+    assert (state.newer_version, VERSION) == (2, 1)
+    assert (state.torn, state.corrupt, state.good_to) == (False, False, sum(map(len, tomorrow))), "nothing to cut"
+    assert (state.header, state.trails) == (None, {})
+
+
+@pytest.mark.parametrize("version", [VERSION, 0, -1, "2", None, True, 2.5])
+def test_another_version_that_is_not_newer_is_no_newer_version(version):
+    line = frame(orjson.dumps({"header": {"version": version}}))
+    assert (fold([line]).newer_version, fold([line]).torn) == (None, True)
+
+
 def test_a_journal_without_a_header_holds_nothing():
     assert fold([Intent("a", 1, "s", 1.0).to_line()]).trails == {}
     assert fold([]).header is None
@@ -150,6 +169,7 @@ GROUPS = st.lists(
 )
 
 
+@settings(max_examples=settings().max_examples // 4)  # each of them is cut at every byte
 @given(GROUPS)
 def test_any_truncation_folds_to_a_prefix(groups):
     groups = [[HEADER], *groups]
@@ -166,7 +186,7 @@ def test_any_truncation_folds_to_a_prefix(groups):
         assert (again.torn, facts(again.trails)) == (False, facts(state.trails)), "what was cut is clean"
 
 
-def test_every_flipped_bit_is_a_prefix_or_a_refusal():
+def test_o14_every_flipped_bit_is_a_prefix_or_a_refusal_that_names_its_offset():
     data, _ = journal([ENTRIES[:1], ENTRIES[1:5], ENTRIES[5:9], ENTRIES[9:]])
     good = [facts(fold([entry.to_line() for entry in ENTRIES[:n]]).trails) for n in range(len(ENTRIES) + 1)]
     last_mark = data.rindex(b'{"synced"') - 9
@@ -177,6 +197,7 @@ def test_every_flipped_bit_is_a_prefix_or_a_refusal():
         assert facts(state.trails) in good, "never a wrong fact"
         if i // 8 < last_mark - 1:  # up to the line before the last mark, without its line end
             assert state.corrupt, "a bad line before the mark is corruption"
+            assert state.good_to == data.rfind(b"\n", 0, i // 8) + 1, "and it is named by its offset"
 
 
 @given(GROUPS, st.data())

@@ -91,16 +91,17 @@ def test_s09_a_job_that_is_over_at_once(body, state):
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("case", "status", "body"),
     [
-        (200, b""), (200, b"<html>welcome"), (200, b'{"id": "resp_'), (200, []), (200, {}), (200, {"status": "queued"}),
-        (204, b""), (200, b"null"), (200, {"data": []}), (200, {"error": {"message": "x"}}),
-        (500, {"error": SERVER_ERROR}), (502, b"<html>Bad Gateway"), (504, b""), (520, b""), (599, b""),
-        (503, b""), (503, {"error": {"message": "busy"}}), (529, b"overloaded"),
-        (408, {}), (409, {}), (425, {}), (499, {}), (100, b""), (199, b""), (600, b""), (999, b""),
+        ("s04", 200, b""), ("s04", 200, b"<html>welcome"), ("s04", 200, b'{"id": "resp_'), ("s04", 200, b"null"), ("s04", 200, []),
+        ("s05", 200, {}), ("s05", 200, {"status": "queued"}), ("s05", 200, {"data": []}), ("s05", 200, {"error": {"message": "x"}}),
+        ("s11", 204, b""), ("s19", 408, {}), ("s19", 409, {}), ("s19", 425, {}), ("s19", 499, {}),
+        ("s23", 500, {"error": SERVER_ERROR}), ("s23", 502, b"<html>Bad Gateway"), ("s23", 504, b""), ("s23", 520, b""), ("s23", 599, b""),
+        ("s23", 503, b""), ("s23", 503, {"error": {"message": "busy"}}), ("s23", 529, b"overloaded"),
+        ("no status of HTTP", 100, b""), ("no status of HTTP", 199, b""), ("no status of HTTP", 600, b""), ("no status of HTTP", 999, b""),
     ],
 )  # fmt: skip
-def test_s02_to_s05_s11_s19_s23_nobody_knows(status, body):
+def test_of_what_cannot_be_read_nobody_knows(case, status, body):
     verdict = submit(body, status)
     assert isinstance(verdict, Ambiguous)
     assert (verdict.problem.kind, verdict.problem.source) == ("JobUnconfirmed", Source.CLIENT)
@@ -136,30 +137,30 @@ def test_s06_s08_an_id_that_cannot_be_watched(job_id):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "headers", "code", "again", "halts", "state", "delay"),
+    ("case", "status", "body", "headers", "code", "again", "halts", "state", "delay"),
     [
-        (400, {"error": {"code": "invalid_request_error", "message": "bad"}}, {}, "invalid_request_error", False, False, State.REJECTED, None),
-        (400, {"error": {"message": "queue is full"}}, {}, None, True, False, State.OVERLOADED, None),
-        (400, {"error": {"code": "content_filter"}}, {}, "content_filter", False, False, State.BLOCKED, None),
-        (401, {"error": {"code": "invalid_api_key"}}, {}, "invalid_api_key", False, True, State.REJECTED, None),
-        (401, b"", {}, None, False, True, State.REJECTED, None),
-        (402, {"detail": "balance is used up"}, {}, None, False, True, State.BLOCKED_BUDGET, None),
-        (403, {"detail": "no"}, {}, None, False, False, State.REJECTED, None),
-        (404, {"error": {"code": "model_not_found"}}, {}, "model_not_found", False, False, State.REJECTED, None),
-        (413, b"<html>too large", {}, None, False, False, State.REJECTED, None),
-        (422, {"detail": [{"loc": ["body", "model"], "msg": "field required"}]}, {}, None, False, False, State.REJECTED, None),
-        (307, b"", {"location": "https://elsewhere.example/"}, None, False, False, State.REJECTED, None),
-        (429, {"error": {"code": "rate_limit_exceeded"}}, {"retry_after_ms": "900"}, "rate_limit_exceeded", True, False, State.RATE_LIMITED, 0.9),
-        (429, {"error": {"message": "try again in 1.5s"}}, {}, None, True, False, State.RATE_LIMITED, 1.5),
-        (429, {"error": {"code": "insufficient_quota"}}, {"x_should_retry": "true"}, "insufficient_quota", False, True, State.BLOCKED_BUDGET, None),
-        (429, b"", {"x_should_retry": "false"}, None, False, False, State.RATE_LIMITED, None),
-        (400, {}, {"x_should_retry": "true"}, None, True, False, State.REJECTED, None),
-        (503, {"error": {"code": "server_is_overloaded"}}, {}, "server_is_overloaded", True, False, State.OVERLOADED, None),
-        (503, {"error": {"code": "slow_down"}}, {"retry_after": "3"}, "slow_down", True, False, State.RATE_LIMITED, 3.0),
-        (529, {"error": {"code": "overloaded"}}, {}, "overloaded", True, False, State.OVERLOADED, None),
+        ("s12", 400, {"error": {"code": "invalid_request_error", "message": "bad"}}, {}, "invalid_request_error", False, False, State.REJECTED, None),
+        ("s13", 400, {"error": {"message": "queue is full"}}, {}, None, True, False, State.OVERLOADED, None),
+        ("s12", 400, {"error": {"code": "content_filter"}}, {}, "content_filter", False, False, State.BLOCKED, None),
+        ("s14", 401, {"error": {"code": "invalid_api_key"}}, {}, "invalid_api_key", False, True, State.REJECTED, None),
+        ("s14", 401, b"", {}, None, False, True, State.REJECTED, None),
+        ("s15", 402, {"detail": "balance is used up"}, {}, None, False, True, State.BLOCKED_BUDGET, None),
+        ("s16", 403, {"detail": "no"}, {}, None, False, False, State.REJECTED, None),
+        ("s17", 404, {"error": {"code": "model_not_found"}}, {}, "model_not_found", False, False, State.REJECTED, None),
+        ("s18", 413, b"<html>too large", {}, None, False, False, State.REJECTED, None),
+        ("s18", 422, {"detail": [{"loc": ["body", "model"], "msg": "field required"}]}, {}, None, False, False, State.REJECTED, None),
+        ("s18", 307, b"", {"location": "https://elsewhere.example/"}, None, False, False, State.REJECTED, None),
+        ("s20", 429, {"error": {"code": "rate_limit_exceeded"}}, {"retry_after_ms": "900"}, "rate_limit_exceeded", True, False, State.RATE_LIMITED, 0.9),
+        ("s20", 429, {"error": {"message": "try again in 1.5s"}}, {}, None, True, False, State.RATE_LIMITED, 1.5),
+        ("s15", 429, {"error": {"code": "insufficient_quota"}}, {"x_should_retry": "true"}, "insufficient_quota", False, True, State.BLOCKED_BUDGET, None),
+        ("x-should-retry", 429, b"", {"x_should_retry": "false"}, None, False, False, State.RATE_LIMITED, None),
+        ("x-should-retry", 400, {}, {"x_should_retry": "true"}, None, True, False, State.REJECTED, None),
+        ("s22", 503, {"error": {"code": "server_is_overloaded"}}, {}, "server_is_overloaded", True, False, State.OVERLOADED, None),
+        ("s22", 503, {"error": {"code": "slow_down"}}, {"retry_after": "3"}, "slow_down", True, False, State.RATE_LIMITED, 3.0),
+        ("s22", 529, {"error": {"code": "overloaded"}}, {}, "overloaded", True, False, State.OVERLOADED, None),
     ],
 )  # fmt: skip
-def test_s12_to_s22_nothing_was_created(status, body, headers, code, again, halts, state, delay):
+def test_what_is_refused_created_nothing(case, status, body, headers, code, again, halts, state, delay):
     verdict = submit(body, status, **headers)
     assert isinstance(verdict, Refused)
     assert (verdict.problem.code, verdict.again, verdict.rule.halts) == (code, again, halts)

@@ -233,13 +233,15 @@ class Fold:
     stopped: Stopped | None = None
     rewrite: Rewrite | None = None
     entries: int = 0
+    newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
 
 
 def fold(lines: Iterable[bytes]) -> Fold:
     """Read the lines of a journal (each with its line end) in one pass.
 
     Any truncation of a journal folds to what a prefix of its entries folds to. An entry that is well formed
-    but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line.
+    but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line. Behind the
+    header of a newer version nothing is judged: what would be a bad line here may be a good one there.
     """
     result = Fold(None, {})
     take = _Taker(result).take
@@ -253,6 +255,9 @@ def fold(lines: Iterable[bytes]) -> Fold:
         elif bad is None and (entry is None or not take(*entry)):
             bad = offset
         offset += len(line)
+    if result.newer_version is not None:
+        result.good_to = offset
+        return result
     result.good_to = offset if bad is None else bad
     if bad is not None:
         result.corrupt = bad < greatest_mark
@@ -348,6 +353,10 @@ class _Taker:
 
     def _header(self, values: dict[str, Any]) -> bool:
         if self._fold.header is not None:
+            return False
+        version = values["version"]
+        if type(version) is int and version > VERSION:
+            self._fold.newer_version = version
             return False
         self._fold.header = Header(**values)
         return True

@@ -16,7 +16,11 @@ from batchrun.core.watch import Watch
 
 
 class TakingUp:
-    """Puts each row into the lane where it goes on. What may have been sent is never sent again unasked."""
+    """Puts each row into the lane where it goes on. What may have been sent is never sent again unasked.
+
+    The time of day may have been set back between the runs: a job is then of age 0, not younger, and a delay
+    no longer than it was.
+    """
 
     def __init__(self, desk: Desk, submits: SubmitLane, watch: Watch, cancels: Cancels, attempts: Attempts) -> None:
         self._desk = desk
@@ -38,7 +42,7 @@ class TakingUp:
         if reason is not None:
             self._cancels.recover(job, reason)
         if trail.job_id is not None and trail.job_id not in desk.watched:
-            desk.identify(job, trail.job_id, trail.submitted_at)
+            desk.identify(job, trail.job_id, min(trail.submitted_at, desk.wall))
             if reason is not None:
                 self._cancels.begin(job)
             else:
@@ -48,7 +52,8 @@ class TakingUp:
         elif reason is not None:
             desk.end(job, cancelled(reason, None, sent=False), None)
         elif trail.retry_at is not None:
-            self._attempts.wait_until(job, desk.now + max(0.0, trail.retry_at - desk.wall))
+            delay = min(trail.retry_at - desk.wall, trail.retry_at - trail.ended[-1].at)
+            self._attempts.wait_until(job, desk.now + max(0.0, delay))
         elif trail.marker is not None:  # its record is gone, and there is no id to fetch it by
             told = "its record is gone from the output, and it has no job id to fetch it by"
             desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)

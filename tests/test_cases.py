@@ -1,0 +1,132 @@
+"""Every case of cases.txt has a test that names it.
+
+A test names an id where it stands as a word in its name or in its parametrize id: `test_p04_p12_a_status_…`,
+`…[s11-204]`. A case whose outcome is only in part decided by what stands so far is owed: `OWED` says what is
+missing, and in which rooms of the tests the part stands that can be tested already. As soon as a test of it
+stands anywhere else this test fails, and the entry goes; so the list can only shrink.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+NAMED = re.compile(r"(?<![A-Za-z0-9])[cfhiops]\d\d(?![A-Za-z0-9])")
+
+RUN = "needs the runner"
+RESUME = "needs resume, which compares journal, output and input"
+LIVING = "issue 7: living with a batch"
+
+# id: (what is missing, the rooms where a part of it is tested)
+OWED: dict[str, tuple[str, set[str]]] = {
+    "i26": (f"{RUN}: the warning in the record", {"core", "services"}),
+    "i28": (f"{RESUME}: the rejected line is replaced by the real record", {"edge"}),
+    "f06": (f"{RESUME}: appended rows run, nothing is paid twice", set()),
+    "f07": (f"{RESUME}: --accept-changes", set()),
+    "f08": (f"{RESUME}: another input is refused", set()),
+    "f09": (f"{RESUME}: vanished rows are collected and named", set()),
+    "o01": (f"{RESUME}: an output without a journal, --fresh", set()),
+    "o02": (f"{RESUME}: rows at risk, --new-journal", set()),
+    "o03": (f"{RUN}: fetched again over the wire", {"core"}),
+    "o07": (f"{RUN}: exit 4, and the next run completes", {"core", "edge"}),
+    "o10": (f"{RUN}: no network call, exit 4", {"edge"}),
+    "o11": (f"{RUN}: exit 4", {"edge"}),
+    "o14": (f"{RESUME}: exit 4, --repair offered", {"core"}),
+    "o15": (f"{RESUME}: the refusal", {"core"}),
+    "o16": (f"{RESUME}: both origins named, no key sent", set()),
+    "o17": (f"{RESUME}: the fingerprint is compared", set()),
+    "o18": (f"{RUN}: signals", {"core"}),
+    "o19": (f"{RUN}: kill -9 of real processes", {"edge", "crash"}),
+    "o20": (f"{RUN}: -o - and --journal", set()),
+    "o21": (f"{RUN}: progress on stderr", set()),
+    "o22": (f"{RUN}: a real clock that jumps", {"core"}),
+    "o23": (f"{RUN}: a real process that is suspended", {"core"}),
+    "p08": (f"{RUN}: origin and project named", {"core", "services"}),
+    "c06": (f"{LIVING}: from two processes", {"core", "services"}),
+    "c07": (f"{LIVING}: kill -9 between entry and request", {"core"}),
+    "h14": ("later: csv and report are written by nothing yet", set()),
+}
+
+
+def complaints(cases: Iterable[str], node_ids: Iterable[str], owed: dict[str, tuple[str, set[str]]]) -> list[str]:
+    """What is wrong between the list, the tests and what is owed."""
+    rooms = defaultdict(set)
+    for node_id in node_ids:
+        path, _, name = node_id.partition("::")
+        for case in NAMED.findall(name):
+            rooms[case].add(path.split("/")[1])
+    found = [f"{case}: {', '.join(rooms[case])} names it, cases.txt does not" for case in rooms.keys() - set(cases)]
+    found += [f"{case}: owed, and not in cases.txt" for case in owed.keys() - set(cases)]
+    unnamed = {"crash"}  # tests/crash proves promises, not cases: it may name one, and need not
+    for case in cases:
+        missing, tested_in = owed.get(case, (None, set()))
+        if missing is None:
+            found += [] if rooms[case] else [f"{case}: no test names it"]
+        else:
+            found += [f"{case}: no test in {room} names it any more" for room in tested_in - rooms[case] - unnamed]
+            elsewhere = rooms[case] - tested_in
+            found += [f"{case}: owed ({missing}), and {room} has a test: take it off" for room in elsewhere]
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    lines = (TESTS / "cases.txt").read_text().splitlines()
+    listed = [line.split(" | ") for line in lines if line and not line.startswith("#")]
+    assert all(len(parts) == 3 for parts in listed), "id | case | outcome"
+    return [parts[0] for parts in listed]
+
+
+def test_the_list_is_whole(cases):
+    assert len(set(cases)) == len(cases) == 126
+    assert all(NAMED.fullmatch(case) for case in cases)
+
+
+def test_every_case_has_a_test_of_its_own(cases):
+    """Collected by a process of its own, so that it is the same whatever this run was told to leave out."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    environment = {**os.environ, "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    node_ids = [line for line in done.stdout.splitlines() if line.startswith("tests/") and "::" in line]
+    others = [node_id for node_id in node_ids if not node_id.startswith("tests/test_cases.py::")]
+    assert len(others) < len(node_ids), "this test was collected too, so that all were"
+    assert complaints(cases, others, OWED) == []
+
+
+S11 = "tests/core/test_a.py::test_s11_x"
+
+
+@pytest.mark.parametrize(
+    ("node_ids", "owed", "complaint"),
+    [
+        ([], {}, "s11: no test names it"),
+        (["tests/core/test_a.py::test_xs11_x[s111]", "tests/core/test_s11.py::test_x"], {}, "s11: no test names it"),
+        ([S11, "tests/core/test_a.py::test_x[s99-1]"], {}, "s99: core names it, cases.txt does not"),
+        ([S11], {"s11": ("why", set())}, "s11: owed (why), and core has a test: take it off"),
+        ([S11], {"s11": ("why", {"core", "edge"})}, "s11: no test in edge names it any more"),
+        ([S11], {"s98": ("why", set())}, "s98: owed, and not in cases.txt"),
+    ],
+)
+def test_this_test_can_fail(node_ids, owed, complaint):
+    assert complaints(["s11"], node_ids, owed) == [complaint]
+
+
+@pytest.mark.parametrize(
+    ("node_ids", "owed"),
+    [
+        ([S11], {}),
+        (["tests/core/test_a.py::test_x[s11-204]"], {}),
+        ([S11], {"s11": ("why", {"core"})}),
+        ([], {"s11": ("why", set())}),
+    ],
+)
+def test_and_it_need_not(node_ids, owed):
+    assert complaints(["s11"], node_ids, owed) == []
