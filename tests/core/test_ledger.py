@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.core.ledger import (
+    Again,
     Cancelling,
     Cleared,
     Done,
@@ -15,6 +16,7 @@ from batchrun.core.ledger import (
     Header,
     Intent,
     Rewrite,
+    Rewritten,
     Started,
     Stopped,
     Submitted,
@@ -42,7 +44,9 @@ ENTRIES = [
     Submitted("b", 1, "resp_b", 11.0),
     Cancelling("b", 1, "user", 12.0),
     Done("b", 0, 0, 10, 99),
-    Rewrite(1, ["a"]),
+    Rewrite(1, {"a": "failed"}),
+    Again("b", 1, "failed"),
+    Rewritten(1, 2, 1),
     Stopped("SIGTERM", 20.0),
 ]
 

@@ -9,6 +9,7 @@ Laws of this room:
 """
 
 from batchrun.edge.tape.disk import REAL_DISK, Disk
+from batchrun.edge.tape.lines import Lines
 from batchrun.edge.tape.mend import cut_torn, set_aside
 from batchrun.edge.tape.names import Names
 from batchrun.edge.tape.opening import (
@@ -31,6 +32,7 @@ __all__ = [
     "FilesError",
     "Group",
     "InputIsOutput",
+    "Lines",
     "Names",
     "Opened",
     "Scribe",
