@@ -64,7 +64,9 @@ class Attempts:
     def waiting(self) -> list[Job]:
         return self._later.waiting()
 
-    def _looked_again(self, job: Job, had_ended: State, end: Ended, response: Response | None, then: Wait | None) -> None:
+    def _looked_again(
+        self, job: Job, had_ended: State, end: Ended, response: Response | None, then: Wait | None
+    ) -> None:
         """A job whose record was dropped showed how it ended. A result is kept; a failure is worth the new attempt
         that the user asked for: at once, whatever its code, and not counted against any budget."""
         desk = self._desk

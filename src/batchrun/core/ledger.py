@@ -307,7 +307,11 @@ class _Taker:
         self._fold.entries += 1
         try:
             return self._takers[tag](values)
-        except (KeyError, TypeError, ValueError):  # an unknown tag or word, a field that is missing or of the wrong kind
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # an unknown tag or word, a field that is missing or of the wrong kind
             return False
 
     def _trail(self, values: dict[str, Any]) -> Trail:
