@@ -44,7 +44,7 @@ ENTRIES = [
     Submitted("b", 1, "resp_b", 11.0),
     Cancelling("b", 1, "user", 12.0),
     Done("b", 0, 0, 10, 99),
-    Rewrite(1, {"a": "failed"}),
+    Rewrite(1, {"a": {"state": "failed", "job_id": None, "code": None, "billing": "unknown"}}),
     Again("b", 1, "failed"),
     Rewritten(1, 2, 1),
     Stopped("SIGTERM", 20.0),

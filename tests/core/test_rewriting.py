@@ -2,7 +2,6 @@
 
 from zlib import crc32
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,16 +20,17 @@ from batchrun.core.ledger import (
     Unconfirmed,
     fold,
 )  # fmt: skip
+from batchrun.core.record import Record
 from batchrun.core.recovery import recover
 from batchrun.core.rewriting import announcement, entries_of, new_journal, new_output, spans
+from batchrun.core.states import State
 
 HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "in.jsonl", 1.0)
 FAILED = {"failed", "cancelled", "unconfirmed", "rejected", "expired", "incomplete"}
 
 
 def record(key, state, *warnings):
-    line = {"custom_id": key, "state": state, "warnings": list(warnings), "text": "x" * 20}
-    return orjson.dumps(line) + b"\n"
+    return Record("rec", key, State(state), warnings=warnings).to_json() + b"\n"
 
 
 def ended(key, attempt, job_id=None):
@@ -169,7 +169,7 @@ def test_keys_narrow_what_is_dropped():
 
 
 def test_a_large_output_comes_in_pieces():
-    line = orjson.dumps({"custom_id": "a", "state": "succeeded", "text": "x" * 300_000}) + b"\n"
+    line = Record("rec", "a", State.SUCCEEDED, output_text="x" * 300_000).to_json() + b"\n"
     output = line * 9 + record("b", "failed") + line * 3
     pieces = list(new_output(announcement(folded(), output, FAILED), output))
     assert b"".join(pieces) == line * 12

@@ -38,6 +38,16 @@ def test_a_group_is_one_report_and_its_mark_is_not_counted():
     assert paper.content()[PATH] == b"of an earlier run\nsynced 18\none\ntwo\nsynced 36\nthree\n"
 
 
+def test_lines_of_others_are_not_counted():
+    desk = Desk(PaperDisk())
+    desk.lines.tape.append(b"started\n")
+    assert desk.lines.tape.commit()
+    desk.lines.tape.append(b"stopped\n")
+    desk.lines.give(b"one\n")
+    assert desk.lines.tape.commit()
+    assert desk.safe == [1]
+
+
 def test_what_is_given_while_a_group_is_under_way_is_not_safe_with_it():
     desk = Desk(PaperDisk())
     desk.lines.give(b"one\n")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 from zlib import crc32
 
 import orjson
@@ -148,16 +148,25 @@ class Done(Entry):
     crc: int
 
 
+class Dropped(TypedDict):
+    """What a rewriting needs of a record that it drops."""
+
+    state: str
+    job_id: str | None
+    code: str | None
+    billing: str
+
+
 @dataclass(frozen=True, slots=True)
 class Rewrite(Entry):
     """Output and journal are to be rewritten as generation `gen`, without the records of `keys`.
 
-    Each key comes with the state in which its row had ended, because the record that says so may be gone
-    already when the rewriting is done again after a crash.
+    Each key comes with how its row had ended, because the record that says so may be gone already when the
+    rewriting is done again after a crash.
     """
 
     gen: int
-    keys: dict[str, str]
+    keys: dict[str, Dropped]
 
 
 @dataclass(frozen=True, slots=True)

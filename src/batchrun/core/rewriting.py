@@ -27,6 +27,7 @@ from batchrun.core.ledger import (
     Cancelling,
     Cleared,
     Done,
+    Dropped,
     Ended,
     Entry,
     Fold,
@@ -38,7 +39,6 @@ from batchrun.core.ledger import (
     Unconfirmed,
     mark,
 )  # fmt: skip
-from batchrun.core.outcome import Billing
 from batchrun.core.recovery import Readable
 from batchrun.core.states import State
 
@@ -47,10 +47,10 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where the record of a row stands in the output; `state` is its state, or `unconfirmed` where its answer was lost."""
+    """Where the record of a row stands in the output, and how the row ended: `unconfirmed` where the answer was lost."""
 
     key: str
-    state: str
+    end_of_row: Dropped
     start: int
     end: int
 
@@ -63,10 +63,14 @@ def spans(output: Readable) -> Iterator[Span]:
         if end == 0:
             raise ValueError(f"expected whole lines, got a torn one at {position}; cut it first")
         record = orjson.loads(output[position:end])
-        state = record["state"]
-        if "submit_unanswered" in record.get("warnings", ()):
-            state = State.UNCONFIRMED.value
-        yield Span(record["custom_id"], state, position, end)
+        lost = "submit_unanswered" in record["warnings"]
+        row: Dropped = {
+            "state": State.UNCONFIRMED.value if lost else record["state"],
+            "job_id": record["job_id"],
+            "code": record["error"] and record["error"]["code"],
+            "billing": record["billing"],
+        }
+        yield Span(record["custom_id"], row, position, end)
         position = end
 
 
@@ -76,7 +80,9 @@ def announcement(fold: Fold, output: Readable, states: Collection[str], keys: Co
     Nothing is to be done where its `keys` are empty.
     """
     dropped = {
-        span.key: span.state for span in spans(output) if span.state in states and (keys is None or span.key in keys)
+        span.key: span.end_of_row
+        for span in spans(output)
+        if span.end_of_row["state"] in states and (keys is None or span.key in keys)
     }
     return Rewrite(fold.gen + 1, dropped)
 
@@ -118,9 +124,9 @@ def _entries(fold: Fold, rewrite: Rewrite, output: Readable) -> Iterator[Entry]:
             markers[span.key] = Done(span.key, rewrite.gen, offset, len(line), crc32(line))
             offset += len(line)
     for key, trail in fold.trails.items():
-        state = rewrite.keys.get(key)
-        if state is not None:
-            yield from _entries_of_dropped(key, trail, state)
+        dropped = rewrite.keys.get(key)
+        if dropped is not None:
+            yield from _entries_of_dropped(key, trail, dropped)
             continue
         yield from entries_of(key, trail)
         marker = markers.pop(key, None)
@@ -155,14 +161,14 @@ def entries_of(key: str, trail: Trail) -> Iterator[Entry]:
         yield Cancelling(key, trail.attempt, trail.cancel, 0.0)
 
 
-def _entries_of_dropped(key: str, trail: Trail, state: str) -> Iterator[Entry]:
+def _entries_of_dropped(key: str, trail: Trail, row: Dropped) -> Iterator[Entry]:
     reopened = Trail()
     for name in ("attempt", "row_sha256", "open_intent", "job_id", "submitted_at", "ended", "retry_at", "unconfirmed"):
         setattr(reopened, name, getattr(trail, name))
     if reopened.job_id is not None:
-        reopened.again = state
-    elif reopened.open_intent and state != State.UNCONFIRMED:
-        # The answer to its submit was its end, and has no id to ask for: that was the service's word.
-        end = Ended(key, trail.attempt, None, state, None, Billing.UNKNOWN.value, 0.0, 0.0)
+        reopened.again = row["state"]
+    elif reopened.open_intent and row["state"] != State.UNCONFIRMED:
+        # The answer to its submit was its end: the service's own word, and perhaps nothing to ask for by id.
+        end = Ended(key, trail.attempt, row["job_id"], row["state"], row["code"], row["billing"], 0.0, 0.0)
         reopened.ended, reopened.retry_at = (*trail.ended, end), 0.0
     yield from entries_of(key, reopened)
