@@ -6,6 +6,7 @@ from collections import Counter
 import orjson
 
 from batchrun.core import messages as m
+from batchrun.core.ledger import Rewrite
 from batchrun.core.states import State
 from tests.crash.crashing import JOURNAL, OUTPUT, crash
 from tests.crash.service import CREATED, Service
@@ -45,6 +46,7 @@ class Trials:
         self.trials = 0
         self.undisturbed = 0
         self.stage = ""
+        self.begun: Rewrite | None = None
 
     def of_seed(self, seed: int, stride: int, phase: int = 0) -> None:
         """One forward run, cut off at every `stride`-th event in both ways, and held against the promises itself."""
@@ -110,6 +112,7 @@ class Trials:
         With the chance of `retry` the records of some failed rows are dropped, so that these are tried again.
         """
         wanted = {row.key for row in before.rows if rng.random() < 0.7} if rng.random() < retry else set()
+        self.begun = None
         self.count(before, self.look(paper, truth, way), way)
         crashes = (0, 0, 0, 0, 1, 1, 2) if not wanted else (0, 1, 1, 2)
         for last in (*[False] * rng.choice(crashes), True):
@@ -145,7 +148,11 @@ class Trials:
         found = self.look(paper, truth, way)
         startup.cut(found, disk)
         self.stage = DURING_REWRITE
-        order = found.state.rewrite
+        order, begun = found.state.rewrite, self.begun
+        if begun is not None and order is None and found.state.gen == begun.gen:
+            stale = found.recovery.finished & begun.keys.keys()
+            if stale:
+                raise Violation(f"a rewriting counts as done, and the records of {sorted(stale)} are still there")
         announced = order is not None
         if order is None and wanted:
             order = startup.order(found, TO_TRY_AGAIN, wanted)
@@ -158,6 +165,7 @@ class Trials:
             truth.done -= order.keys.keys()
             truth.cancelled -= order.keys.keys()
             service.asked |= order.keys.keys()
+        self.begun = order
         startup.rewrite(found, order, disk, announced=announced)
         rewritten = self.look(paper, truth, way)
         if rewritten.state.rewrite is not None or rewritten.torn or rewritten.recovery.finished & order.keys.keys():
@@ -219,6 +227,8 @@ class Trials:
         self.check_cancels(records, truth, process, where)
         self.check_jobs(records, service, process, where)
         for record in records.values():
+            if record["state"] == "expired" and not truth.output_was_cut:
+                raise Violation(where + f"{record['custom_id']} was written off, and its service forgot nothing")
             if record["retry_count"] > process.settings.retries + truth.asked.get(record["custom_id"], 0):
                 raise Violation(where + f"{record['custom_id']} was tried {record['retry_count'] + 1} times")
 
