@@ -33,6 +33,7 @@ CRASH_TABLE = (
 
 # What `--retry-failed` may be asked for: all but success. What may still cost twice must come back unpaid.
 TO_TRY_AGAIN = frozenset(state.value for state in State) - {State.SUCCEEDED.value}
+PAID_ONCE, PAID_AGAIN, UNCONFIRMED = "paid once", "paid again", "unconfirmed"
 
 
 class Trials:
@@ -43,6 +44,7 @@ class Trials:
         self.startup = startup or Startup()
         self.rows = rows
         self.met: Counter[tuple[str, str]] = Counter()
+        self.tried_again: Counter[str] = Counter()  # rows whose record was dropped, by what became of them
         self.trials = 0
         self.undisturbed = 0
         self.stage = ""
@@ -224,6 +226,9 @@ class Trials:
         unconfirmed = {key for key, record in records.items() if record["state"] == "unconfirmed"} - truth.ambiguous
         if len(unconfirmed) > truth.crashes * process.settings.submits:
             raise Violation(where + f"{len(unconfirmed)} rows unconfirmed by {truth.crashes} crashes")
+        for key in truth.asked:
+            lost = records[key]["state"] == "unconfirmed"
+            self.tried_again[UNCONFIRMED if lost else PAID_AGAIN if records[key]["attempts"] else PAID_ONCE] += 1
         self.check_cancels(records, truth, process, where)
         self.check_jobs(records, service, process, where)
         for record in records.values():
