@@ -48,8 +48,9 @@ def test_lines_of_others_are_not_counted():
     assert desk.safe == [1]
 
 
-def test_what_is_given_while_a_group_is_under_way_is_not_safe_with_it():
-    desk = Desk(PaperDisk())
+@pytest.mark.parametrize("mark", [mark, None], ids=["marked", "unmarked"])
+def test_what_is_given_while_a_group_is_under_way_is_not_safe_with_it(mark):
+    desk = Desk(PaperDisk(), mark)
     desk.lines.give(b"one\n")
     group = desk.lines.tape.gather()
     desk.lines.give(b"two\n")
