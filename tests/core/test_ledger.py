@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.ledger import (
     VERSION,
+    Again,
     Cancelling,
     Cleared,
     Done,
@@ -16,6 +17,7 @@ from batchrun.core.ledger import (
     Header,
     Intent,
     Rewrite,
+    Rewritten,
     Started,
     Stopped,
     Submitted,
@@ -43,7 +45,9 @@ ENTRIES = [
     Submitted("b", 1, "resp_b", 11.0),
     Cancelling("b", 1, "user", 12.0),
     Done("b", 0, 0, 10, 99, "succeeded"),
-    Rewrite(1, ["a"]),
+    Rewrite(1, {"a": {"state": "failed", "job_id": None, "code": None, "billing": "unknown"}}),
+    Again("b", 1, "failed"),
+    Rewritten(1, 2, 1),
     Stopped("SIGTERM", 20.0),
 ]
 
@@ -293,3 +297,38 @@ def test_arbitrary_bytes_are_never_an_exception(data):
 
 def test_entries_are_values():
     assert all(dataclasses.is_dataclass(entry) and entry.__dataclass_params__.frozen for entry in ENTRIES)
+
+
+def test_an_attempt_that_ended_is_unconfirmed_no_more():
+    """A row that is sent again although its answer was lost has that attempt behind it, whatever crash comes next."""
+    told = [
+        HEADER,
+        Intent("a", 1, "sha", 2.0),
+        Unconfirmed("a", 1, 3.0),
+        Ended("a", 1, None, "unconfirmed", None, "unknown", 4.0, 4.0),
+    ]
+    trail = fold(entry.to_line() for entry in told).trails["a"]
+    assert (trail.unconfirmed, trail.attempt, trail.retry_at) == (False, 2, 4.0)
+
+
+def test_a_rewriting_is_to_be_done_until_the_journal_says_that_it_is():
+    row = {"state": "failed", "job_id": "resp_a", "code": None, "billing": "unknown"}
+    announced = fold([HEADER.to_line(), Rewrite(3, {"a": row}).to_line()])
+    assert (announced.gen, announced.rewrite) == (3, Rewrite(3, {"a": row}))
+    done = fold([HEADER.to_line(), Rewritten(3, 7, 2).to_line()])
+    assert (done.gen, done.rewrite, done.accepted, done.retries) == (3, None, 7, 2)
+
+
+def test_a_look_that_the_user_asked_for_counts_no_retry():
+    ended = Ended("a", 1, "resp_a", "failed", None, "unknown", 9.0, 4.0)
+    told = [HEADER, Submitted("a", 1, "resp_a", 3.0), Again("a", 1, "failed"), ended]
+    assert fold(entry.to_line() for entry in told[:3]).trails["a"].again == "failed"
+    result = fold(entry.to_line() for entry in told)
+    assert (result.retries, result.trails["a"].again) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "entry", [Again("a", 1, "no state"), Rewrite(1, ["a"])], ids=["unknown state", "keys without their ends"]
+)
+def test_an_entry_of_another_making_is_a_bad_line(entry):
+    assert fold([HEADER.to_line(), entry.to_line()]).torn

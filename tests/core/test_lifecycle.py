@@ -62,6 +62,8 @@ def test_every_transition_of_the_table_is_met_by_the_tests():
             ),
         )
         run.run()
+        overdue = Driver(1, deadline=5.0, poll=lambda job_id, n: answer(200, {"id": job_id, "status": "in_progress"}))
+        overdue.run()
         stopped = Driver(3)
         stopped.feed(m.StopRequested(m.StopMode.DRAIN))
     missing = set(TRANSITIONS) - met

@@ -65,19 +65,19 @@ class Service:
     posts: dict[str, list[Post]] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     calm: bool = False
+    asked: set[str] = field(default_factory=set)  # rows whose user asked to try again what had failed
 
     def copy(self) -> "Service":
         jobs = {id_: replace(job) for id_, job in self.jobs.items()}
-        return Service(
-            self.seed, jobs, {key: list(posts) for key, posts in self.posts.items()}, list(self.violations), self.calm
-        )
+        posts = {key: list(posts) for key, posts in self.posts.items()}
+        return Service(self.seed, jobs, posts, list(self.violations), self.calm, set(self.asked))
 
     def post(self, key: str, now: float) -> Answer | Failure:
         """A POST arrives. The promise is checked here: what came before must provably have created nothing or ended."""
         earlier = self.posts.setdefault(key, [])
         for post in earlier:
             job = self.jobs.get(post.job or "")
-            ended = job is not None and job.cancelled_at is None and job.over(now) and job.ends in RETRYABLE
+            ended = job is not None and job.over(now) and self.may_try_again(job)
             if post.told == AMBIGUOUS or (post.told == CREATED and not ended):
                 self.violations.append(
                     f"{key} was POSTed again at {now:.3f} although its POST at {post.at:.3f} was {post.told}"
@@ -104,6 +104,12 @@ class Service:
         assert job is not None
         earlier.append(Post(now, CREATED, job.id))
         return Answer(200, {}, job.body(now))
+
+    def may_try_again(self, job: RemoteJob) -> bool:
+        """Whether a job that is over allows a new attempt: a retryable end, or any failure if the user asked for it."""
+        if job.key in self.asked:
+            return job.cancelled_at is not None or job.ends != "completed"
+        return job.cancelled_at is None and job.ends in RETRYABLE
 
     def _create(self, key: str, n: int, now: float) -> RemoteJob:
         luck = chance(self.seed, key, n, "outcome")

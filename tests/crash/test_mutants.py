@@ -14,8 +14,11 @@ import pytest
 from batchrun.core import attempts, cancels, desk, ledger, recovery
 from batchrun.core import messages as m
 from batchrun.core.submit_lane import SubmitLane
+from batchrun.edge.tape import Lines, rewrite
+from tests.crash import startup
+from tests.crash.startup import Startup
 from tests.crash.trials import Trials
-from tests.crash.world import SETTINGS, Process, Startup, Violation
+from tests.crash.world import SETTINGS, Process, Violation, keys_in
 
 BUDGET = 4_000  # trials after which a mutant counts as alive
 
@@ -23,20 +26,23 @@ BUDGET = 4_000  # trials after which a mutant counts as alive
 class NoFsync(Process):
     """Synced is reported as soon as the kernel was given the lines."""
 
-    def sync(self, tape):
-        if tape.syncing or not tape.eager:
-            return
-        tape.begin()
-        self.schedule(0.0, lambda: self.reported(tape))
-        self.schedule(0.05, lambda: self.landed(tape))
+    def sync(self, kind):
+        group = None if self.under_way[kind] else self.tapes[kind].tape.gather()
+        if group is not None:
+            group.write()
+            self.schedule(0.0, lambda: self.reported(kind, group))
 
-    def reported(self, tape):
-        if tape.kind is m.Tape.OUTPUT:
-            self.truth.done |= {json.loads(line)["custom_id"] for line in tape.file.cached.split(b"\n")[:-1]}
-        return m.Synced(tape.kind, tape.in_group)
+    def reported(self, kind, group):
+        self.tapes[kind].tape.settle(group)
+        if kind is m.Tape.OUTPUT:
+            self.truth.done |= keys_in(group.data)
+        self.under_way[kind] = group
+        self.schedule(0.05, lambda: self.landed(kind, group))
+        return m.Synced(kind, self.safe[kind])
 
-    def landed(self, tape):
-        tape.complete()
+    def landed(self, kind, group):
+        group.sync()
+        self.under_way[kind] = None
         return m.TimeCame()
 
 
@@ -63,6 +69,7 @@ def dropping(entry_class):
 
 real_append = desk.Desk.append
 real_enter = SubmitLane.enter
+real_rewrite = rewrite
 
 
 def intent_not_awaited(self, entry, job, then=None, *, lazy=False):
@@ -89,8 +96,8 @@ class ReportedBeforeSync(Process):
 
 
 class NoTailCut(Startup):
-    def cut(self, data, good_to):
-        return data
+    def cut(self, found, disk):
+        pass
 
 
 class MarkIgnored(Startup):
@@ -101,6 +108,36 @@ class MarkIgnored(Startup):
         rest = journal[state.good_to :].split(b"\n")[1:]
         state.corrupt = state.torn and any(ledger.read_line(line + b"\n") for line in rest)
         return state
+
+
+class PaidUnseen(Startup):
+    """Rows whose failed record was dropped come back as if they had never been sent."""
+
+    def rewrite(self, found, order, disk, *, announced):
+        for key in order.keys:
+            found.state.trails.pop(key, None)
+        super().rewrite(found, order, disk, announced=announced)
+
+
+class NotAnnounced(Startup):
+    """A rewriting begins without saying so in the journal."""
+
+    def rewrite(self, found, order, disk, *, announced):
+        super().rewrite(found, order, disk, announced=True)
+
+
+def journal_first(names, *, announce, output, journal, mark, disk):
+    """The new journal takes its place before the new output does."""
+    lines = list(journal)
+    real_rewrite(names, announce=announce, output=None, journal=lines, mark=mark, disk=disk)
+    real_rewrite(names, announce=None, output=output, journal=lines, mark=mark, disk=disk)
+
+
+def all_counted(self, upto):
+    """Lines that were given while a sync ran count as synced by it."""
+    self.count += len(self._offsets)
+    self._offsets.clear()
+    self._safe(self.count)
 
 
 def always(*_):
@@ -139,7 +176,12 @@ MUTANTS = [
     ),
     Mutant("cancel not journaled", "acknowledged", dropping(ledger.Cancelling)),
     Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
-    Mutant("markers believed", "without a record", [(recovery, "_fits", always)]),
+    Mutant("markers believed", "without a record|no JSON|finished or lost rows|reported done", [(recovery, "_fits", always)]),
+    # beyond PROTOCOL §4's list: what rewriting and the tapes add
+    Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
+    Mutant("rewriting not announced", "written off", startup=NotAnnounced()),
+    Mutant("journal renamed first", "counts as done", [(startup, "rewrite", journal_first)]),
+    Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 
 
@@ -155,4 +197,4 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 14
+    assert len({mutant.name for mutant in MUTANTS}) == 14 + 4

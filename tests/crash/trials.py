@@ -6,10 +6,13 @@ from collections import Counter
 import orjson
 
 from batchrun.core import messages as m
-from batchrun.core.ledger import Fold, Started
-from batchrun.core.recovery import Recovery
-from tests.crash.service import CREATED, RETRYABLE, Service
-from tests.crash.world import File, Process, Startup, Truth, Violation, first_process, images
+from batchrun.core.ledger import Rewrite
+from batchrun.core.states import State
+from tests.crash.crashing import JOURNAL, OUTPUT, crash
+from tests.crash.service import CREATED, Service
+from tests.crash.startup import Found, Startup
+from tests.crash.world import Process, Truth, Violation, first_process, wreck
+from tests.edge.paper_disk import Crash, PaperDisk
 
 # The rows of the crash table.
 BEFORE_INTENT = "before 1 is synced"
@@ -22,10 +25,15 @@ OUTPUT_TORN = "6 torn"
 DONE_MISSING = "6 synced, `done` missing"
 OUTPUT_CUT = "output deleted or shortened"
 DURING_REPAIR = "during repair"
+DURING_REWRITE = "during rewrite"
 CRASH_TABLE = (
     BEFORE_INTENT, AFTER_INTENT, AFTER_ID, AFTER_ENDED, CANCELLING_WITH_ID, CANCELLING_WITHOUT_ID, OUTPUT_TORN, DONE_MISSING,
-    OUTPUT_CUT, DURING_REPAIR,
+    OUTPUT_CUT, DURING_REPAIR, DURING_REWRITE,
 )  # fmt: skip
+
+# What `--retry-failed` may be asked for: all but success. What may still cost twice must come back unpaid.
+TO_TRY_AGAIN = frozenset(state.value for state in State) - {State.SUCCEEDED.value}
+PAID_ONCE, PAID_AGAIN, UNCONFIRMED = "paid once", "paid again", "unconfirmed"
 
 
 class Trials:
@@ -36,8 +44,11 @@ class Trials:
         self.startup = startup or Startup()
         self.rows = rows
         self.met: Counter[tuple[str, str]] = Counter()
+        self.tried_again: Counter[str] = Counter()  # rows whose record was dropped, by what became of them
         self.trials = 0
         self.undisturbed = 0
+        self.stage = ""
+        self.begun: Rewrite | None = None
 
     def of_seed(self, seed: int, stride: int, phase: int = 0) -> None:
         """One forward run, cut off at every `stride`-th event in both ways, and held against the promises itself."""
@@ -57,56 +68,120 @@ class Trials:
     def trial(self, process: Process, way: str, rng: random.Random) -> None:
         """Cut `process` off here (the process itself goes on untouched) and bring the batch home."""
         self.trials += 1
-        left, service, truth = images(process, way, rng)
+        paper, service, truth = wreck(process, way, rng)
         if rng.random() < 0.1:
-            left[m.Tape.OUTPUT] = self.sabotage(left[m.Tape.OUTPUT], truth, way, rng)
-        taken_up = self.take_up(process, left, service, truth, way, rng)
+            self.sabotage(paper, truth, way, rng)
+        taken_up = self.take_up(process, paper, service, truth, way, rng)
         if rng.random() < 0.5:  # a second crash, during recovery
             for _ in range(rng.randrange(1, 150)):
                 if not taken_up.step():
                     break
             else:
-                left, service, truth = images(taken_up, way, rng)
-                taken_up = self.take_up(taken_up, left, service, truth, way, rng)
-        if taken_up.run() is not m.Outcome.COMPLETE:
-            raise Violation(f"the batch ended {taken_up.outcome}")
-        self.check(taken_up, process.seed)
+                taken_up = self.take_up(taken_up, *wreck(taken_up, way, rng), way, rng)
+        self.finish(taken_up)
+        if rng.random() < 0.05:  # the batch is over; what failed is tried again
+            retried = self.take_up(taken_up, *wreck(taken_up, way, rng), way, rng, retry=1.0)
+            self.finish(retried)
 
-    def sabotage(self, output: bytes, truth: Truth, way: str, rng: random.Random) -> bytes:
+    def finish(self, process: Process) -> None:
+        if process.run() is not m.Outcome.COMPLETE:
+            raise Violation(f"the batch ended {process.outcome}")
+        self.check(process, process.seed)
+
+    def sabotage(self, paper: PaperDisk, truth: Truth, way: str, rng: random.Random) -> None:
         """Somebody deletes or shortens the output."""
         truth.output_was_cut = True
         self.met[OUTPUT_CUT, way] += 1
-        return b"" if rng.random() < 0.3 else output[: rng.randrange(len(output) + 1)]
+        if rng.random() < 0.3:
+            del paper.names[OUTPUT], paper.durable_names[OUTPUT]
+        else:
+            file = paper.names[OUTPUT]
+            del file.data[rng.randrange(len(file.data) + 1) :]
+            file.durable = bytes(file.data)
 
     def take_up(
-        self, before: Process, left: dict[m.Tape, bytes], service: Service, truth: Truth, way: str, rng: random.Random
+        self,
+        before: Process,
+        paper: PaperDisk,
+        service: Service,
+        truth: Truth,
+        way: str,
+        rng: random.Random,
+        retry: float = 0.15,
     ) -> Process:
-        """Start-up on what a crash left; perhaps cut off in the middle of its own repair, and begun again."""
-        journal, output = left[m.Tape.JOURNAL], left[m.Tape.OUTPUT]
-        for _ in range(2):
-            state = self.startup.fold(journal)
-            if state.corrupt:
-                raise Violation(f"an innocent {way} looks like corruption at {state.good_to}")
-            recovery = self.startup.recover(state, output)
-            if recovery.output_corrupt_at is not None:
-                raise Violation(f"an innocent {way} looks like a corrupt output at {recovery.output_corrupt_at}")
-            lost = truth.done - recovery.finished.keys()
-            if lost and not truth.output_was_cut:
-                raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
-            self.count(before, state, recovery, journal, output, way)
-            torn = state.torn or recovery.output_good_to < len(output)
-            journal = self.startup.cut(journal, state.good_to)
-            if torn and rng.random() < 0.3:  # a crash between the two cuts: everything runs again
-                self.met[DURING_REPAIR, way] += 1
+        """Start-up on what a crash left; perhaps cut off at one of its own steps, and begun again, and again.
+
+        With the chance of `retry` the records of some failed rows are dropped, so that these are tried again.
+        """
+        wanted = {row.key for row in before.rows if rng.random() < 0.7} if rng.random() < retry else set()
+        self.begun = None
+        self.count(before, self.look(paper, truth, way), way)
+        crashes = (0, 0, 0, 0, 1, 1, 2) if not wanted else (0, 1, 1, 2)
+        for last in (*[False] * rng.choice(crashes), True):
+            paper.stop = None if last else paper.steps + rng.randrange(1, 40 if wanted else 16)
+            try:
+                found = self.make_ready(paper, service, truth, wanted, way)
+            except Crash:
+                self.met[self.stage, way] += 1
+                crash(paper, way, rng)
                 continue
             break
-        output = self.startup.cut(output, recovery.output_good_to)
-        files = {m.Tape.JOURNAL: File(journal + Started(1, before.now).to_line()), m.Tape.OUTPUT: File(output)}
-        process = self.process_class(before.seed, before.rows, files, service, truth, before.now + 0.5 + rng.random())
-        process.start(recovery, state)
+        paper.stop = None
+        process = self.process_class(before.seed, before.rows, paper, service, truth, before.now + 0.5 + rng.random())
+        process.start(found.recovery, found.state)
         return process
 
-    def count(self, before: Process, state: Fold, recovery: Recovery, journal: bytes, output: bytes, way: str) -> None:
+    def look(self, paper: PaperDisk, truth: Truth, way: str) -> Found:
+        found = self.startup.look(paper)
+        state, recovery = found.state, found.recovery
+        if state.corrupt:
+            raise Violation(f"an innocent {way} looks like corruption at {state.good_to}")
+        if recovery.output_corrupt_at is not None:
+            raise Violation(f"an innocent {way} looks like a corrupt output at {recovery.output_corrupt_at}")
+        lost = truth.done - recovery.finished.keys()
+        if lost and not truth.output_was_cut:
+            raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
+        return found
+
+    def make_ready(self, paper: PaperDisk, service: Service, truth: Truth, wanted: set[str], way: str) -> Found:
+        """Everything that is done to the files before a process opens them."""
+        disk, startup = paper.disk(), self.startup
+        self.stage = DURING_REPAIR
+        found = self.look(paper, truth, way)
+        startup.cut(found, disk)
+        self.stage = DURING_REWRITE
+        order, begun = found.state.rewrite, self.begun
+        if begun is not None and order is None and found.state.gen == begun.gen:
+            stale = found.recovery.finished.keys() & begun.keys.keys()
+            if stale:
+                raise Violation(f"a rewriting counts as done, and the records of {sorted(stale)} are still there")
+        announced = order is not None
+        if order is None and wanted:
+            order = startup.order(found, TO_TRY_AGAIN, wanted)
+            wanted.clear()  # they are asked for once; a crash does not make the user ask again
+        if order is None or not order.keys:
+            return found
+        if not announced:
+            for key in order.keys:
+                truth.asked[key] = truth.asked.get(key, 0) + 1
+            truth.done -= order.keys.keys()
+            truth.cancelled -= order.keys.keys()
+            service.asked |= order.keys.keys()
+        self.begun = order
+        startup.rewrite(found, order, disk, announced=announced)
+        rewritten = self.look(paper, truth, way)
+        if (
+            rewritten.state.rewrite is not None
+            or rewritten.torn
+            or rewritten.recovery.finished.keys() & order.keys.keys()
+        ):
+            raise Violation(f"a rewriting that came through is not done: {rewritten.recovery}")
+        if rewritten.recovery.finished.keys() != found.recovery.finished.keys() - order.keys.keys():
+            raise Violation("a rewriting finished or lost rows")
+        return rewritten
+
+    def count(self, before: Process, found: Found, way: str) -> None:
+        state, recovery = found.state, found.recovery
         met = set()
         for key in before.truth.intended:
             trail = state.trails.get(key)
@@ -123,7 +198,7 @@ class Trials:
                 met.add(AFTER_ID)
             elif trail.retry_at is not None:
                 met.add(AFTER_ENDED)
-        if recovery.output_good_to < len(output):
+        if recovery.output_good_to < len(found.output):
             met.add(OUTPUT_TORN)
         if any(key in state.trails and state.trails[key].marker is None for key in recovery.finished):
             met.add(DONE_MISSING)
@@ -134,7 +209,7 @@ class Trials:
         truth, service = process.truth, process.service
         where = f"seed {seed}, {truth.crashes} crashes: "
         process.engine.check_invariants()
-        lines = process.files[m.Tape.OUTPUT].durable.split(b"\n")
+        lines = process.paper.names[OUTPUT].durable.split(b"\n")
         if lines.pop() != b"":
             raise Violation(where + "the output ends in a torn line")
         records: dict[str, dict] = {}
@@ -155,10 +230,15 @@ class Trials:
         unconfirmed = {key for key, record in records.items() if record["state"] == "unconfirmed"} - truth.ambiguous
         if len(unconfirmed) > truth.crashes * process.settings.submits:
             raise Violation(where + f"{len(unconfirmed)} rows unconfirmed by {truth.crashes} crashes")
+        for key in truth.asked:
+            lost = records[key]["state"] == "unconfirmed"
+            self.tried_again[UNCONFIRMED if lost else PAID_AGAIN if records[key]["attempts"] else PAID_ONCE] += 1
         self.check_cancels(records, truth, process, where)
         self.check_jobs(records, service, process, where)
         for record in records.values():
-            if record["retry_count"] > process.settings.retries:
+            if record["state"] == "expired" and not truth.output_was_cut:
+                raise Violation(where + f"{record['custom_id']} was written off, and its service forgot nothing")
+            if record["retry_count"] > process.settings.retries + truth.asked.get(record["custom_id"], 0):
                 raise Violation(where + f"{record['custom_id']} was tried {record['retry_count'] + 1} times")
 
     def check_cancels(self, records: dict[str, dict], truth: Truth, process: Process, where: str) -> None:
@@ -167,11 +247,13 @@ class Trials:
                 raise Violation(where + f"{key} was cancelled, acknowledged, and ended {records[key]['state']}")
         for key, record in records.items():
             canary = f"payload of <{key}>".encode()
-            if record["state"] == "cancelled" and any(canary in file.durable for file in process.files.values()):
+            if record["state"] == "cancelled" and any(
+                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT)
+            ):
                 raise Violation(where + f"the payload of {key}, which is cancelled, reached a file")
 
     def check_jobs(self, records: dict[str, dict], service: Service, process: Process, where: str) -> None:
-        journal = process.files[m.Tape.JOURNAL].durable
+        journal = process.paper.names[JOURNAL].durable
         for job in service.jobs.values():
             record = records[job.key]
             heard = record["state"] == "unconfirmed" or "submit_unanswered" in record["warnings"]
@@ -180,10 +262,10 @@ class Trials:
                 not heard and f'"{job.id}"'.encode() not in journal and record["job_id"] != job.id
             ):
                 raise Violation(where + f"{job.id} was created and nobody knows of it: {record}")
-            if record["state"] == "succeeded" and record["job_id"] == job.id and job.ends != "completed":
+            if record["state"] == "succeeded" and record["job_id"] == job.id and job.status(process.now) != "completed":
                 raise Violation(where + f"{job.id} succeeded, says its record, and it did not")
         for key, posts in service.posts.items():
             created = [service.jobs[post.job] for post in posts if post.told == CREATED and post.job]
             for job in created[:-1]:
-                if job.ends not in RETRYABLE:
+                if not service.may_try_again(job):
                     raise Violation(where + f"{key} was paid for again although {job.id} ended {job.ends}")

@@ -1,12 +1,12 @@
-"""The real core on a simulated disk and service, in virtual time, and the ways in which it can all be cut off.
+"""The real core and the real tapes on a disk of paper and a simulated service, in virtual time.
 
-A `Process` runs one engine from its start to its end or to its crash. What a crash leaves is an `Image` of
-the two files. `kill` loses what the process had in memory; `power` also loses what was not synced: all of
-it, its end, or any page of it.
+A `Process` runs one engine from its start to its end or to its crash. Syncs take their time: a group is written
+when a tape gathers it, and synced and reported after a latency; a crash in between leaves bytes that were given to
+the kernel and are not on the disk.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from zlib import crc32
@@ -16,73 +16,21 @@ import orjson
 from batchrun.core import messages as m
 from batchrun.core.engine import Engine
 from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Fold, Header, fold, mark
+from batchrun.core.ledger import Fold, Header, Started, mark
 from batchrun.core.lifecycle import Phase
-from batchrun.core.recovery import Recovery, recover
+from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings
 from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
+from batchrun.edge.tape import Disk, Group, Lines, TapeFailed, open_append
+from tests.crash.crashing import JOURNAL, OUTPUT, copied, crash
 from tests.crash.service import Service, chance
+from tests.edge.paper_disk import PaperDisk
 
-PAGE = 64  # small, so that groups span pages
 SETTINGS = Settings(
     concurrency=8, submits=4, poll_min=0.2, poll_max=1.5, poll_rate=500, cancel_settle=1.0, cancel_patience=6.0, drain=5.0
 )  # fmt: skip
 HEADER = Header(1, "run", "sim", "sim://", "", "", {}, "rows", 0.0).to_line()
-
-
-@dataclass
-class File:
-    """What the disk holds for certain, and what the kernel was given since."""
-
-    durable: bytes = b""
-    cached: bytes = b""
-
-    def after(self, way: str, rng: random.Random) -> bytes:
-        """What is found after a crash."""
-        cached = self.cached
-        if way == "power" and cached:
-            kind = rng.randrange(4)
-            if kind == 0:
-                cached = b""
-            elif kind == 1:
-                cached = cached[: rng.randrange(len(cached) + 1)]
-            else:  # any page may be missing; the file has its new length all the same
-                pages = [cached[i : i + PAGE] for i in range(0, len(cached), PAGE)]
-                cached = b"".join(bytes(len(page)) if rng.random() < 0.5 else page for page in pages)
-        elif way == "kill" and cached:
-            cached = cached[: rng.choice((len(cached), rng.randrange(len(cached) + 1)))]
-        return self.durable + cached
-
-
-class Tape:
-    """Group commit as the edge does it: what gathers while one sync runs shares the next."""
-
-    def __init__(self, kind: m.Tape, file: File) -> None:
-        self.kind = kind
-        self.file = file
-        self.lines: list[bytes] = []
-        self.eager = False
-        self.given = self.in_group = 0
-        self.syncing = False
-
-    def give(self, line: bytes, *, lazy: bool) -> None:
-        self.lines.append(line)
-        self.given += 1
-        self.eager |= not lazy
-
-    def begin(self) -> bool:
-        """Hand the gathered lines to the kernel; whether there were any worth a sync."""
-        if self.syncing or not self.eager:
-            return False
-        head = mark(len(self.file.durable)) if self.kind is m.Tape.JOURNAL else b""
-        self.file.cached = head + b"".join(self.lines)
-        self.lines, self.eager, self.syncing, self.in_group = [], False, True, self.given
-        return True
-
-    def complete(self) -> m.Synced:
-        self.file.durable += self.file.cached
-        self.file.cached, self.syncing = b"", False
-        return m.Synced(self.kind, self.in_group)
+PATHS = {m.Tape.JOURNAL: JOURNAL, m.Tape.OUTPUT: OUTPUT}
 
 
 @dataclass
@@ -95,6 +43,7 @@ class Truth:
     intended: set[str] = field(default_factory=set)
     crashes: int = 0
     output_was_cut: bool = False
+    asked: dict[str, int] = field(default_factory=dict)  # rows whose record was dropped to try again, and how often
 
     def copy(self) -> "Truth":
         return Truth(
@@ -104,6 +53,7 @@ class Truth:
             set(self.intended),
             self.crashes,
             self.output_was_cut,
+            dict(self.asked),
         )
 
 
@@ -116,14 +66,15 @@ class Process:
 
     engine_class: type[Engine] = Engine
     settings = SETTINGS
-    syncs_for_real = True
 
     def __init__(
-        self, seed: int, rows: list[Row], files: dict[m.Tape, File], service: Service, truth: Truth, now: float
+        self, seed: int, rows: list[Row], paper: PaperDisk, service: Service, truth: Truth, now: float
     ) -> None:
-        self.seed, self.rows, self.files, self.service, self.truth, self.now = seed, rows, files, service, truth, now
+        self.seed, self.rows, self.paper, self.service, self.truth, self.now = seed, rows, paper, service, truth, now
         self.rng = random.Random(crc32(repr((seed, now)).encode()))
-        self.tapes = {kind: Tape(kind, file) for kind, file in files.items()}
+        self.safe = dict.fromkeys(PATHS, 0)
+        self.tapes = {kind: self.open_tape(kind, paper.disk()) for kind in PATHS}
+        self.under_way: dict[m.Tape, Group | None] = dict.fromkeys(PATHS)
         self.queue: list[tuple[float, int, Callable[[], m.Event | None]]] = []
         self.posts: list[tuple[float, str]] = []  # on their way: when they arrive, and whose they are
         self.count = 0
@@ -132,9 +83,21 @@ class Process:
         self.engine = self.engine_class(self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random)
         self.wished: set[str] = set()
 
+    def open_tape(self, kind: m.Tape, disk: Disk) -> Lines:
+        def safe(count: int) -> None:
+            self.safe[kind] = count
+
+        def failed(error: TapeFailed) -> None:
+            raise Violation(f"a tape failed on an honest disk: {error}")
+
+        return Lines(
+            open_append(PATHS[kind], disk), safe=safe, failed=failed, mark=mark if kind is m.Tape.JOURNAL else None
+        )
+
     # --- life ---
 
     def start(self, recovery: Recovery | None = None, state: Fold | None = None) -> None:
+        self.tapes[m.Tape.JOURNAL].tape.append(Started(1, self.now).to_line())
         if recovery is not None and state is not None:
             rows = {row.key: row for row in self.rows}
             open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
@@ -144,7 +107,7 @@ class Process:
                 state.accepted,
                 state.retries,
                 state.gen,
-                len(self.files[m.Tape.OUTPUT].durable),
+                self.tapes[m.Tape.OUTPUT].tape.end,
             )
             self.feed(event)
         else:
@@ -172,12 +135,11 @@ class Process:
                 break
         else:
             raise Violation("the run does not end")
-        for tape in self.tapes.values():  # a run that ends in good order closes its tapes
-            tape.eager = True
-            if not tape.syncing:
-                tape.begin()
-            if tape.syncing:
-                tape.complete()
+        for kind, lines in self.tapes.items():  # a run that ends in good order closes its tapes
+            group = self.under_way[kind]
+            if group is not None:
+                self.land(kind, group)
+            lines.tape.close()
         assert self.outcome is not None
         return self.outcome
 
@@ -188,8 +150,8 @@ class Process:
             self.wished |= event.keys or set()
         if self.wished and isinstance(event, m.Synced):
             self.acknowledge()
-        for tape in self.tapes.values():
-            self.sync(tape)
+        for kind in PATHS:
+            self.sync(kind)
         if self.count % 16 == 0:
             self.engine.check_invariants()
 
@@ -217,17 +179,25 @@ class Process:
             case m.Finish(outcome):
                 self.outcome = outcome
 
-    def sync(self, tape: Tape) -> None:
-        if tape.begin():
+    def sync(self, kind: m.Tape) -> None:
+        """Hand what has gathered to the kernel, and let the disk take its time."""
+        group = self.tapes[kind].tape.gather()
+        if group is not None:
+            group.write()
+            self.under_way[kind] = group
             latency = self.rng.choice((0.0005, 0.004, 0.03)) * (0.5 + self.rng.random())
-            self.schedule(latency, lambda: self.synced(tape))
+            self.schedule(latency, lambda: self.synced(kind, group))
 
-    def synced(self, tape: Tape) -> m.Event:
-        lines = tape.file.cached.split(b"\n")
-        event = tape.complete()
-        if tape.kind is m.Tape.OUTPUT:
-            self.truth.done |= {orjson.loads(line)["custom_id"] for line in lines if line}
-        return event
+    def synced(self, kind: m.Tape, group: Group) -> m.Event:
+        self.land(kind, group)
+        if kind is m.Tape.OUTPUT:
+            self.truth.done |= keys_in(group.data)
+        return m.Synced(kind, self.safe[kind])
+
+    def land(self, kind: m.Tape, group: Group) -> None:
+        self.under_way[kind] = None
+        group.sync()
+        self.tapes[kind].tape.settle(group)
 
     def acknowledge(self) -> None:
         """A cancel counts as acknowledged when the engine has it on the disk and the record is not yet written."""
@@ -290,8 +260,8 @@ class Process:
 
 def first_process(seed: int, rows: int, process_class: type[Process] = Process) -> Process:
     """A fresh batch with a few cancels on their way."""
-    files = {m.Tape.JOURNAL: File(HEADER), m.Tape.OUTPUT: File()}
-    process = process_class(seed, [Row(f"row-{i}") for i in range(rows)], files, Service(seed), Truth(), now=0.0)
+    paper = PaperDisk({JOURNAL: HEADER, OUTPUT: b""})
+    process = process_class(seed, [Row(f"row-{i}") for i in range(rows)], paper, Service(seed), Truth(), now=0.0)
     for row in process.rows:
         if chance(seed, row.key, "cancel") < 0.2:
             wish = m.CancelRequested(frozenset({row.key}), CancelReason.USER)
@@ -300,36 +270,16 @@ def first_process(seed: int, rows: int, process_class: type[Process] = Process) 
     return process
 
 
-def images(process: Process, way: str, rng: random.Random) -> tuple[dict[m.Tape, bytes], Service, Truth]:
+def wreck(process: Process, way: str, rng: random.Random) -> tuple[PaperDisk, Service, Truth]:
     """What is left if the process ends here and now. POSTs that are on their way may arrive all the same."""
-    service, truth = process.service.copy(), process.truth.copy()
+    service, truth, paper = process.service.copy(), process.truth.copy(), copied(process.paper)
     for arrives_at, key in process.posts:
         if rng.random() < 0.5:
             service.post(key, arrives_at)
     truth.crashes += 1
-    return {kind: file.after(way, rng) for kind, file in process.files.items()}, service, truth
+    crash(paper, way, rng, writing=True)
+    return paper, service, truth
 
 
-@dataclass
-class Startup:
-    """How a batch is taken up again: fold, cut the torn tails, recover. Mutants replace its steps."""
-
-    def lines(self, journal: bytes) -> Iterator[bytes]:
-        yield from journal.splitlines(keepends=True)
-
-    def fold(self, journal: bytes) -> Fold:
-        return fold(line + (b"\n" if cut else b"") for line, cut in _lines(journal))
-
-    def cut(self, data: bytes, good_to: int) -> bytes:
-        return data[:good_to]
-
-    def recover(self, state: Fold, output: bytes) -> Recovery:
-        return recover(state, output)
-
-
-def _lines(data: bytes) -> Iterator[tuple[bytes, bool]]:
-    parts = data.split(b"\n")
-    for part in parts[:-1]:
-        yield part, True
-    if parts[-1]:
-        yield parts[-1], False
+def keys_in(records: bytes) -> set[str]:
+    return {orjson.loads(line)["custom_id"] for line in records.split(b"\n") if line}

@@ -12,6 +12,7 @@ from batchrun.core.lifecycle import Phase, Step
 from batchrun.core.limits import Gate, HaltReason
 from batchrun.core.outcome import Ended
 from batchrun.core.record import Attempt, Response
+from batchrun.core.states import State
 
 RETRIES_FREE, RETRIES_SHARE = 100, 4
 """The batch's own budget of new attempts: RETRIES_FREE + accepted jobs / RETRIES_SHARE."""
@@ -33,6 +34,10 @@ class Attempts:
         if job.reason is not None:
             kept = response if keeps_payload(job.reason, end) else None
             desk.end(job, cancelled(job.reason, end, sent=True), kept, then)
+            return
+        history = job.history
+        if history is not None and history.again is not None:
+            self._looked_again(job, history.again, end, response, then)
             return
         if end.halts and end.problem is not None:
             reason = HaltReason(end.billing_reason or HaltReason.AUTH.value)
@@ -59,6 +64,18 @@ class Attempts:
     def waiting(self) -> list[Job]:
         return self._later.waiting()
 
+    def _looked_again(
+        self, job: Job, had_ended: State, end: Ended, response: Response | None, then: Wait | None
+    ) -> None:
+        """A job whose record was dropped showed how it ended. A result is kept; a failure is worth the new attempt
+        that the user asked for: at once, whatever its code, and not counted against any budget."""
+        desk = self._desk
+        good = end.state is State.SUCCEEDED or (end.state is State.INCOMPLETE and had_ended is not State.INCOMPLETE)
+        if good:
+            desk.end(job, end, response, then)
+        else:
+            self._begin_again(job, end, 0.0, then)
+
     def _try_again(self, job: Job, end: Ended, then: Wait | None) -> None:
         desk, gate = self._desk, self._gate
         delay = full_jitter(job.attempt, desk.chance())
@@ -67,6 +84,18 @@ class Attempts:
         code = None if end.problem is None else end.problem.code
         if code == "slow_down":
             gate.window.start_again(lower=True)
+        self._begin_again(job, end, delay, then)
+        desk.retries += 1
+        budget = desk.settings.retry_budget
+        if budget is None:
+            budget = RETRIES_FREE + desk.accepted // RETRIES_SHARE
+        if desk.retries > budget:
+            gate.halt(HaltReason.RETRY_BUDGET, f"{desk.retries} new attempts, the last after {code or end.state}")
+
+    def _begin_again(self, job: Job, end: Ended, delay: float, then: Wait | None) -> None:
+        """Journal how the attempt ended; the row waits `delay` seconds for its next."""
+        desk = self._desk
+        code = None if end.problem is None else end.problem.code
         entry = ledger.Ended(
             key=job.key,
             attempt=job.attempt,
@@ -81,11 +110,6 @@ class Attempts:
         desk.move(job, Step.TO_BE_RETRIED)
         history = job.remember()
         history.attempts = (*history.attempts, Attempt(job.job_id, end.state, code, end.billing))
+        history.again = None
         desk.begin_again(job)
         self._later.put(job, desk.now + delay)
-        desk.retries += 1
-        budget = desk.settings.retry_budget
-        if budget is None:
-            budget = RETRIES_FREE + desk.accepted // RETRIES_SHARE
-        if desk.retries > budget:
-            gate.halt(HaltReason.RETRY_BUDGET, f"{desk.retries} new attempts, the last after {code or end.state}")

@@ -9,6 +9,7 @@ from batchrun.core.lifecycle import Phase
 from batchrun.core.outcome import Running
 from batchrun.core.problem import Problem
 from batchrun.core.record import Attempt
+from batchrun.core.states import State
 from batchrun.core.usage import NO_USAGE, Usage
 
 
@@ -50,6 +51,8 @@ class History:
     """What only few jobs need to remember: earlier attempts, warnings, trouble, a cancel."""
 
     __slots__ = (
+        "again",
+        "again_since",
         "attempts",
         "cancel_sent",
         "final_at",
@@ -65,6 +68,9 @@ class History:
     def __init__(self) -> None:
         self.attempts: tuple[Attempt, ...] = ()
         self.warnings: tuple[str, ...] = ()
+        # an ended job that is looked at once more: the state in which it had ended, and since when it is watched anew
+        self.again: State | None = None
+        self.again_since = 0.0
         # looks that did not find the job, in a row, and since when
         self.looks = 0
         self.trouble_since = 0.0

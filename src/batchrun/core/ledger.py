@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from sys import intern
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 from zlib import crc32
 
 import orjson
 
+from batchrun.core.states import State
 from batchrun.core.verdict import is_safe_id
 
 VERSION = 1
@@ -149,12 +150,43 @@ class Done(Entry):
     state: str
 
 
+class Dropped(TypedDict):
+    """What a rewriting needs of a record that it drops."""
+
+    state: str
+    job_id: str | None
+    code: str | None
+    billing: str
+
+
 @dataclass(frozen=True, slots=True)
 class Rewrite(Entry):
-    """Output and journal are being rewritten as generation `gen`, without the records of `keys`."""
+    """Output and journal are to be rewritten as generation `gen`, without the records of `keys`.
+
+    Each key comes with how its row had ended, because the record that says so may be gone already when the
+    rewriting is done again after a crash.
+    """
 
     gen: int
-    keys: list[str]
+    keys: dict[str, Dropped]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten(Entry):
+    """All before this line was written anew as generation `gen`, from a journal with these counts."""
+
+    gen: int
+    accepted: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again(Entry):
+    """The row had ended in `state`, its record was dropped, and its job is to be looked at once more."""
+
+    key: str
+    attempt: int
+    state: str
 
 
 def frame(json: bytes) -> bytes:
@@ -187,6 +219,7 @@ class Trail:
     """What the journal knows of one row, after its last entry."""
 
     __slots__ = (
+        "again",
         "attempt",
         "cancel",
         "ended",
@@ -209,6 +242,7 @@ class Trail:
         self.retry_at: float | None = None
         self.unconfirmed = False
         self.cancel: str | None = None
+        self.again: str | None = None  # the state in which its job had ended, where it is to be looked at once more
         self.marker: Marker | None = None
 
     @property
@@ -231,7 +265,7 @@ class Fold:
     gen: int = 0
     started: Started | None = None
     stopped: Stopped | None = None
-    rewrite: Rewrite | None = None
+    rewrite: Rewrite | None = None  # announced, and not done
     entries: int = 0
     newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
 
@@ -283,6 +317,8 @@ class _Taker:
             Started.tag: self._started,
             Stopped.tag: self._stopped,
             Rewrite.tag: self._rewrite,
+            Rewritten.tag: self._rewritten,
+            Again.tag: self._again,
         }
 
     def take(self, tag: str, values: dict[str, Any]) -> bool:
@@ -291,7 +327,11 @@ class _Taker:
         self._fold.entries += 1
         try:
             return self._takers[tag](values)
-        except (KeyError, TypeError):  # an unknown tag, a field that is missing or of the wrong kind
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # an unknown tag or word, a field that is missing or of the wrong kind
             return False
 
     def _trail(self, values: dict[str, Any]) -> Trail:
@@ -306,7 +346,7 @@ class _Taker:
         trail.attempt = values["attempt"]
         trail.row_sha256 = values["row_sha256"]
         trail.open_intent = True
-        trail.retry_at = trail.job_id = trail.marker = None
+        trail.retry_at = trail.job_id = trail.marker = trail.again = None
         trail.unconfirmed = False
         return True
 
@@ -326,10 +366,11 @@ class _Taker:
         trail = self._trail(values)
         trail.ended = (*trail.ended, Ended(**values))
         trail.attempt = values["attempt"] + 1
-        trail.open_intent = False
+        trail.open_intent = trail.unconfirmed = False
         trail.job_id = None
         trail.retry_at = values["retry_at"]
-        self._fold.retries += 1
+        self._fold.retries += trail.again is None  # a new attempt that the user asked for is not counted
+        trail.again = None
         return True
 
     def _cleared(self, values: dict[str, Any]) -> bool:
@@ -372,4 +413,13 @@ class _Taker:
     def _rewrite(self, values: dict[str, Any]) -> bool:
         self._fold.rewrite = Rewrite(**values)
         self._fold.gen = values["gen"]
+        return isinstance(values["keys"], dict)
+
+    def _rewritten(self, values: dict[str, Any]) -> bool:
+        done = Rewritten(**values)
+        self._fold.gen, self._fold.accepted, self._fold.retries = done.gen, done.accepted, done.retries
+        return True
+
+    def _again(self, values: dict[str, Any]) -> bool:
+        self._trail(values).again = State(values["state"]).value
         return True

@@ -146,7 +146,7 @@ class Watch:
             return
         if unclear.trouble is not Trouble.TRANSIENT and self._write_off(job, unclear.trouble):
             told = f"the service no longer knows the job: {unclear.problem.message}"
-            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
+            self._attempts.conclude(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
             return
         if self._overdue(job) and self._end_unseen(job, unclear):
             return
@@ -175,14 +175,16 @@ class Watch:
         if floor > delay:
             delay = min(floor_with_jitter(floor, desk.chance()), LONGEST_GAP)
         at = desk.now + delay
-        if job.submitted_at is not None:
-            deadline = job.submitted_at - desk.epoch + self._deadline
+        begun = _watched_from(job)
+        if begun is not None:
+            deadline = begun - desk.epoch + self._deadline
             if desk.now < deadline < at:
                 at = deadline
         self._agenda.put(job, at)
 
     def _overdue(self, job: Job) -> bool:
-        return job.submitted_at is not None and self._desk.wall - job.submitted_at >= self._deadline
+        begun = _watched_from(job)
+        return begun is not None and self._desk.wall - begun >= self._deadline
 
     def _settle(self, job: Job, final: Ended | None, response: Response | None = None) -> None:
         """A look at a job that is to end."""
@@ -234,11 +236,18 @@ class Watch:
             told = f"unreadable to the last: {unclear.problem.message}"
             desk.end(job, ended_by_us(State.FAILED, "unreadable_result", told), None)
             return True
-        assert job.submitted_at is not None
-        over_since = desk.wall - job.submitted_at - self._deadline
+        begun = _watched_from(job)
+        assert begun is not None, "a job past its deadline has a time from which that counts"
+        over_since = desk.wall - begun - self._deadline
         seen_since = self._last_found is not None and desk.now - self._last_found < over_since
         if seen_since or over_since >= BLIND_PATIENCE:
             self._cancels.latch(job, CancelReason.DEADLINE)
             self._cancels.begin(job)
             return True
         return False
+
+
+def _watched_from(job: Job) -> float | None:
+    """The time of day from which the job's deadline counts: its submit, or when it began to be looked at once more."""
+    history = job.history
+    return job.submitted_at if history is None or history.again is None else history.again_since

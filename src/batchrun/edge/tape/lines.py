@@ -15,10 +15,11 @@ from batchrun.edge.tape.tape import Tape
 
 
 class Lines:
-    """The lines that this process gives to one file, in order.
+    """The lines that the engine of this process gives to one file, in order.
 
     `safe(count)` is called with the number of lines that are on the disk, whenever there are more of them;
     the other arguments are those of the `Tape`, which is there as `tape` to be driven and closed.
+    A line that the engine does not know of (the journal's header, `started`) is appended to `tape` itself.
     """
 
     def __init__(
