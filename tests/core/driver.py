@@ -45,6 +45,7 @@ class Driver:
         chance: Callable[[], float] | None = None,
         input_ends: bool = True,
         start: bool = True,
+        collecting: bool = False,
         **settings,
     ) -> None:
         self.now = 0.0
@@ -57,7 +58,12 @@ class Driver:
         self.latency = latency
         self.input_ends = input_ends
         self.engine = Engine(
-            Settings(**settings), run_id="run", now=0.0, epoch=1_000_000.0, chance=chance or random.Random(7).random
+            Settings(**settings),
+            run_id="run",
+            now=0.0,
+            epoch=1_000_000.0,
+            chance=chance or random.Random(7).random,
+            collecting=collecting,
         )
         self.sent: dict[str, list[tuple[float, str]]] = {"submit": [], "poll": [], "cancel": []}
         self.told: list[tuple[float, m.Halt]] = []

@@ -391,6 +391,16 @@ def test_detach_submits_everything_and_watches_nothing():
     assert sum("submitted" in entry for entry in run.entries) == 40
 
 
+def test_collecting_submits_nothing_and_watches_to_the_end():
+    run = Driver(start=False, collecting=True)
+    trail = Trail()
+    trail.ended, trail.attempt, trail.retry_at = (OLD,), 2, OLD.retry_at
+    run.feed(m.Recovered([(Row("again"), trail)], {}, 4, 0, 0, 0))
+    assert (run.run().outcome, run.sent["submit"]) == (m.Outcome.STOPPED, [])
+    run = Driver(start=False, collecting=True)
+    assert run.recover(2).run().outcome is m.Outcome.COMPLETE
+
+
 def test_o07_a_write_error_ends_the_run_without_another_request():
     run = Driver(50, submits=4)
     run.at(1.0, m.WriteFailed(m.Tape.OUTPUT, "no space left on device"))

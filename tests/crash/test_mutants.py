@@ -176,7 +176,11 @@ MUTANTS = [
     ),
     Mutant("cancel not journaled", "acknowledged", dropping(ledger.Cancelling)),
     Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
-    Mutant("markers believed", "without a record|no JSON|finished or lost rows|reported done", [(recovery, "_fits", always)]),
+    Mutant(
+        "markers believed",
+        "without a record|no JSON|finished or lost rows|reported done",
+        [(recovery, "_fits", always)],
+    ),
     # beyond PROTOCOL §4's list: what rewriting and the tapes add
     Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
     Mutant("rewriting not announced", "written off", startup=NotAnnounced()),

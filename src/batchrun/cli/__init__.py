@@ -21,6 +21,8 @@ EXIT_SIGNAL = 128
 
 # command → what it does; its module here has `add_arguments(parser)` and `run(options) -> exit code`
 COMMANDS = {
+    "resume": "go on with a batch without naming its input again",
+    "collect": "bring home what goes on over there, without the input; submits nothing",
     "check": "read an input as a whole: rows, models, sizes, and every problem with its line; sends nothing",
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
     "schema": "the JSON Schema of a record",

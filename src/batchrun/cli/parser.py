@@ -76,15 +76,20 @@ def run_parser(commands: dict[str, str] | None = None) -> Parser:
         help="where the records go, one line a row; the same command again goes on where it stopped; "
         "- is standard output",
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"batchrun {__version__}")
+    add_run_options(parser)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that runs a batch."""
     parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
     parser.add_argument("--demo", action="store_true", help="run against a simulated service: no key, no cost")
-    parser.add_argument("--version", action="version", version=f"batchrun {__version__}")
     told = parser.add_argument_group("what it tells")
     told.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
     told.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
     told.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
     add_flags(parser)
-    return parser
 
 
 def _epilog(commands: dict[str, str]) -> str:

@@ -61,7 +61,7 @@ READ_AHEAD = 64
 
 
 class Engine:
-    """One batch. `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1)."""
+    """One batch. With `collecting` nothing is submitted, and what is open is watched to its end. `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1)."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Engine:
         now: float,
         epoch: float,
         chance: Callable[[], float],
+        collecting: bool = False,
     ) -> None:
         self.settings = settings
         self.desk = Desk(settings, run_id, epoch, chance)
@@ -83,6 +84,8 @@ class Engine:
         self.cancels.settle_at = self.watch.settle_at
         self._taking_up = TakingUp(self.desk, self.submits, self.watch, self.cancels, self.attempts)
         self.outcome: Outcome | None = None
+        self.gate.closed = self._collecting = collecting
+        self._taken_up = False
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
         self._states_before: dict[str, int] = {}
         self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
@@ -186,6 +189,7 @@ class Engine:
         desk.accepted, desk.retries = event.accepted, event.retries
         desk.gen, desk.output_end = event.gen, event.output_end
         self._known = set(event.finished)
+        self._taken_up = True
         self._states_before = dict(Counter(event.finished.values()))
         for row, trail in event.open_rows:
             self._known.add(row.key)
@@ -294,6 +298,10 @@ class Engine:
         settled = desk.open_jobs == 0
         if gate.halted is not None:
             return Outcome.HALTED if settled or (self.watch.stopped and self.cancels.in_flight == 0) else None
+        if self._collecting:
+            if not settled or not self._taken_up:
+                return None
+            return Outcome.STOPPED if desk.in_phase[Phase.WAITING] else Outcome.COMPLETE
         if not self._input_ended or desk.in_phase[Phase.WAITING]:
             return None
         if self._stop is StopMode.DETACH:

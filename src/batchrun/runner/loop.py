@@ -120,7 +120,9 @@ class Runner:
         now = clock()
         self._epoch = (time.time() if wall is None else wall) - now
         run_id = batch.header.run_id
-        self.engine = Engine(settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random)
+        self.engine = Engine(
+            settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random, collecting=source is None
+        )
         self._submits: Lane[Submit] = Lane(self._submit, settings.submits, self._broke)
         self._polls: Lane[Poll] = Lane(self._poll, settings.connections, self._broke)
         self._cancels: Lane[Cancel] = Lane(self._cancel, _CANCELS_AT_ONCE, self._broke)

@@ -28,6 +28,7 @@ from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, InputRefused, check
 from batchrun.edge.tape import Names
 from batchrun.runner.loop import Observer, Runner
+from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
@@ -100,6 +101,7 @@ async def run_session(
         identity = _identity(task, service, flags)
         batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
         try:
+            await anyio.to_thread.run_sync(rewrite_as_wanted, batch, source, settings)
             if source is not None:
                 source.keep()
             wire = HttpxWire(

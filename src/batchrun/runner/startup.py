@@ -10,6 +10,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -262,16 +263,30 @@ def _fold_file(path: str) -> Fold:
         return fold(journal)
 
 
+def fold_and_recover(names: Names) -> tuple[Fold, Recovery]:
+    """What the two files amount to now."""
+    state = _fold_file(names.journal)
+    return state, _recovered(names, state)
+
+
 def _recovered(names: Names, state: Fold) -> Recovery:
+    with mapped_output(names) as output:
+        return recover(state, output)
+
+
+@contextmanager
+def mapped_output(names: Names) -> Iterator[Readable]:
+    """The output's bytes, for as long as the block lasts."""
     assert names.output is not None
     file = open_to_read(names.output)
     if file is None or not file.size:
         if file is not None:
             file.close()
-        return recover(state, b"")
+        yield b""
+        return
     try:
         with mmap.mmap(file.descriptor, file.size, access=mmap.ACCESS_READ) as output:
-            return recover(state, _Mapped(output))
+            yield _Mapped(output)
     finally:
         file.close()
 
