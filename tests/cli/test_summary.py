@@ -99,7 +99,7 @@ def test_the_retry_budget_that_was_typed_is_replaced():
     (2, "stopped by Ctrl-C", 130), (15, "stopped by SIGTERM", 143), (1, "stopped by SIGHUP", 129), (None, "stopped", 3),
 ])  # fmt: skip
 def test_interrupted(signal, word, code):
-    ended = closing(Outcome.STOPPED, states={"succeeded": 19}, signal=signal, watched=1, finished_before=0)
+    ended = closing(Outcome.STOPPED, states={"succeeded": 19}, signal=signal, watched=1)
     assert summary(ended).startswith(f"{word}: 19 of 20 rows done in 12 s; 1 row is left\n")
     assert "1 job goes on over there and is billed; the next run collects it and pays nothing twice" in summary(ended)
     assert exit_code(ended) == code
@@ -140,8 +140,8 @@ def test_detached():
     (Outcome.COMPLETE, {"states": {"succeeded": 20}}, 0),
     (Outcome.COMPLETE, {"states": {"succeeded": 20}, "signal": 2}, 0),  # it came too late
     (Outcome.COMPLETE, {"states": {"succeeded": 19, "rejected": 1}}, 1),
-    (Outcome.COMPLETE, {"finished_before": 20, "before": {"succeeded": 19, "failed": 1}}, 1),
-    (Outcome.COMPLETE, {"finished_before": 20, "before": {"succeeded": 20}}, 0),
+    (Outcome.COMPLETE, {"states_before": {"succeeded": 19, "failed": 1}}, 1),
+    (Outcome.COMPLETE, {"states_before": {"succeeded": 20}}, 0),
     (Outcome.COMPLETE, {"total": 0}, 0),
     (Outcome.HALTED, {"signal": 15}, 143),
 ])  # fmt: skip
@@ -150,7 +150,7 @@ def test_exit_codes(outcome, counts, code):
 
 
 def test_a_resumed_run_counts_the_whole_output():
-    ended = closing(states={"succeeded": 5}, finished_before=15, before={"succeeded": 13, "expired": 2})
+    ended = closing(states={"succeeded": 5}, states_before={"succeeded": 13, "expired": 2})
     text = summary(ended)
     assert text.startswith("complete: 20 of 20 rows done in 12 s, 15 of them by earlier runs\n")
     assert "  succeeded  18\n  expired     2\n" in text

@@ -5,10 +5,12 @@ from typing import Any
 from batchrun.core.snapshot import Snapshot
 
 _NOTHING: dict[str, Any] = dict.fromkeys((
-    "now", "finished_before", "with_warnings", "waiting", "in_flight", "submits_in_flight", "submits", "accepted",
+    "now", "with_warnings", "waiting", "in_flight", "submits_in_flight", "submits", "accepted",
     "refusals", "polls", "new_attempts", "stale", "watched",
-), 0) | {"states": {}, "codes": {}, "paused_until": None, "outage": False, "halted": None}  # fmt: skip
+), 0) | {"states_before": {}, "states": {}, "codes": {}, "paused_until": None, "outage": False, "halted": None}  # fmt: skip
 
 
 def snapshot(**counts: Any) -> Snapshot:
+    if before := counts.pop("finished_before", 0):
+        counts["states_before"] = {"succeeded": before}
     return Snapshot(**(_NOTHING | counts))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
 from batchrun.cli.flags import read_states
@@ -46,8 +46,7 @@ _ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirm
 class Closing:
     """A run that is over.
 
-    `total` counts the rows of the input, None where it was not read to its end; `before` the states of the
-    records of earlier runs; `arguments` is the command as it was typed, without its name; `signal` the number of
+    `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it was typed, without its name; `signal` the number of
     the signal that ended the run; `problem` what could not be written. Texts from outside are redacted already.
     """
 
@@ -58,14 +57,13 @@ class Closing:
     output: str | None
     journal: str | None
     arguments: Sequence[str]
-    before: Mapping[str, int] = field(default_factory=dict)
     signal: int | None = None
     problem: str | None = None
 
     @property
     def states(self) -> Counter[str]:
         """All records of the output by state, those of earlier runs included."""
-        return Counter(self.before) + Counter(self.snapshot.states)
+        return Counter(self.snapshot.states_before) + Counter(self.snapshot.states)
 
     @property
     def open_rows(self) -> int | None:

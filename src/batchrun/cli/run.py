@@ -198,7 +198,6 @@ class _Screen:
             output=names.output,
             journal=names.journal,
             arguments=list(self._arguments),
-            before=result.snapshot.states_before,
             signal=self._signal,
             problem=self._problem,
         )

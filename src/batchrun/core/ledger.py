@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from sys import intern
 from typing import Any, ClassVar, TypedDict
 from zlib import crc32
 
 import orjson
 
-from batchrun.core.states import State
+from batchrun.core.states import State, shared_word
 from batchrun.core.verdict import is_safe_id
 
 VERSION = 1
@@ -389,7 +388,7 @@ class _Taker:
 
     def _done(self, values: dict[str, Any]) -> bool:
         place = (values["gen"], values["offset"], values["length"], values["crc"])
-        self._trail(values).marker = (*place, intern(values["state"]))
+        self._trail(values).marker = (*place, shared_word(values["state"]))
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:

@@ -166,3 +166,11 @@ def state_of(word: object) -> State | None:
     """Our state for a final status word before its payload was inspected; None while a job goes on."""
     group = group_of(word)
     return _STATE_OF_WORD.get(normalise(word) or "") or _STATE_OF_GROUP.get(group)
+
+
+_SHARED = {state.value: state.value for state in State}
+
+
+def shared_word(state: str) -> str:
+    """The one string for the value of a state, so that a million of them cost one; any other as it is."""
+    return _SHARED.get(state, state)
