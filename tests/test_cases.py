@@ -43,7 +43,6 @@ OWED: dict[str, tuple[str, set[str]]] = {
     "o17": (f"{RESUME}: the fingerprint is compared", set()),
     "o18": (f"{RUN}: signals", {"core"}),
     "o19": (f"{RUN}: kill -9 of real processes", {"edge", "crash"}),
-    "o20": (f"{RUN}: -o - and --journal", set()),
     "o22": (f"{RUN}: a real clock that jumps", {"core"}),
     "o23": (f"{RUN}: a real process that is suspended", {"core"}),
     "p08": (f"{RUN}: origin and project named", {"core", "services"}),

@@ -18,6 +18,7 @@ from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
 from batchrun.cli.flags import FlagError, given
+from batchrun.cli.stdout import Copy, Place
 from batchrun.cli.summary import facts, summary
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
@@ -48,13 +49,21 @@ def run_task(
 ) -> int:
     """Run `task` with the flags in `options`, `more` settings beneath them; tells how it goes on stderr."""
     if task.output == "-":
-        return _refuse(
-            "-o -: records go to a file, which can be resumed; write -o OUT, and read it with tail -f OUT", EXIT_USAGE
-        )
+        with Place(options.journal) as records:
+            if options.journal is None:
+                print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
+            to_file = Task(records, task.input, options.journal)
+            return _run_task(to_file, options, arguments, more, Copy(records))
+    return _run_task(task, options, arguments, more, None)
+
+
+def _run_task(
+    task: Task, options: argparse.Namespace, arguments: Sequence[str], more: Mapping[str, Any] | None, copy: Copy | None
+) -> int:
     screen: _Screen | None = None
     try:
         settings = {**(more or {}), **given(options, os.environ)}
-        screen = _Screen(options, arguments)
+        screen = _Screen(options, arguments, copy)
         return _with_a_loop(lambda: _run(task, settings, options, screen))
     except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
         return _refuse(str(error), EXIT_USAGE)
@@ -108,8 +117,9 @@ async def _demo(options: argparse.Namespace) -> AsyncIterator[str | None]:
 class _Screen:
     """What a person sees of the run, and what the event log keeps of it."""
 
-    def __init__(self, options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    def __init__(self, options: argparse.Namespace, arguments: Sequence[str], copy: Copy | None) -> None:
         self._options = options
+        self._copy = copy
         self._arguments = arguments
         self._quiet = options.quiet
         self._progress: Progress | None = None
@@ -127,6 +137,8 @@ class _Screen:
         self._snapshot = snapshot
         if self._begun is None:
             self._begun = snapshot.now
+        if self._copy is not None and self._opening is not None:
+            self._copy.upto(self._opening.synced())
         if self._progress is not None:
             self._progress.show(snapshot)
         if self._log is not None:
@@ -153,6 +165,9 @@ class _Screen:
 
     def opened(self, opening: Opening) -> None:
         self._opening = opening
+        if self._copy is not None:
+            self._copy.begin()
+            self._copy.closed = lambda: opening.stop(StopMode.DRAIN, "stdout closed")
         batch, settings = opening.batch, opening.settings
         self._progress = Progress(opening.rows, quiet=self._quiet)
         for note in batch.notes:
@@ -195,8 +210,8 @@ class _Screen:
             snapshot=result.snapshot,
             total=result.rows,
             elapsed=result.snapshot.now - (self._begun or result.snapshot.now),
-            output=names.output,
-            journal=names.journal,
+            output=names.output if self._copy is None else None,
+            journal=names.journal if self._copy is None or self._options.journal else None,
             arguments=list(self._arguments),
             signal=self._signal,
             problem=self._problem,

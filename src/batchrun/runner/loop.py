@@ -205,6 +205,10 @@ class Runner:
         self._stop_reason = reason
         self.feed(StopRequested(StopMode.NOW if self._stops > 1 else mode))
 
+    def synced_output(self) -> int:
+        """Bytes of the output that are safely on the disk."""
+        return self._lines[Tape.OUTPUT].tape.synced_to if self._lines else 0
+
     def feed(self, event: Event) -> None:
         """Hand an event to the engine and carry out what it asks for."""
         self._events.append(event)

@@ -58,6 +58,7 @@ class Opening:
     source: Checked | None
     settings: Settings
     stop: Callable[[StopMode, str], None]
+    synced: Callable[[], int]  # bytes of the output that are on the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ async def run_session(
                 keys=None if keys is None else _Renewing(keys, redactor),
             )
             rows = None if source is None else len(source)
-            opened(Opening(service.name, identity.origin, rows, batch, source, settings, runner.stop))
+            opened(
+                Opening(service.name, identity.origin, rows, batch, source, settings, runner.stop, runner.synced_output)
+            )
             outcome = await runner.run()
             return Result(outcome, runner.engine.snapshot(), settings, rows)
         finally:

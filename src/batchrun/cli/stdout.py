@@ -1,0 +1,72 @@
+"""``-o -``: records to standard output, each once it is safely in a file of its own.
+
+With ``--journal FILE`` that file is FILE.records, and the run can be continued: what it held before is not
+printed again. Without, everything lives in a temporary folder and ends with the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+
+_PIECE = 1 << 20
+
+
+class Copy:
+    """Copies the synced part of the records at `path` to stdout. `closed` is called once nobody reads any more."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.closed: Callable[[], None] = _nothing
+        self._offset: int | None = None
+        self._broken = False
+
+    def begin(self) -> None:
+        """Leave out what the file holds already."""
+        self._offset = os.path.getsize(self.path) if os.path.exists(self.path) else 0  # noqa: PTH110, PTH202 - str, as in edge
+
+    def upto(self, synced: int) -> None:
+        """Print what was synced since the last call."""
+        if self._offset is None or self._broken or synced <= self._offset:
+            return
+        with open(self.path, "rb") as records:  # noqa: PTH123 - as above
+            records.seek(self._offset)
+            while self._offset < synced and not self._broken:
+                piece = records.read(min(_PIECE, synced - self._offset))
+                self._offset += len(piece)
+                self._print(piece)
+
+    def _print(self, piece: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        except (BrokenPipeError, ValueError):
+            self._broken = True
+            # So that the interpreter does not complain at its exit about what it cannot flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.closed()
+
+
+class Place:
+    """Where the files of a run to stdout live, for as long as the block lasts."""
+
+    def __init__(self, journal: str | None) -> None:
+        self.journal = journal
+        self._folder: str | None = None
+
+    def __enter__(self) -> str:
+        if self.journal is not None:
+            return f"{self.journal}.records"
+        self._folder = tempfile.mkdtemp(prefix="batchrun-")
+        return os.path.join(self._folder, "records.jsonl")  # noqa: PTH118 - as above
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _nothing() -> None:
+    """Until the run is open there is nothing to stop."""

@@ -1,0 +1,47 @@
+"""`-o -`: records to standard output."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BATCHRUN = [sys.executable, "-m", "batchrun"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+def rows(folder, count):
+    path = folder / "in.jsonl"
+    lines = [
+        {"custom_id": f"r{i}", "body": {"model": "m", "input": "[[completed]] [[sleep 0.1]] x"}} for i in range(count)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def batchrun(folder, *arguments, pipe_to="cat"):
+    command = " ".join([*BATCHRUN, "in.jsonl -o - --demo --quiet", *arguments, "|", pipe_to])
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=50, check=False
+    )
+
+
+def test_records_go_to_stdout_and_nothing_stays(tmp_path):
+    rows(tmp_path, 3)
+    done = batchrun(tmp_path)
+    assert {json.loads(line)["custom_id"] for line in done.stdout.splitlines()} == {"r0", "r1", "r2"}
+    assert "cannot be resumed" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_o20_a_reader_that_leaves_early_ends_the_run_quietly_and_a_journal_resumes_it(tmp_path):
+    rows(tmp_path, 300)
+    first = batchrun(tmp_path, "--journal kept --concurrency 8", pipe_to="head -1")
+    assert (len(first.stdout.splitlines()), first.stderr) == (1, "")
+    kept = len((tmp_path / "kept.records").read_text().splitlines())
+    assert 0 < kept < 300
+    second = batchrun(tmp_path, "--journal kept")
+    assert len(second.stdout.splitlines()) == 300 - kept
+    assert len((tmp_path / "kept.records").read_text().splitlines()) == 300
+    assert second.stderr == ""
