@@ -31,6 +31,7 @@ import httpx
 from batchrun.core.answer import Answer, Cause, Failure, Request
 from batchrun.core.misuse import Misuse
 from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.causes import why_no_connection
 from batchrun.edge.exchange.pool import Pool
 from batchrun.edge.exchange.progress import Progress
@@ -42,6 +43,7 @@ CONNECT_TIMEOUT = 10.0
 POST_KEEPALIVE = 1.0  # seconds that an idle connection may still carry a submit
 LOOK_KEEPALIVE = 4.0  # below the 5 s after which common servers close idle connections
 DEFAULT_CONNECTIONS = 100
+DEFAULT_BUDGET = 256 << 20
 
 _NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"}
@@ -82,11 +84,13 @@ class HttpxWire:
         connections: int = DEFAULT_CONNECTIONS,
         connect_timeout: float = CONNECT_TIMEOUT,
         caps: Caps | None = None,
+        budget: Budget | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._origin = origin
         self._redactor = redactor or Redactor()
         self._caps = caps or Caps()
+        self._budget = budget or Budget(DEFAULT_BUDGET)
         self._connect_timeout = connect_timeout
         self._client = client
         self._pools: dict[str, Pool[httpx.AsyncHTTPTransport]] = {}
@@ -154,9 +158,9 @@ class HttpxWire:
         built = self._package.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
         if self._client is not None:
             seen.exact = False
-            return await self._read(await self._client.handle_async_request(built), seen)
+            return await self._read(request, await self._client.handle_async_request(built), seen)
         async with self._pools["POST" if request.method == "POST" else "look"].one() as transport:
-            return await self._read(await transport.handle_async_request(built), seen)
+            return await self._read(request, await transport.handle_async_request(built), seen)
 
     async def _with_client(
         self, request: Request, url: str, headers: Mapping[str, str], extensions: dict[str, Any], seen: Progress
@@ -169,18 +173,21 @@ class HttpxWire:
         if str(built.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
             raise Broken(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
         seen.exact = False
-        return await self._read(await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
+        return await self._read(request, await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
 
-    async def _read(self, response: Any, seen: Progress) -> Answer:
+    async def _read(self, request: Request, response: Any, seen: Progress) -> Answer:
         seen.answered = True
+        reading = self._budget.begin(patient=request.method != "POST")
         try:
             headers, coding = read_headers(response.headers.raw, self._caps)
             body = Body(response.status_code, coding, self._caps)
             async for chunk in response.stream:
                 if body.take(chunk):
                     break  # the rest of an error's body; closing the response closes the connection
+                await reading.took(chunk)
             whole = body.whole()
         finally:
+            reading.end()
             await response.aclose()
         return Answer(response.status_code, self._redactor.headers(headers), self._redactor.raw(whole))
 

@@ -23,6 +23,7 @@ from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, InputRefused, check
@@ -111,6 +112,7 @@ async def run_session(
                 connections=settings.connections,
                 connect_timeout=settings.connect_timeout,
                 caps=Caps(body=settings.max_body),
+                budget=Budget(settings.max_memory),
                 environment=environment,
             )
             runner = Runner(

@@ -1,0 +1,57 @@
+"""How many bytes of answers may be in memory at once, over all exchanges of a wire.
+
+A reader that would go beyond the budget waits until others have ended; its socket is simply not read, so the
+other side waits too. The one that has been reading longest never waits, so that one always gets on.
+The answer to a POST never waits either: it may hold a result that is paid for and cannot be asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Budget:
+    """Counts the bytes of the answers that are being read, and holds readers back beyond `most` of them."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+        self._readers: dict[Reading, None] = {}  # in the order in which they began
+        self._room = asyncio.Event()
+
+    def begin(self, *, patient: bool) -> Reading:
+        """A new answer; a `patient` one may be held back."""
+        reading = Reading(self, patient=patient)
+        self._readers[reading] = None
+        return reading
+
+    async def count(self, reading: Reading, size: int) -> None:
+        """Count `size` bytes more of `reading`; returns once the next ones may be read."""
+        reading.size += size
+        self.taken += size
+        while self.taken > self.most and reading.patient and next(iter(self._readers)) is not reading:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self, reading: Reading) -> None:
+        """The answer is handed over, or given up."""
+        if self._readers.pop(reading, reading) is None:
+            self.taken -= reading.size
+            self._room.set()
+
+
+class Reading:
+    """One answer that is being read."""
+
+    __slots__ = ("_budget", "patient", "size")
+
+    def __init__(self, budget: Budget, *, patient: bool) -> None:
+        self._budget = budget
+        self.patient = patient
+        self.size = 0
+
+    async def took(self, chunk: bytes) -> None:
+        await self._budget.count(self, len(chunk))
+
+    def end(self) -> None:
+        self._budget.end(self)

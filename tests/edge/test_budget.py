@@ -1,0 +1,70 @@
+"""Answers in memory: held back beyond the budget, never all of them, and never one that is paid for."""
+
+import asyncio
+
+import pytest
+
+from batchrun.core.answer import Answer, Request
+from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.httpx_wire import HttpxWire
+
+PIECE, PIECES, JOBS = 64 * 1024, 16, 20  # a megabyte an answer
+
+
+async def slow_pieces(reader, writer):
+    """An answer of PIECES pieces, one whenever the other side has taken the last."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (PIECE * PIECES))
+    for _ in range(PIECES):
+        writer.write(bytes(PIECE))
+        await writer.drain()
+        await asyncio.sleep(0)
+    writer.close()
+
+
+async def read_all(budget, method, highest):
+    server = await asyncio.start_server(slow_pieces, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    wire = HttpxWire(f"http://127.0.0.1:{port}", connections=JOBS, budget=budget)
+    count = budget.count
+
+    async def watched(reading, size):
+        await count(reading, size)
+        highest.append(budget.taken)
+
+    budget.count = watched
+    answers = await asyncio.gather(*(wire.exchange(Request(method, "/", {}), 20.0) for _ in range(JOBS)))
+    await wire.aclose()
+    server.close()
+    await server.wait_closed()
+    return answers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_answers_beyond_the_budget_wait_their_turn_and_all_arrive(method):
+    budget, highest = Budget(2 << 20), []
+    answers = asyncio.run(read_all(budget, method, highest))
+    assert [len(answer.body) for answer in answers if isinstance(answer, Answer)] == [PIECE * PIECES] * JOBS
+    assert budget.taken == 0
+    if method == "GET":
+        assert max(highest) <= (2 << 20) + (1 << 20) + JOBS * PIECE, "the budget, the oldest answer, a piece of each"
+    else:
+        assert max(highest) > 4 << 20, "nobody waits with a result that is paid for"
+
+
+def test_a_reader_that_is_cancelled_gives_its_bytes_back():
+    async def main():
+        budget = Budget(10)
+        oldest, waiting = budget.begin(patient=True), budget.begin(patient=True)
+        await oldest.took(bytes(8))
+        task = asyncio.ensure_future(waiting.took(bytes(8)))
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        waiting.end()
+        waiting.end()
+        assert budget.taken == 8
+        oldest.end()
+        assert budget.taken == 0
+
+    asyncio.run(main())
