@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from batchrun.core.pacing import LONGEST_GAP
-from batchrun.core.quantities import duration, many, size
+from batchrun.core.quantities import duration, many
 from batchrun.core.settings import Settings
 from batchrun.core.visible import visible
 
@@ -68,7 +68,6 @@ def _limits(settings: Settings, *, polled: bool) -> Iterator[str]:
     yield f"{duration(settings.deadline)} a job"
     if settings.max_wait is not None:
         yield f"{duration(settings.max_wait)} in all"
-    yield f"{size(settings.max_memory)} of answers in memory"
 
 
 def _least_rate(jobs: int) -> str:

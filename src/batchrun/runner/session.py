@@ -125,9 +125,7 @@ async def run_session(
                 keys=None if keys is None else _Renewing(keys, redactor),
             )
             rows = None if source is None else len(source)
-            opened(
-                Opening(service.name, identity.origin, rows, batch, source, settings, runner.stop, runner.synced_output)
-            )
+            opened(Opening(*_shown(task, service), rows, batch, source, settings, runner.stop, runner.synced_output))
             outcome = await runner.run()
             return Result(outcome, runner.engine.snapshot(), settings, rows)
         finally:
@@ -188,6 +186,13 @@ def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
         return Identity("demo", "demo", "", flags.to_dict(), lambda _: None)
     return Identity(
         service.name, f"{service.origin}{told['path'] or ''}", account, flags.to_dict(), service.key_fingerprint
+    )
+
+
+def _shown(task: Task, service: Service) -> tuple[str, str]:
+    """Service and address as a person is told of them."""
+    return (
+        ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
     )
 
 
