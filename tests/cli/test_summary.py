@@ -266,10 +266,7 @@ def announced(settings=None, **more):
 def test_a_run_begins():
     first, limits = announced()
     assert first == "running 10,000 rows: openai at https://api.openai.com"
-    assert limits == (
-        "limits: 500 jobs and 32 POSTs in flight, 200 looks a second, 4 new attempts a row, 24 h a job, "
-        "256 MiB of answers in memory"
-    )
+    assert limits == "limits: 500 jobs and 32 POSTs in flight, 200 looks a second, 4 new attempts a row, 24 h a job"
 
 
 def test_a_run_goes_on():
