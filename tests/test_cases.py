@@ -26,9 +26,6 @@ LIVING = "issue 7: living with a batch"
 
 # id: (what is missing, the rooms where a part of it is tested)
 OWED: dict[str, tuple[str, set[str]]] = {
-    "i26": (f"{RUN}: the warning in the record", {"core"}),
-    "i28": (f"{RESUME}: the rejected line is replaced by the real record", {"edge"}),
-    "f06": (f"{RESUME}: appended rows run, nothing is paid twice", set()),
     "f07": (f"{RESUME}: --accept-changes", set()),
     "f08": (f"{RESUME}: another input is refused", set()),
     "f09": (f"{RESUME}: vanished rows are collected and named", set()),

@@ -63,7 +63,6 @@ class Settings:
     token_command: str | None = _setting(
         None, Group.SERVICE, Kind.TEXT, "a command that prints a bearer token; run again when it expires"
     )
-    wire: str | None = _setting(None, Group.SERVICE, Kind.TEXT, "httpx: what carries requests")
 
     model: str | None = _setting(None, Group.INPUT, Kind.TEXT, "model of the rows that name none")
     set: tuple[str, ...] = _setting((), Group.INPUT, Kind.TEXTS, "name=value: set a field in the body of every row")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from batchrun.core.ledger import Rewrite, mark
+from batchrun.core.quantities import many
 from batchrun.core.rewriting import announcement, new_journal, new_output
 from batchrun.core.settings import Settings
 from batchrun.core.states import State
@@ -41,7 +42,7 @@ def _drop(batch: Batch, states: Collection[str], keys: Collection[str] | None, w
         order = announcement(batch.state, output, states, keys)
     if order.keys:
         _carry_out(batch, order, announced=False)
-        batch.notes.append(f"took {len(order.keys):,} records {why} out of the output")
+        batch.notes.append(f"took {many(len(order.keys), 'record')} {why} out of the output")
 
 
 def _carry_out(batch: Batch, order: Rewrite, *, announced: bool) -> None:

@@ -191,9 +191,7 @@ def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
 
 def _shown(task: Task, service: Service) -> tuple[str, str]:
     """Service and address as a person is told of them."""
-    return (
-        ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
-    )
+    return ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
 
 
 def _within_the_file_limit(settings: Settings) -> Settings:

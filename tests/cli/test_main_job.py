@@ -1,0 +1,145 @@
+"""The main job, in this process, against the demo service: what a record holds, and how batches are taken up."""
+
+import json
+
+import jsonschema
+import pytest
+
+from batchrun.cli import main
+from batchrun.core.schema import RECORD_SCHEMA
+
+VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
+QUICK = "[[completed]] [[sleep 0.05]]"
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch, capsys):
+    """Writes rows and runs the command on them; gives exit code, records by key, and what was said on stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def run(rows=None, *arguments, command=("in.jsonl", "-o", "out.jsonl")):
+        if rows is not None:
+            (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        monkeypatch.setattr("sys.argv", ["batchrun", *command, "--demo", *arguments])
+        code = main([*command, "--demo", "--poll-min", "0.05", "--poll-max", "0.2", *arguments])
+        out = tmp_path / "out.jsonl"
+        records = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+        for record in records:
+            VALIDATOR.validate(record)
+        assert len({record["custom_id"] for record in records}) == len(records)
+        return code, {record["custom_id"]: record for record in records}, capsys.readouterr().err
+
+    return run
+
+
+def row(key, text=QUICK, **body):
+    return {"custom_id": key, "body": {"model": "m", "input": text, **body}}
+
+
+def test_rows_of_every_form_become_records(batch):
+    code, records, said = batch(
+        [row("a"), {"model": "m", "input": QUICK}, {"prompt": QUICK}, {**row("b"), "metadata": {"x": 1}}],
+        "--model",
+        "n",
+    )
+    assert (code, len(records)) == (0, 4)
+    assert records["b"]["metadata"] == {"x": 1}
+    assert {record["model"] for record in records.values()} == {"m", "n"}
+    assert "complete: 4 of 4 rows done" in said
+
+
+def test_i26_what_was_overridden_stands_in_the_record(batch):
+    _, records, _ = batch([row("a", background=False, stream=True)])
+    assert records["a"]["warnings"] == ["background_overridden", "stream_overridden"]
+
+
+def test_i01_an_empty_input_is_no_mistake(batch):
+    code, records, said = batch([])
+    assert (code, records) == (0, {})
+    assert "0 rows" in said
+
+
+def test_the_same_command_again_does_nothing_and_ends_alike(batch):
+    first, records, _ = batch([row("a"), row("b", "[[fail invalid_prompt]]")])
+    again, same, said = batch()
+    assert first == again == 1
+    assert same == records
+    assert "nothing is sent" in said
+
+
+def test_a_limit_leaves_the_rest_to_the_next_run(batch):
+    _, records, said = batch([row(f"r{i}") for i in range(5)], "--limit", "2")
+    assert len(records) == 2
+    assert "3 rows are left" in said
+    _, records, _ = batch(None, "--limit", "2")
+    assert len(records) == 4
+    code, records, _ = batch()
+    assert (code, len(records)) == (0, 5)
+
+
+def test_f06_appended_and_reordered_rows(batch):
+    batch([row("a"), row("b")])
+    code, records, said = batch([row("c"), row("b"), row("a")])
+    assert (code, set(records)) == (0, {"a", "b", "c"})
+    assert "2 already finished" in said
+
+
+def test_i28_a_mended_row_replaces_its_rejected_line(batch):
+    bad = {"custom_id": "b", "body": {"input": QUICK}}
+    code, records, _ = batch([row("a"), bad], "--skip-bad")
+    assert (code, records["b"]["state"], records["b"]["error"]["code"]) == (1, "rejected", "no_model")
+    code, records, said = batch([row("a"), row("b")])
+    assert (code, records["b"]["state"]) == (0, "succeeded")
+    assert "mended" in said
+
+
+def test_failed_rows_are_looked_at_before_they_are_paid_for_again(batch):
+    _, records, _ = batch([row("a"), row("b", "[[fail server_error]] [[sleep 0.05]]")], "--retries", "0")
+    first = records["b"]["job_id"]
+    assert records["b"]["state"] == "internal_error"
+    _, records, said = batch(None, "--retries", "0", "--retry-failed", "internal_error")
+    assert [attempt["job_id"] for attempt in records["b"]["attempts"]] == [first], "confirmed first, then sent anew"
+    assert records["a"]["retry_count"] == 0
+    assert "1 record to be tried again" in said
+
+
+def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
+    batch([row(f"r{i}") for i in range(4)], "--limit", "1")
+    _, records, _ = batch(command=("collect", "out.jsonl"))
+    assert len(records) == 1
+    code, records, _ = batch(command=("resume", "out.jsonl"))
+    assert (code, len(records)) == (0, 4)
+    code, _, said = batch(command=("resume", "other.jsonl"))
+    assert code == 2
+    assert "there is no batch to resume" in said
+
+
+def test_fresh_moves_the_old_files_aside(batch, tmp_path):
+    batch([row("a")])
+    code, records, said = batch([row("z")], "--fresh")
+    assert (code, set(records)) == (0, {"z"})
+    assert "moved" in said
+    assert len(list(tmp_path.glob("out.jsonl.2*"))) == 1
+
+
+def test_summary_and_event_log_are_files_for_programs(batch, tmp_path):
+    batch([row("a"), row("b", "[[fail invalid_prompt]]")], "--summary", "sum.json", "--log-json", "log.jsonl")
+    summary = json.loads((tmp_path / "sum.json").read_text())
+    assert (summary["outcome"], summary["exit_code"], summary["states"]) == (
+        "complete",
+        1,
+        {"succeeded": 1, "rejected": 1},
+    )
+    events = [json.loads(line)["event"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert (events[0], sorted(events[1:3]), events[-1]) == ("start", ["record", "record"], "end")
+
+
+def test_settings_come_from_the_environment_too(batch, monkeypatch):
+    monkeypatch.setenv("BATCHRUN_LIMIT", "1")
+    _, records, _ = batch([row("a"), row("b")])
+    assert len(records) == 1
+    monkeypatch.setenv("BATCHRUN_LIMIT", "many")
+    code, _, said = batch()
+    assert code == 2
+    assert "BATCHRUN_LIMIT" in said
