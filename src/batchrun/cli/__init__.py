@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from signal import SIGINT
 
 EXIT_OK = 0
 EXIT_ROWS = 1
@@ -51,7 +52,11 @@ def _main_job(arguments: list[str]) -> int:
     if arguments and (mistake := _no_file_no_command(arguments[0])):
         parser.error(mistake)
     options = parser.parse_args(arguments or ["--help"])
-    return int(import_module("batchrun.cli.run").run(options))
+    try:
+        return int(import_module("batchrun.cli.run").run(options))
+    except KeyboardInterrupt:  # while it starts: once rows may be sent, the run itself takes signals in hand
+        print("\nbatchrun: interrupted; the same command begins again", file=sys.stderr)
+        return EXIT_SIGNAL + SIGINT
 
 
 def _no_file_no_command(word: str) -> str | None:
