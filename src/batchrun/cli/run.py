@@ -200,6 +200,7 @@ class _Screen:
             arguments=list(self._arguments),
             before=result.snapshot.states_before,
             signal=self._signal,
+            asked=self._opening.asked,
             problem=self._problem,
         )
         code = exit_code(closing)

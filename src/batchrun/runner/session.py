@@ -52,11 +52,17 @@ class Opening:
 
     service: str
     origin: str
+    account: str
     rows: int | None
     batch: Batch
     source: Checked | None
     settings: Settings
     stop: Callable[[StopMode, str], None]
+
+    @property
+    def asked(self) -> str:
+        """Whom this run asks: what decides which jobs it can see, the API key aside."""
+        return f"{self.origin}, {self.account or 'no organisation and no project'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ async def run_session(
                 keys=None if keys is None else _Renewing(keys, redactor),
             )
             rows = None if source is None else len(source)
-            opened(Opening(service.name, identity.origin, rows, batch, source, settings, runner.stop))
+            opened(Opening(service.name, identity.origin, identity.account, rows, batch, source, settings, runner.stop))
             outcome = await runner.run()
             return Result(outcome, runner.engine.snapshot(), settings, rows)
         finally:
