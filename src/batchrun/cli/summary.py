@@ -61,6 +61,8 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
     if reason is not None and halted is not None:
         yield ""
         yield _wrapped(f"{reason.value}: ", visible(halted), width)
+        if closing.snapshot.trouble is not None and closing.snapshot.trouble not in halted:
+            yield _wrapped("the last submit: ", visible(closing.snapshot.trouble), width)
         yield _wrapped("", HALT_ADVICE[reason], width)
     if closing.problem is not None:
         yield ""
