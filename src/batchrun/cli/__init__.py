@@ -6,9 +6,11 @@ What begins with no command is the main job: ``batchrun INPUT -o OUT``.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from signal import SIGINT
 
 EXIT_OK = 0
 EXIT_ROWS = 1
@@ -32,6 +34,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    _hold_the_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else None
     if name not in COMMANDS:
@@ -46,6 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
 
 
+def _hold_the_standard_descriptors() -> None:
+    """Put nothing in the place of what is closed of 0, 1 and 2.
+
+    Else the journal would get the number 2, and with it whatever a library, or the interpreter, says in its last
+    words; and ``print(…, file=sys.stderr)`` would go to stdout, as `sys.stderr` is None then.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
+
+
 def _main_job(arguments: list[str]) -> int:
     from batchrun.cli.parser import run_parser
 
@@ -53,7 +69,11 @@ def _main_job(arguments: list[str]) -> int:
     if arguments and (mistake := _no_file_no_command(arguments[0])):
         parser.error(mistake)
     options = parser.parse_args(arguments or ["--help"])
-    return int(import_module("batchrun.cli.run").run(options))
+    try:
+        return int(import_module("batchrun.cli.run").run(options))
+    except KeyboardInterrupt:  # while it starts: once rows may be sent, the run itself takes signals in hand
+        print("\nbatchrun: interrupted; the same command begins again", file=sys.stderr)
+        return EXIT_SIGNAL + SIGINT
 
 
 def _no_file_no_command(word: str) -> str | None:

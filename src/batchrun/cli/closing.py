@@ -34,6 +34,8 @@ HALT_ADVICE = {
 }
 """What to do about each halt."""
 
+_WHO_WAS_ASKED = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
+
 # Ended so for a reason that another day may mend; the others need another input.
 _WORTH_ANOTHER = (
     State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
@@ -46,8 +48,10 @@ _ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirm
 class Closing:
     """A run that is over.
 
-    `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it was typed, without its name; `signal` the number of
-    the signal that ended the run; `problem` what could not be written. Texts from outside are redacted already.
+    `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
+    was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
+    organisation and project that were asked; `problem` what could not be written. Texts from outside are redacted
+    already.
     """
 
     outcome: Outcome
@@ -58,6 +62,7 @@ class Closing:
     journal: str | None
     arguments: Sequence[str]
     signal: int | None = None
+    asked: str | None = None
     problem: str | None = None
 
     @property
@@ -85,6 +90,15 @@ def exit_code(closing: Closing) -> int:
             return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
         case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
             return EXIT_HALTED if closing.signal is None else EXIT_SIGNAL + closing.signal
+
+
+def halt_message(closing: Closing) -> str | None:
+    """What is said of the halt; where nothing is known over there, who was asked for it too."""
+    halted = closing.snapshot.halted
+    if halted is None:
+        return None
+    whose = closing.asked if halt_reason(closing) in _WHO_WAS_ASKED else None
+    return halted[1] if whose is None else f"{halted[1]}; asked was {whose}"
 
 
 def halt_reason(closing: Closing) -> HaltReason | None:

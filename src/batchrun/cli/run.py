@@ -32,6 +32,8 @@ from batchrun.edge.tape import FilesError, InputIsOutput
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
+_TOLD_AGAIN = 30.0
+"""Seconds after which it is said again what keeps submits waiting."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -130,6 +132,7 @@ class _Screen:
         self._begun: float | None = None
         self._problem: str | None = None
         self._paused = self._outage = False
+        self._told_at = float("-inf")
 
     # --- the observer of the run ---
 
@@ -141,6 +144,9 @@ class _Screen:
             self._copy.upto(self._opening.synced())
         if self._progress is not None:
             self._progress.show(snapshot)
+            if snapshot.trouble and snapshot.paused_until and snapshot.now - self._told_at >= _TOLD_AGAIN:
+                self._told_at = snapshot.now
+                self._progress.warn(f"submits wait: {visible(snapshot.trouble)}")
         if self._log is not None:
             if (snapshot.paused_until is not None) > self._paused:
                 self._log.write("pause", seconds=round((snapshot.paused_until or snapshot.now) - snapshot.now, 3))
@@ -214,6 +220,7 @@ class _Screen:
             journal=names.journal if self._copy is None or self._options.journal else None,
             arguments=list(self._arguments),
             signal=self._signal,
+            asked=self._opening.asked,
             problem=self._problem,
         )
         code = exit_code(closing)

@@ -24,7 +24,16 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from batchrun.cli.closing import HALT_ADVICE, Closing, advice_of, exit_code, halt_reason, next_commands, worst
+from batchrun.cli.closing import (
+    HALT_ADVICE,
+    Closing,
+    advice_of,
+    exit_code,
+    halt_message,
+    halt_reason,
+    next_commands,
+    worst,
+)
 from batchrun.core.messages import Outcome
 from batchrun.core.quantities import duration, many
 from batchrun.core.states import State
@@ -47,11 +56,13 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
         yield _wrapped(
             "", f"{_rows(closing.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width
         )
-    reason, halted = halt_reason(closing), closing.snapshot.halted
+    reason, halted = halt_reason(closing), halt_message(closing)
     advised = [(code, advice_of(state, code)) for state, code, _ in worst(closing)]
     if reason is not None and halted is not None:
         yield ""
-        yield _wrapped(f"{reason.value}: ", visible(halted[1]), width)
+        yield _wrapped(f"{reason.value}: ", visible(halted), width)
+        if closing.snapshot.trouble is not None and closing.snapshot.trouble not in halted:
+            yield _wrapped("the last submit: ", visible(closing.snapshot.trouble), width)
         yield _wrapped("", HALT_ADVICE[reason], width)
     if closing.problem is not None:
         yield ""
@@ -153,8 +164,8 @@ def facts(closing: Closing) -> dict[str, Any]:
         },
         "jobs_going_on": snapshot.watched,
         "halted": None
-        if reason is None or snapshot.halted is None
-        else {"reason": reason.value, "message": snapshot.halted[1], "advice": HALT_ADVICE[reason]},
+        if reason is None
+        else {"reason": reason.value, "message": halt_message(closing), "advice": HALT_ADVICE[reason]},
         "problem": closing.problem,
         "elapsed_s": round(closing.elapsed, 3),
         "files": {"output": closing.output, "journal": closing.journal},

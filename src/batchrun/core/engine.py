@@ -344,6 +344,7 @@ class Engine:
             outage=gate.outage,
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
             watched=len(desk.watched) - desk.in_phase[Phase.ENDING],
+            trouble=gate.trouble,
         )
 
     def check_invariants(self) -> None:

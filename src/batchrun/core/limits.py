@@ -96,6 +96,7 @@ class Gate:
         self.halted: Halted | None = None
         self.closed = False  # a stop: like a halt, but asked for
         self.known = False  # an acceptance was seen
+        self.trouble: str | None = None  # what the last submit met, until one is accepted
         self._incidents = 0
         self._ambiguous = 0
         self._probe_gap = 0.0
@@ -148,6 +149,7 @@ class Gate:
             self.window.start_again()
         self.window.accepted()
         self.known = True
+        self.trouble = None
         self._incidents = self._ambiguous = self._probes = 0
         self._probe_gap = 0.0
         self._refused_at_first.clear()
@@ -162,6 +164,7 @@ class Gate:
             reason = HaltReason(refused.rule.billing_reason or HaltReason.AUTH.value)
             self.halt(reason, f"{problem.code or reason}: {problem.message}")
         elif refused.again:
+            self.trouble = problem.message
             self._pause(now, refused)
             if now - self._last_acceptance >= PATIENCE:
                 self.halt(HaltReason.NO_ACCEPTANCE, f"no row was accepted for an hour: {problem.message}")
@@ -172,6 +175,7 @@ class Gate:
         """Nobody knows what became of a submit."""
         self.in_flight -= 1
         self._ambiguous += 1
+        self.trouble = message
         if not self.outage:
             return
         if self._probe_gap == 0.0 or now >= self.paused_until:

@@ -28,6 +28,7 @@ class Snapshot:
     outage: bool  # submits stopped but for probes
     halted: tuple[str, str] | None  # reason and message
     watched: int  # jobs that go on over there if the run stops now
+    trouble: str | None = None  # what keeps submits waiting: what the last one met, until one is accepted
 
     @property
     def finished_before(self) -> int:

@@ -54,12 +54,18 @@ class Opening:
 
     service: str
     origin: str
+    account: str
     rows: int | None
     batch: Batch
     source: Checked | None
     settings: Settings
     stop: Callable[[StopMode, str], None]
     synced: Callable[[], int]  # bytes of the output that are on the disk
+
+    @property
+    def asked(self) -> str:
+        """Whom this run asks: what decides which jobs it can see, the API key aside."""
+        return f"{self.origin}, {self.account or 'no organisation and no project'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,11 @@ async def run_session(
                 keys=None if keys is None else _Renewing(keys, redactor),
             )
             rows = None if source is None else len(source)
-            opened(Opening(*_shown(task, service), rows, batch, source, settings, runner.stop, runner.synced_output))
+            opened(
+                Opening(
+                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output
+                )
+            )  # fmt: skip
             outcome = await runner.run()
             return Result(outcome, runner.engine.snapshot(), settings, rows)
         finally:

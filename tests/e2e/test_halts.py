@@ -1,0 +1,99 @@
+"""What stops a batch as a whole: quota, key, outage, another project. No row is harmed, and the same command goes on."""
+
+import pytest
+
+from batchrun.cli import main
+from batchrun.core import watch
+from tests.e2e.stage import CANARY, Batch, rows, serving
+
+QUICK = "[times]\npost = '20ms..60ms'\nduration = '100ms..400ms'\n"
+FLAGS = ("--poll-min", "200ms", "--poll-max", "1s", "--poll-rate", "2000", "--concurrency", "200")
+W = 32
+
+
+def halted(batch, service, taken, *advice):
+    """The run ends with exit 3, with a record for each job that was taken and for nothing else."""
+    ended = batch.run(seconds=100)
+    assert ended.code == 3, ended.said
+    ended.says("halted", *advice, "goes on where this run stopped")
+    books = service.books()
+    assert books["rows"] - books["jobs"] <= W
+    assert books["posts"] - books["jobs"] <= W
+    assert batch.states() == {"succeeded": books["jobs"]}, "open jobs are collected, refused rows stay open"
+    assert books["open_jobs"] == 0
+    assert books["jobs"] >= taken
+    return books
+
+
+def finished(batch, service):
+    assert batch.run(seconds=200).code == 0
+    assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
+    assert service.jobs() == dict.fromkeys(batch.whole(), 1)
+
+
+@pytest.mark.timeout(400)
+def test_the_quota_is_gone_and_comes_back(long, tmp_path):
+    count, quota = (10_000, 1_000) if long else (1_000, 200)
+    with serving(tmp_path, f"{QUICK}[limits]\nquota = {quota}\n") as service:
+        batch = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
+        books = halted(batch, service, quota, "quota: insufficient_quota", "top up or raise the limit")
+        assert books["jobs"] == quota
+        service.behave(QUICK)
+        finished(batch, service)
+
+
+@pytest.mark.timeout(400)
+def test_the_key_is_refused_and_works_again(long, tmp_path):
+    count, taken = (10_000, 1_000) if long else (1_000, 200)
+    with serving(tmp_path, QUICK) as service:
+        batch = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
+        run = batch.end
+
+        def end(process, seconds):
+            service.wait_until(lambda books: books["jobs"] >= taken)
+            service.behave(f"{QUICK}[submits]\nhttp_401 = '100%'\n")
+            return run(process, seconds)
+
+        batch.end = end
+        halted(batch, service, taken, "auth: ", "give a valid API key")
+        batch.end = run
+        service.behave(QUICK)
+        finished(batch, service)
+
+
+@pytest.mark.timeout(500)
+def test_s24_an_outage_costs_few_rows_and_harms_no_other(long, tmp_path):
+    count, lasts = (20_000, 120) if long else (600, 2)
+    with serving(tmp_path, QUICK) as service:
+        batch = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
+        process = batch.start()
+        service.wait_until(lambda books: books["jobs"] >= count // 4)
+        service.behave(f"{QUICK}[[outages]]\nfrom = 0\nto = {lasts}\n")
+        ended = batch.end(process, 450)
+    assert ended.code == 1
+    batch.whole()
+    states = batch.states()
+    assert 5 <= states["unconfirmed"] <= 45
+    assert states == {"succeeded": count - states["unconfirmed"], "unconfirmed": states["unconfirmed"]}
+    ended.says("--resubmit-unconfirmed", "sends the unconfirmed again; may pay twice")
+
+
+def test_p08_another_project_on_resume_writes_nothing_off(tmp_path, monkeypatch, capsys):
+    """In this process, so that what is patience in earnest, two minutes, is a second here."""
+    with serving(tmp_path, "[times]\nduration = '1h'\n") as service:
+        batch = Batch(tmp_path, rows(5), "--base-url", service.url, *FLAGS)
+        process = batch.start()
+        service.wait_until(lambda books: books["jobs"] == 5)
+        process.terminate()
+        assert batch.end(process).code == 143
+        port = service.port
+    with serving(tmp_path, "seed = 9\n", port=port) as another:
+        monkeypatch.setattr(watch, "WATCHED_FOR", 1.0)
+        monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+        code = main([str(batch.input), "-o", str(batch.output), "--base-url", another.url, *FLAGS])
+        said = " ".join(capsys.readouterr().err.split())
+        assert code == 3, said
+        assert f"this key sees none of 5 open jobs; asked was {another.url}, no organisation and no project" in said
+        assert "--write-off gives them up" in said
+        assert batch.records() == {}
+        assert another.books()["posts"] == 0
