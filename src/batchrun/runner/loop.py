@@ -18,15 +18,12 @@ from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 
-from batchrun.core.answer import Answer, Failure, Request
 from batchrun.core.engine import Engine
-from batchrun.core.failures import rule
-from batchrun.core.job import Job, Row
+from batchrun.core.job import Row
 from batchrun.core.ledger import Entry, Started, Stopped, mark
 from batchrun.core.messages import (
     Append,
     Cancel,
-    CancelAnswered,
     Emit,
     Event,
     Finish,
@@ -36,17 +33,12 @@ from batchrun.core.messages import (
     Keep,
     Outcome,
     Poll,
-    PollAnswered,
-    PollFailed,
     Read,
     Recovered,
     RowRead,
     StopMode,
     StopRequested,
     Submit,
-    SubmitAccepted,
-    SubmitFailed,
-    SubmitRefused,
     Synced,
     Tape,
     TimeCame,
@@ -54,16 +46,14 @@ from batchrun.core.messages import (
     Woke,
     WriteFailed,
 )  # fmt: skip
-from batchrun.core.problem import our_problem
 from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
-from batchrun.core.taxonomy import Aspect
-from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Unclear, is_safe_id
 from batchrun.edge.exchange import Wire
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
 from batchrun.edge.unreadable import keep_unreadable
+from batchrun.runner.exchanges import Exchanges, Keys
 from batchrun.runner.lanes import Lane
 from batchrun.runner.startup import Batch
 from batchrun.services.service import Service
@@ -77,12 +67,6 @@ _ROUNDS_A_SECOND = 4
 def clock() -> float:
     """Seconds on a clock that counts suspension where the system has one."""
     return time.clock_gettime(_CLOCK)
-
-
-class Keys(Protocol):
-    """What renews an API key that was refused."""
-
-    async def renewed_service(self, service: Service) -> Service: ...
 
 
 class Observer(Protocol):
@@ -111,21 +95,31 @@ class Runner:
     ) -> None:
         self._batch = batch
         self._source = source
-        self._service = service
         self._wire = wire
         self._settings = settings
         self._observer = observer
-        self._keys = keys
-        self._ceiling = ceiling or (AsyncLimiter(max(1.0, settings.rpm / 60), 1.0) if settings.rpm else None)
         now = clock()
         self._epoch = (time.time() if wall is None else wall) - now
         run_id = batch.header.run_id
         self.engine = Engine(
             settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random, collecting=source is None
         )
-        self._submits: Lane[Submit] = Lane(self._submit, settings.submits, self._broke)
-        self._polls: Lane[Poll] = Lane(self._poll, settings.connections, self._broke)
-        self._cancels: Lane[Cancel] = Lane(self._cancel, _CANCELS_AT_ONCE, self._broke)
+        if ceiling is None and settings.rpm:
+            ceiling = AsyncLimiter(max(1.0, settings.rpm / 60), 1.0)
+        exchanges = Exchanges(
+            service,
+            wire,
+            source,
+            settings,
+            feed=self.feed,
+            wall=self._wall,
+            input_is_gone=self._input_is_gone,
+            keys=keys,
+            ceiling=ceiling,
+        )
+        self._submits: Lane[Submit] = Lane(exchanges.submit, settings.submits, self._broke)
+        self._polls: Lane[Poll] = Lane(exchanges.poll, settings.connections, self._broke)
+        self._cancels: Lane[Cancel] = Lane(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
         self._rows: Iterator[Row] | None = None
         self._taken = 0
         self._events: deque[Event] = deque()
@@ -299,74 +293,6 @@ class Runner:
         self._input_error = self._input_error or error
         self.feed(StopRequested(StopMode.DRAIN))
 
-    # --- exchanges ---
-
-    async def _submit(self, order: Submit) -> None:
-        job, attempt = order
-        assert self._source is not None, "a row without an input has no body to send"
-        ordinal = self._source.ordinal_of(job.key)
-        assert ordinal is not None, "the source gave this row"
-        try:
-            prepared = self._source.body(ordinal)
-        except InputChanged as error:
-            unsent = Refused(
-                our_problem("connection_failed", str(error)), rule(Aspect.TOOL, "connection_failed"), again=True
-            )
-            self._input_is_gone(error)
-            self.feed(SubmitRefused(job, attempt, unsent))
-            return
-        if self._ceiling is not None:
-            await self._ceiling.acquire()
-        path = prepared.path
-        answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
-        verdict = self._service.read_submit(answer, self._wall(), path)
-        if prepared.warnings:
-            job.warn(*prepared.warnings)
-        if isinstance(verdict, Accepted):
-            self.feed(SubmitAccepted(job, attempt, verdict))
-        elif isinstance(verdict, Refused):
-            self.feed(SubmitRefused(job, attempt, verdict))
-        else:
-            assert isinstance(verdict, Ambiguous)
-            self.feed(SubmitFailed(job, attempt, verdict))
-
-    async def _poll(self, order: Poll) -> None:
-        job, attempt = order
-        job_id = _id_of(job)
-        answer = await self._exchange(lambda service: service.poll(job_id), self._settings.poll_timeout)
-        verdict = self._service.read_poll(answer, self._wall(), job_id)
-        if isinstance(verdict, Seen):
-            self.feed(PollAnswered(job, attempt, verdict))
-        else:
-            assert isinstance(verdict, Unclear)
-            self.feed(PollFailed(job, attempt, verdict))
-
-    async def _cancel(self, order: Cancel) -> None:
-        job, attempt = order
-        job_id = _id_of(job)
-        if self._service.can_cancel:
-            answer = await self._exchange(lambda service: service.cancel(job_id), self._settings.cancel_timeout)
-            verdict = self._service.read_cancel(answer, self._wall(), job_id)
-        else:  # a look is all that can be had
-            answer = await self._exchange(lambda service: service.poll(job_id), self._settings.cancel_timeout)
-            verdict = self._service.read_poll(answer, self._wall(), job_id)
-        self.feed(CancelAnswered(job, attempt, verdict))
-
-    async def _exchange(self, request: Callable[[Service], Request], timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's own law
-        """One exchange; after a 401, which created nothing, once more with a renewed key where there is one."""
-        service = self._service
-        answer = await self._wire.exchange(request(service), timeout)
-        if self._keys is not None and isinstance(answer, Answer) and answer.status == 401:
-            self._service = await self._keys.renewed_service(service)
-            if self._service is not service:
-                answer = await self._wire.exchange(request(self._service), timeout)
-        return answer
-
-    def _submit_timeout(self, path: str) -> float:
-        settings = self._settings
-        background = any(one.path == path and one.background for one in self._service.endpoints)
-        return settings.submit_timeout if background else settings.answer_timeout
-
     def _wall(self) -> float:
         return self._epoch + clock()
 
@@ -393,9 +319,3 @@ class Runner:
     def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
         if not heart.cancelled() and (error := heart.exception()) is not None:
             self._broke(error)
-
-
-def _id_of(job: Job) -> str:
-    assert is_safe_id(job.job_id)
-    assert job.job_id is not None
-    return job.job_id

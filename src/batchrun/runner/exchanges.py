@@ -1,0 +1,139 @@
+"""How an instruction becomes an exchange, and its answer an event: for submits, polls and cancels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from aiolimiter import AsyncLimiter
+
+from batchrun.core.answer import Answer, Failure, Request
+from batchrun.core.failures import rule
+from batchrun.core.job import Job
+from batchrun.core.messages import (
+    Cancel,
+    CancelAnswered,
+    Event,
+    Poll,
+    PollAnswered,
+    PollFailed,
+    Submit,
+    SubmitAccepted,
+    SubmitFailed,
+    SubmitRefused,
+)  # fmt: skip
+from batchrun.core.problem import our_problem
+from batchrun.core.settings import Settings
+from batchrun.core.taxonomy import Aspect
+from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Unclear, is_safe_id
+from batchrun.edge.exchange import Wire
+from batchrun.edge.source import Checked, InputChanged
+from batchrun.services.service import Service
+
+
+class Keys(Protocol):
+    """What renews an API key that was refused."""
+
+    async def renewed_service(self, service: Service) -> Service: ...
+
+
+class Exchanges:
+    """Carries out one instruction at a time for each worker that calls; its end comes back by `feed`.
+
+    `ceiling` is the rate of submits that batches of one process may share; `wall` gives the time of day;
+    `input_is_gone` is told when a row's line is not what was checked.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        wire: Wire,
+        source: Checked | None,
+        settings: Settings,
+        *,
+        feed: Callable[[Event], None],
+        wall: Callable[[], float],
+        input_is_gone: Callable[[InputChanged], None],
+        keys: Keys | None = None,
+        ceiling: AsyncLimiter | None = None,
+    ) -> None:
+        self._service = service
+        self._wire = wire
+        self._source = source
+        self._settings = settings
+        self._feed = feed
+        self._wall = wall
+        self._input_is_gone = input_is_gone
+        self._keys = keys
+        self._ceiling = ceiling
+        self._in_background = {one.path for one in service.endpoints if one.background}
+
+    async def submit(self, order: Submit) -> None:
+        job, attempt = order
+        assert self._source is not None, "a row without an input has no body to send"
+        ordinal = self._source.ordinal_of(job.key)
+        assert ordinal is not None, "the source gave this row"
+        try:
+            prepared = self._source.body(ordinal)
+        except InputChanged as error:
+            unsent = Refused(
+                our_problem("connection_failed", str(error)), rule(Aspect.TOOL, "connection_failed"), again=True
+            )
+            self._input_is_gone(error)
+            self._feed(SubmitRefused(job, attempt, unsent))
+            return
+        if self._ceiling is not None:
+            await self._ceiling.acquire()
+        path = prepared.path
+        answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
+        verdict = self._service.read_submit(answer, self._wall(), path)
+        if prepared.warnings:
+            job.warn(*prepared.warnings)
+        if isinstance(verdict, Accepted):
+            self._feed(SubmitAccepted(job, attempt, verdict))
+        elif isinstance(verdict, Refused):
+            self._feed(SubmitRefused(job, attempt, verdict))
+        else:
+            assert isinstance(verdict, Ambiguous)
+            self._feed(SubmitFailed(job, attempt, verdict))
+
+    async def poll(self, order: Poll) -> None:
+        job, attempt = order
+        job_id = _id_of(job)
+        answer = await self._exchange(lambda service: service.poll(job_id), self._settings.poll_timeout)
+        verdict = self._service.read_poll(answer, self._wall(), job_id)
+        if isinstance(verdict, Seen):
+            self._feed(PollAnswered(job, attempt, verdict))
+        else:
+            assert isinstance(verdict, Unclear)
+            self._feed(PollFailed(job, attempt, verdict))
+
+    async def cancel(self, order: Cancel) -> None:
+        job, attempt = order
+        job_id = _id_of(job)
+        if self._service.can_cancel:
+            answer = await self._exchange(lambda service: service.cancel(job_id), self._settings.cancel_timeout)
+            verdict = self._service.read_cancel(answer, self._wall(), job_id)
+        else:  # a look is all that can be had
+            answer = await self._exchange(lambda service: service.poll(job_id), self._settings.cancel_timeout)
+            verdict = self._service.read_poll(answer, self._wall(), job_id)
+        self._feed(CancelAnswered(job, attempt, verdict))
+
+    async def _exchange(self, request: Callable[[Service], Request], timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's own law
+        """One exchange; after a 401, which created nothing, once more with a renewed key where there is one."""
+        service = self._service
+        answer = await self._wire.exchange(request(service), timeout)
+        if self._keys is not None and isinstance(answer, Answer) and answer.status == 401:
+            self._service = await self._keys.renewed_service(service)
+            if self._service is not service:
+                answer = await self._wire.exchange(request(self._service), timeout)
+        return answer
+
+    def _submit_timeout(self, path: str) -> float:
+        return self._settings.submit_timeout if path in self._in_background else self._settings.answer_timeout
+
+
+def _id_of(job: Job) -> str:
+    assert is_safe_id(job.job_id)
+    assert job.job_id is not None
+    return job.job_id
