@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from batchrun.cli import EXIT_USAGE
-from batchrun.cli.parser import add_run_options
-from batchrun.cli.run import run_task
-from batchrun.core.misuse import Misuse
-from batchrun.core.visible import visible
-from batchrun.edge.tape import FilesError
-from batchrun.runner.session import Task, input_of
+from batchrun.cli import resume
+from batchrun.cli.resume import add_arguments
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUT", help="the output that the batch was begun with")
-    add_run_options(parser)
+__all__ = ["add_arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    try:
-        _, settings = input_of(options.output, options.journal)
-    except (Misuse, FilesError) as error:
-        print(f"batchrun collect: {visible(str(error), 1_000)}", file=sys.stderr)
-        return EXIT_USAGE
-    return run_task(Task(options.output, None, options.journal), options, sys.argv[1:], settings)
+    """Watch what is open to its end."""
+    return resume.run(options, collect=True)

@@ -15,21 +15,22 @@ from batchrun.runner.session import Task, input_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Shared with ``collect``: the output of an earlier run, and all that a run takes."""
     parser.add_argument("output", metavar="OUT", help="the output that the batch was begun with")
     add_run_options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, *, collect: bool = False) -> int:
+    """Take the batch up with the input and the flags that its journal names, or without an input to `collect`."""
     try:
         source, settings = input_of(options.output, options.journal)
+        if not collect and source in (None, "stdin"):
+            raise Misuse(
+                f"{options.output}: its input came through a pipe and no copy was kept; give it again: "
+                f"… | batchrun - -o {options.output}"
+            )
     except (Misuse, FilesError) as error:
-        print(f"batchrun resume: {visible(str(error), 1_000)}", file=sys.stderr)
+        print(f"batchrun: {visible(str(error), 1_000)}", file=sys.stderr)
         return EXIT_USAGE
-    if source in (None, "stdin"):
-        print(
-            f"batchrun resume: {visible(options.output)}: its input came through a pipe and no copy was kept; "
-            f"give it again: … | batchrun - -o {visible(options.output)}",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
-    return run_task(Task(options.output, source, options.journal), options, sys.argv[1:], settings)
+    task = Task(options.output, None if collect else source, options.journal)
+    return run_task(task, options, sys.argv[1:], settings)
