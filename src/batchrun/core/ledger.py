@@ -12,7 +12,7 @@ mark is a torn tail, to be cut; a bad line before it is corruption, to be refuse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, ClassVar
 from zlib import crc32
@@ -216,6 +216,12 @@ class Trail:
         """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
         return not (self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.marker)
 
+    @property
+    def waits(self) -> bool:
+        """Whether the row can only go on by being sent: its last attempt is over, and is to be followed by another."""
+        over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.marker)
+        return over and bool(self.ended)
+
 
 @dataclass(slots=True)
 class Fold:
@@ -233,11 +239,16 @@ class Fold:
     stopped: Stopped | None = None
     rewrite: Rewrite | None = None
     entries: int = 0
+    synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
+    damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
     newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
 
 
-def fold(lines: Iterable[bytes]) -> Fold:
+def fold(lines: Iterable[bytes], past_damage_to: int = 0) -> Fold:
     """Read the lines of a journal (each with its line end) in one pass.
+
+    Bad lines that begin before `past_damage_to` are noted and passed over, as a repair does: what its other
+    lines say is as true as it was.
 
     Any truncation of a journal folds to what a prefix of its entries folds to. An entry that is well formed
     but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line. Behind the
@@ -253,8 +264,12 @@ def fold(lines: Iterable[bytes]) -> Fold:
             to = entry[1].get("to")
             greatest_mark = max(greatest_mark, to) if isinstance(to, int) else greatest_mark
         elif bad is None and (entry is None or not take(*entry)):
-            bad = offset
+            if offset < past_damage_to:
+                result.damaged.append((offset, len(line)))
+            else:
+                bad = offset
         offset += len(line)
+    result.synced_to = greatest_mark
     if result.newer_version is not None:
         result.good_to = offset
         return result

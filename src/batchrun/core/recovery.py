@@ -69,7 +69,7 @@ def _scan(output: Readable, start: int, end: int, finished: dict[str, str]) -> i
         line_end = output.find(b"\n", position) + 1
         if line_end == 0 or line_end > end:
             return position
-        record = _read(output[position:line_end])
+        record = read_record(output[position:line_end])
         if record is None:
             return position
         finished[record[0]] = record[1]
@@ -77,7 +77,7 @@ def _scan(output: Readable, start: int, end: int, finished: dict[str, str]) -> i
     return position
 
 
-def _read(line: bytes) -> tuple[str, str] | None:
+def read_record(line: bytes) -> tuple[str, str] | None:
     """Key and state of a record; None for what is none."""
     try:
         record = orjson.loads(line)

@@ -1,0 +1,105 @@
+"""What the files of a batch hold, read without changing anything: the header, the fold, the records."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+from batchrun.core.ledger import VERSION, Fold, Header, fold
+from batchrun.core.recovery import Readable, Recovery, recover
+from batchrun.edge.tape import FileRefused, Names, open_to_read, read_chunks
+
+_LONGEST_HEADER = 16 << 20  # --set may put whole schemas into it
+
+
+def refuse(path: str, found: str, remedy: str) -> NoReturn:
+    """Raise FileRefused: nothing was changed."""
+    raise FileRefused(path, found, remedy)
+
+
+def read_header(names: Names) -> Header | None:
+    """The journal's first line; None where there is no journal, or one whose first line a crash cut off.
+
+    Nothing was sent before the header was on the disk, so that a journal with more than a torn header in it
+    is one that was damaged, and not begun anew over. Raises FileRefused.
+    """
+    file = open_to_read(names.journal)
+    if file is None:
+        return None
+    first = b""
+    try:
+        for chunk in read_chunks(file, 0, min(file.size, _LONGEST_HEADER)):
+            end = chunk.find(b"\n") + 1
+            first += chunk[:end] if end else chunk
+            if end:
+                break
+    finally:
+        file.close()
+    state = fold([first] if first else [])
+    if state.newer_version is not None:
+        refuse(
+            names.journal,
+            f"it is of version {state.newer_version}, this batchrun reads version {VERSION}",
+            "use the newer batchrun",
+        )
+    if state.header is None and first.endswith(b"\n"):
+        refuse(
+            names.journal,
+            "it is damaged at byte 0, where it says which batch this is",
+            "put a copy of it back; --fresh moves the files aside and sends every row again",
+        )
+    return state.header
+
+
+def size_of(path: str | None) -> int:
+    """The size of the file at `path`, 0 where there is none."""
+    file = None if path is None else open_to_read(path)
+    if file is None:
+        return 0
+    file.close()
+    return file.size
+
+
+def lines_of(path: str | None) -> Iterator[bytes]:
+    """The lines of a file, each with its line end; none where there is no file."""
+    file = None if path is None else open_to_read(path)
+    if file is not None:
+        with os.fdopen(file.descriptor, "rb", buffering=1 << 20) as lines:
+            yield from lines
+
+
+def fold_file(path: str, past_damage_to: int = 0) -> Fold:
+    """What the journal at `path` amounts to."""
+    return fold(lines_of(path), past_damage_to)
+
+
+def recovered(names: Names, state: Fold) -> Recovery:
+    """The fold of the journal joined with the records of the output."""
+    file = None if names.output is None else open_to_read(names.output)
+    if file is None or not file.size:
+        if file is not None:
+            file.close()
+        return recover(state, b"")
+    try:
+        with mmap.mmap(file.descriptor, file.size, access=mmap.ACCESS_READ) as output:
+            return recover(state, _Mapped(output))
+    finally:
+        file.close()
+
+
+class _Mapped(Readable):
+    """A memory map with the few methods that recovery reads by."""
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        return self._mapped[part]
+
+    def find(self, sub: bytes, start: int, /) -> int:
+        return self._mapped.find(sub, start)
