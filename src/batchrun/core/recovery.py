@@ -18,7 +18,7 @@ from batchrun.core.ledger import Fold, Marker, Trail
 
 
 class Readable(Protocol):
-    """The output's bytes: a `bytes` or a memory map."""
+    """The output's bytes: a `bytes`, or a file that reads as one. It is read from its beginning to its end."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
@@ -37,23 +37,29 @@ class Recovery:
 
 def recover(fold: Fold, output: Readable) -> Recovery:
     """Join the fold of the journal with the bytes of the output."""
+    gen = fold.gen
     finished: dict[str, str] = {}
-    covered: list[tuple[int, int]] = []
-    for key, trail in fold.trails.items():
-        if trail.marker is not None and _fits(trail.marker, fold.gen, output):
-            finished[key] = trail.marker[4]
-            covered.append((trail.marker[1], trail.marker[1] + trail.marker[2]))
-    covered.sort()
     position, corrupt = 0, None
-    for start, end in covered:
+    trails = fold.trails
+    for key in sorted(trails, key=lambda key: _place(trails[key])):  # as the records stand in the file
+        marker = trails[key].marker
+        if marker is None or not _fits(marker, gen, output):
+            continue
+        start = marker[1]
         if start > position:
             scanned_to = _scan(output, position, start, finished)
             if scanned_to != start and corrupt is None:
                 corrupt = scanned_to
-        position = max(position, end)
+        finished[key] = marker[4]
+        position = max(position, start + marker[2])
     good_to = _scan(output, position, len(output), finished)
     open_trails = {key: trail for key, trail in fold.trails.items() if key not in finished and not trail.is_void}
     return Recovery(finished, open_trails, good_to, corrupt)
+
+
+def _place(trail: Trail) -> int:
+    marker = trail.marker
+    return -1 if marker is None else marker[1]
 
 
 def _fits(marker: Marker, gen: int, output: Readable) -> bool:

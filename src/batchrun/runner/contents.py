@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import mmap
+import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from batchrun.core.ledger import VERSION, Fold, Header, fold
 from batchrun.core.recovery import Readable, Recovery, recover
-from batchrun.edge.tape import FileRefused, Names, open_to_read, read_chunks
+from batchrun.edge.tape import FileRefused, Names, Opened, open_to_read, read_chunks
 
 _LONGEST_HEADER = 16 << 20  # --set may put whole schemas into it
+_BLOCK = 1 << 20
 
 
 def refuse(path: str, found: str, remedy: str) -> NoReturn:
@@ -72,34 +74,66 @@ def lines_of(path: str | None) -> Iterator[bytes]:
 
 def fold_file(path: str, past_damage_to: int = 0) -> Fold:
     """What the journal at `path` amounts to."""
-    return fold(lines_of(path), past_damage_to)
+    with _no_collections():
+        return fold(lines_of(path), past_damage_to)
 
 
 def recovered(names: Names, state: Fold) -> Recovery:
     """The fold of the journal joined with the records of the output."""
     file = None if names.output is None else open_to_read(names.output)
-    if file is None or not file.size:
-        if file is not None:
-            file.close()
+    if file is None:
         return recover(state, b"")
     try:
-        with mmap.mmap(file.descriptor, file.size, access=mmap.ACCESS_READ) as output:
-            return recover(state, _Mapped(output))
+        with _no_collections():
+            return recover(state, _InBlocks(file))
     finally:
         file.close()
 
 
-class _Mapped(Readable):
-    """A memory map with the few methods that recovery reads by."""
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Millions of objects are about to be made, and none of them is garbage: to look for it costs half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
-    def __init__(self, mapped: mmap.mmap) -> None:
-        self._mapped = mapped
+
+class _InBlocks(Readable):
+    """A file as bytes, a block of it in memory: recovery goes through it in order. A memory map was declined: what
+    was read of it counts as memory of this process."""
+
+    def __init__(self, file: Opened) -> None:
+        self._file = file
+        self._start = 0
+        self._block = b""
 
     def __len__(self) -> int:
-        return len(self._mapped)
+        return self._file.size
 
     def __getitem__(self, part: slice, /) -> bytes:
-        return self._mapped[part]
+        start, end = part.start, min(part.stop, self._file.size)
+        if start < self._start or end > self._start + len(self._block):
+            self._load(start, max(_BLOCK, end - start))
+        return self._block[start - self._start : end - self._start]
 
     def find(self, sub: bytes, start: int, /) -> int:
-        return self._mapped.find(sub, start)
+        size = _BLOCK
+        while True:
+            if self._start <= start < self._start + len(self._block):
+                found = self._block.find(sub, start - self._start)
+                if found >= 0:
+                    return self._start + found
+                if self._start + len(self._block) >= self._file.size:
+                    return -1
+            elif start >= self._file.size:
+                return -1
+            self._load(start, size)
+            size *= 2
+
+    def _load(self, start: int, size: int) -> None:
+        self._start = start
+        self._block = b"".join(read_chunks(self._file, start, min(start + size, self._file.size)))
