@@ -208,9 +208,22 @@ def write_batch(folder: Path, rows: int) -> None:
             write([Submitted(key, 1, job_id, at + 1).to_line() for key, job_id in zip(keys, ids, strict=True)])
             markers = []
             for key, job_id in zip(keys, ids, strict=True):
-                record = {"id": f"rec_{key}", "custom_id": key, "job_id": job_id, "state": "succeeded", "status": "completed"}
-                record |= {"model": "gpt-5-2025-08-07", "output_text": text, "usage": {"input_tokens": 12, "output_tokens": 90}}
-                line = orjson.dumps({**record, "warnings": [], "submitted_at": at, "finished_at": at, "metadata": {}}) + b"\n"
+                record = {
+                    "id": f"rec_{key}",
+                    "custom_id": key,
+                    "job_id": job_id,
+                    "state": "succeeded",
+                    "status": "completed",
+                }
+                record |= {
+                    "model": "gpt-5-2025-08-07",
+                    "output_text": text,
+                    "usage": {"input_tokens": 12, "output_tokens": 90},
+                }
+                line = (
+                    orjson.dumps({**record, "warnings": [], "submitted_at": at, "finished_at": at, "metadata": {}})
+                    + b"\n"
+                )
                 markers.append(Done(key, gen, offset, len(line), crc32(line), "succeeded").to_line())
                 offset += output.write(line)
             write(markers)
@@ -238,7 +251,14 @@ def recovery_of(folder: Path) -> dict[str, float]:
     program = RECOVER.format(src=str(ROOT / "src"), output=str(folder / "out.jsonl"))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     fold, recover, peak, finished, left = map(float, done.stdout.split())
-    return {"seconds": fold + recover, "fold": fold, "recover": recover, "peak": peak, "finished": finished, "open": left}
+    return {
+        "seconds": fold + recover,
+        "fold": fold,
+        "recover": recover,
+        "peak": peak,
+        "finished": finished,
+        "open": left,
+    }
 
 
 def recoveries(folder: Path, rows: int) -> None:

@@ -232,7 +232,9 @@ class Trail:
     @property
     def is_void(self) -> bool:
         """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
-        return not (self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.recorded_at)
+        return not (
+            self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.recorded_at
+        )
 
     @property
     def waits(self) -> bool:
