@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as PackError  # noqa: N812 - a class, whatever its name
-from sys import intern
 from typing import Any, ClassVar
 from zlib import crc32
 
 import orjson
 
+from batchrun.core.states import one_of
 from batchrun.core.verdict import is_safe_id
 
 VERSION = 1
@@ -369,7 +369,7 @@ class _Taker:
 
     def _done(self, values: dict[str, Any]) -> bool:
         place = (values["gen"], values["offset"], values["length"], values["crc"])
-        self._trail(values).marker = (*place, intern(values["state"]))
+        self._trail(values).marker = (*place, one_of(values["state"]))
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:

@@ -8,13 +8,13 @@ What no marker covers is scanned, and the first line there that is no record sta
 from __future__ import annotations
 
 from dataclasses import dataclass
-from sys import intern
 from typing import Protocol
 from zlib import crc32
 
 import orjson
 
 from batchrun.core.ledger import Fold, Marker, Trail
+from batchrun.core.states import one_of
 
 
 class Readable(Protocol):
@@ -92,4 +92,4 @@ def read_record(line: bytes) -> tuple[str, str] | None:
     if not isinstance(record, dict):
         return None
     key, state = record.get("custom_id"), record.get("state")
-    return (key, intern(state)) if isinstance(key, str) and isinstance(state, str) else None
+    return (key, one_of(state)) if isinstance(key, str) and isinstance(state, str) else None

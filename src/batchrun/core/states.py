@@ -166,3 +166,11 @@ def state_of(word: object) -> State | None:
     """Our state for a final status word before its payload was inspected; None while a job goes on."""
     group = group_of(word)
     return _STATE_OF_WORD.get(normalise(word) or "") or _STATE_OF_GROUP.get(group)
+
+
+_WORDS = {state.value: state.value for state in State}
+
+
+def one_of(word: str) -> str:
+    """`word`, as the one string that all who hold that state share."""
+    return _WORDS.get(word, word)
