@@ -181,7 +181,7 @@ def read_line(line: bytes) -> tuple[str, dict[str, Any]] | None:
     return (tag, values) if isinstance(values, dict) else None
 
 
-_PLACE = Struct("<QQQI")
+_PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
 Marker = tuple[int, int, int, int, str]
 """Of a record: generation, offset, length, CRC, state."""
 
@@ -368,8 +368,9 @@ class _Taker:
         return True
 
     def _done(self, values: dict[str, Any]) -> bool:
-        place = (values["gen"], values["offset"], values["length"], values["crc"])
-        self._trail(values).marker = (*place, one_of(values["state"]))
+        trail = self._trail(values)
+        trail.recorded_as = one_of(values["state"])
+        trail.recorded_at = _PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:

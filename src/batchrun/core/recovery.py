@@ -41,7 +41,7 @@ def recover(fold: Fold, output: Readable) -> Recovery:
     finished: dict[str, str] = {}
     position, corrupt = 0, None
     trails = fold.trails
-    for key in sorted(trails, key=lambda key: _place(trails[key])):  # as the records stand in the file
+    for key in sorted(trails, key=lambda key: trails[key].recorded_at or b""):  # as the records stand in the file
         marker = trails[key].marker
         if marker is None or not _fits(marker, gen, output):
             continue
@@ -55,11 +55,6 @@ def recover(fold: Fold, output: Readable) -> Recovery:
     good_to = _scan(output, position, len(output), finished)
     open_trails = {key: trail for key, trail in fold.trails.items() if key not in finished and not trail.is_void}
     return Recovery(finished, open_trails, good_to, corrupt)
-
-
-def _place(trail: Trail) -> int:
-    marker = trail.marker
-    return -1 if marker is None else marker[1]
 
 
 def _fits(marker: Marker, gen: int, output: Readable) -> bool:
