@@ -5,6 +5,9 @@
 * how long after its append an entry is reported to an event loop that has no idle moment, against a thread
   that takes from a queue and answers by call_soon_threadsafe; `loop_share` is what is left for the loop's
   own work, `groups` how many came through
+* how long a run takes to know what an earlier one left (fold of the journal, recovery with the output), and
+  the peak of its memory, in a process of its own: a batch of which all rows are finished, and one of which
+  no record is left (every marker is tried in vain)
 
 FOLDER is where the files are written (default: beside this file's folder, for /tmp is often memory).
 """
@@ -13,21 +16,29 @@ import asyncio
 import os
 import queue
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
+
+import orjson
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from batchrun.edge.tape import Scribe, Tape, open_append  # noqa: E402 - runs from a checkout as well
+from batchrun.core.ledger import Done, Header, Intent, Started, Submitted  # noqa: E402 - runs from a checkout as well
+from batchrun.core.ledger import mark as journal_mark  # noqa: E402 - as above
+from batchrun.edge.tape import Scribe, Tape, open_append  # noqa: E402 - as above
 from benchmarks.results import record  # noqa: E402
 
 SECONDS = 1.5
 BUSY_SECONDS = 4.0
+ROWS = 1_000_000
+GROUP = 100  # rows whose entries share a sync
 WAITING = (1, 32, 256, 4096)
 ENTRY = b'0123abcd {"e":"intent","key":"row-%08d","attempt":1,"at":1800000000.123,"row_sha256":"' + b"f" * 64 + b'"}\n'
 
@@ -176,6 +187,93 @@ def beside_a_busy_loop(
     }
 
 
+def write_batch(folder: Path, rows: int) -> None:
+    """The files of a batch of which every row is finished: about 700 bytes a record, 450 of journal a row."""
+    at, gen, offset, place = 1_800_000_000.123, 0, 0, 0
+    text = "x" * 380
+    with (folder / "out.jsonl").open("wb") as output, (folder / "out.jsonl.journal").open("wb") as journal:
+
+        def write(lines: list[bytes]) -> None:
+            nonlocal place
+            group = b"".join((journal_mark(place), *lines))
+            place += journal.write(group)
+
+        header = Header(1, "run", "openai", "https://api.openai.com/v1", "", "f00d", {}, "in.jsonl", at)
+        place = journal.write(header.to_line())
+        write([Started(7, at).to_line()])
+        for first in range(0, rows, GROUP):
+            keys = [f"row-{number:08d}" for number in range(first, min(first + GROUP, rows))]
+            ids = [f"resp_{number:048x}" for number in range(first, first + len(keys))]
+            write([Intent(key, 1, f"{crc32(key.encode()):032x}", at).to_line() for key in keys])
+            write([Submitted(key, 1, job_id, at + 1).to_line() for key, job_id in zip(keys, ids, strict=True)])
+            markers = []
+            for key, job_id in zip(keys, ids, strict=True):
+                record = {
+                    "id": f"rec_{key}",
+                    "custom_id": key,
+                    "job_id": job_id,
+                    "state": "succeeded",
+                    "status": "completed",
+                }
+                record |= {
+                    "model": "gpt-5-2025-08-07",
+                    "output_text": text,
+                    "usage": {"input_tokens": 12, "output_tokens": 90},
+                }
+                line = (
+                    orjson.dumps({**record, "warnings": [], "submitted_at": at, "finished_at": at, "metadata": {}})
+                    + b"\n"
+                )
+                markers.append(Done(key, gen, offset, len(line), crc32(line), "succeeded").to_line())
+                offset += output.write(line)
+            write(markers)
+
+
+RECOVER = """
+import sys, time
+sys.path.insert(0, {src!r})
+from pathlib import Path
+from batchrun.edge.tape import Names
+from batchrun.runner.contents import fold_file, recovered
+names = Names.of({output!r})
+begun = time.perf_counter()
+state = fold_file(names.journal)
+folded = time.perf_counter()
+recovery = recovered(names, state)
+ended = time.perf_counter()
+peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+print(folded - begun, ended - folded, peak / 1024, len(recovery.finished), len(recovery.open_trails))
+"""
+
+
+def recovery_of(folder: Path) -> dict[str, float]:
+    """Seconds and MB that a process of its own needs to know what stands in the files of `folder`."""
+    program = RECOVER.format(src=str(ROOT / "src"), output=str(folder / "out.jsonl"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    fold, recover, peak, finished, left = map(float, done.stdout.split())
+    return {
+        "seconds": fold + recover,
+        "fold": fold,
+        "recover": recover,
+        "peak": peak,
+        "finished": finished,
+        "open": left,
+    }
+
+
+def recoveries(folder: Path, rows: int) -> None:
+    """Measure the recovery of a batch with all of its records, then with none of them."""
+    write_batch(folder, rows)
+    for left in ("all records", "no record"):
+        if left == "no record":
+            (folder / "out.jsonl").unlink()
+        found = recovery_of(folder)
+        facts = {"rows": rows, "fold": round(found["fold"], 2), "recover": round(found["recover"], 2)}
+        record(f"journal recovery, {left}", found["seconds"], "s", **facts)
+        record(f"journal recovery, {left}: peak", found["peak"], "MB", rows=rows)
+        assert found["finished"] + found["open"] == rows
+
+
 def main() -> None:
     base = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
     with tempfile.TemporaryDirectory(dir=base, prefix=".journal-") as name:
@@ -193,6 +291,7 @@ def main() -> None:
             record(plain, found.pop("p99"), "ms", **found)
             found = beside_a_busy_loop(folder, Scribe, callbacks, 50e-6)
             record(plain.replace("plain thread", "scribe"), found.pop("p99"), "ms", plain, **found)
+        recoveries(folder, ROWS)
 
 
 if __name__ == "__main__":

@@ -26,21 +26,8 @@ LIVING = "issue 7: living with a batch"
 
 # id: (what is missing, the rooms where a part of it is tested)
 OWED: dict[str, tuple[str, set[str]]] = {
-    "f07": (f"{RESUME}: --accept-changes", set()),
-    "f08": (f"{RESUME}: another input is refused", set()),
-    "f09": (f"{RESUME}: vanished rows are collected and named", set()),
-    "o01": (f"{RESUME}: an output without a journal, --fresh", set()),
-    "o02": (f"{RESUME}: rows at risk, --new-journal", set()),
-    "o07": (f"{RUN}: exit 4, and the next run completes", {"core", "edge"}),
-    "o10": (f"{RUN}: no network call, exit 4", {"edge"}),
-    "o11": (f"{RUN}: exit 4", {"edge"}),
-    "o14": (f"{RESUME}: exit 4, --repair offered", {"core", "crash"}),
-    "o15": (f"{RESUME}: the refusal", {"core"}),
-    "o16": (f"{RESUME}: both origins named, no key sent", set()),
-    "o17": (f"{RESUME}: the fingerprint is compared", set()),
     "o18": (f"{RUN}: signals", {"core"}),
-    "o19": (f"{RUN}: kill -9 of real processes", {"edge", "crash"}),
-    "o22": (f"{RUN}: a real clock that jumps", {"core"}),
+    "o19": (f"{RUN}: kill -9 of real processes", {"edge", "crash", "runner"}),
     "o23": (f"{RUN}: a real process that is suspended", {"core"}),
     "p08": (f"{RUN}: origin and project named", {"core", "services"}),
     "c06": (f"{LIVING}: from two processes", {"core", "services"}),

@@ -24,13 +24,15 @@ def run(options: argparse.Namespace, *, collect: bool = False) -> int:
     """Take the batch up with the input and the flags that its journal names, or without an input to `collect`."""
     try:
         source, settings = input_of(options.output, options.journal)
-        if not collect and source in (None, "stdin"):
-            raise Misuse(
-                f"{options.output}: its input came through a pipe and no copy was kept; give it again: "
-                f"… | batchrun - -o {options.output}"
-            )
     except (Misuse, FilesError) as error:
-        print(f"batchrun: {visible(str(error), 1_000)}", file=sys.stderr)
-        return EXIT_USAGE
+        return _refuse(str(error))
+    if not collect and source in (None, "stdin"):
+        told = "its input came through a pipe and no copy was kept; give it again"
+        return _refuse(f"{options.output}: {told}: … | batchrun - -o {options.output}")
     task = Task(options.output, None if collect else source, options.journal)
     return run_task(task, options, sys.argv[1:], settings)
+
+
+def _refuse(text: str) -> int:
+    print(f"batchrun: {visible(text, 1_000)}", file=sys.stderr)
+    return EXIT_USAGE

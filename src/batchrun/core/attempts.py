@@ -42,7 +42,7 @@ class Attempts:
         if end.halts and end.problem is not None:
             reason = HaltReason(end.billing_reason or HaltReason.AUTH.value)
             gate.halt(reason, f"a job ended with {end.problem.code or end.state}: {end.problem.message}")
-        if job.attempt - 1 < end.retry.allowance(desk.settings.retries):
+        if job.about.sendable and job.attempt - 1 < end.retry.allowance(desk.settings.retries):
             self._try_again(job, end, then)
         else:
             desk.end(job, end, response, then)

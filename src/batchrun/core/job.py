@@ -18,11 +18,13 @@ class About:
     """What a record needs of its row. Rows without metadata of their own share one.
 
     `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
+    `sendable` is false where the input no longer holds the body that was sent: no attempt can follow.
     """
 
     model: str | None = None
     metadata: bytes | None = None
     tokens: int = 0
+    sendable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

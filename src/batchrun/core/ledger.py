@@ -12,13 +12,15 @@ mark is a torn tail, to be cut; a bad line before it is corruption, to be refuse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from struct import Struct
+from struct import error as PackError  # noqa: N812 - a class, whatever its name
 from typing import Any, ClassVar, TypedDict
 from zlib import crc32
 
 import orjson
 
-from batchrun.core.states import State, shared_word
+from batchrun.core.states import State, one_of
 from batchrun.core.verdict import is_safe_id
 
 VERSION = 1
@@ -210,6 +212,7 @@ def read_line(line: bytes) -> tuple[str, dict[str, Any]] | None:
     return (tag, values) if isinstance(values, dict) else None
 
 
+_PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
 Marker = tuple[int, int, int, int, str]
 """Of a record: generation, offset, length, CRC, state."""
 
@@ -223,8 +226,9 @@ class Trail:
         "cancel",
         "ended",
         "job_id",
-        "marker",
         "open_intent",
+        "recorded_as",
+        "recorded_at",
         "retry_at",
         "row_sha256",
         "submitted_at",
@@ -242,12 +246,34 @@ class Trail:
         self.unconfirmed = False
         self.cancel: str | None = None
         self.again: str | None = None  # the state in which its job had ended, where it is to be looked at once more
-        self.marker: Marker | None = None
+        self.recorded_at: bytes | None = None  # its marker, packed: a million of them are in memory at once
+        self.recorded_as = ""
+
+    @property
+    def marker(self) -> Marker | None:
+        """Where its record stands, as far as the journal knows."""
+        if self.recorded_at is None:
+            return None
+        gen, offset, length, crc = _PLACE.unpack(self.recorded_at)
+        return gen, offset, length, crc, self.recorded_as
+
+    @marker.setter
+    def marker(self, marker: Marker) -> None:
+        *place, self.recorded_as = marker
+        self.recorded_at = _PLACE.pack(*place)
 
     @property
     def is_void(self) -> bool:
         """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
-        return not (self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.marker)
+        return not (
+            self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.recorded_at
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the row can only go on by being sent: its last attempt is over, and is to be followed by another."""
+        over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.recorded_at)
+        return over and bool(self.ended)
 
 
 @dataclass(slots=True)
@@ -265,29 +291,45 @@ class Fold:
     started: Started | None = None
     stopped: Stopped | None = None
     rewrite: Rewrite | None = None  # announced, and not done
-    entries: int = 0
+    synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
+    damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
     newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
 
 
-def fold(lines: Iterable[bytes]) -> Fold:
+def fold(lines: Iterable[bytes], past_damage_to: int = 0) -> Fold:
     """Read the lines of a journal (each with its line end) in one pass.
+
+    Bad lines that begin before `past_damage_to` are noted and passed over, as a repair does: what its other
+    lines say is as true as it was.
 
     Any truncation of a journal folds to what a prefix of its entries folds to. An entry that is well formed
     but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line. Behind the
     header of a newer version nothing is judged: what would be a bad line here may be a good one there.
     """
     result = Fold(None, {})
-    take = _Taker(result).take
+    takers = _Taker(result).takers
     offset = greatest_mark = 0
     bad: int | None = None
-    for line in lines:
-        entry = read_line(line)
-        if entry is not None and entry[0] == "synced":
-            to = entry[1].get("to")
-            greatest_mark = max(greatest_mark, to) if isinstance(to, int) else greatest_mark
-        elif bad is None and (entry is None or not take(*entry)):
-            bad = offset
+    for line in lines:  # a million rows are three million lines: what `read_line` does stands here once more
+        json = line[9:-1]
+        good = False
+        if line[:9] == b"%08x " % crc32(json) and line[-1:] == b"\n":
+            try:
+                ((tag, values),) = orjson.loads(json).items()
+                if tag == "synced":
+                    greatest_mark = max(greatest_mark, values["to"])
+                    good = True
+                else:
+                    good = bad is not None or takers[tag](values)
+            except (ValueError, AttributeError, KeyError, TypeError, PackError):
+                pass  # no entry, an unknown tag, a field that is missing or of the wrong kind
+        if not good and bad is None:
+            if offset < past_damage_to:
+                result.damaged.append((offset, len(line)))
+            else:
+                bad = offset
         offset += len(line)
+    result.synced_to = greatest_mark
     if result.newer_version is not None:
         result.good_to = offset
         return result
@@ -304,34 +346,7 @@ class _Taker:
     def __init__(self, result: Fold) -> None:
         self._fold = result
         self._trails = result.trails
-        self._takers: dict[str, Callable[[dict[str, Any]], bool]] = {
-            Intent.tag: self._intent,
-            Submitted.tag: self._submitted,
-            Done.tag: self._done,
-            Ended.tag: self._ended,
-            Cleared.tag: self._cleared,
-            Unconfirmed.tag: self._unconfirmed,
-            Cancelling.tag: self._cancelling,
-            Header.tag: self._header,
-            Started.tag: self._started,
-            Stopped.tag: self._stopped,
-            Rewrite.tag: self._rewrite,
-            Rewritten.tag: self._rewritten,
-            Again.tag: self._again,
-        }
-
-    def take(self, tag: str, values: dict[str, Any]) -> bool:
-        if self._fold.header is None and tag != Header.tag:
-            return False
-        self._fold.entries += 1
-        try:
-            return self._takers[tag](values)
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # an unknown tag or word, a field that is missing or of the wrong kind
-            return False
+        self.takers: dict[str, Callable[[dict[str, Any]], bool]] = {Header.tag: self._header}  # it comes first
 
     def _trail(self, values: dict[str, Any]) -> Trail:
         key = values["key"]
@@ -345,7 +360,7 @@ class _Taker:
         trail.attempt = values["attempt"]
         trail.row_sha256 = values["row_sha256"]
         trail.open_intent = True
-        trail.retry_at = trail.job_id = trail.marker = trail.again = None
+        trail.retry_at = trail.job_id = trail.recorded_at = trail.again = None
         trail.unconfirmed = False
         return True
 
@@ -387,8 +402,9 @@ class _Taker:
         return True
 
     def _done(self, values: dict[str, Any]) -> bool:
-        place = (values["gen"], values["offset"], values["length"], values["crc"])
-        self._trail(values).marker = (*place, shared_word(values["state"]))
+        trail = self._trail(values)
+        trail.recorded_as = one_of(values["state"])
+        trail.recorded_at = _PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:
@@ -399,6 +415,20 @@ class _Taker:
             self._fold.newer_version = version
             return False
         self._fold.header = Header(**values)
+        self.takers |= {
+            Intent.tag: self._intent,
+            Submitted.tag: self._submitted,
+            Done.tag: self._done,
+            Ended.tag: self._ended,
+            Cleared.tag: self._cleared,
+            Unconfirmed.tag: self._unconfirmed,
+            Cancelling.tag: self._cancelling,
+            Started.tag: self._started,
+            Stopped.tag: self._stopped,
+            Rewrite.tag: self._rewrite,
+            Rewritten.tag: self._rewritten,
+            Again.tag: self._again,
+        }
         return True
 
     def _started(self, values: dict[str, Any]) -> bool:

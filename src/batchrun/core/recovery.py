@@ -14,11 +14,11 @@ from zlib import crc32
 import orjson
 
 from batchrun.core.ledger import Fold, Marker, Trail
-from batchrun.core.states import shared_word
+from batchrun.core.states import one_of
 
 
 class Readable(Protocol):
-    """The output's bytes: a `bytes` or a memory map."""
+    """The output's bytes: a `bytes`, or a file that reads as one. It is read from its beginning to its end."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
@@ -37,20 +37,21 @@ class Recovery:
 
 def recover(fold: Fold, output: Readable) -> Recovery:
     """Join the fold of the journal with the bytes of the output."""
+    gen = fold.gen
     finished: dict[str, str] = {}
-    covered: list[tuple[int, int]] = []
-    for key, trail in fold.trails.items():
-        if trail.marker is not None and _fits(trail.marker, fold.gen, output):
-            finished[key] = trail.marker[4]
-            covered.append((trail.marker[1], trail.marker[1] + trail.marker[2]))
-    covered.sort()
     position, corrupt = 0, None
-    for start, end in covered:
+    trails = fold.trails
+    for key in sorted(trails, key=lambda key: trails[key].recorded_at or b""):  # as the records stand in the file
+        marker = trails[key].marker
+        if marker is None or not _fits(marker, gen, output):
+            continue
+        start = marker[1]
         if start > position:
             scanned_to = _scan(output, position, start, finished)
             if scanned_to != start and corrupt is None:
                 corrupt = scanned_to
-        position = max(position, end)
+        finished[key] = marker[4]
+        position = max(position, start + marker[2])
     good_to = _scan(output, position, len(output), finished)
     open_trails = {key: trail for key, trail in fold.trails.items() if key not in finished and not trail.is_void}
     return Recovery(finished, open_trails, good_to, corrupt)
@@ -69,7 +70,7 @@ def _scan(output: Readable, start: int, end: int, finished: dict[str, str]) -> i
         line_end = output.find(b"\n", position) + 1
         if line_end == 0 or line_end > end:
             return position
-        record = _read(output[position:line_end])
+        record = read_record(output[position:line_end])
         if record is None:
             return position
         finished[record[0]] = record[1]
@@ -77,7 +78,7 @@ def _scan(output: Readable, start: int, end: int, finished: dict[str, str]) -> i
     return position
 
 
-def _read(line: bytes) -> tuple[str, str] | None:
+def read_record(line: bytes) -> tuple[str, str] | None:
     """Key and state of a record; None for what is none."""
     try:
         record = orjson.loads(line)
@@ -86,4 +87,4 @@ def _read(line: bytes) -> tuple[str, str] | None:
     if not isinstance(record, dict):
         return None
     key, state = record.get("custom_id"), record.get("state")
-    return (key, shared_word(state)) if isinstance(key, str) and isinstance(state, str) else None
+    return (key, one_of(state)) if isinstance(key, str) and isinstance(state, str) else None

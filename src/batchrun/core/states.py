@@ -168,9 +168,9 @@ def state_of(word: object) -> State | None:
     return _STATE_OF_WORD.get(normalise(word) or "") or _STATE_OF_GROUP.get(group)
 
 
-_SHARED = {state.value: state.value for state in State}
+_WORDS = {state.value: state.value for state in State}
 
 
-def shared_word(state: str) -> str:
-    """The one string for the value of a state, so that a million of them cost one; any other as it is."""
-    return _SHARED.get(state, state)
+def one_of(word: str) -> str:
+    """`word`, as the one string that all who hold that state share."""
+    return _WORDS.get(word, word)

@@ -54,6 +54,8 @@ class TakingUp:
             self._unconfirmed(job, reason)
         elif reason is not None:
             desk.end(job, cancelled(reason, None, sent=False), None)
+        elif trail.ended and not row.about.sendable:
+            self._look_again(job, trail.ended[-1])
         elif trail.retry_at is not None:
             delay = min(trail.retry_at - desk.wall, trail.retry_at - trail.ended[-1].at)
             self._attempts.wait_until(job, desk.now + max(0.0, delay))
@@ -63,12 +65,25 @@ class TakingUp:
         else:
             self._submits.enter(job)
 
+    def _look_again(self, job: Job, last: Ended) -> None:
+        """The row was to have a new attempt, and its body is gone: its last job's end becomes its record."""
+        desk = self._desk
+        if last.job_id is None or last.job_id in desk.watched:
+            desk.end(
+                job, ended_by_us(State.UNCONFIRMED, "answer_lost", "its answer was lost, and its body is gone"), None
+            )
+            return
+        job.attempt = last.attempt
+        job.remember().attempts = job.remember().attempts[:-1]
+        desk.identify(job, last.job_id, min(last.at, desk.wall))
+        self._watch.recover(job)
+
     def _unconfirmed(self, job: Job, reason: CancelReason | None) -> None:
         desk = self._desk
         if reason is not None:
             job.warn("submit_unanswered")
             desk.end(job, cancelled(reason, None, sent=True), None)
-        elif desk.settings.resubmit_unconfirmed:
+        elif desk.settings.resubmit_unconfirmed and job.about.sendable:
             entry = Ended(
                 job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", desk.wall, desk.wall
             )

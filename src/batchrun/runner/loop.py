@@ -21,6 +21,7 @@ from aiolimiter import AsyncLimiter
 from batchrun.core.engine import Engine
 from batchrun.core.job import Row
 from batchrun.core.ledger import Entry, Started, Stopped, mark
+from batchrun.core.limits import HaltReason
 from batchrun.core.messages import (
     Append,
     Cancel,
@@ -178,7 +179,15 @@ class Runner:
             self._observer.progressed(self.engine.snapshot())
         if self._input_error is not None:
             raise self._input_error
-        return outcome
+        return self._closed_as(outcome)
+
+    def _closed_as(self, outcome: Outcome) -> Outcome:
+        """`outcome`, unless the last lines did not reach their file: nothing is left to be told by then but this."""
+        failures = [lines.tape.failure for lines in self._lines.values() if lines.tape.failure is not None]
+        if not failures or outcome is Outcome.WRITE_FAILED:
+            return outcome
+        self._observer.halted(HaltReason.WRITE_FAILED.value, str(failures[0]))
+        return Outcome.WRITE_FAILED
 
     def _tape(self, kind: Tape, file: Opened, first: Callable[[int], bytes] | None) -> Lines:
         return Lines(

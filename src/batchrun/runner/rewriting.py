@@ -16,7 +16,8 @@ from batchrun.core.settings import Settings
 from batchrun.core.states import State
 from batchrun.edge.source import Checked
 from batchrun.edge.tape import rewrite
-from batchrun.runner.startup import Batch, fold_and_recover, mapped_output
+from batchrun.runner.contents import fold_file, output_of, recovered
+from batchrun.runner.startup import Batch
 
 _REJECTED = State.REJECTED.value
 _ALL = frozenset(state.value for state in State) - {State.SUCCEEDED.value}
@@ -38,7 +39,7 @@ def rewrite_as_wanted(batch: Batch, source: Checked | None, settings: Settings) 
 
 
 def _drop(batch: Batch, states: Collection[str], keys: Collection[str] | None, why: str) -> None:
-    with mapped_output(batch.names) as output:
+    with output_of(batch.names) as output:
         order = announcement(batch.state, output, states, keys)
     if order.keys:
         _carry_out(batch, order, announced=False)
@@ -46,7 +47,7 @@ def _drop(batch: Batch, states: Collection[str], keys: Collection[str] | None, w
 
 
 def _carry_out(batch: Batch, order: Rewrite, *, announced: bool) -> None:
-    with mapped_output(batch.names) as output:
+    with output_of(batch.names) as output:
         rewrite(
             batch.names,
             announce=None if announced else order.to_line(),
@@ -54,7 +55,8 @@ def _carry_out(batch: Batch, order: Rewrite, *, announced: bool) -> None:
             journal=new_journal(batch.state, order, output),
             mark=mark,
         )
-    batch.state, batch.recovery = fold_and_recover(batch.names)
+    batch.state = fold_file(batch.names.journal)
+    batch.recovery = recovered(batch.names, batch.state)
 
 
 def _mended(batch: Batch, source: Checked | None) -> set[str]:

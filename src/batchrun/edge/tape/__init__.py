@@ -10,7 +10,7 @@ Laws of this room:
 
 from batchrun.edge.tape.disk import REAL_DISK, Disk
 from batchrun.edge.tape.lines import Lines
-from batchrun.edge.tape.mend import cut_torn, set_aside
+from batchrun.edge.tape.mend import cut_torn, keep_torn, set_aside
 from batchrun.edge.tape.names import Names
 from batchrun.edge.tape.opening import (
     Opened,
@@ -40,6 +40,7 @@ __all__ = [
     "TapeClosed",
     "TapeFailed",
     "cut_torn",
+    "keep_torn",
     "open_append",
     "open_existing",
     "open_to_read",

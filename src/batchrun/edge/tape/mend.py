@@ -1,4 +1,4 @@
-"""Cutting off what a crash left half written, and moving a finished batch out of the way.
+"""Keeping what a crash left half written or a disk has spoiled, cutting it off, and moving a finished batch out of the way.
 
 Both can be interrupted at any point and begun again: a tail may then be kept twice, and is never lost.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from batchrun.core.clock import utc
 from batchrun.edge.tape.disk import REAL_DISK, Disk
 from batchrun.edge.tape.names import Names, new_of, torn_of
-from batchrun.edge.tape.opening import open_append, open_existing, read_chunks, refused
+from batchrun.edge.tape.opening import Opened, open_append, open_existing, read_chunks, refused
 
 
 def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
@@ -21,29 +21,53 @@ def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
     stands where it stood.
     """
     file = open_existing(path, disk)
-    if file is None or file.size <= offset:
-        if file is not None:
-            file.close()
+    if file is None:
         return 0
-    kept = None
     try:
-        kept = open_append(torn_of(path), disk)
-        last = b""
-        for chunk in read_chunks(file, offset):
-            disk.write_all(kept.descriptor, chunk)
-            last = chunk[-1:]
-        if last != b"\n":
-            disk.write_all(kept.descriptor, b"\n")
-        disk.sync(kept.descriptor)
-        disk.truncate(file.descriptor, offset)
-        disk.sync(file.descriptor)
+        if file.size > offset:
+            _keep(file, [(offset, file.size - offset)])
+            disk.truncate(file.descriptor, offset)
+            disk.sync(file.descriptor)
     except OSError as error:
         raise refused(path, error) from error
     finally:
         file.close()
-        if kept is not None:
-            kept.close()
-    return file.size - offset
+    return max(0, file.size - offset)
+
+
+def keep_torn(path: str, stretches: Iterable[tuple[int, int]], disk: Disk = REAL_DISK) -> int:
+    """Keep stretches of `path`, each an offset and a length, in PATH.torn; the number of bytes kept.
+
+    `path` itself is left as it is. Raises FileRefused.
+    """
+    file = open_existing(path, disk)
+    if file is None:
+        return 0
+    try:
+        return _keep(file, stretches)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+
+
+def _keep(file: Opened, stretches: Iterable[tuple[int, int]]) -> int:
+    disk = file.disk
+    kept = open_append(torn_of(file.path), disk)
+    size = 0
+    try:
+        for offset, length in stretches:
+            last = b""
+            for chunk in read_chunks(file, offset, offset + length):
+                disk.write_all(kept.descriptor, chunk)
+                last = chunk[-1:]
+                size += len(chunk)
+            if last != b"\n":
+                disk.write_all(kept.descriptor, b"\n")
+        disk.sync(kept.descriptor)
+    finally:
+        kept.close()
+    return size
 
 
 def set_aside(names: Names, wall: float, disk: Disk = REAL_DISK) -> list[tuple[str, str]]:

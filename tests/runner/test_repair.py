@@ -1,0 +1,204 @@
+"""Damage in what was safely on the disk: refused with its place, repaired on request, and never paid for twice."""
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from batchrun.core.ledger import Cleared, Ended, Intent, Submitted, Unconfirmed, fold, mark
+from batchrun.core.messages import Outcome
+from batchrun.edge.tape import REAL_DISK, FileRefused, open_append
+from batchrun.runner import repair as repairing
+from batchrun.runner import startup
+from tests.runner.night import WALL, Night, row
+from tests.runner.test_startup import begun, refused, sha
+
+
+@pytest.fixture
+def night(tmp_path):
+    night = Night(tmp_path)
+    night.rows(*(row(key, key.upper()) for key in "abcd"))
+    return night
+
+
+def written(night, *entries):
+    """A journal of these entries, all of them synced; where each line begins."""
+    begun(night)
+    data, places = night.journal.read_bytes(), []
+    for entry in entries:
+        places.append(len(data))
+        data += entry.to_line()
+    night.journal.write_bytes(data + mark(len(data)))
+    return places
+
+
+def flip(path, offset, bit=1):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= bit
+    path.write_bytes(data)
+
+
+def entries_of(night):
+    return fold(night.journal.read_bytes().splitlines(keepends=True))
+
+
+def test_o14_a_flipped_bit_is_refused_with_its_offset_and_what_a_repair_would_cost(night):
+    places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    flip(night.journal, places[0] + 20)
+    night.wire.jobs = {"resp_a": "A"}
+    refused(
+        night, FileRefused, f"byte {places[0]:,}", "--repair", "at most 1 rows", "among 3", "--resubmit-unconfirmed"
+    )
+
+
+def test_o14_repair_keeps_every_good_line_and_sends_nothing_that_may_have_been_sent(night):
+    """The lost line is the intent of b, whose POST may have created a job: nothing else tells of it."""
+    places = written(
+        night,
+        Intent("a", 1, sha(night, "a"), WALL),
+        Intent("b", 1, sha(night, "b"), WALL),
+        Submitted("a", 1, "resp_a", WALL),
+        Intent("c", 1, sha(night, "c"), WALL),
+        Cleared("c", 1, WALL),
+        Intent("d", 1, sha(night, "d"), WALL),
+        Ended("d", 1, "resp_d", "internal_error", "server_error", "unknown", WALL, WALL),
+    )
+    damaged = night.journal.read_bytes()[places[1] : places[2]]
+    flip(night.journal, places[1] + 30)
+    night.wire.jobs = {"resp_a": "A"}
+    night.complete(repair=True)
+    assert night.wire.posts == []
+    assert night.states() == {"a": "succeeded", "b": "unconfirmed", "c": "unconfirmed", "d": "unconfirmed"}
+    kept = night.journal.with_name("out.jsonl.journal.torn").read_bytes()
+    assert len(kept) == len(damaged)
+    assert kept[40:] == damaged[40:]
+    assert not entries_of(night).corrupt
+    night.complete()
+    assert night.wire.posts == []
+
+
+def test_o14_repair_sends_them_where_that_was_asked_for(night):
+    places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    flip(night.journal, places[0] + 20)
+    night.wire.jobs = {"resp_a": "A"}
+    night.complete(repair=True, resubmit_unconfirmed=True)
+    assert sorted(night.wire.posts) == ["B", "C", "D"]
+    assert set(night.states().values()) == {"succeeded"}
+
+
+def test_a_lost_mark_can_have_held_no_intent_and_costs_nothing(night):
+    places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    data = night.journal.read_bytes()
+    first = data[: places[0]]
+    lost = mark(len(first))
+    data = first + lost + data[places[0] :]
+    night.journal.write_bytes(data + mark(len(data)))
+    flip(night.journal, len(first) + 12)
+    night.wire.jobs = {"resp_a": "A"}
+    assert "neither record" not in refused(night, FileRefused, f"byte {len(first):,}")
+    night.complete(repair=True)
+    assert sorted(night.wire.posts) == ["B", "C", "D"]
+
+
+def test_a_lost_submit_leaves_its_row_unconfirmed(night):
+    places = written(
+        night,
+        *(Intent(key, 1, sha(night, key), WALL) for key in "abcd"),
+        *(Submitted(key, 1, f"resp_{key}", WALL) for key in "abcd"),
+    )
+    flip(night.journal, places[5] + 30)
+    night.wire.jobs = {f"resp_{key}": key.upper() for key in "abcd"}
+    night.complete(repair=True)
+    assert night.wire.posts == []
+    assert {key for key, state in night.states().items() if state == "unconfirmed"} == {"b"}
+
+
+def test_any_flipped_bit_leads_to_no_second_post(night):
+    """Every byte of a journal, one bit each: refused or harmless; after --repair nothing is sent that has a job."""
+    night.complete()
+    whole = night.journal.read_bytes()
+    header = whole.index(b"\n") + 1
+    posts = len(night.wire.posts)
+    last_mark = entries_of(night).synced_to
+    for offset in range(header, len(whole), 23):
+        night.journal.write_bytes(whole)
+        flip(night.journal, offset, 1 << offset % 8)
+        if offset < last_mark:
+            with pytest.raises(FileRefused, match="damaged at byte"):
+                night.open()
+        batch = night.open(repair=True)
+        assert set(batch.finished) == set("abcd")
+        night.close()
+    night.journal.write_bytes(whole)
+    night.complete()
+    assert len(night.wire.posts) == posts
+
+
+def test_a_repair_needs_the_input_where_an_intent_may_be_lost(night):
+    places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    flip(night.journal, places[0] + 20)
+    refused(night, FileRefused, f"byte {places[0]:,}", "batchrun INPUT -o OUT --repair", path="collect", repair=True)
+
+
+def test_a_damaged_record_is_refused_then_left_out_and_fetched_again(night):
+    night.complete()
+    lines = night.output.read_bytes().splitlines(keepends=True)
+    flip(night.output, len(lines[0]))  # the brace that begins the second record
+    refused(night, FileRefused, f"byte {len(lines[0]):,}", "out.jsonl", "--repair")
+    night.complete(repair=True)
+    assert set(night.states()) == set("abcd")
+    assert len(night.wire.posts) == 4
+    assert len(night.output.with_name("out.jsonl.torn").read_bytes()) == len(lines[1])
+
+
+def test_o19_a_repair_that_was_killed_is_done_again(night, monkeypatch):
+    places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    flip(night.journal, places[0] + 20)
+    before = night.journal.read_bytes()
+    night.wire.jobs = {"resp_a": "A"}
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    real = repairing.rewrite
+    monkeypatch.setattr(repairing, "rewrite", killed)
+    with pytest.raises(KeyboardInterrupt):
+        night.open(repair=True)
+    assert night.journal.read_bytes() == before
+    monkeypatch.setattr(repairing, "rewrite", real)
+    night.complete(repair=True)
+    assert night.wire.posts == []
+    assert (
+        sum(
+            isinstance(one, bytes) and Unconfirmed.tag.encode() in one
+            for one in night.journal.read_bytes().splitlines()
+        )
+        >= 3
+    )
+
+
+@pytest.mark.parametrize("room", range(200, 5_000, 400))
+def test_o07_a_full_disk_ends_the_run_and_the_next_one_completes_it(night, monkeypatch, room):
+    """`room` bytes fit on the disk, for both files together."""
+    left = room
+
+    def write(descriptor, data):
+        nonlocal left
+        taken = min(left, len(data))
+        left -= taken
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return REAL_DISK.write(descriptor, data[:taken])
+
+    begun(night)
+    disk = replace(REAL_DISK, write=write)
+    monkeypatch.setattr(startup, "open_append", lambda path: open_append(path, disk))
+    outcome = night.run()
+    sent = len(night.wire.posts)
+    assert outcome is (Outcome.COMPLETE if left else Outcome.WRITE_FAILED)
+    assert sent <= 4
+    left = 1 << 30
+    night.complete()
+    assert set(night.states()) == set("abcd")
+    unconfirmed = sum(state == "unconfirmed" for state in night.states().values())
+    assert len(night.wire.posts) == len(set(night.wire.posts)) >= 4 - unconfirmed
