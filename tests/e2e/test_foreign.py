@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.stage import CLEAN, Batch
 
 pytest.importorskip("azure.ai.agentserver.responses", reason="pip install azure-ai-agentserver-responses")

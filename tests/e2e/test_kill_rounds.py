@@ -11,10 +11,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.e2e.stage import Batch, rows, serving
 
 from batchrun.core.ledger import fold
 from batchrun.core.recovery import recover
+from tests.e2e.stage import Batch, rows, serving
 
 SCENARIO = """
 [times]
@@ -27,7 +27,7 @@ W = 32
 FLAGS = ("--submits", str(W), "--concurrency", "200", "--poll-min", "200ms", "--poll-max", "1s", "--poll-rate", "2000")
 BEGIN, RAMP, END = 0.25, 1.5, 2.5  # seconds: until rows are read; until all W are in flight; from the last submit on
 PER_SECOND = W / 0.175
-AT_ONCE = 2  # rounds side by side, each with a service of its own: they mostly wait
+AT_ONCE = 3  # rounds side by side, each with a service of its own: they mostly wait
 
 
 def standing(batch):

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 import pytest
+
 from tests.e2e.stage import Batch, serving
 
 SCENARIO = "[times]\nqueued = '0s..100ms'\nduration = '100ms..300ms'\n"
@@ -62,7 +63,7 @@ def run(folder, count, rpm, name):
 
 @pytest.mark.timeout(600)
 def test_every_record_is_right_and_the_limits_are_kept(long, tmp_path):
-    count, small, rpm = (20_000, 2_000, 6_000) if long else (2_000, 200, 15_000)
+    count, small, rpm = (20_000, 2_000, 6_000) if long else (1_500, 200, 15_000)
     _, _, _, least = run(tmp_path, small, rpm, "small")
     batch, books, posts, peak = run(tmp_path, count, rpm, "large")
     records = batch.whole()
@@ -77,7 +78,9 @@ def test_every_record_is_right_and_the_limits_are_kept(long, tmp_path):
     assert +wrong == {}
     assert books["peak_open_jobs"] <= CONCURRENCY
     assert books["peak_submits_per_second"] <= rpm / 60 * 1.1
-    intents = [entry for line in batch.journal.read_bytes().splitlines() if (entry := json.loads(line[9:]).get("intent"))]
+    intents = [
+        entry for line in batch.journal.read_bytes().splitlines() if (entry := json.loads(line[9:]).get("intent"))
+    ]
     last = max(entry["at"] for entry in intents if entry["attempt"] == 1)  # later ones wait for their delay alone
     seconds = last - intents[0]["at"]
     used = sum(entry["at"] <= last for entry in intents) / seconds / (rpm / 60)

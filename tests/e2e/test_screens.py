@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.e2e.stage import ENVIRONMENT, Batch, rows, serving
 
 QUICK = "[times]\nduration = '100ms'\n"
@@ -64,7 +65,9 @@ def test_s01_a_refused_connection_is_waited_for(tmp_path):
 def test_o07_a_full_disk_ends_the_run_and_the_next_completes_it(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("needs the right to mount a tmpfs")
     try:
@@ -73,7 +76,11 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_completes_it(tmp_path):
             batch.output, batch.journal = disk / "out", disk / "out.journal"
             ended = batch.run()
             assert ended.code == 4, ended.said
-            ended.says("No space left on device", "stopped, as the files could not be written", "goes on where this run stopped")
+            ended.says(
+                "No space left on device",
+                "stopped, as the files could not be written",
+                "goes on where this run stopped",
+            )
             books = service.books()
             assert books["posts"] < 300
             subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True, timeout=10)
