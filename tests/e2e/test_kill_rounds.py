@@ -97,7 +97,7 @@ def one_round(number, delay, again, count, folder, service):
 
 @pytest.mark.timeout(1_200)
 def test_o19_kill_rounds(long, tmp_path):
-    count, rounds = (2_000, 50) if long else (300, 10)
+    count, rounds = (2_000, 50) if long else (250, 10)
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     whole = BEGIN + RAMP + count / PER_SECOND + END

@@ -63,7 +63,7 @@ def run(folder, count, rpm, name):
 
 @pytest.mark.timeout(600)
 def test_every_record_is_right_and_the_limits_are_kept(long, tmp_path):
-    count, small, rpm = (20_000, 2_000, 6_000) if long else (1_500, 200, 15_000)
+    count, small, rpm = (20_000, 2_000, 6_000) if long else (1_200, 100, 15_000)
     _, _, _, least = run(tmp_path, small, rpm, "small")
     batch, books, posts, peak = run(tmp_path, count, rpm, "large")
     records = batch.whole()
