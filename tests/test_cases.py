@@ -26,10 +26,7 @@ LIVING = "issue 7: living with a batch"
 
 # id: (what is missing, the rooms where a part of it is tested)
 OWED: dict[str, tuple[str, set[str]]] = {
-    "o18": (f"{RUN}: signals", {"core"}),
-    "o19": (f"{RUN}: kill -9 of real processes", {"edge", "crash", "runner"}),
     "o23": (f"{RUN}: a real process that is suspended", {"core"}),
-    "p08": (f"{RUN}: origin and project named", {"core", "services"}),
     "c06": (f"{LIVING}: from two processes", {"core", "services"}),
     "c07": (f"{LIVING}: kill -9 between entry and request", {"core"}),
     "h14": ("later: csv and report are written by nothing yet", set()),

@@ -17,13 +17,17 @@ app = ResponsesAgentServerHost(configure_observability=None)  # no telemetry: it
 
 @app.response_handler
 async def handler(request, context, cancellation_signal: asyncio.Event):
-    text = await context.get_input_text()
-    if text.startswith("sleep"):
-        await asyncio.wait_for(cancellation_signal.wait(), 60)
-    await asyncio.sleep(0.2)
-    if text.startswith("fail"):
-        raise RuntimeError("told to fail")
-    return TextResponse(context, request, text=f"you said: {text}")
+    prompt = await context.get_input_text()
+
+    async def answer():  # after the job was created: the POST is answered before
+        if prompt.startswith("sleep"):
+            await asyncio.wait_for(cancellation_signal.wait(), 60)
+        await asyncio.sleep(0.2)
+        if prompt.startswith("fail"):
+            raise RuntimeError("told to fail")
+        yield f"you said: {prompt}"
+
+    return TextResponse(context, request, text=answer())
 
 
 app.run(host="127.0.0.1", port=int(sys.argv[1]))

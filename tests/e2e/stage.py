@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -111,15 +110,13 @@ class Batch:
         self.rows = rows
         self.input.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def start(self, *flags, environment=ENVIRONMENT, ignoring=(), begun=True):
+    def start(self, *flags, environment=ENVIRONMENT, under=(), begun=True):
         """The command as a process; what it says goes to a file, as under nohup. Waits until it has begun its rows."""
-        command = [sys.executable, "-m", "batchrun", str(self.input), "-o", str(self.output), *self.flags, *flags]
+        command = [*under, sys.executable, "-m", "batchrun", str(self.input), "-o", str(self.output)]
+        command += [*self.flags, *flags]
         self.screen = self.folder / f"screen-{time.monotonic_ns()}"
         with self.screen.open("wb") as screen:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=screen, env=environment, cwd=self.folder,
-                preexec_fn=lambda: [signal.signal(one, signal.SIG_IGN) for one in ignoring],
-            )  # fmt: skip
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=screen, env=environment, cwd=self.folder)
         if begun:
             end = time.monotonic() + 20
             while "limits:" not in self.screen.read_text() and process.poll() is None and time.monotonic() < end:

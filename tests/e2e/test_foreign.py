@@ -42,7 +42,7 @@ def test_rows_that_succeed_fail_and_never_end(long, url, tmp_path):
     rows = [
         {"custom_id": f"row-{n}", "model": "gpt-5", "prompt": f"{kinds.get(n % 20, 'hello')} {n}"} for n in range(count)
     ]
-    batch = Batch(tmp_path, rows, "--base-url", url, "--poll-min", "200ms", "--poll-max", "1s", "--retries", "1", "--deadline", "6s")  # fmt: skip
+    batch = Batch(tmp_path, rows, "--base-url", url, "--poll-min", "200ms", "--poll-max", "1s", "--retries", "1", "--deadline", "3s", "--cancel-settle", "1s")  # fmt: skip
     ended = batch.run(seconds=150)
     assert ended.code == 1, ended.said
     records, share = batch.whole(), count // 20

@@ -33,7 +33,7 @@ def finished(batch, service):
 
 @pytest.mark.timeout(400)
 def test_the_quota_is_gone_and_comes_back(long, tmp_path):
-    count, quota = (10_000, 1_000) if long else (1_000, 200)
+    count, quota = (10_000, 1_000) if long else (600, 200)
     with serving(tmp_path, f"{QUICK}[limits]\nquota = {quota}\n") as service:
         batch = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
         books = halted(batch, service, quota, "quota: insufficient_quota", "top up or raise the limit")
@@ -44,7 +44,7 @@ def test_the_quota_is_gone_and_comes_back(long, tmp_path):
 
 @pytest.mark.timeout(400)
 def test_the_key_is_refused_and_works_again(long, tmp_path):
-    count, taken = (10_000, 1_000) if long else (1_000, 200)
+    count, taken = (10_000, 1_000) if long else (600, 200)
     with serving(tmp_path, QUICK) as service:
         batch = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
         run = batch.end
@@ -63,7 +63,7 @@ def test_the_key_is_refused_and_works_again(long, tmp_path):
 
 @pytest.mark.timeout(500)
 def test_s24_an_outage_costs_few_rows_and_harms_no_other(long, tmp_path):
-    count, lasts = (20_000, 120) if long else (600, 2)
+    count, lasts = (20_000, 120) if long else (400, 2)
     with serving(tmp_path, QUICK) as service:
         batch = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
         process = batch.start()

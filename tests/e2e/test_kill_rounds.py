@@ -27,7 +27,7 @@ W = 32
 FLAGS = ("--submits", str(W), "--concurrency", "200", "--poll-min", "200ms", "--poll-max", "1s", "--poll-rate", "2000")
 BEGIN, RAMP, END = 0.25, 1.5, 2.5  # seconds: until rows are read; until all W are in flight; from the last submit on
 PER_SECOND = W / 0.175
-AT_ONCE = 2  # rounds side by side, each with a service of its own: they mostly wait
+AT_ONCE = 3  # rounds side by side, each with a service of its own: they mostly wait
 
 
 def standing(batch):
@@ -97,7 +97,7 @@ def one_round(number, delay, again, count, folder, service):
 
 @pytest.mark.timeout(1_200)
 def test_o19_kill_rounds(long, tmp_path):
-    count, rounds = (2_000, 50) if long else (300, 10)
+    count, rounds = (2_000, 50) if long else (250, 10)
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     whole = BEGIN + RAMP + count / PER_SECOND + END

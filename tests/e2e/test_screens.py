@@ -54,7 +54,7 @@ def test_s01_a_refused_connection_is_waited_for(tmp_path):
     batch = Batch(tmp_path, rows(5), "--base-url", f"http://127.0.0.1:{port}/v1", *FLAGS)
     ended = batch.run("--max-wait", "2s")
     assert ended.code == 3
-    why = f"http://127.0.0.1:{port}: connection refused"
+    why = f"http://127.0.0.1:{port}: no connection: connection refused"
     ended.says(f"submits wait: {why}", f"the last submit: {why}", "5 rows are left")
     assert batch.records() == {}
     with serving(tmp_path, QUICK, port=port) as service:

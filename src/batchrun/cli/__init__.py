@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from signal import SIGINT
+from signal import SIG_DFL, SIGINT, signal
 
 EXIT_OK = 0
 EXIT_ROWS = 1
@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else None
     if name not in COMMANDS:
+        if argv is None:
+            # Until the run takes signals in hand nothing was sent, and Ctrl-C may simply end the process: no traceback,
+            # no waiting for a thread that reads stdin, and no crash of orjson, which is not to be interrupted at import.
+            signal(SIGINT, SIG_DFL)
         return _main_job(arguments)
     module = import_module(f"batchrun.cli.{name}")
     parser = argparse.ArgumentParser(prog=f"batchrun {name}", description=COMMANDS[name])
@@ -69,11 +73,7 @@ def _main_job(arguments: list[str]) -> int:
     if arguments and (mistake := _no_file_no_command(arguments[0])):
         parser.error(mistake)
     options = parser.parse_args(arguments or ["--help"])
-    try:
-        return int(import_module("batchrun.cli.run").run(options))
-    except KeyboardInterrupt:  # while it starts: once rows may be sent, the run itself takes signals in hand
-        print("\nbatchrun: interrupted; the same command begins again", file=sys.stderr)
-        return EXIT_SIGNAL + SIGINT
+    return int(import_module("batchrun.cli.run").run(options))
 
 
 def _no_file_no_command(word: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 
@@ -20,7 +21,12 @@ def why_no_connection(error: BaseException) -> tuple[Cause, str]:
             return Cause.TLS, f"no TLS connection: {beneath.reason or beneath}"
         if isinstance(beneath, socket.gaierror):
             return Cause.DNS, f"the host's name was not found: {beneath.strerror}"
-        beneath = beneath.__cause__ or beneath.__context__
+        if isinstance(beneath, OSError) and beneath.errno:
+            return Cause.CONNECT, f"no connection: {os.strerror(beneath.errno).lower()}"
+        if isinstance(beneath, BaseExceptionGroup):  # an address each; the first is the one that was wanted most
+            beneath = beneath.exceptions[0]
+        else:
+            beneath = beneath.__cause__ or beneath.__context__
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
     return Cause.CONNECT, f"no connection: {error}"
