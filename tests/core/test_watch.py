@@ -8,6 +8,8 @@ import pytest
 from batchrun.core import messages as m
 from batchrun.core.agenda import TICKS_PER_SECOND
 from batchrun.core.answer import Cause, Failure
+from batchrun.core.job import Row
+from batchrun.core.ledger import Trail
 from batchrun.core.pacing import LONGEST_GAP, Exponential
 from batchrun.core.settings import Settings, SettingsError
 from tests.core.driver import DROPPED, Driver, answer, error
@@ -249,6 +251,22 @@ def test_p08_nothing_is_found_at_all(reply):
     else:
         assert halt.message == "this key sees none of 1,204 open jobs"
     assert 120 <= run.now <= 700
+
+
+def test_o17_with_another_key_nothing_is_submitted_before_a_job_is_found():
+    trail = Trail()
+    trail.job_id, trail.submitted_at = "job_old", 1_000_000.0
+    run = Driver(start=False, poll=lambda job_id, n: running(job_id, n) if run.now > 20 else not_found(job_id, n))
+    run.rows = [Row("new")]
+    run.feed(m.Recovered([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True))
+    run.run(until=60)
+    found = next(time for time in run.times("poll") if time > 20)
+    assert run.times("submit", "new") == [pytest.approx(found + 0.1)]
+    run = Driver(start=False, poll=not_found)
+    run.rows = [Row("new")]
+    run.feed(m.Recovered([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True))
+    run.run()
+    assert (run.outcome, run.sent["submit"], run.records) == (m.Outcome.HALTED, [], {})
 
 
 def test_p08_write_off_insists():

@@ -194,6 +194,7 @@ class Engine:
         for row, trail in event.open_rows:
             self._known.add(row.key)
             self._taking_up.take(row, trail)
+        self.gate.doubted = event.doubted and bool(desk.watched)
 
     # --- wishes ---
 

@@ -95,6 +95,7 @@ class Gate:
         self.paused_until = float("-inf")
         self.halted: Halted | None = None
         self.closed = False  # a stop: like a halt, but asked for
+        self.doubted = False  # perhaps another project's key: it has yet to find a job of this batch
         self.known = False  # an acceptance was seen
         self.trouble: str | None = None  # what the last submit met, until one is accepted
         self._incidents = 0
@@ -115,7 +116,7 @@ class Gate:
 
         `open_jobs` counts the jobs in flight over there, submits included.
         """
-        if self.halted is not None or self.closed:
+        if self.halted is not None or self.closed or self.doubted:
             return None
         allowed = 1 if self.outage else int(self.window.size)
         if self.in_flight >= allowed or self.exposed >= self._settings.submits:

@@ -54,6 +54,7 @@ class Recovered(NamedTuple):
     retries: int
     gen: int
     output_end: int
+    doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
 
 
 class RowRead(NamedTuple):

@@ -108,6 +108,8 @@ class Watch:
         self.in_flight -= 1
         self.polls += 1
         job.polls += 1
+        if self._last_found is None:
+            self._gate.doubted, desk.touched = False, True
         self._last_found = desk.now
         self._unauthorised_since = None
         look = seen.look

@@ -30,8 +30,8 @@ class Identity:
     fingerprint_of: Callable[[bytes], str | None]  # salt -> fingerprint of the API key, None where it has none
 
 
-def compare_header(names: Names, header: Header, identity: Identity, settings: Settings) -> list[str]:
-    """Refuse a header that is of another batch; what is to be said although it is not."""
+def compare_header(names: Names, header: Header, identity: Identity, settings: Settings) -> bool:
+    """Refuse a header that is of another batch; whether the API key is the one that it was begun with."""
     if (header.origin, header.service) != (identity.origin, identity.service):
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
         refuse(
@@ -50,9 +50,7 @@ def compare_header(names: Names, header: Header, identity: Identity, settings: S
             f"{_flags(identity.body_flags)}; give the same flags, or --accept-changes for the rows not yet sent"
         )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
-    if header.key_fingerprint and fingerprint and fingerprint != header.key_fingerprint:
-        return ["the API key is not the one that this batch was begun with; its jobs are looked for first"]
-    return []
+    return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
 
 
 def _flags(flags: Mapping[str, Any]) -> str:

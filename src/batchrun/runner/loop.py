@@ -267,6 +267,7 @@ class Runner:
                 retries=state.retries,
                 gen=state.gen,
                 output_end=output_end,
+                doubted=batch.doubted,
             )
         )
 

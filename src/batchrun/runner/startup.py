@@ -47,6 +47,7 @@ class Batch:
     recovery: Recovery
     notes: list[str] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
+    doubted: bool = False  # the API key is another one
 
     @property
     def finished(self) -> dict[str, str]:
@@ -70,7 +71,7 @@ class Batch:
                 row = source.row(ordinal)
                 yield (replace(row, about=replace(row.about, sendable=False)) if key in changed else row), trail
             elif source is not None or not trail.waits:
-                yield Row(key, _BODILESS), trail
+                yield Row(key, _BODILESS if source is not None else About()), trail
 
     def open_tapes(self) -> tuple[Opened, Opened]:
         """Journal and output, for appends."""
@@ -106,11 +107,15 @@ def open_batch(
         header = read_header(names)
         if header is None:
             return _begin(names, lock, source, identity, settings, wall, notes)
-        notes += compare_header(names, header, identity, settings)
-        return _resume(names, lock, header, source, settings, wall, notes)
+        same_key = compare_header(names, header, identity, settings)
+        if not same_key:
+            notes.append("the API key is not the one that this batch was begun with; its jobs are looked for first")
+        batch = _resume(names, lock, header, source, settings, wall, notes)
+        batch.doubted = not same_key
     except BaseException:
         lock.release()
         raise
+    return batch
 
 
 # --- a new batch ---
