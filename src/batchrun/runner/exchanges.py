@@ -37,6 +37,18 @@ class Keys(Protocol):
     async def renewed_service(self, service: Service) -> Service: ...
 
 
+def submit_ceiling(rpm: float) -> AsyncLimiter:
+    """A ceiling of `rpm` submits a minute, right before they are sent.
+
+    The engine's own rate is exact when it lets a row go; between that and the POST lie a sync of the journal and a
+    loop that may be late, after which several would leave at once. So the ceiling holds back all beyond a
+    twentieth of a second's worth.
+    """
+    rate = rpm / 60
+    burst = max(1.0, rate / 20)
+    return AsyncLimiter(burst, burst / rate)
+
+
 class Exchanges:
     """Carries out one instruction at a time for each worker that calls; its end comes back by `feed`.
 

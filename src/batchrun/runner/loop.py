@@ -54,7 +54,7 @@ from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
 from batchrun.edge.unreadable import keep_unreadable
-from batchrun.runner.exchanges import Exchanges, Keys
+from batchrun.runner.exchanges import Exchanges, Keys, submit_ceiling
 from batchrun.runner.lanes import Lane
 from batchrun.runner.startup import Batch
 from batchrun.services.service import Service
@@ -106,7 +106,7 @@ class Runner:
             settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random, collecting=source is None
         )
         if ceiling is None and settings.rpm:
-            ceiling = AsyncLimiter(max(1.0, settings.rpm / 60), 1.0)
+            ceiling = submit_ceiling(settings.rpm)
         exchanges = Exchanges(
             service,
             wire,
