@@ -85,6 +85,14 @@ def test_f06_appended_and_reordered_rows(batch):
     assert "2 already finished" in said
 
 
+def test_rows_that_left_the_input_are_counted_with_those_that_came(batch):
+    batch([row("a"), row("b"), row("c")])
+    code, records, said = batch([row("c"), row("d")])
+    assert (code, len(records)) == (0, 4)
+    assert "resuming 4 rows, 3 already finished" in said
+    assert "complete: 4 of 4 rows done" in said
+
+
 def test_i28_a_mended_row_replaces_its_rejected_line(batch):
     bad = {"custom_id": "b", "body": {"input": QUICK}}
     code, records, _ = batch([row("a"), bad], "--skip-bad")

@@ -300,6 +300,19 @@ def test_o17_another_key_is_said_first_and_its_jobs_are_looked_for(night):
     assert night.wire.polls.count("resp_a") == 1
 
 
+def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
+    from batchrun.edge.lock import LockHeld, Locks
+    from batchrun.edge.tape import Names
+
+    first, second = (Names.of(tmp_path / name, tmp_path / "J") for name in ("A", "C"))
+    held = Locks.take(first.locks)
+    with pytest.raises(LockHeld, match=r"J\.lock"):
+        Locks.take(second.locks)
+    assert not held.is_lost()
+    held.release()
+    Locks.take(second.locks).release()
+
+
 def test_the_copy_of_an_input_may_be_read_again(night):
     copy = night.rows(row("a", "A"), name="out.jsonl.input")
     night.complete(copy)

@@ -51,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `batchrun explain --all | head`
         sys.stdout = None  # nothing left to flush into
         return EXIT_OK
+    except OSError as error:  # a full disk behind stdout
+        sys.stdout = None
+        print(f"batchrun {name}: cannot write what it found: {error.strerror}", file=sys.stderr)
+        return EXIT_FILES
 
 
 def _hold_the_standard_descriptors() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -238,7 +239,9 @@ class _Screen:
 
     def _write_summary(self, path: str, closing: Closing) -> None:
         try:
-            Path(path).write_bytes(orjson.dumps(facts(closing), option=orjson.OPT_INDENT_2) + b"\n")
+            Path(path).write_text(
+                json.dumps(facts(closing), indent=2) + "\n", encoding="ascii"
+            )  # names may be no UTF-8
         except OSError as error:
             self._warn(f"--summary: cannot write {path}: {error.strerror}; the run itself is not concerned")
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine alone)"
     )
-    parser.add_argument("--port", type=int, default=PORT, help="0 takes any free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=PORT, help="0 takes any free one (default: %(default)s)")
     parser.add_argument("--print-url", action="store_true", help="print the base URL as the only line, for scripts")
     parser.add_argument("--words", action="store_true", help="list all words of scenarios, flags and rows, and end")
     behaviour = parser.add_argument_group("behaviour, on top of the scenario")
@@ -93,6 +93,12 @@ def _scenario_of(options: argparse.Namespace) -> Scenario:
     if options.seed is not None:
         tables["seed"] = options.seed
     return amended(scenario, tables, "flags", Path())
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, came {visible(text, 20)!r}")
+    return int(text)
 
 
 def _word_and_share(flag: str, text: str) -> tuple[str, str]:

@@ -43,10 +43,10 @@ class Copy:
         try:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
-        except (BrokenPipeError, ValueError):
+        except (OSError, ValueError, AttributeError):  # nobody reads, no room, no stdout at all
             self._broken = True
             # So that the interpreter does not complain at its exit about what it cannot flush.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             self.closed()
 
 

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 from batchrun.edge.tape import FileRefused, FilesError, Opened, open_append
@@ -74,6 +75,34 @@ class Lock:
             with suppress(OSError):  # a pid that stays behind misleads nobody: it is read only where the lock is held
                 os.ftruncate(self._file.descriptor, 0)
             self._file.close()
+
+
+class Locks:
+    """The locks of all that one run must have for itself: its output, and a journal that has a place of its own."""
+
+    def __init__(self, held: list[Lock]) -> None:
+        self._held = held
+
+    @classmethod
+    def take(cls, paths: Iterable[str]) -> Locks:
+        """Take them all, or none; raises as `Lock.take`."""
+        locks = cls([])
+        try:
+            for path in paths:
+                locks._held.append(Lock.take(path))
+        except FilesError:
+            locks.release()
+            raise
+        return locks
+
+    def is_lost(self) -> bool:
+        """Whether any of them is."""
+        return any(lock.is_lost() for lock in self._held)
+
+    def release(self) -> None:
+        """Let go of all."""
+        for lock in self._held:
+            lock.release()
 
 
 def _holder(file: Opened) -> int | None:

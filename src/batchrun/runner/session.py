@@ -130,7 +130,7 @@ async def run_session(
                 observer,
                 keys=None if keys is None else _Renewing(keys, redactor),
             )
-            rows = None if source is None else len(source)
+            rows = None if source is None else await anyio.to_thread.run_sync(_all_rows, source, batch)
             opened(
                 Opening(
                     *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output
@@ -197,6 +197,13 @@ def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
     return Identity(
         service.name, f"{service.origin}{told['path'] or ''}", account, flags.to_dict(), service.key_fingerprint
     )
+
+
+def _all_rows(source: Checked, batch: Batch) -> int:
+    """The rows of the input, and those that the output holds from an earlier form of it."""
+    finished = batch.finished
+    elsewhere = len(finished) - sum(key in finished for key in source.all_keys()) if finished else 0
+    return len(source) + elsewhere
 
 
 def _shown(task: Task, service: Service) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from batchrun.core.job import About, Row
 from batchrun.core.ledger import VERSION, Fold, Header, Trail
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings
-from batchrun.edge.lock import Lock
+from batchrun.edge.lock import Locks
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.tape import (
     Names,
@@ -41,7 +41,7 @@ class Batch:
     """The files of a batch under their lock, and what an earlier run left in them."""
 
     names: Names
-    lock: Lock
+    lock: Locks
     header: Header
     state: Fold
     recovery: Recovery
@@ -99,7 +99,7 @@ def open_batch(
     if source is not None and source.name != "stdin":
         others = (path for path in names.all() if path != names.spool)  # the copy of an input may be read again
         refuse_input_as_output(source.name, others)
-    lock = Lock.take(names.lock)
+    lock = Locks.take(names.locks)
     try:
         notes: list[str] = []
         if settings.fresh and source is not None:
@@ -123,7 +123,7 @@ def open_batch(
 
 def _begin(
     names: Names,
-    lock: Lock,
+    lock: Locks,
     source: Checked | None,
     identity: Identity,
     settings: Settings,
@@ -196,7 +196,7 @@ def _append_now(path: str, line: bytes) -> None:
 
 def _resume(
     names: Names,
-    lock: Lock,
+    lock: Locks,
     header: Header,
     source: Checked | None,
     settings: Settings,

@@ -38,6 +38,12 @@ class Names:
             unreadable=f"{base}.unreadable",
         )
 
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """What a run locks: two outputs must not share one journal either."""
+        own = f"{self.journal}.lock"
+        return (self.lock,) if self.output is None or self.journal == f"{self.output}.journal" else (self.lock, own)
+
     def all(self) -> Iterator[str]:
         """Every path above, the journal first: without it nothing else is mistaken for a batch to resume."""
         yield self.journal
