@@ -129,6 +129,25 @@ def test_a_timer_that_fires_too_early_is_set_again():
     assert run.engine.handle(m.TimeCame(), wish - 0.001) == [m.Wake(wish)]
 
 
+def test_a_limit_takes_so_many_rows_of_those_that_are_left():
+    run = Driver(start=False, limit=3)
+    run.rows = [Row("finished"), *(Row(f"r{i}") for i in range(500))]
+    run.feed(m.Recovered([], {"finished": "failed"}, 0, 0, 0, 0))
+    run.run()
+    assert (run.outcome, set(run.records)) == (m.Outcome.COMPLETE, {"r0", "r1", "r2"})
+
+
+def test_i26_what_was_sent_otherwise_is_a_warning_of_the_record():
+    run = Driver(1)
+    run.run(until=0.05)
+    job = run.engine.desk.unsubmitted["row-0"]
+    from batchrun.core.verdict import read_submit
+
+    accepted = read_submit(answer(200, {"output": "x"}), 0.0)
+    run.feed(m.SubmitAccepted(job, 1, accepted, ("stream_overridden",)))
+    assert run.records["row-0"]["warnings"] == ["stream_overridden"]
+
+
 # --- attempts ---
 
 

@@ -61,7 +61,10 @@ READ_AHEAD = 64
 
 
 class Engine:
-    """One batch. With `collecting` nothing is submitted, and what is open is watched to its end. `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1)."""
+    """One batch. With `collecting` nothing is submitted, and what is open is watched to its end.
+
+    `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1).
+    """
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Engine:
         self.outcome: Outcome | None = None
         self.gate.closed = self._collecting = collecting
         self._taken_up = False
+        self._taken = 0  # rows of the input that this run took in hand
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
         self._states_before: dict[str, int] = {}
         self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
@@ -171,6 +175,11 @@ class Engine:
         if row.key in self._known:
             self._known.discard(row.key)
             return
+        if self._input_ended:  # beyond --limit: left to the next run
+            return
+        self._taken += 1
+        if self._taken == self.settings.limit:
+            self._input_ended = True
         wish = self._wishes.pop(row.key, self._cancel_all)
         job = self.desk.open(row)
         if row.problem is not None:

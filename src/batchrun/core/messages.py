@@ -78,9 +78,12 @@ class WriteFailed(NamedTuple):
 
 
 class SubmitAccepted(NamedTuple):
+    """`warnings` tell what was sent otherwise than the row says."""
+
     job: Job
     attempt: int
     accepted: Accepted
+    warnings: tuple[str, ...] = ()
 
 
 class SubmitRefused(NamedTuple):

@@ -96,6 +96,8 @@ class SubmitLane:
 
     def accepted(self, event: SubmitAccepted) -> None:
         job, accepted, desk = event.job, event.accepted, self._desk
+        if event.warnings:
+            job.warn(*event.warnings)
         self.answered += 1
         self._gate.accepted(desk.now)
         desk.accepted += 1

@@ -99,10 +99,8 @@ class Exchanges:
         path = prepared.path
         answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
         verdict = self._service.read_submit(answer, self._wall(), path)
-        if prepared.warnings:
-            job.warn(*prepared.warnings)
         if isinstance(verdict, Accepted):
-            self._feed(SubmitAccepted(job, attempt, verdict))
+            self._feed(SubmitAccepted(job, attempt, verdict, prepared.warnings))
         elif isinstance(verdict, Refused):
             self._feed(SubmitRefused(job, attempt, verdict))
         else:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Protocol
 
 from aiolimiter import AsyncLimiter
@@ -122,7 +123,6 @@ class Runner:
         self._polls: Lane[Poll] = Lane(exchanges.poll, settings.connections, self._broke)
         self._cancels: Lane[Cancel] = Lane(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
         self._rows: Iterator[Row] | None = None
-        self._taken = 0
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -277,26 +277,15 @@ class Runner:
             return
         if self._rows is None:
             self._rows = self._source.rows(tokens=self._settings.tpm is not None)
-        limit, known = self._settings.limit, self._batch
-        read = 0
         try:
-            while read < rows and not (limit is not None and self._taken >= limit):
-                row = next(self._rows, None)
-                if row is None:
-                    break
-                if row.key in known.finished:
-                    continue
-                if row.key not in known.recovery.open_trails:
-                    self._taken += 1
-                    read += 1
+            for row in islice(self._rows, rows):
+                rows -= 1
                 self.feed(RowRead(row))
-            else:
-                if limit is None or self._taken < limit:
-                    return
         except InputChanged as error:
             self._input_is_gone(error)
             return
-        self.feed(InputEnded())
+        if rows:
+            self.feed(InputEnded())
 
     def _input_is_gone(self, error: InputChanged) -> None:
         """The input is not what was checked: stop in good order; what is open stays open."""
