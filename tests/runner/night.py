@@ -73,6 +73,9 @@ class Observer:
     def halted(self, reason, message):
         self.said.append(message)
 
+    def noted(self, text):
+        pass
+
     def recorded(self, line):
         pass
 

@@ -162,6 +162,9 @@ class _Screen:
             self._progress.warn(f"halted, {reason}: {visible(message)}")
         self._write("halt", reason=reason, message=message)
 
+    def noted(self, text: str) -> None:
+        self._warn(visible(text))
+
     def recorded(self, line: bytes) -> None:
         if self._log is not None:
             record = orjson.loads(line)

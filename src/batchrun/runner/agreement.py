@@ -65,6 +65,7 @@ class Differences:
 
     changed: set[str] = field(default_factory=set)  # keys of open rows whose line is not the one that was sent
     vanished: list[str] = field(default_factory=list)  # keys of open rows that the input no longer holds
+    elsewhere: int = 0  # finished rows that it no longer holds
 
 
 def compare_rows(names: Names, state: Fold, recovery: Recovery, source: Checked, settings: Settings) -> Differences:
@@ -76,13 +77,14 @@ def compare_rows(names: Names, state: Fold, recovery: Recovery, source: Checked,
         return found
     missing = set(open_trails)
     known = False
+    here = 0
     lines: list[int] = []
     more = 0
     for ordinal, row in enumerate(source.rows()):
         key = row.key
         trail = trails.get(key)
+        here += key in finished
         if trail is None:
-            known = known or key in finished
             continue
         known = True
         missing.discard(key)
@@ -93,7 +95,7 @@ def compare_rows(names: Names, state: Fold, recovery: Recovery, source: Checked,
                 lines.append(source.line_of(ordinal))
             else:
                 more += 1
-    if not known:
+    if not (known or here):
         raise InputRefused(
             f"{source.name}: none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was "
             f"begun with {state.header.input}; name that input, or another output with -o"
@@ -105,6 +107,7 @@ def compare_rows(names: Names, state: Fold, recovery: Recovery, source: Checked,
             "on with --accept-changes: only rows not yet sent take them"
         )
     found.vanished = sorted(missing)
+    found.elsewhere = len(finished) - here
     return found
 
 

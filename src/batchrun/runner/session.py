@@ -128,9 +128,9 @@ async def run_session(
                 wire,
                 settings,
                 observer,
-                keys=None if keys is None else _Renewing(keys, redactor),
+                keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
             )
-            rows = None if source is None else await anyio.to_thread.run_sync(_all_rows, source, batch)
+            rows = None if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
                     *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output
@@ -199,13 +199,6 @@ def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
     )
 
 
-def _all_rows(source: Checked, batch: Batch) -> int:
-    """The rows of the input, and those that the output holds from an earlier form of it."""
-    finished = batch.finished
-    elsewhere = len(finished) - sum(key in finished for key in source.all_keys()) if finished else 0
-    return len(source) + elsewhere
-
-
 def _shown(task: Task, service: Service) -> tuple[str, str]:
     """Service and address as a person is told of them."""
     return ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
@@ -228,16 +221,21 @@ def _within_the_file_limit(settings: Settings) -> Settings:
 
 
 class _Renewing:
-    """Renews a token that was refused, once for all who were refused with it."""
+    """Renews a token that was refused, once for all who were refused with it; says why where that fails."""
 
-    def __init__(self, command: TokenCommand, redactor: Redactor) -> None:
+    def __init__(self, command: TokenCommand, redactor: Redactor, noted: Callable[[str], None]) -> None:
+        self._noted = noted
         self._command = command
         self._redactor = redactor
 
     async def renewed_service(self, service: Service) -> Service:
         if service.key is None:
             return service
-        key = await self._command.renewed(service.key)
+        try:
+            key = await self._command.renewed(service.key)
+        except Misuse as error:  # the answer that asked for it stands: 401, which halts the run in good order
+            self._noted(str(error))
+            return service
         if key == service.key:
             return service
         self._redactor.learn(key)

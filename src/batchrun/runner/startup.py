@@ -146,18 +146,22 @@ def _begin(
     )
     state = Fold(header, {})
     recovery = recovered(names, state)
+    differences = Differences()
     if size := size_of(names.output):
-        _refuse_foreign(names, source, recovery, size, settings)
+        differences.elsewhere = _refuse_foreign(names, source, recovery, size, settings)
         cut = cut_torn(str(names.output), recovery.output_good_to)
         notes += _told_cut(cut, names.output)
     if size_of(names.journal):
         cut_torn(names.journal, 0)  # a header that a crash cut off: nothing was sent under it
     _append_now(names.journal, header.to_line())
-    return Batch(names, lock, header, state, recovery, notes)
+    return Batch(names, lock, header, state, recovery, notes, differences)
 
 
-def _refuse_foreign(names: Names, source: Checked, recovery: Recovery, size: int, settings: Settings) -> None:
-    """Refuse an output that has no journal, unless it is known that rows may be sent again."""
+def _refuse_foreign(names: Names, source: Checked, recovery: Recovery, size: int, settings: Settings) -> int:
+    """Refuse an output that has no journal, unless it is known that rows may be sent again.
+
+    Returns how many of its records are of no row of the input.
+    """
     path, finished = str(names.output), recovery.finished
     if not finished:
         refuse(
@@ -181,6 +185,7 @@ def _refuse_foreign(names: Names, source: Checked, recovery: Recovery, size: int
             f"it is damaged at byte {recovery.output_good_to:,}, before {more:,} more records",
             "take the damaged line out by hand: without a journal nothing else tells which rows were sent",
         )
+    return len(finished) - known
 
 
 def _append_now(path: str, line: bytes) -> None:

@@ -1,0 +1,50 @@
+"""A token that is refused while the run goes on: renewed once more, and a 401 that halts where that fails."""
+
+import asyncio
+import sys
+
+import pytest
+
+from batchrun.core.answer import Answer
+from batchrun.core.secret import Secret
+from batchrun.core.settings import Settings
+from batchrun.edge.credentials import TokenCommand
+from batchrun.edge.exchange.redaction import Redactor
+from batchrun.runner.exchanges import Exchanges
+from batchrun.runner.session import _Renewing
+from batchrun.services.choice import choose
+
+OLD, NEW = "old-token-0123456789", "new-token-0123456789"
+
+
+class Wire:
+    """Knows the new token only."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def exchange(self, request, _):
+        self.seen.append(request.headers["authorization"])
+        return Answer(200 if NEW in self.seen[-1] else 401, {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("script", "asked", "status", "said"),
+    [(f"print('{NEW}')", 2, 200, []), ("raise SystemExit(3)", 1, 401, ["--token-command"])],
+)
+def test_a_refused_token_is_renewed_or_the_refusal_stands(script, asked, status, said):
+    async def main():
+        service = choose({}, base_url="https://api.example.com/v1", token=Secret(OLD, "test"))
+        wire, noted = Wire(), []
+        command = TokenCommand(f'{sys.executable} -c "{script}"')
+        exchanges = Exchanges(
+            service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None,
+            keys=_Renewing(command, Redactor(), noted.append),
+        )  # fmt: skip
+        answer = await exchanges._exchange(lambda service: service.poll("resp_1"), 5.0)
+        return answer, wire.seen, noted
+
+    answer, seen, noted = asyncio.run(main())
+    assert (answer.status, len(seen)) == (status, asked)
+    assert [text.split(":")[0] for text in noted] == said
+    assert not any(OLD in text or NEW in text for text in noted)
