@@ -26,8 +26,8 @@ from results import record
 from batchrun.core import messages as m
 from batchrun.core.answer import Answer
 from batchrun.core.engine import Engine
+from batchrun.core.fold import Trail
 from batchrun.core.job import Row
-from batchrun.core.ledger import Trail
 from batchrun.core.settings import Settings
 from batchrun.core.verdict import Seen, read_poll
 

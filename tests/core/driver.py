@@ -10,8 +10,8 @@ import orjson
 from batchrun.core import messages as m
 from batchrun.core.answer import Answer, Cause, Failure
 from batchrun.core.engine import Engine
+from batchrun.core.fold import Trail
 from batchrun.core.job import About, Row
-from batchrun.core.ledger import Trail
 from batchrun.core.settings import Settings
 from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
 

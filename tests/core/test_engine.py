@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.core import messages as m
+from batchrun.core.fold import Trail
 from batchrun.core.job import About, CancelReason, Row
-from batchrun.core.ledger import Ended, Trail
+from batchrun.core.ledger import Ended
 from batchrun.core.lifecycle import Phase
 from batchrun.core.problem import our_problem
 from batchrun.core.schema import RECORD_SCHEMA

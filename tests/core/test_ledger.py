@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchrun.core.fold import Trail, fold
 from batchrun.core.ledger import (
     VERSION,
     Again,
@@ -21,9 +22,7 @@ from batchrun.core.ledger import (
     Started,
     Stopped,
     Submitted,
-    Trail,
     Unconfirmed,
-    fold,
     frame,
     mark,
     read_line,

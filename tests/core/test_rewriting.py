@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrun.core.fold import Trail, fold
 from batchrun.core.ledger import (
     Again,
     Cancelling,
@@ -16,9 +17,7 @@ from batchrun.core.ledger import (
     Intent,
     Started,
     Submitted,
-    Trail,
     Unconfirmed,
-    fold,
 )  # fmt: skip
 from batchrun.core.record import Record
 from batchrun.core.recovery import recover

@@ -8,8 +8,8 @@ import pytest
 from batchrun.core import messages as m
 from batchrun.core.agenda import TICKS_PER_SECOND
 from batchrun.core.answer import Cause, Failure
+from batchrun.core.fold import Trail
 from batchrun.core.job import Row
-from batchrun.core.ledger import Trail
 from batchrun.core.pacing import LONGEST_GAP, Exponential
 from batchrun.core.settings import Settings, SettingsError
 from tests.core.driver import DROPPED, Driver, answer, error

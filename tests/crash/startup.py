@@ -6,7 +6,8 @@ Mutants replace the steps.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from batchrun.core.ledger import Fold, Rewrite, fold, mark
+from batchrun.core.fold import Fold, fold
+from batchrun.core.ledger import Rewrite, mark
 from batchrun.core.recovery import Recovery, recover
 from batchrun.core.rewriting import announcement, new_journal, new_output
 from batchrun.edge.tape import Disk, cut_torn, open_to_read, read_chunks, rewrite

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from batchrun.core import messages as m
-from batchrun.core.ledger import Trail, fold
+from batchrun.core.fold import Trail, fold
 from batchrun.core.recovery import recover
 from tests.crash.crashing import JOURNAL, OUTPUT, copied
 from tests.crash.startup import Startup, lines_of

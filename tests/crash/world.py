@@ -15,8 +15,9 @@ import orjson
 
 from batchrun.core import messages as m
 from batchrun.core.engine import Engine
+from batchrun.core.fold import Fold
 from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Fold, Header, Started, mark
+from batchrun.core.ledger import Header, Started, mark
 from batchrun.core.lifecycle import Phase
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings

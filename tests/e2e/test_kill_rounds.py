@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batchrun.core.ledger import fold
+from batchrun.core.fold import fold
 from batchrun.core.recovery import recover
 from tests.e2e.stage import Batch, rows, serving
 

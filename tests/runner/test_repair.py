@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from batchrun.core.ledger import Cleared, Ended, Intent, Submitted, Unconfirmed, fold, mark
+from batchrun.core.fold import fold
+from batchrun.core.ledger import Cleared, Ended, Intent, Submitted, Unconfirmed, mark
 from batchrun.core.messages import Outcome
 from batchrun.edge.tape import REAL_DISK, FileRefused, open_append
 from batchrun.runner import repair as repairing

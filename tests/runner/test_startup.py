@@ -7,7 +7,8 @@ import stat
 import pytest
 
 from batchrun.core.body import BodyFlags
-from batchrun.core.ledger import Ended, Header, Intent, Submitted, fold, frame
+from batchrun.core.fold import fold
+from batchrun.core.ledger import Ended, Header, Intent, Submitted, frame
 from batchrun.core.messages import Outcome
 from batchrun.core.misuse import Misuse
 from batchrun.edge.lock import Lock, LockHeld

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from batchrun.core.fold import Trail
 from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Trail
 from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Unclear
 
 

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import orjson
 
-from batchrun.core.ledger import Fold, Marker, Trail
+from batchrun.core.fold import Fold, Marker, Trail
 from batchrun.core.states import one_of
 
 

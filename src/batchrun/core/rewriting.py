@@ -22,6 +22,7 @@ from zlib import crc32
 
 import orjson
 
+from batchrun.core.fold import Fold, Trail
 from batchrun.core.ledger import (
     Again,
     Cancelling,
@@ -30,12 +31,10 @@ from batchrun.core.ledger import (
     Dropped,
     Ended,
     Entry,
-    Fold,
     Intent,
     Rewrite,
     Rewritten,
     Submitted,
-    Trail,
     Unconfirmed,
     mark,
 )  # fmt: skip

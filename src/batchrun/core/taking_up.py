@@ -6,8 +6,9 @@ from batchrun.core.attempts import Attempts
 from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
 from batchrun.core.endings import cancelled, ended_by_us
+from batchrun.core.fold import Trail
 from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Ended, Trail
+from batchrun.core.ledger import Ended
 from batchrun.core.outcome import Billing
 from batchrun.core.record import Attempt
 from batchrun.core.states import State

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrun.core.ledger import Fold, Header
+from batchrun.core.fold import Fold
+from batchrun.core.ledger import Header
 from batchrun.core.misuse import Misuse
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from batchrun.core.ledger import VERSION, Fold, Header, fold
+from batchrun.core.fold import Fold, fold
+from batchrun.core.ledger import VERSION, Header
 from batchrun.core.recovery import Readable, Recovery, recover
 from batchrun.edge.tape import FileRefused, Names, Opened, open_to_read, read_chunks
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from batchrun.core.ledger import Fold, Intent, Synced, Unconfirmed, mark, read_line
+from batchrun.core.fold import Fold
+from batchrun.core.ledger import Intent, Synced, Unconfirmed, mark, read_line
 from batchrun.core.recovery import Recovery, read_record
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.tape import Names, keep_torn, rewrite

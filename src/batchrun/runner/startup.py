@@ -12,8 +12,9 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from batchrun.core.fold import Fold, Trail
 from batchrun.core.job import About, Row
-from batchrun.core.ledger import VERSION, Fold, Header, Trail
+from batchrun.core.ledger import VERSION, Header
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings
 from batchrun.edge.lock import Locks

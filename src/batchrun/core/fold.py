@@ -1,0 +1,277 @@
+"""What the lines of a journal amount to: one ``Trail`` for each row, everything a run must know to go on.
+
+Tail rule. A crash leaves a tail of which any page may be missing. Every group of entries begins with
+``synced{to}``: all before that offset is known to be on the disk. So a bad line at or after the greatest
+mark is a torn tail, to be cut; a bad line before it is corruption, to be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from struct import Struct
+from struct import error as PackError  # noqa: N812 - a class, whatever its name
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from batchrun.core.ledger import (
+    VERSION,
+    Again,
+    Cancelling,
+    Cleared,
+    Done,
+    Ended,
+    Header,
+    Intent,
+    Rewrite,
+    Rewritten,
+    Started,
+    Stopped,
+    Submitted,
+    Unconfirmed,
+)  # fmt: skip
+from batchrun.core.states import State, one_of
+from batchrun.core.verdict import is_safe_id
+
+_PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
+Marker = tuple[int, int, int, int, str]
+"""Of a record: generation, offset, length, CRC, state."""
+
+
+class Trail:
+    """What the journal knows of one row, after its last entry."""
+
+    __slots__ = (
+        "again",
+        "attempt",
+        "cancel",
+        "ended",
+        "job_id",
+        "open_intent",
+        "recorded_as",
+        "recorded_at",
+        "retry_at",
+        "row_sha256",
+        "submitted_at",
+        "unconfirmed",
+    )
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.row_sha256 = ""
+        self.open_intent = False  # an intent without an end: perhaps sent
+        self.job_id: str | None = None
+        self.submitted_at = 0.0
+        self.ended: tuple[Ended, ...] = ()
+        self.retry_at: float | None = None
+        self.unconfirmed = False
+        self.cancel: str | None = None
+        self.again: str | None = None  # the state in which its job had ended, where it is to be looked at once more
+        self.recorded_at: bytes | None = None  # its marker, packed: a million of them are in memory at once
+        self.recorded_as = ""
+
+    @property
+    def marker(self) -> Marker | None:
+        """Where its record stands, as far as the journal knows."""
+        if self.recorded_at is None:
+            return None
+        gen, offset, length, crc = _PLACE.unpack(self.recorded_at)
+        return gen, offset, length, crc, self.recorded_as
+
+    @marker.setter
+    def marker(self, marker: Marker) -> None:
+        *place, self.recorded_as = marker
+        self.recorded_at = _PLACE.pack(*place)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
+        return not (
+            self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.recorded_at
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the row can only go on by being sent: its last attempt is over, and is to be followed by another."""
+        over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.recorded_at)
+        return over and bool(self.ended)
+
+
+@dataclass(slots=True)
+class Fold:
+    """What the bytes of a journal amount to."""
+
+    header: Header | None
+    trails: dict[str, Trail]
+    good_to: int = 0  # the offset of the first line that is not good; the file's length if all are
+    torn: bool = False
+    corrupt: bool = False
+    accepted: int = 0
+    retries: int = 0
+    gen: int = 0
+    started: Started | None = None
+    stopped: Stopped | None = None
+    rewrite: Rewrite | None = None  # announced, and not done
+    synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
+    damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
+    newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
+
+
+def fold(lines: Iterable[bytes], past_damage_to: int = 0) -> Fold:
+    """Read the lines of a journal (each with its line end) in one pass.
+
+    Bad lines that begin before `past_damage_to` are noted and passed over, as a repair does: what its other
+    lines say is as true as it was.
+
+    Any truncation of a journal folds to what a prefix of its entries folds to. An entry that is well formed
+    but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line. Behind the
+    header of a newer version nothing is judged: what would be a bad line here may be a good one there.
+    """
+    result = Fold(None, {})
+    takers = _Taker(result).takers
+    offset = greatest_mark = 0
+    bad: int | None = None
+    for line in lines:  # a million rows are three million lines: what `read_line` does stands here once more
+        json = line[9:-1]
+        good = False
+        if line[:9] == b"%08x " % crc32(json) and line[-1:] == b"\n":
+            try:
+                ((tag, values),) = orjson.loads(json).items()
+                if tag == "synced":
+                    greatest_mark = max(greatest_mark, values["to"])
+                    good = True
+                else:
+                    good = bad is not None or takers[tag](values)
+            except (ValueError, AttributeError, KeyError, TypeError, PackError):
+                pass  # no entry, an unknown tag, a field that is missing or of the wrong kind
+        if not good and bad is None:
+            if offset < past_damage_to:
+                result.damaged.append((offset, len(line)))
+            else:
+                bad = offset
+        offset += len(line)
+    result.synced_to = greatest_mark
+    if result.newer_version is not None:
+        result.good_to = offset
+        return result
+    result.good_to = offset if bad is None else bad
+    if bad is not None:
+        result.corrupt = bad < greatest_mark
+        result.torn = not result.corrupt
+    return result
+
+
+class _Taker:
+    """Takes entries into a fold, one by one. A method a tag; it tells whether the entry makes sense here."""
+
+    def __init__(self, result: Fold) -> None:
+        self._fold = result
+        self._trails = result.trails
+        self.takers: dict[str, Callable[[dict[str, Any]], bool]] = {Header.tag: self._header}  # it comes first
+
+    def _trail(self, values: dict[str, Any]) -> Trail:
+        key = values["key"]
+        trail = self._trails.get(key)
+        if trail is None:
+            trail = self._trails[key] = Trail()
+        return trail
+
+    def _intent(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.attempt = values["attempt"]
+        trail.row_sha256 = values["row_sha256"]
+        trail.open_intent = True
+        trail.retry_at = trail.job_id = trail.recorded_at = trail.again = None
+        trail.unconfirmed = False
+        return True
+
+    def _submitted(self, values: dict[str, Any]) -> bool:
+        job_id = values["job_id"]
+        if not is_safe_id(job_id):
+            return False
+        trail = self._trail(values)
+        trail.attempt = values["attempt"]
+        trail.open_intent = False
+        trail.job_id = job_id
+        trail.submitted_at = values["at"]
+        self._fold.accepted += 1
+        return True
+
+    def _ended(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.ended = (*trail.ended, Ended(**values))
+        trail.attempt = values["attempt"] + 1
+        trail.open_intent = trail.unconfirmed = False
+        trail.job_id = None
+        trail.retry_at = values["retry_at"]
+        self._fold.retries += trail.again is None  # a new attempt that the user asked for is not counted
+        trail.again = None
+        return True
+
+    def _cleared(self, values: dict[str, Any]) -> bool:
+        self._trail(values).open_intent = False
+        return True
+
+    def _unconfirmed(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.open_intent = False
+        trail.unconfirmed = True
+        return True
+
+    def _cancelling(self, values: dict[str, Any]) -> bool:
+        self._trail(values).cancel = values["reason"]
+        return True
+
+    def _done(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.recorded_as = one_of(values["state"])
+        trail.recorded_at = _PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
+        return True
+
+    def _header(self, values: dict[str, Any]) -> bool:
+        if self._fold.header is not None:
+            return False
+        version = values["version"]
+        if type(version) is int and version > VERSION:
+            self._fold.newer_version = version
+            return False
+        self._fold.header = Header(**values)
+        self.takers |= {
+            Intent.tag: self._intent,
+            Submitted.tag: self._submitted,
+            Done.tag: self._done,
+            Ended.tag: self._ended,
+            Cleared.tag: self._cleared,
+            Unconfirmed.tag: self._unconfirmed,
+            Cancelling.tag: self._cancelling,
+            Started.tag: self._started,
+            Stopped.tag: self._stopped,
+            Rewrite.tag: self._rewrite,
+            Rewritten.tag: self._rewritten,
+            Again.tag: self._again,
+        }
+        return True
+
+    def _started(self, values: dict[str, Any]) -> bool:
+        self._fold.started, self._fold.stopped = Started(**values), None
+        return True
+
+    def _stopped(self, values: dict[str, Any]) -> bool:
+        self._fold.stopped = Stopped(**values)
+        return True
+
+    def _rewrite(self, values: dict[str, Any]) -> bool:
+        self._fold.rewrite = Rewrite(**values)
+        self._fold.gen = values["gen"]
+        return isinstance(values["keys"], dict)
+
+    def _rewritten(self, values: dict[str, Any]) -> bool:
+        done = Rewritten(**values)
+        self._fold.gen, self._fold.accepted, self._fold.retries = done.gen, done.accepted, done.retries
+        return True
+
+    def _again(self, values: dict[str, Any]) -> bool:
+        self._trail(values).again = State(values["state"]).value
+        return True
