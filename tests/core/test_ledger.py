@@ -16,6 +16,7 @@ from batchrun.core.ledger import (
     Done,
     Ended,
     Header,
+    Heard,
     Intent,
     Rewrite,
     Rewritten,
@@ -32,7 +33,7 @@ from batchrun.core.recovery import recover
 HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "in.jsonl", 1.0)
 ENTRIES = [
     HEADER,
-    Started(7, 1.0),
+    Started(7, 1.0, 2),
     Intent("a", 1, "sha", 2.0),
     Intent("b", 1, "sha", 2.0),
     Submitted("a", 1, "resp_a", 3.0),
@@ -43,11 +44,12 @@ ENTRIES = [
     Intent("b", 1, "sha", 10.0),
     Submitted("b", 1, "resp_b", 11.0),
     Cancelling("b", 1, "user", 12.0),
+    Heard(77, all=False),
     Done("b", 0, 0, 10, 99, "succeeded"),
     Rewrite(1, {"a": {"state": "failed", "job_id": None, "code": None, "billing": "unknown"}}),
     Again("b", 1, "failed"),
     Rewritten(1, 2, 1),
-    Stopped("SIGTERM", 20.0),
+    Stopped("SIGTERM", 20.0, "quota: no more"),
 ]
 
 
@@ -316,6 +318,19 @@ def test_a_rewriting_is_to_be_done_until_the_journal_says_that_it_is():
     assert (announced.gen, announced.rewrite) == (3, Rewrite(3, {"a": row}))
     done = fold([HEADER.to_line(), Rewritten(3, 7, 2).to_line()])
     assert (done.gen, done.rewrite, done.accepted, done.retries) == (3, None, 7, 2)
+
+
+def test_wishes_are_heard_once_and_a_cancel_of_all_stands_until_it_is_done():
+    heard = fold(entry.to_line() for entry in (HEADER, Heard(77, all=True)))
+    assert (heard.heard_to, heard.cancel_all) == (77, True)
+    done = fold(entry.to_line() for entry in (HEADER, Heard(77, all=True), Heard(90, all=False)))
+    assert (done.heard_to, done.cancel_all) == (90, False)
+
+
+def test_entries_of_an_earlier_batchrun_lack_what_came_later():
+    old = (b'{"started":{"pid":7,"at":1.0}}', b'{"stopped":{"reason":"SIGTERM","at":2.0}}')
+    result = fold([HEADER.to_line(), *map(frame, old)])
+    assert (result.torn, result.started, result.stopped) == (False, Started(7, 1.0), Stopped("SIGTERM", 2.0))
 
 
 def test_a_look_that_the_user_asked_for_counts_no_retry():

@@ -14,6 +14,7 @@ from batchrun.core.ledger import (
     Done,
     Ended,
     Header,
+    Heard,
     Intent,
     Started,
     Submitted,
@@ -56,6 +57,7 @@ def rewritten(state, output, states=FAILED, keys=None):
     assert not after.corrupt
     assert (after.rewrite, after.gen, after.header) == (None, state.gen + 1, state.header)
     assert (after.accepted, after.retries) == (state.accepted, state.retries)
+    assert (after.heard_to, after.cancel_all) == (state.heard_to, state.cancel_all)
     return after, first[0]
 
 
@@ -103,7 +105,7 @@ def test_a_batch_keeps_what_it_was(rows):
             if end != "unmarked":
                 entries.append(Done(key, 0, len(output), len(line), crc32(line), "failed"))
             output += line
-    state = folded(*entries)
+    state = folded(*entries, Heard(40, all=True))
     before = recover(state, output)
     after, new = rewritten(state, output)
     result = recover(after, new)

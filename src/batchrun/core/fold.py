@@ -24,6 +24,7 @@ from batchrun.core.ledger import (
     Done,
     Ended,
     Header,
+    Heard,
     Intent,
     Rewrite,
     Rewritten,
@@ -113,6 +114,8 @@ class Fold:
     gen: int = 0
     started: Started | None = None
     stopped: Stopped | None = None
+    heard_to: int = 0  # the wishes before this offset are in hand
+    cancel_all: bool = False  # and one of them asked to end every row
     rewrite: Rewrite | None = None  # announced, and not done
     synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
     damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
@@ -224,6 +227,11 @@ class _Taker:
         self._trail(values).cancel = values["reason"]
         return True
 
+    def _heard(self, values: dict[str, Any]) -> bool:
+        heard = Heard(**values)
+        self._fold.heard_to, self._fold.cancel_all = heard.to, heard.all
+        return type(heard.to) is int
+
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
         trail.recorded_as = one_of(values["state"])
@@ -246,6 +254,7 @@ class _Taker:
             Cleared.tag: self._cleared,
             Unconfirmed.tag: self._unconfirmed,
             Cancelling.tag: self._cancelling,
+            Heard.tag: self._heard,
             Started.tag: self._started,
             Stopped.tag: self._stopped,
             Rewrite.tag: self._rewrite,

@@ -46,18 +46,21 @@ class Header(Entry):
 
 @dataclass(frozen=True, slots=True)
 class Started(Entry):
-    """A process took up the batch."""
+    """A process took up the batch. `rows` counts its input, where one was read."""
 
     pid: int
     at: float
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped(Entry):
-    """It left in good order, and why. Where this is missing it was killed, or the power failed."""
+    """It left in good order, and why; `told` is what was said of a halt. Where this is missing it was killed, or the
+    power failed."""
 
     reason: str
     at: float
+    told: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,18 @@ class Cancelling(Entry):
     attempt: int
     reason: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard(Entry):
+    """The wishes of other processes are taken in hand up to offset `to` of their file.
+
+    With `all` every row that has no record is to end as cancelled, those not yet read included; a later entry
+    without it says that this is done.
+    """
+
+    to: int
+    all: bool
 
 
 @dataclass(frozen=True, slots=True)

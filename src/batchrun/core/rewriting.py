@@ -31,6 +31,7 @@ from batchrun.core.ledger import (
     Dropped,
     Ended,
     Entry,
+    Heard,
     Intent,
     Rewrite,
     Rewritten,
@@ -138,6 +139,8 @@ def _entries(fold: Fold, rewrite: Rewrite, output: Readable) -> Iterator[Entry]:
         elif trail.marker is not None:  # its record is gone: the row stays known as one that was finished
             yield Done(key, *trail.marker)
     yield from markers.values()
+    if fold.heard_to:
+        yield Heard(fold.heard_to, fold.cancel_all)
     yield Rewritten(rewrite.gen, fold.accepted, fold.retries)
 
 

@@ -20,12 +20,13 @@ from typing import Protocol
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.engine import Engine
-from batchrun.core.job import Row
+from batchrun.core.job import CancelReason, Row
 from batchrun.core.ledger import Entry, Started, Stopped, mark
 from batchrun.core.limits import HaltReason
 from batchrun.core.messages import (
     Append,
     Cancel,
+    CancelRequested,
     Emit,
     Event,
     Finish,
@@ -159,7 +160,7 @@ class Runner:
             Tape.OUTPUT: self._tape(Tape.OUTPUT, output, None),
         }
         self._scribes = [Scribe(lines.tape, self._loop) for lines in self._lines.values()]
-        self._note(Started(os.getpid(), self._wall()))
+        self._note(Started(os.getpid(), self._wall(), None if self._source is None else len(self._source)))
         heart = self._loop.create_task(self._beat())
         heart.add_done_callback(self._heart_stopped)
         outcome = Outcome.WRITE_FAILED
@@ -173,7 +174,9 @@ class Runner:
             await asyncio.gather(self._submits.close(), self._polls.close(), self._cancels.close())
             self._feeding = True  # what the last syncs report concerns nobody any more
             if outcome is not Outcome.WRITE_FAILED:
-                self._note(Stopped(self._stop_reason or outcome.value, self._wall()))
+                halted = self.engine.snapshot().halted
+                told = None if halted is None else f"{halted[0]}: {halted[1]}"
+                self._note(Stopped(self._stop_reason or outcome.value, self._wall(), told))
             for scribe in self._scribes:
                 scribe.close()
             await self._wire.aclose()
@@ -208,6 +211,10 @@ class Runner:
         self._stops += mode is not StopMode.DETACH
         self._stop_reason = reason
         self.feed(StopRequested(StopMode.NOW if self._stops > 1 else mode))
+
+    def cancel(self, keys: frozenset[str] | None) -> None:
+        """End these rows; None means all, those not yet read included. Journaled when this returns, synced soon."""
+        self.feed(CancelRequested(keys, CancelReason.USER))
 
     def synced_output(self) -> int:
         """Bytes of the output that are safely on the disk."""
