@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.core import messages as m
+from batchrun.core.limits import Gate
 from batchrun.core.rates import TOLERANCE, Rate
+from batchrun.core.settings import Settings
 from tests.core.driver import DROPPED, UNSENT, Driver, answer, error, heavy
 
 NO_LIMIT = {"concurrency": 100_000, "submits": 10_000}
@@ -163,6 +165,27 @@ def test_s24_an_outage_of_two_minutes_loses_at_most_forty_rows():
     assert [time - probes[0] for time in probes] == pytest.approx([0, 10.5, 31.0, 71.5]), "after 5 s, growing to 60 s"
     run.run(until=400)
     assert run.engine.desk.accepted > 4_900
+
+
+def test_what_was_sent_before_an_outage_does_not_end_it():
+    """A POST that was taken by the service before it broke may be answered after: that is no sign of recovery."""
+    gate = Gate(Settings(submits=8), 0.0, lambda: 0.5)
+    for _ in range(8):
+        gate.took(0.0, 0)
+        gate.accepted(0.0)
+    for _ in range(8):
+        gate.took(1.0, 0)
+    for _ in range(5):
+        gate.lost(2.0, "HTTP 502")
+    assert gate.outage
+    gate.accepted(2.1)
+    assert (gate.outage, gate.opens_at(0)) == (True, 2.0 + 5.0), "one probe, and only then"
+    gate.withdrew(2.2, 0)
+    gate.lost(2.3, "HTTP 502")
+    assert gate.in_flight == 0
+    gate.took(7.0, 0)
+    gate.accepted(7.1)
+    assert not gate.outage
 
 
 def test_thirty_probes_without_an_answer_halt_the_run():

@@ -100,6 +100,7 @@ class Gate:
         self.trouble: str | None = None  # what the last submit met, until one is accepted
         self._incidents = 0
         self._ambiguous = 0
+        self._stragglers = 0  # submits in flight that were sent before the outage; what becomes of them says nothing new
         self._probe_gap = 0.0
         self._probes = 0
         self._refused_at_first: dict[str, int] = {}
@@ -137,6 +138,7 @@ class Gate:
     def withdrew(self, now: float, tokens: int) -> None:
         """A submit that was taken does not go after all; it stays exposed until that is on the disk."""
         self.in_flight -= 1
+        self._is_straggler()
         self.requests.settle(now, 1, 0)
         self.tokens.settle(now, tokens, 0)
 
@@ -146,19 +148,22 @@ class Gate:
 
     def accepted(self, now: float) -> None:
         self.in_flight -= 1
+        self.known = True
+        self._refused_at_first.clear()
+        self._last_acceptance = now
+        if self._is_straggler():
+            return
         if self.outage:
             self.window.start_again()
         self.window.accepted()
-        self.known = True
         self.trouble = None
         self._incidents = self._ambiguous = self._probes = 0
         self._probe_gap = 0.0
-        self._refused_at_first.clear()
-        self._last_acceptance = now
 
     def refused(self, now: float, refused: Refused, tokens: int) -> None:
         """Nothing was created. Pauses, counts, and may halt the run."""
         self.in_flight -= 1
+        self._is_straggler()
         self.tokens.settle(now, tokens, 0)
         problem = refused.problem
         if refused.rule.halts:
@@ -179,6 +184,10 @@ class Gate:
         self.trouble = message
         if not self.outage:
             return
+        if self._ambiguous == AMBIGUOUS_IN_A_ROW:
+            self._stragglers = self.in_flight
+        else:
+            self._is_straggler()
         if self._probe_gap == 0.0 or now >= self.paused_until:
             if self._probe_gap:
                 self._probes += 1
@@ -193,6 +202,13 @@ class Gate:
             self.halted = Halted(reason, message)
 
     # --- within ---
+
+    def _is_straggler(self) -> bool:
+        """Whether the submit that just ended was sent before the outage: no probe goes before all of them ended."""
+        if self._stragglers:
+            self._stragglers -= 1
+            return True
+        return False
 
     def _pause(self, now: float, refused: Refused) -> None:
         if refused.retry_after is not None:
