@@ -74,6 +74,7 @@ class Driver:
         self.instructions: list[m.Instruction] = []
         self._queue: list = []
         self._count = self._read = 0
+        self._wake_at = 0.0  # the last wish replaces those before it
         self._given: Counter = Counter()
         self._asked: Counter = Counter()
         if start:
@@ -98,7 +99,7 @@ class Driver:
 
     # --- time ---
 
-    def at(self, when: float, what: Callable[[], m.Event] | m.Event) -> None:
+    def at(self, when: float, what: Callable[[], m.Event | None] | m.Event) -> None:
         self._count += 1
         heappush(self._queue, (when, self._count, what if callable(what) else lambda: what))
 
@@ -106,7 +107,9 @@ class Driver:
         """Let everything happen that happens before `until`, or to the end."""
         while self._queue and self._queue[0][0] <= until and self.outcome is None:
             self.now, _, what = heappop(self._queue)
-            self.feed(what())
+            event = what()
+            if event is not None:
+                self.feed(event)
         if until < float("inf"):
             self.now = until
         self.engine.check_invariants()
@@ -153,7 +156,8 @@ class Driver:
                         self.at(self.now, m.InputEnded())
                 case m.Wake(at):
                     assert at > self.now or self.now == 0.0, "a wake in the past would spin"
-                    self.at(at, m.TimeCame())
+                    self._wake_at = at
+                    self.at(at, lambda at=at: m.TimeCame() if at == self._wake_at else None)
                 case m.Halt():
                     self.told.append((self.now, instruction))
                 case m.Keep():
