@@ -132,8 +132,17 @@ def test_a_write_that_failed():
 
 def test_detached():
     ended = closing(Outcome.DETACHED, watched=20)
-    assert summary(ended).startswith("detached: 0 of 20 rows done")
-    assert exit_code(ended) == 3
+    said = summary(ended)
+    assert said.startswith("detached: 0 of 20 rows done")
+    assert "20 jobs go on over there and are billed" in said
+    assert "--all` ends them" in said
+    assert exit_code(ended) == 0, "that nothing is finished yet is what was wanted"
+    arguments = ["in.jsonl", "-o", "out.jsonl", "--detach", "--rpm", "60"]
+    command, what = next_commands(closing(Outcome.DETACHED, watched=20, arguments=arguments))[0]
+    assert command == "batchrun in.jsonl -o out.jsonl --rpm 60"
+    assert "`batchrun collect`" in what
+    assert exit_code(closing(Outcome.DETACHED, watched=19, states={"rejected": 1})) == 1
+    assert exit_code(closing(Outcome.DETACHED, watched=19, signal=2)) == 130
 
 
 @pytest.mark.parametrize(("outcome", "counts", "code"), [
@@ -290,17 +299,28 @@ def test_a_limit_is_told_where_it_matters():
     assert len(announced(Settings(limit=5), rows=5)) == 2
 
 
-def test_gaps_that_are_too_long_are_warned_of():
+def test_no_more_jobs_than_can_be_looked_at_in_time():
     settings = Settings(concurrency=10_000, poll_rate=20)
-    warning = announced(settings)[-1]
-    assert warning.startswith(
-        "warning: 10,000 jobs in flight at --poll-rate 20 are each looked at every 8 min 20 s only"
-    )
-    assert warning.endswith("raise --poll-rate to 34, or lower --concurrency to 6000")
+    assert settings.places == 6_000
+    limits, held = announced(settings)[1:]
+    assert "6,000 jobs and" in limits
+    assert held.startswith("--concurrency 10,000 is held at 6,000: --poll-rate 20 can look at no more jobs every 5 min")
+    assert held.endswith("--poll-rate 34 allows for all")
     assert len(announced(Settings(concurrency=10_000, poll_rate=34))) == 2
-    assert len(announced(settings, rows=6000)) == 2
     assert len(announced(settings, at_once=True)) == 2
     assert "looks a second" not in announced(settings, at_once=True)[1]
+    warning = announced(Settings(poll_rate=20), open_jobs=9_000)[-1]
+    assert warning.startswith(
+        "warning: 9,000 jobs in flight at --poll-rate 20 are each looked at every 7 min 30 s only"
+    )
+    assert warning.endswith("raise it to 30")
+
+
+def test_a_detached_run_tells_what_it_does_not_do():
+    said = announced(Settings(detach=True))
+    assert said[1] == "detaching: every row is sent, and none is watched; collect them before the service forgets them"
+    assert "jobs and" not in said[2]
+    assert "looks a second" not in said[2]
 
 
 def test_text_from_outside_is_shown_safely():
@@ -308,5 +328,9 @@ def test_text_from_outside_is_shown_safely():
 
 
 def test_at_ctrl_c():
-    assert stopping(12, 30.0) == "stopping: waiting for 12 submits in flight, 30 s at most; Ctrl-C again leaves at once"
-    assert stopping(0, 30.0) == "stopping; Ctrl-C again leaves at once"
+    waits = "stopping: waiting for 12 submits in flight, 30 s at most; Ctrl-C again leaves at once"
+    assert stopping(12, Settings(), 500) == waits
+    assert stopping(0, Settings(), 500) == "stopping; Ctrl-C again leaves at once"
+    ends = "stopping: cancelling 500 jobs over there, 40 s at most; Ctrl-C again leaves at once"
+    assert stopping(12, Settings(cancel_on_interrupt=True), 500) == ends
+    assert stopping(0, Settings(cancel_on_interrupt=True), 0) == "stopping; Ctrl-C again leaves at once"

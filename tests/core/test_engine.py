@@ -346,7 +346,7 @@ def test_cancelling_everything_reaches_the_rows_that_are_not_read_yet():
 
 def test_a_row_is_cancelled_before_it_is_read():
     run = Driver(500, concurrency=10, submits=4)
-    run.at(0.5, cancel("row-499"))
+    run.at(0.5, m.CancelRequested(frozenset({"row-499", "nobody"}), CancelReason.USER, frozenset({"row-499"})))
     run.run()
     assert run.records["row-499"]["state"] == "cancelled"
     assert run.times("submit", "row-499") == []

@@ -5,7 +5,6 @@ What begins with no command is the main job: ``batchrun INPUT -o OUT``.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ EXIT_SIGNAL = 128
 COMMANDS = {
     "resume": "go on with a batch without naming its input again",
     "collect": "bring home what goes on over there, without the input; submits nothing",
+    "cancel": "end rows of a batch, beside a run or without one: some by their names, or all",
     "check": "read an input as a whole: rows, models, sizes, and every problem with its line; sends nothing",
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
     "schema": "the JSON Schema of a record",
@@ -43,8 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             # no waiting for a thread that reads stdin, and no crash of orjson, which is not to be interrupted at import.
             signal(SIGINT, SIG_DFL)
         return _main_job(arguments)
+    from batchrun.cli.parser import Parser
+
     module = import_module(f"batchrun.cli.{name}")
-    parser = argparse.ArgumentParser(prog=f"batchrun {name}", description=COMMANDS[name])
+    parser = Parser(f"batchrun {name}", COMMANDS[name])
     module.add_arguments(parser)
     try:
         return int(module.run(parser.parse_args(arguments[1:])))

@@ -45,24 +45,33 @@ def _lines(
         return
     if settings.limit is not None and (left is None or settings.limit < left):
         yield f"taking {many(settings.limit, 'row')} now (--limit); the others wait for the next run"
+    if settings.detach:
+        yield "detaching: every row is sent, and none is watched; collect them before the service forgets them"
     yield "limits: " + ", ".join(_limits(settings, polled=not at_once))
-    jobs = settings.concurrency if left is None else min(settings.concurrency, left)
-    gap = jobs / settings.poll_rate
-    if not at_once and gap > LONGEST_GAP:
+    if at_once or settings.detach:
+        return
+    if settings.places < settings.concurrency:
         yield (
-            f"warning: {jobs:,} jobs in flight at --poll-rate {settings.poll_rate:g} are each looked at every {duration(gap)} "
-            f"only, and some services forget a result after ten minutes; raise --poll-rate to {_least_rate(jobs)}, or "
-            f"lower --concurrency to {int(LONGEST_GAP * settings.poll_rate)}"
+            f"--concurrency {settings.concurrency:,} is held at {settings.places:,}: --poll-rate {settings.poll_rate:g} can look at "
+            f"no more jobs every {duration(LONGEST_GAP)}, and some services forget a result after ten minutes; "
+            f"--poll-rate {math.ceil(settings.concurrency / LONGEST_GAP)} allows for all"
+        )
+    if open_jobs > settings.poll_rate * LONGEST_GAP:
+        yield (
+            f"warning: {open_jobs:,} jobs in flight at --poll-rate {settings.poll_rate:g} are each looked at every "
+            f"{duration(open_jobs / settings.poll_rate)} only, and some services forget a result after ten minutes; raise it to "
+            f"{math.ceil(open_jobs / LONGEST_GAP)}"
         )
 
 
 def _limits(settings: Settings, *, polled: bool) -> Iterator[str]:
-    yield f"{settings.concurrency:,} jobs and {settings.submits:,} POSTs in flight"
+    jobs = "" if settings.detach else f"{settings.places:,} jobs and "
+    yield f"{jobs}{settings.submits:,} POSTs in flight"
     if settings.rpm:
         yield f"{settings.rpm:,g} submits a minute"
     if settings.tpm:
         yield f"{settings.tpm:,.0f} tokens a minute"
-    if polled:
+    if polled and not settings.detach:
         yield f"{settings.poll_rate:,g} looks a second"
     yield f"{many(settings.retries, 'new attempt')} a row" if settings.retries else "no new attempts"
     yield f"{duration(settings.deadline)} a job"
@@ -70,12 +79,12 @@ def _limits(settings: Settings, *, polled: bool) -> Iterator[str]:
         yield f"{duration(settings.max_wait)} in all"
 
 
-def _least_rate(jobs: int) -> str:
-    return str(math.ceil(jobs / LONGEST_GAP))
-
-
-def stopping(submits_in_flight: int, drain: float) -> str:
-    """What is said at the first Ctrl-C."""
+def stopping(submits_in_flight: int, settings: Settings, jobs: int) -> str:
+    """What is said at the first Ctrl-C, with so many submits and jobs in flight."""
+    drain = settings.drain
+    if settings.cancel_on_interrupt and jobs:
+        patience = duration(drain + settings.cancel_settle)
+        return f"stopping: cancelling {many(jobs, 'job')} over there, {patience} at most; Ctrl-C again leaves at once"
     if not submits_in_flight:
         return "stopping; Ctrl-C again leaves at once"
     waits = f"waiting for {many(submits_in_flight, 'submit')} in flight, {duration(drain)} at most"

@@ -88,6 +88,8 @@ def exit_code(closing: Closing) -> int:
             return EXIT_FILES
         case Outcome.COMPLETE:
             return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+        case Outcome.DETACHED if closing.signal is None:  # that nothing is finished yet is what was wanted
+            return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
         case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
             return EXIT_HALTED if closing.signal is None else EXIT_SIGNAL + closing.signal
 
@@ -150,7 +152,10 @@ def next_commands(closing: Closing) -> list[tuple[str, str]]:
     base = again(closing.arguments)
     found: list[tuple[str, str]] = []
     if closing.resumable:
-        if closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
+        if closing.outcome is Outcome.DETACHED:
+            home = [word for word in base if word != "--detach"]
+            found.append((_command(home), "brings the results home; so does `batchrun collect`, without the input"))
+        elif closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
             goes_on = list(base)
             if halt_reason(closing) is HaltReason.RETRY_BUDGET:
                 goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
@@ -86,12 +86,15 @@ def metavar(setting: Field[Any]) -> str:
     return _METAVARS.get(setting.name) or _METAVAR.get(setting.metadata["kind"], "")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting, in the groups of `Settings`."""
+def add_flags(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
+    """A flag for every setting, in the groups of `Settings`; for those alone that are named in `only`, if given."""
     for group in Group:
-        of_group = parser.add_argument_group(group.value)
-        for setting in fields(Settings):
-            if setting.metadata["group"] is group:
+        shown = [
+            one for one in fields(Settings) if one.metadata["group"] is group and (only is None or one.name in only)
+        ]
+        if shown:
+            of_group = parser.add_argument_group(group.value)
+            for setting in shown:
                 _add(of_group, setting)
 
 

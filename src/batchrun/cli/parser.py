@@ -37,15 +37,15 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line with a remedy; flags are never guessed from their beginning."""
 
-    def __init__(self, prog: str, description: str | None = None) -> None:
+    def __init__(self, prog: str, description: str | None = None, *, remedy: str = "") -> None:
+        self._remedy = remedy and f"; {remedy}"
         super().__init__(prog=prog, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line and end with 2."""
         said = message.removeprefix("argument ").replace("expected one argument", "expected a value, got none")
         if said.startswith("the following arguments are required: "):
-            missing = said.partition(": ")[2]
-            said = f"expected {missing}, got none; write batchrun in.jsonl -o out.jsonl"
+            said = f"expected {said.partition(': ')[2]}, got none{self._remedy}"
         self.exit(2, f"{self.prog}: {said if ';' in said else f'{said}; {self.prog} --help lists all flags'}\n")
 
     def parse_known_args(  # type: ignore[override] # typeshed knows three overloads of it; ours are all called as one
@@ -59,7 +59,9 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, word: str) -> NoReturn:
         name = word.partition("=")[0]
         if not name.startswith("-") or name == "-":
-            self.error(f"expected one INPUT, got {visible(word, 80)!r} beside it; run one input after another")
+            if self.prog == "batchrun":
+                self.error(f"expected one INPUT, got {visible(word, 80)!r} beside it; run one input after another")
+            self.error(f"{visible(word, 80)!r} is one word too many; {self.prog} --help tells what is expected")
         near = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
         hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help lists all flags"
         self.error(f"{visible(name, 80)} is no flag; {hint}")
@@ -67,7 +69,11 @@ class Parser(argparse.ArgumentParser):
 
 def run_parser(commands: dict[str, str] | None = None) -> Parser:
     """The parser of ``batchrun INPUT -o OUT``; `commands` are told in its help."""
-    parser = Parser("batchrun", "Run very many background jobs against a service and bring every result home.")
+    parser = Parser(
+        "batchrun",
+        "Run very many background jobs against a service and bring every result home.",
+        remedy="write batchrun in.jsonl -o out.jsonl",
+    )
     parser.usage = "batchrun INPUT -o OUT [flags]\n       batchrun COMMAND …"
     parser.epilog = _epilog(commands or {})
     parser.add_argument("input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input")

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +101,7 @@ def _with_a_loop(main: Callable[[], Awaitable[_T]]) -> _T:
 async def _run(task: Task, settings: dict[str, Any], options: argparse.Namespace, screen: _Screen) -> int:
     async with _demo(options) as address:
         if address is not None:
-            task = Task(task.output, task.input, task.journal, demo=address)
+            task = replace(task, demo=address)
         result = await run_session(task, settings, os.environ, screen, screen.opened)
     return screen.closed(result)
 
@@ -208,9 +209,9 @@ class _Screen:
     def _stop(self, number: signal.Signals, opening: Opening) -> None:
         first, self._signal = self._signal is None, int(number)
         if first and self._progress is not None and self._snapshot is not None:
-            self._progress.warn(stopping(self._snapshot.submits_in_flight, opening.settings.drain))
+            self._progress.warn(stopping(self._snapshot.submits_in_flight, opening.settings, self._snapshot.in_flight))
         self._write("stop", signal=number.name)
-        opening.stop(StopMode.DRAIN, number.name)
+        opening.stop(StopMode.INTERRUPT, number.name)
 
     def closed(self, result: Result) -> int:
         assert self._opening is not None

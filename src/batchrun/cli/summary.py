@@ -20,6 +20,8 @@ The JSON of ``--summary FILE``, every key always present:
 
 from __future__ import annotations
 
+import os
+import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -73,7 +75,7 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
             yield _wrapped(f"{visible(code, 60)}: ", text, width)
     if going_on := closing.snapshot.watched:
         yield ""
-        yield _wrapped("", _going_on(going_on, resumable=closing.resumable), width)
+        yield _wrapped("", _going_on(going_on, closing), width)
     if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
         yield ""
         yield _wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
@@ -129,11 +131,21 @@ def _table(closing: Closing, width: int) -> Iterator[str]:
         yield _wrapped(f"{head}   ", ", ".join(told), width) if told else head
 
 
-def _going_on(jobs: int, *, resumable: bool) -> str:
-    go = "job goes on over there and is" if jobs == 1 else "jobs go on over there and are"
-    return f"{jobs:,} {go} billed" + (
-        f"; the next run collects {'it' if jobs == 1 else 'them'} and pays nothing twice" if resumable else ""
-    )
+def _going_on(jobs: int, closing: Closing) -> str:
+    one = jobs == 1
+    said = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
+    if not closing.resumable:
+        return said
+    said += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
+    if closing.output is None:
+        return said
+    ends = f"batchrun cancel {shlex.quote(visible(_near(closing.output), 2000))} --all"
+    return f"{said}, `{ends}` ends {'it' if one else 'them'}"
+
+
+def _near(path: str) -> str:
+    """`path` as it is typed from here, where that is shorter."""
+    return min(path, os.path.relpath(path), key=len)
 
 
 def facts(closing: Closing) -> dict[str, Any]:

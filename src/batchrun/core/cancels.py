@@ -35,6 +35,7 @@ class Cancels:
         history = job.remember()
         history.reason = reason
         history.latched_at = desk.now
+        desk.latched += 1
         desk.append(Cancelling(job.key, job.attempt, reason.value, desk.wall), job, self._latch_synced)
 
     def _latch_synced(self, job: Job) -> None:
@@ -54,6 +55,7 @@ class Cancels:
         """An earlier run latched this job; its entry is on the disk."""
         history = job.remember()
         history.reason, history.latch_synced, history.latched_at = reason, True, self._desk.now
+        self._desk.latched += 1
 
     def _send(self, job: Job) -> None:
         job.remember().cancel_sent = True

@@ -40,6 +40,7 @@ class Desk:
         self.watched: dict[str, Job] = {}  # by job id
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
+        self.latched = 0  # jobs that are to end and have no record yet
 
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
@@ -111,9 +112,14 @@ class Desk:
         if then is not None:
             self._waits[Tape.JOURNAL].append((self._given[Tape.JOURNAL], job, then))
 
+    def note(self, entry: Entry) -> None:
+        """Append an entry that is of no job in memory."""
+        self.append(entry, _NOBODY, _nothing)
+
     def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
         """Write the record of a job that ended so; `then(job)` is called once it is synced."""
         self.move(job, Step.ENDED)
+        self.latched -= job.reason is not None
         record = record_of(job, end, response, self.run_id, self.wall)
         line = record.to_json() + b"\n"
         self.out.append(Emit(line))
@@ -153,5 +159,8 @@ class Desk:
             del self.watched[job.job_id]
 
 
+_NOBODY = Job(Row(""))
+
+
 def _nothing(_: Job) -> None:
-    """For records that nobody waits for."""
+    """For lines that nobody waits for."""

@@ -21,8 +21,7 @@ from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
 from batchrun.core.endings import cancelled, rejected
 from batchrun.core.invariants import check
-from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Cancelling
+from batchrun.core.job import CancelReason, Job
 from batchrun.core.lifecycle import Phase
 from batchrun.core.limits import Gate, Halted, HaltReason
 from batchrun.core.messages import (
@@ -50,6 +49,7 @@ from batchrun.core.messages import (
     Woke,
     WriteFailed,
 )  # fmt: skip
+from batchrun.core.requests import Requests
 from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.submit_lane import SubmitLane
@@ -92,9 +92,9 @@ class Engine:
         self._taken = 0  # rows of the input that this run took in hand
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
         self._states_before: dict[str, int] = {}
-        self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
-        self._cancel_all: CancelReason | None = None
+        self.requests = Requests(self.desk, self.cancels, self.submits, self._known, collecting=collecting)
         self._input_ended = False
+        self._left_out = False  # rows that --limit leaves to the next run
         self._asked_for = 0
         self._stop: StopMode | None = None
         self._stop_at: float | None = None
@@ -113,7 +113,7 @@ class Engine:
             RowRead: self._row_read,
             InputEnded: self._on_input_ended,
             Recovered: self._recovered,
-            CancelRequested: self._cancel_requested,
+            CancelRequested: self.requests.asked,
             StopRequested: self._stop_requested,
             Woke: lambda _: self.watch.spread(),
             WriteFailed: self._write_failed,
@@ -176,16 +176,17 @@ class Engine:
             self._known.discard(row.key)
             return
         if self._input_ended:  # beyond --limit: left to the next run
+            self._left_out = True
             return
         self._taken += 1
         if self._taken == self.settings.limit:
-            self._input_ended = True
-        wish = self._wishes.pop(row.key, self._cancel_all)
+            self._input_ended = self._left_out = True
+        reason = self.requests.of(row)
         job = self.desk.open(row)
         if row.problem is not None:
             self.desk.end(job, rejected(row.problem), None)
-        elif wish is not None:
-            self.desk.end(job, cancelled(wish, None, sent=False), None)
+        elif reason is not None:
+            self.desk.end(job, cancelled(reason, None, sent=False), None)
         else:
             self.submits.enter(job)
 
@@ -197,49 +198,30 @@ class Engine:
         desk = self.desk
         desk.accepted, desk.retries = event.accepted, event.retries
         desk.gen, desk.output_end = event.gen, event.output_end
-        self._known = set(event.finished)
+        self._known.update(event.finished)
         self._taken_up = True
         self._states_before = dict(Counter(event.finished.values()))
         for row, trail in event.open_rows:
             self._known.add(row.key)
             self._taking_up.take(row, trail)
         self.gate.doubted = event.doubted and bool(desk.watched)
+        self.requests.recovered(event.heard_to, cancel_all=event.cancel_all)
 
-    # --- wishes ---
-
-    def _cancel_requested(self, event: CancelRequested) -> None:
-        desk = self.desk
-        everything = (*desk.unsubmitted.values(), *desk.watched.values())
-        if event.keys is None:
-            self._cancel_all = event.reason
-            wanted = list(everything)
-        else:
-            wanted = [job for job in everything if job.key in event.keys]
-            for key in event.keys - {job.key for job in wanted} - self._known:
-                if not self._input_ended and key not in self._wishes:
-                    self._wishes[key] = event.reason
-                    desk.append(Cancelling(key, 1, event.reason.value, desk.wall), _NOBODY, _ignore)
-        for job in wanted:
-            if job.reason is None and job.phase not in (Phase.ENDING, Phase.FINISHED):
-                self._cancel(job, event.reason)
-
-    def _cancel(self, job: Job, reason: CancelReason) -> None:
-        phase = job.phase
-        self.cancels.latch(job, reason)
-        if phase is Phase.WAITING:
-            self.desk.end(job, cancelled(reason, None, sent=bool(job.remember().attempts)), None)
-        elif phase is Phase.INTENDING:
-            self.submits.cancel_intending(job)
-        elif phase is Phase.WATCHING:
-            self.cancels.begin(job)
+    # --- asked from outside ---
 
     def _stop_requested(self, event: StopRequested) -> None:
-        self._stop = event.mode
-        if event.mode is StopMode.DETACH:
+        mode = self._stop = StopMode.DRAIN if event.mode is StopMode.INTERRUPT else event.mode
+        if event.mode is StopMode.INTERRUPT and self.settings.cancel_on_interrupt:
+            self.requests.asked(CancelRequested(None, CancelReason.INTERRUPT))
+        if mode is StopMode.DETACH:
             self.watch.stopped = True
+            self.gate.places = NEVER  # no look will ever free a place
             return
-        self.gate.closed = self.watch.stopped = True
-        self._stop_at = self.desk.now + (self.settings.drain if event.mode is StopMode.DRAIN else 0.0)
+        self.gate.closed = True
+        # What an interrupt cancelled is looked at once more; nothing else is watched then.
+        self.watch.stopped = not self.requests.interrupted
+        patience = self.settings.drain + (self.settings.cancel_settle if self.requests.interrupted else 0.0)
+        self._stop_at = self.desk.now + (patience if mode is StopMode.DRAIN else 0.0)
 
     def _write_failed(self, event: WriteFailed) -> None:
         self.gate.halt(HaltReason.WRITE_FAILED, event.message)
@@ -304,7 +286,8 @@ class Engine:
         if gate.exposed or not desk.all_synced:
             return None
         if self._stop is StopMode.DRAIN:
-            return Outcome.STOPPED if self.cancels.in_flight == 0 else None
+            waits = desk.latched if self.requests.interrupted else self.cancels.in_flight
+            return Outcome.STOPPED if not waits else None
         settled = desk.open_jobs == 0
         if gate.halted is not None:
             return Outcome.HALTED if settled or (self.watch.stopped and self.cancels.in_flight == 0) else None
@@ -316,7 +299,12 @@ class Engine:
             return None
         if self._stop is StopMode.DETACH:
             return Outcome.DETACHED if self.cancels.in_flight == 0 else None
-        return Outcome.COMPLETE if settled else None
+        if not settled:
+            return None
+        if not self._left_out and self.requests.all:
+            self.requests.done()
+            return None  # once that is on the disk
+        return Outcome.COMPLETE
 
     def _read_on(self) -> None:
         """Ask for rows while there is room for them: a place in memory for each job in flight, and some ahead."""
@@ -324,8 +312,8 @@ class Engine:
         if self._input_ended or self.gate.halted is not None or self.gate.closed:
             return
         in_memory = len(desk.unsubmitted) + len(desk.watched)
-        room = self.settings.concurrency + READ_AHEAD - in_memory - self._asked_for
-        room = min(room, READ_AHEAD - self.submits.waiting() - self._asked_for)
+        room = self.gate.places + READ_AHEAD - in_memory - self._asked_for
+        room = int(min(room, READ_AHEAD - self.submits.waiting() - self._asked_for))
         if room >= READ_AHEAD // 2 and desk.unsynced_records < self.settings.max_memory:
             self._asked_for += room
             desk.instruct(Read(room))
@@ -360,10 +348,3 @@ class Engine:
     def check_invariants(self) -> None:
         """Raise AssertionError where the books do not agree; costs a walk over all jobs."""
         check(self.desk, self.gate, self.watch)
-
-
-_NOBODY = Job(Row(""))
-
-
-def _ignore(_: Job) -> None:
-    """A cancel of a row that is not read yet: journaled, and nothing else to do."""

@@ -112,6 +112,7 @@ class Fold:
     accepted: int = 0
     retries: int = 0
     gen: int = 0
+    rows: int | None = None  # of the input, when it was last read
     started: Started | None = None
     stopped: Stopped | None = None
     heard_to: int = 0  # the wishes before this offset are in hand
@@ -264,7 +265,10 @@ class _Taker:
         return True
 
     def _started(self, values: dict[str, Any]) -> bool:
-        self._fold.started, self._fold.stopped = Started(**values), None
+        started = self._fold.started = Started(**values)
+        self._fold.stopped = None
+        if started.rows is not None:
+            self._fold.rows = started.rows
         return True
 
     def _stopped(self, values: dict[str, Any]) -> bool:

@@ -22,6 +22,8 @@ def check(desk: Desk, gate: Gate, watch: Watch) -> None:
     assert counts[Phase.FINISHED] == 0, "a finished job is still in memory"
     assert len({job.key for job in jobs}) == len(jobs), "a row is in flight twice"
     assert desk.open_jobs == sum(counts[phase] for phase in OPEN_PHASES)
+    over = (Phase.ENDING, Phase.FINISHED)
+    assert desk.latched == sum(job.reason is not None and job.phase not in over for job in jobs)
     assert all(job.job_id == job_id for job_id, job in desk.watched.items())
     assert gate.in_flight == counts[Phase.INTENDING] + counts[Phase.SUBMITTING]
     assert gate.in_flight <= gate.exposed <= desk.settings.submits, "more intents open than --submits allows"

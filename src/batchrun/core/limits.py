@@ -3,7 +3,8 @@
 `Gate` joins what DESIGN calls limits, pauses and halts:
 
 - **slots**: at most `submits` requests whose outcome is not yet safe on the disk (the W of the promise
-  "one crash leaves at most W rows unconfirmed"), and at most `concurrency` jobs in flight
+  "one crash leaves at most W rows unconfirmed"), and at most `concurrency` jobs in flight, never more
+  than can all be looked at in time
 - **rates**: requests and tokens a minute, spread over short windows (``rates``)
 - **slow start**: the first submit goes alone; each acceptance opens the window by one, up to `submits`
 - **pauses**: a refusal that asks for patience stops all submits; all refusals within one pause are one
@@ -87,6 +88,7 @@ class Gate:
     def __init__(self, settings: Settings, now: float, chance: Callable[[], float]) -> None:
         self._settings = settings
         self._chance = chance
+        self.places = float(settings.places)
         self.requests = Rate(settings.rpm / 60 if settings.rpm else None)
         self.tokens = Rate(settings.tpm / 60 if settings.tpm else None)
         self.window = Window(settings.submits)
@@ -100,7 +102,9 @@ class Gate:
         self.trouble: str | None = None  # what the last submit met, until one is accepted
         self._incidents = 0
         self._ambiguous = 0
-        self._stragglers = 0  # submits in flight that were sent before the outage; what becomes of them says nothing new
+        self._stragglers = (
+            0  # submits in flight that were sent before the outage; what becomes of them says nothing new
+        )
         self._probe_gap = 0.0
         self._probes = 0
         self._refused_at_first: dict[str, int] = {}
@@ -122,7 +126,7 @@ class Gate:
         allowed = 1 if self.outage else int(self.window.size)
         if self.in_flight >= allowed or self.exposed >= self._settings.submits:
             return None
-        if open_jobs >= self._settings.concurrency:
+        if open_jobs >= self.places:
             return None
         return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at())
 

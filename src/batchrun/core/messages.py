@@ -27,6 +27,7 @@ class Tape(Enum):
 class StopMode(Enum):
     """How a run is to stop before its end."""
 
+    INTERRUPT = "interrupt"  # a person wants it: as DRAIN, and with --cancel-on-interrupt end what runs over there
     DRAIN = "drain"  # submit nothing more, wait for the POSTs in flight
     DETACH = "detach"  # submit everything, watch nothing
     NOW = "now"  # leave everything as it is
@@ -54,6 +55,8 @@ class Recovered(NamedTuple):
     retries: int
     gen: int
     output_end: int
+    heard_to: int = 0
+    cancel_all: bool = False  # an earlier wish that every row end
     doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
 
 
@@ -119,10 +122,16 @@ class CancelAnswered(NamedTuple):
 
 
 class CancelRequested(NamedTuple):
-    """End these rows; None means all of them, those not yet read included."""
+    """End these rows, named by their keys or their jobs' ids; None means all of them, those not yet read included.
+
+    An interrupt ends what may be over there and leaves open what was never sent. `unread` are those of the `keys`
+    that the input holds; `heard_to` is set where other processes wished it: how far their file was read.
+    """
 
     keys: frozenset[str] | None
     reason: CancelReason
+    unread: frozenset[str] = frozenset()
+    heard_to: int | None = None
 
 
 class StopRequested(NamedTuple):

@@ -124,6 +124,18 @@ class Settings:
         Kind.SECONDS,
         "after a cancel that is not granted, before it is written as cancelled all the same",
     )
+    cancel_on_interrupt: bool = _setting(
+        False,
+        Group.PATIENCE,
+        Kind.SWITCH,
+        "at Ctrl-C cancel what runs over there, instead of leaving it to the next run",
+    )
+    detach: bool = _setting(
+        False,
+        Group.PATIENCE,
+        Kind.SWITCH,
+        "send every row, watch none and leave; the same command without it, or `collect`, brings the results home",
+    )
     keep_going: bool = _setting(False, Group.PATIENCE, Kind.SWITCH, "go on although every row so far is refused")
 
     retry_failed: tuple[str, ...] | None = _setting(
@@ -169,6 +181,14 @@ class Settings:
             )
         if self.poll_min > self.poll_max:
             raise _error("poll_min", f"at most --poll-max ({self.poll_max:g})", self.poll_min)
+
+    @property
+    def places(self) -> int:
+        """Jobs in flight at most: no more than --poll-rate can all look at every LONGEST_GAP seconds.
+
+        Some services forget a result after ten minutes; a paid one must not be found too late.
+        """
+        return max(1, min(self.concurrency, int(self.poll_rate * LONGEST_GAP)))
 
     @classmethod
     def of(cls, given: Mapping[str, Any], *, at_once: bool = False) -> Settings:

@@ -18,19 +18,21 @@ from batchrun.edge.tape.opening import refused
 LINE_BYTES = 1 << 20
 
 
-def wish(path: str, wanted: Mapping[str, Any]) -> None:
-    """Append `wanted` to the requests at `path`; it is synced when this returns.
+def wish(path: str, wanted: Mapping[str, Any]) -> int:
+    """Append `wanted` to the requests at `path`; it is synced when this returns. Returns the offset after it.
 
     Raises FileRefused or TapeFailed, and ValueError for a wish longer than a line may be; nothing was wished then.
     """
     line = json.dumps(wanted, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     if len(line) > LINE_BYTES:
         raise ValueError(f"expected a wish of at most {LINE_BYTES} bytes, got {len(line)}; split it")
-    tape = Tape(_cut(_open_locked(path)), synced=lambda _: None, failed=lambda _: None)
+    file = _cut(_open_locked(path))
+    tape = Tape(file, synced=lambda _: None, failed=lambda _: None)
     tape.append(line)
     tape.close()  # and with the file the lock
     if tape.failure is not None:
         raise tape.failure
+    return file.size + len(line)
 
 
 class Wishes:

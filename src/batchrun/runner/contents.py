@@ -65,11 +65,12 @@ def size_of(path: str | None) -> int:
     return file.size
 
 
-def lines_of(path: str | None) -> Iterator[bytes]:
-    """The lines of a file, each with its line end; none where there is no file."""
+def lines_of(path: str | None, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file from the offset `start` on, each with its line end; none where there is no file."""
     file = None if path is None else open_to_read(path)
     if file is not None:
         with os.fdopen(file.descriptor, "rb", buffering=1 << 20) as lines:
+            lines.seek(start)
             yield from lines
 
 

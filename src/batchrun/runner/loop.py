@@ -12,15 +12,14 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.engine import Engine
-from batchrun.core.job import CancelReason, Row
+from batchrun.core.job import CancelReason
 from batchrun.core.ledger import Entry, Started, Stopped, mark
 from batchrun.core.limits import HaltReason
 from batchrun.core.messages import (
@@ -58,7 +57,9 @@ from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
 from batchrun.edge.unreadable import keep_unreadable
 from batchrun.runner.exchanges import Exchanges, Keys, submit_ceiling
 from batchrun.runner.lanes import Lane
+from batchrun.runner.rows import Rows
 from batchrun.runner.startup import Batch
+from batchrun.runner.wishes import Hearing
 from batchrun.services.service import Service
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -82,7 +83,10 @@ class Observer(Protocol):
 
 
 class Runner:
-    """One run of a batch, from `run()` to its outcome. `stop()` may be called at any time, from the loop."""
+    """One run of a batch, from `run()` to its outcome. `stop()` and `cancel()` may be called at any time, from the loop.
+
+    With `only_wished` nothing is done but to end the rows that other processes want ended.
+    """
 
     def __init__(
         self,
@@ -93,11 +97,13 @@ class Runner:
         settings: Settings,
         observer: Observer,
         *,
+        only_wished: bool = False,
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
         wall: float | None = None,
     ) -> None:
         self._batch = batch
+        self._only_wished = only_wished
         self._source = source
         self._wire = wire
         self._settings = settings
@@ -124,7 +130,9 @@ class Runner:
         self._submits: Lane[Submit] = Lane(exchanges.submit, settings.submits, self._broke)
         self._polls: Lane[Poll] = Lane(exchanges.poll, settings.connections, self._broke)
         self._cancels: Lane[Cancel] = Lane(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
-        self._rows: Iterator[Row] | None = None
+        self._rows = Rows(source, tokens=settings.tpm is not None)
+        state = batch.state
+        self._hearing = Hearing(batch.names, run_id, state.heard_to, everything=state.cancel_all)
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -134,6 +142,7 @@ class Runner:
         self._input_error: InputChanged | None = None
         self._stop_reason = ""
         self._stops = 0
+        self._deaf = False
         self._carriers: dict[type, Callable[..., object]] = {
             Poll: self._polls.put,
             Submit: self._submits.put,
@@ -176,7 +185,9 @@ class Runner:
             if outcome is not Outcome.WRITE_FAILED:
                 halted = self.engine.snapshot().halted
                 told = None if halted is None else f"{halted[0]}: {halted[1]}"
-                self._note(Stopped(self._stop_reason or outcome.value, self._wall(), told))
+                done = "cancelled" if self._only_wished else "collected" if self._source is None else outcome.value
+                how = self._stop_reason or done
+                self._note(Stopped(how, self._wall(), told))
             for scribe in self._scribes:
                 scribe.close()
             await self._wire.aclose()
@@ -214,7 +225,8 @@ class Runner:
 
     def cancel(self, keys: frozenset[str] | None) -> None:
         """End these rows; None means all, those not yet read included. Journaled when this returns, synced soon."""
-        self.feed(CancelRequested(keys, CancelReason.USER))
+        unread = frozenset(filter(self._rows.are_to_come, keys or ()))
+        self.feed(CancelRequested(keys, CancelReason.USER, unread))
 
     def synced_output(self) -> int:
         """Bytes of the output that are safely on the disk."""
@@ -267,33 +279,34 @@ class Runner:
 
     def _begin(self, output_end: int) -> None:
         batch, state = self._batch, self._batch.state
+        wishes = self._hearing.new(self._rows.are_to_come)
         self.feed(
             Recovered(
-                open_rows=batch.open_rows(self._source),
+                open_rows=batch.open_rows(self._source, self._hearing.concerns if self._only_wished else None),
                 finished=batch.finished,
                 accepted=state.accepted,
                 retries=state.retries,
                 gen=state.gen,
                 output_end=output_end,
+                heard_to=state.heard_to,
+                cancel_all=state.cancel_all,
                 doubted=batch.doubted,
             )
         )
+        for wish in wishes:
+            self.feed(wish)
+        if self._settings.detach:
+            self.feed(StopRequested(StopMode.DETACH))
 
-    def _read(self, rows: int) -> None:
-        if self._source is None:
-            self.feed(InputEnded())
-            return
-        if self._rows is None:
-            self._rows = self._source.rows(tokens=self._settings.tpm is not None)
+    def _read(self, most: int) -> None:
         try:
-            for row in islice(self._rows, rows):
-                rows -= 1
+            for row in self._rows.read(most):
                 self.feed(RowRead(row))
         except InputChanged as error:
             self._input_is_gone(error)
-            return
-        if rows:
-            self.feed(InputEnded())
+        else:
+            if self._rows.ended:
+                self.feed(InputEnded())
 
     def _input_is_gone(self, error: InputChanged) -> None:
         """The input is not what was checked: stop in good order; what is open stays open."""
@@ -317,11 +330,22 @@ class Runner:
             if gap > _GAP_OF_A_SUSPENSION:
                 await self._wire.drop_idle()
                 self.feed(Woke(gap))
-            if rounds % _ROUNDS_A_SECOND == 0 and self._batch.lock.is_lost():
-                self.feed(
-                    WriteFailed(Tape.OUTPUT, f"{self._batch.names.lock} was removed or replaced while the run went on")
-                )
+            if rounds % _ROUNDS_A_SECOND == 0:
+                self._hear()
+                if self._batch.lock.is_lost():
+                    told = f"{self._batch.names.lock} was removed or replaced while the run went on"
+                    self.feed(WriteFailed(Tape.OUTPUT, told))
             self._observer.progressed(self.engine.snapshot())
+
+    def _hear(self) -> None:
+        """Take up what other processes wish."""
+        try:
+            for wish in self._hearing.new(self._rows.are_to_come):
+                self.feed(wish)
+        except FilesError as error:
+            if not self._deaf:
+                self._observer.noted(f"what `batchrun cancel` asks for is not heard: {error}")
+            self._deaf = True
 
     def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
         if not heart.cancelled() and (error := heart.exception()) is not None:

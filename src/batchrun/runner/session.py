@@ -40,12 +40,14 @@ SPARE_DESCRIPTORS = 64
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be run. Without `input` what is open is collected; `demo` is the address of the demo service."""
+    """What is to be run. Without `input` what is open is collected, or, with `only_wished`, ended where another process
+    wishes it; `demo` is the address of the demo service."""
 
     output: str
     input: str | int | None
     journal: str | None = None
     demo: str | None = None
+    only_wished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ async def run_session(
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
     settings = Settings.of(given)
+    if settings.detach and "concurrency" in given:
+        raise Misuse(
+            f"--concurrency {settings.concurrency}: expected none with --detach, which puts every row in flight; leave it out, "
+            "or send a part of the rows now with --limit N"
+        )
     service, keys = await _service(task, settings, environment)
     redactor = Redactor(service.secrets)
     names = Names.of(task.output, task.journal)
@@ -128,6 +135,7 @@ async def run_session(
                 wire,
                 settings,
                 observer,
+                only_wished=task.only_wished,
                 keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
             )
             rows = None if source is None else len(source) + batch.differences.elsewhere

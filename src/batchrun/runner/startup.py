@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from batchrun.core.fold import Fold, Trail
@@ -59,19 +59,23 @@ class Batch:
         """The keys of open rows that the input no longer holds."""
         return self.differences.vanished
 
-    def open_rows(self, source: Checked | None) -> Iterator[tuple[Row, Trail]]:
-        """The rows that are open, with their trails.
+    def open_rows(
+        self, source: Checked | None, wanted: Callable[[str, Trail], bool] | None = None
+    ) -> Iterator[tuple[Row, Trail]]:
+        """The rows that are open, with their trails; those alone that are `wanted`, where that is asked.
 
         What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
         attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting.
         """
         changed = self.differences.changed
         for key, trail in self.recovery.open_trails.items():
+            if wanted is not None and not wanted(key, trail):
+                continue
             ordinal = None if source is None else source.ordinal_of(key)
             if source is not None and ordinal is not None:
                 row = source.row(ordinal)
                 yield (replace(row, about=replace(row.about, sendable=False)) if key in changed else row), trail
-            elif source is not None or not trail.waits:
+            elif source is not None or not trail.waits or wanted is not None:
                 yield Row(key, _BODILESS if source is not None else About()), trail
 
     def open_tapes(self) -> tuple[Opened, Opened]:
@@ -251,6 +255,10 @@ def _tell(batch: Batch, source: Checked | None) -> None:
     if vanished := batch.vanished:
         batch.notes.append(
             f"{len(vanished):,} open rows are no longer in the input and are collected all the same: {named(vanished)}"
+        )
+    if batch.state.cancel_all:
+        batch.notes.append(
+            "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
         )
     if source is None and (waiting := sum(trail.waits for trail in trails.values())):
         batch.notes.append(f"{waiting:,} rows wait for their next attempt and are left to a run with their input")

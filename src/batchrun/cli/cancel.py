@@ -1,0 +1,140 @@
+"""``batchrun cancel OUT --id ID … | --all``: end rows of a batch, beside a run that works on it or without one.
+
+The wish is on the disk before anything else happens. A run that is alive takes it in hand within a second; where none
+is, this command sends the cancels itself and waits for the look after them. Exit 0: recorded, and carried out or in
+the hands of the run; else as a run ends that could not carry it out, and the next one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
+from batchrun.cli.flags import add_flags
+from batchrun.cli.run import run_task
+from batchrun.core.misuse import Misuse
+from batchrun.core.quantities import many
+from batchrun.core.visible import visible
+from batchrun.edge.tape import FilesError, Names
+from batchrun.runner.cancelling import Standing, Wish, standing, wait_until_heard, whose, wish_to_cancel
+from batchrun.runner.session import Task, input_of
+
+_PATIENCE = 10.0
+_SHOWN = 10
+_FLAGS = (
+    "service", "base_url", "allow_http", "key_file", "token_command", "cancel_timeout", "cancel_settle", "cancel_patience",
+    "poll_min", "poll_max", "poll_rate", "poll_timeout", "connect_timeout", "connections", "write_off",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUT", help="the output that the batch was begun with")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--id", action="append", metavar="ID", help="a row, by its custom_id or its job's id; repeatable"
+    )
+    which.add_argument("--all", action="store_true", help="every row that has no record yet")
+    parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
+    parser.add_argument("--demo", action="store_true", help="the batch runs on the demo service")
+    add_flags(parser, _FLAGS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Record the wish, have it carried out, and tell what became of it."""
+    try:
+        made = wish_to_cancel(Names.of(options.output, options.journal), options.id)
+        while (pid := whose(made.names)) is not None:
+            who = f"process {pid}" if pid else "the run"
+            if wait_until_heard(made, _PATIENCE):
+                print("\n".join(_handed_over(standing(made), who)))
+                return EXIT_OK
+            if whose(made.names) is not None:
+                print(
+                    f"recorded; {who} did not answer within {_PATIENCE:.0f} s: it takes the wish up, or the next run does"
+                )
+                return EXIT_OK
+        return _by_itself(options, made)
+    except Misuse as error:
+        return _refuse(error, EXIT_USAGE)
+    except FilesError as error:
+        return _refuse(error, EXIT_FILES)
+
+
+def _by_itself(options: argparse.Namespace, made: Wish) -> int:
+    before = standing(made)
+    code = EXIT_OK
+    if before.open:
+        jobs = many(before.open, "open row")
+        print(f"no run is alive; ending {jobs} from here. Ctrl-C leaves the rest to the next run", file=sys.stderr)
+        options.quiet, options.summary, options.log_json = True, None, None
+        _, settings = input_of(options.output, options.journal)
+        task = Task(options.output, None, options.journal, only_wished=True)
+        code = run_task(task, options, sys.argv[1:], settings)
+        code = EXIT_OK if code == EXIT_ROWS else code
+    if code == EXIT_OK:
+        print("\n".join(_carried_out(standing(made))))
+    else:
+        print("the wish is recorded: the next run carries out what is left of it", file=sys.stderr)
+    return code
+
+
+def _handed_over(found: Standing, who: str) -> Iterator[str]:
+    rows = found.open + found.cancelled
+    if rows:
+        yield f"{who} has it in hand: {many(rows, 'row')} {_end(rows)} as cancelled{_billed(found)}"
+    if found.untouched:
+        yield f"{many(found.untouched, 'row')} not sent yet {_end(found.untouched)} as cancelled too; nothing is billed for them"
+    yield from _others(found, "no row of this batch")
+    if not (rows or found.untouched or found.over or found.unknown):
+        yield "nothing is open: there is nothing to cancel"
+
+
+def _carried_out(found: Standing) -> Iterator[str]:
+    if found.cancelled:
+        yield f"{many(found.cancelled, 'row')} {_are(found.cancelled)} cancelled{_billed(found)}"
+    if found.open:
+        yield f"{many(found.open, 'row')} {_are(found.open)} left to the next run"
+    if found.untouched:
+        yield (
+            f"{many(found.untouched, 'row')} {'was' if found.untouched == 1 else 'were'} never sent: nothing is billed for "
+            "them, and the next run writes them as cancelled"
+        )
+    yield from _others(
+        found, "nothing was sent for it; if the input has such a row, the next run writes it as cancelled"
+    )
+    if not (found.cancelled or found.open or found.untouched or found.over or found.unknown):
+        yield "nothing is open: there is nothing to cancel"
+
+
+def _others(found: Standing, unknown: str) -> Iterator[str]:
+    for name in found.unknown[:_SHOWN]:
+        yield f"{visible(name, 80)}: {unknown}"
+    if (more := len(found.unknown) - _SHOWN) > 0:
+        yield f"and {more:,} more names like these"
+    if found.names_over and len(found.names_over) <= _SHOWN:
+        for name, state in found.names_over.items():
+            yield f"{visible(name, 80)}: had ended already, as {state}"
+    elif found.over:
+        states = ", ".join(f"{count:,} {state}" for state, count in found.over.most_common())
+        yield f"{many(found.over.total(), 'row')} had ended already: {states}"
+
+
+def _billed(found: Standing) -> str:
+    if not found.sent:
+        return "; nothing was sent for them"
+    return f"; the service may still finish and bill {found.sent:,} of them"
+
+
+def _end(count: int) -> str:
+    return "ends" if count == 1 else "end"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _refuse(error: Exception, code: int) -> int:
+    print(f"batchrun cancel: {visible(str(error), 1_000)}", file=sys.stderr)
+    return code

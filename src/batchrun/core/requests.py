@@ -1,0 +1,107 @@
+"""What was asked of the run: rows that are to end, by their keys or by their jobs' ids, or all of them.
+
+Laws:
+
+1. A wish is in hand once `Heard` is journaled behind the `Cancelling` entries that it brought: only then may its
+   bytes be passed over by the next run. Read again it does nothing new.
+2. A wish for all rows stands until the last one has its record, across runs: rows that are not read yet have no
+   entry of their own.
+3. An interrupt ends jobs, not rows: what was never sent stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from batchrun.core.cancels import Cancels
+from batchrun.core.desk import Desk
+from batchrun.core.endings import cancelled
+from batchrun.core.job import CancelReason, Job, Row
+from batchrun.core.ledger import Cancelling, Heard
+from batchrun.core.lifecycle import Phase
+from batchrun.core.messages import CancelRequested
+from batchrun.core.submit_lane import SubmitLane
+
+_OVER = frozenset({Phase.ENDING, Phase.FINISHED})
+_UNSENT = frozenset({Phase.WAITING, Phase.INTENDING})
+
+
+class Requests:
+    """Carries out cancels. `known` are rows that an earlier run finished or left open.
+
+    With `collecting` there is no input: a key that nobody knows is left to a run with one.
+    """
+
+    def __init__(
+        self, desk: Desk, cancels: Cancels, submits: SubmitLane, known: AbstractSet[str], *, collecting: bool
+    ) -> None:
+        self._desk = desk
+        self._cancels = cancels
+        self._submits = submits
+        self._known = known
+        self._collecting = collecting
+        self._early: dict[str, CancelReason] = {}  # of rows that are not read yet
+        self._heard_to = 0
+        self.all = self.interrupted = False
+
+    def recovered(self, heard_to: int, *, cancel_all: bool) -> None:
+        """What an earlier run had in hand."""
+        self._heard_to = heard_to
+        if cancel_all:
+            self.all = True
+            self._end(self._jobs(), CancelReason.USER)
+
+    def asked(self, event: CancelRequested) -> None:
+        """Rows are to end: each is latched, and the wish taken in hand."""
+        jobs, left = self._jobs(), False
+        if event.keys is not None:
+            wanted = [job for job in jobs if job.key in event.keys or job.job_id in event.keys]
+            strangers = event.keys - {name for job in wanted for name in (job.key, job.job_id)} - self._known
+            left = self._collecting and bool(strangers)
+            self._remember(strangers & event.unread, event.reason)
+            self._end(wanted, event.reason)
+        elif event.reason is CancelReason.INTERRUPT:
+            self.interrupted = True
+            self._end([job for job in jobs if job.phase not in _UNSENT], event.reason)
+        else:
+            self.all = True
+            self._end(jobs, event.reason)
+        in_hand = event.heard_to is not None and not left
+        if in_hand:
+            self._heard_to = max(self._heard_to, event.heard_to or 0)
+        if in_hand or (self.all and event.keys is None):
+            self._hear()
+
+    def of(self, row: Row) -> CancelReason | None:
+        """Why a row that is read just now is to end; None where it is not."""
+        return self._early.pop(row.key, CancelReason.USER if self.all else None)
+
+    def done(self) -> None:
+        """Every row of the input has its record: a wish for all of them is fulfilled, and concerns no later row."""
+        if self.all:
+            self.all = False
+            self._hear()
+
+    def _jobs(self) -> tuple[Job, ...]:
+        return (*self._desk.unsubmitted.values(), *self._desk.watched.values())
+
+    def _end(self, jobs: Iterable[Job], reason: CancelReason) -> None:
+        for job in jobs:
+            if job.reason is not None or job.phase in _OVER:
+                continue
+            self._cancels.latch(job, reason)
+            if job.phase is Phase.WAITING:
+                self._desk.end(job, cancelled(reason, None, sent=bool(job.remember().attempts)), None)
+            elif job.phase is Phase.INTENDING:
+                self._submits.cancel_intending(job)
+            elif job.phase is Phase.WATCHING:
+                self._cancels.begin(job)
+
+    def _remember(self, keys: frozenset[str], reason: CancelReason) -> None:
+        for key in sorted(keys - self._early.keys()):
+            self._early[key] = reason
+            self._desk.note(Cancelling(key, 1, reason.value, self._desk.wall))
+
+    def _hear(self) -> None:
+        self._desk.note(Heard(self._heard_to, self.all))

@@ -1,0 +1,54 @@
+"""What other processes want of a run, between the file of requests and the engine.
+
+A wish is one line of OUT.requests: ``{"cancel": ["row-7", …] or "all", "run_id": "…", "at": …}``. Rows are named by
+their keys or by their jobs' ids. A wish for another batch, whose files once stood here, is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from batchrun.core.fold import Trail
+from batchrun.core.job import CancelReason
+from batchrun.core.messages import CancelRequested
+from batchrun.edge.requests import Wishes
+from batchrun.edge.tape import Names
+
+ALL = "all"
+
+
+class Hearing:
+    """Reads the wishes for one batch, each once. `heard_to` is how far an earlier run had them in hand; with
+    `everything` one of those asked to end all rows."""
+
+    def __init__(self, names: Names, run_id: str, heard_to: int, *, everything: bool) -> None:
+        self._wishes = Wishes(names.requests, heard_to)
+        self._run_id = run_id
+        self._everything = everything
+        self._names: frozenset[str] = frozenset()
+
+    def new(self, are_to_come: Callable[[str], bool]) -> list[CancelRequested]:
+        """What was wished since the last call, as events. Raises FilesError."""
+        wishes = self._wishes.read_new()
+        wanted = [wish.get("cancel") for wish in wishes if wish.get("run_id") == self._run_id]
+        lists = (one for one in wanted if isinstance(one, list))
+        self._names = frozenset(name for one in lists for name in one if isinstance(name, str))
+        everything = any(one == ALL for one in wanted if isinstance(one, str))
+        self._everything |= everything
+        offset, events = self._wishes.offset, []
+        if self._names or (wishes and not everything):  # also what concerns nobody is heard
+            unread = frozenset(filter(are_to_come, self._names))
+            events.append(CancelRequested(self._names, CancelReason.USER, unread, offset))
+        if everything:
+            events.append(CancelRequested(None, CancelReason.USER, heard_to=offset))
+        return events
+
+    def concerns(self, key: str, trail: Trail) -> bool:
+        """Whether the row is to end: by what was read last, or by an earlier wish that was journaled."""
+        return self._everything or trail.cancel is not None or key in self._names or trail.job_id in self._names
+
+
+def cancel_wish(names: Iterable[str] | None, run_id: str, at: float) -> dict[str, Any]:
+    """The line that asks for the end of the rows with these names; None asks for all."""
+    return {"cancel": ALL if names is None else list(names), "run_id": run_id, "at": at}
