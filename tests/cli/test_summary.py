@@ -334,3 +334,13 @@ def test_at_ctrl_c():
     ends = "stopping: cancelling 500 jobs over there, 40 s at most; Ctrl-C again leaves at once"
     assert stopping(12, Settings(cancel_on_interrupt=True), 500) == ends
     assert stopping(0, Settings(cancel_on_interrupt=True), 0) == "stopping; Ctrl-C again leaves at once"
+
+
+def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
+    arguments = ["collect", "out.jsonl", "--demo"]
+    ended = closing(Outcome.STOPPED, arguments=arguments, states={"succeeded": 18, "timeout": 1})
+    assert [command for command, _ in next_commands(ended)[:2]] == [
+        "batchrun resume out.jsonl --demo", "batchrun resume out.jsonl --demo --retry-failed timeout",
+    ]  # fmt: skip
+    watched = closing(Outcome.STOPPED, arguments=arguments, watched=2, states={"succeeded": 18})
+    assert next_commands(watched)[0][0] == "batchrun collect out.jsonl --demo"

@@ -150,21 +150,22 @@ def again(arguments: Sequence[str]) -> list[str]:
 def next_commands(closing: Closing) -> list[tuple[str, str]]:
     """(command, what it does), the likeliest first."""
     base = again(closing.arguments)
+    sends = ["resume", *base[1:]] if base[:1] == ["collect"] else base
     found: list[tuple[str, str]] = []
     if closing.resumable:
         if closing.outcome is Outcome.DETACHED:
             home = [word for word in base if word != "--detach"]
             found.append((_command(home), "brings the results home; so does `batchrun collect`, without the input"))
         elif closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
-            goes_on = list(base)
+            goes_on = list(base if closing.snapshot.watched else sends)
             if halt_reason(closing) is HaltReason.RETRY_BUDGET:
                 goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]
             found.append((_command(goes_on), "goes on where this run stopped"))
         states = closing.states
         if retried := [state.value for state in _WORTH_ANOTHER if states[state]]:
-            found.append((_command([*base, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
+            found.append((_command([*sends, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
         if states[State.UNCONFIRMED]:
-            found.append((_command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
+            found.append((_command([*sends, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
     for _, code, _ in worst(closing, most=1):
         if explain(code):
             found.append((_command(["explain", code]), "says more of it"))

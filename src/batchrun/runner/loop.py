@@ -282,7 +282,11 @@ class Runner:
         wishes = self._hearing.new(self._rows.are_to_come)
         self.feed(
             Recovered(
-                open_rows=batch.open_rows(self._source, self._hearing.concerns if self._only_wished else None),
+                open_rows=batch.open_rows(
+                    self._source,
+                    self._hearing.concerns if self._only_wished else None,
+                    last_attempts=not (self._only_wished or self._settings.retries),
+                ),
                 finished=batch.finished,
                 accepted=state.accepted,
                 retries=state.retries,

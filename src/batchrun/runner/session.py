@@ -138,7 +138,7 @@ async def run_session(
                 only_wished=task.only_wished,
                 keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
             )
-            rows = None if source is None else len(source) + batch.differences.elsewhere
+            rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
                     *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output

@@ -60,12 +60,13 @@ class Batch:
         return self.differences.vanished
 
     def open_rows(
-        self, source: Checked | None, wanted: Callable[[str, Trail], bool] | None = None
+        self, source: Checked | None, wanted: Callable[[str, Trail], bool] | None = None, *, last_attempts: bool = False
     ) -> Iterator[tuple[Row, Trail]]:
         """The rows that are open, with their trails; those alone that are `wanted`, where that is asked.
 
         What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
-        attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting.
+        attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting; where
+        none is wanted any more (`last_attempts`), it is looked at once more for its record.
         """
         changed = self.differences.changed
         for key, trail in self.recovery.open_trails.items():
@@ -75,8 +76,10 @@ class Batch:
             if source is not None and ordinal is not None:
                 row = source.row(ordinal)
                 yield (replace(row, about=replace(row.about, sendable=False)) if key in changed else row), trail
-            elif source is not None or not trail.waits or wanted is not None:
-                yield Row(key, _BODILESS if source is not None else About()), trail
+            elif source is not None or last_attempts:
+                yield Row(key, _BODILESS), trail
+            elif not trail.waits or wanted is not None:
+                yield Row(key), trail
 
     def open_tapes(self) -> tuple[Opened, Opened]:
         """Journal and output, for appends."""
@@ -229,7 +232,7 @@ def _resume(
         recovery = recovered(names, state)
     batch = Batch(names, lock, header, state, recovery, notes, differences)
     _mend(batch)
-    _tell(batch, source)
+    _tell(batch, source, settings)
     return batch
 
 
@@ -245,7 +248,7 @@ def _told_cut(cut: int, path: str | None) -> list[str]:
     return [f"cut {cut:,} torn bytes off {path}; they are kept in {path}.torn"] if cut else []
 
 
-def _tell(batch: Batch, source: Checked | None) -> None:
+def _tell(batch: Batch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
     trails = batch.recovery.open_trails
     if gone := sum(trail.marker is not None for trail in trails.values()):
@@ -261,4 +264,7 @@ def _tell(batch: Batch, source: Checked | None) -> None:
             "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
         )
     if source is None and (waiting := sum(trail.waits for trail in trails.values())):
-        batch.notes.append(f"{waiting:,} rows wait for their next attempt and are left to a run with their input")
+        told = f"{waiting:,} rows wait for their next attempt"
+        if settings.retries:
+            told += " and are left to a run with their input; --retries 0 writes them as they ended"
+        batch.notes.append(told)
