@@ -18,11 +18,14 @@ from batchrun.cli.standing import Place
 from batchrun.cli.status_json import facts
 from batchrun.cli.status_page import page
 from batchrun.core.misuse import Misuse
+from batchrun.core.quantities import size
 from batchrun.core.standing import Standing
 from batchrun.core.visible import visible
 from batchrun.edge.tape import FilesError, Names
+from batchrun.runner.contents import size_of
 from batchrun.runner.standing import Lookout
 
+_LONG = 100 << 20  # bytes to read of which it is said that they are read
 _EVERY = 1.0  # seconds between two looks
 _BLOCK_EVERY = 10.0  # and between two blocks where they stay to be read
 
@@ -35,11 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    lookout = Lookout(_names(options))
+    names = _names(options)
+    lookout = Lookout(names)
     try:
+        standing = _first_look(lookout, names)
         if options.watch:
-            return _watch(lookout, options)
-        standing = lookout.look(time.time())
+            return _watch(lookout, standing, options)
         print(_told(standing, options, indent=2) if options.json else "\n".join(_page(standing, options)))
     except Misuse as error:
         return _refuse(str(error), EXIT_USAGE)
@@ -58,20 +62,32 @@ def _names(options: argparse.Namespace) -> Names:
     return Names.of(options.output, options.journal)
 
 
+def _first_look(lookout: Lookout, names: Names) -> Standing:
+    """As `look`. A gigabyte takes ten seconds: whoever sits there should know why nothing is to be seen yet."""
+    to_read = size_of(names.journal) + size_of(names.output)
+    told = to_read > _LONG and sys.stderr.isatty()
+    if told:
+        print(f"reading {size(to_read)} …", end="", file=sys.stderr, flush=True)
+    try:
+        return lookout.look(time.time())
+    finally:
+        if told:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def _refuse(text: str, code: int) -> int:
     print(f"batchrun status: {visible(text, 1_000)}", file=sys.stderr)
     return code
 
 
-def _watch(lookout: Lookout, options: argparse.Namespace) -> int:
+def _watch(lookout: Lookout, standing: Standing, options: argparse.Namespace) -> int:
     screen = _Screen() if not options.json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else None
     told_at = float("-inf")
     try:
         while True:
-            standing = lookout.look(time.time())
             over = not standing.run.is_on
             if screen is not None:
-                screen.show(_page(standing, options))
+                screen.show(_page(standing, options), last=over)
             elif options.json:
                 print(_told(standing, options), flush=True)
             elif over or time.monotonic() - told_at >= _BLOCK_EVERY:
@@ -80,6 +96,7 @@ def _watch(lookout: Lookout, options: argparse.Namespace) -> int:
             if over:
                 return EXIT_OK
             time.sleep(_EVERY)
+            standing = lookout.look(time.time())
     except KeyboardInterrupt:
         if screen is not None:
             screen.leave()
@@ -108,13 +125,14 @@ class _Screen:
         self._drawn: list[str] = []
         self._columns = 0
 
-    def show(self, lines: list[str]) -> None:
-        """Draw `lines` over what was drawn; what the terminal has no room for is left out."""
+    def show(self, lines: list[str], *, last: bool) -> None:
+        """Draw `lines` over what was drawn; what the terminal has no room for is left out, but for the last time."""
         columns, rows = shutil.get_terminal_size()
-        shown = lines[: max(1, rows - 1)]
-        # The terminal wraps nothing while this is written, whatever the width of a character may be there.
+        shown = lines if last else lines[: max(1, rows - 1)]
         body = "".join(f"{line}\x1b[K\n" for line in shown)
-        sys.stdout.write(f"\x1b[?7l\r{self._up(columns)}{body}\x1b[J\x1b[?7h")
+        if not last:  # the terminal wraps nothing meanwhile, however wide a character may be there
+            body = f"\x1b[?7l{body}\x1b[?7h"
+        sys.stdout.write(f"\r{self._up(columns)}{body}\x1b[J")
         sys.stdout.flush()
         self._drawn, self._columns = shown, columns
 

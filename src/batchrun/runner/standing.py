@@ -103,7 +103,8 @@ class Lookout:
                 place = names.output or names.journal
                 raise Misuse(f"{names.journal}: there is no batch here; run one with batchrun INPUT -o {place}")
             self._course, self._tally = Course(sceptical=sceptical), Tally()
-            self._journal, self._output = _Growing(names.journal), _Growing(names.output)
+            self._journal = _Growing(names.journal)
+            self._output = _Growing(names.output)
             if not self._is_stale():  # not caught between two renames
                 return
 
