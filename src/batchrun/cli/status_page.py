@@ -9,24 +9,24 @@ from batchrun.cli.closing import advice_of, worst_of
 from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
 from batchrun.cli.summary import TableRow, state_rows, table, wrapped
 from batchrun.core.quantities import duration, many
-from batchrun.core.standing import Going, LastRun, Stage, Standing
+from batchrun.core.standing import Going, Stage, Standing
 from batchrun.core.visible import visible
 
 _SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
-_INDENT = 28  # at most, before what is said of a count
 _STAGE_NAMES = {Stage.WATCHING: "in flight"}
 _LEFT_BEHIND = {Stage.SUBMITTING: "perhaps sent", Stage.WATCHING: "in flight"}  # where no run is on
 
 
 def page(standing: Standing, place: Place, width: int) -> list[str]:
     """What a person is told, in lines of at most `width` columns but for commands."""
-    return "\n".join(_page(standing, place, width)).split("\n")
+    lines = "\n".join(_facts(standing, width)).split("\n")
+    return [*(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines), *_next(standing, place)]
 
 
-def _page(standing: Standing, place: Place, width: int) -> Iterator[str]:
-    yield wrapped("", _first(standing.run, standing.at), width)
+def _facts(standing: Standing, width: int) -> Iterator[str]:
+    yield wrapped("", _first(standing), width)
     yield wrapped("", _far(standing), width)
-    done, open_rows = state_rows(standing.states, standing.codes), _open_rows(standing, width)
+    done, open_rows = state_rows(standing.states, standing.codes), _open_rows(standing)
     for rows, beside in ((done, open_rows), (open_rows, done)):
         if rows:
             yield ""
@@ -51,6 +51,9 @@ def _page(standing: Standing, place: Place, width: int) -> Iterator[str]:
         yield ""
         for code, text in advised:
             yield wrapped(f"{visible(code, 60)}: ", text, width)
+
+
+def _next(standing: Standing, place: Place) -> Iterator[str]:
     if commands := next_commands(standing, place):
         yield ""
         yield "next:"
@@ -59,7 +62,8 @@ def _page(standing: Standing, place: Place, width: int) -> Iterator[str]:
             yield f"      {what}"
 
 
-def _first(run: LastRun, now: float) -> str:
+def _first(standing: Standing) -> str:
+    run, now = standing.run, standing.at
     at = "" if run.until is None else moment(run.until, now)
     who = "" if run.process is None else f", process {run.process}"
     match run.going:
@@ -69,7 +73,7 @@ def _first(run: LastRun, now: float) -> str:
             since = run.since or now
             return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
         case Going.COMPLETE:
-            return f"complete at {at}"
+            return f"ended in good order at {at}" if standing.open_rows else f"complete at {at}"
         case Going.HALTED:
             return f"halted at {at}" + (f": {visible(run.told)}" if run.told else "")
         case Going.DETACHED:
@@ -96,26 +100,25 @@ def _far(standing: Standing) -> str:
     return f"{told}; {many(left, 'row')} {'is' if left == 1 else 'are'} left"
 
 
-def _open_rows(standing: Standing, width: int) -> list[TableRow]:
+def _open_rows(standing: Standing) -> list[TableRow]:
     names = _STAGE_NAMES if standing.run.is_on else _LEFT_BEHIND
     return [
         (
             names.get(stage, stage.value),
             standing.stages[stage],
-            _oldest(standing, width) if stage is Stage.WATCHING else "",
+            _oldest(standing) if stage is Stage.WATCHING else "",
         )
         for stage in reversed(Stage)
         if standing.stages.get(stage)
     ]
 
 
-def _oldest(standing: Standing, width: int) -> str:
+def _oldest(standing: Standing) -> str:
     oldest = standing.oldest
     if oldest is None:
         return ""
     age = duration(max(0.0, standing.at - oldest.submitted_at))
-    room = max(10, width - _INDENT)  # ids are long and have no place to break them
-    return f"the oldest for {age}: {visible(oldest.key, min(60, room - 1))}, {visible(oldest.job_id, room)}"
+    return f"the oldest for {age}: {visible(oldest.key, 60)}, {visible(oldest.job_id, 200)}"
 
 
 def _measures(standing: Standing) -> Iterator[tuple[str, str]]:
