@@ -59,7 +59,7 @@ def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_pat
         named = shlex.split(found["next"][0]["command"])
         assert named[:3] == ["batchrun", "resume", batch.output.name]
         resumed = subprocess.run(
-            [sys.executable, "-m", *named, *FLAGS, "--write-off", "--deadline", "1s"],
+            [sys.executable, "-m", *named, *FLAGS, "--deadline", "1s", "--cancel-settle", "200ms"],
             env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False,
         )  # fmt: skip
         assert resumed.returncode == 1, resumed.stderr
@@ -100,7 +100,7 @@ def test_watching_on_a_terminal_draws_in_place_and_ctrl_c_ends_it_quietly(tmp_pa
         )  # fmt: skip
         os.close(theirs)
         seen = b""
-        while seen.count(b"running, process") < 3:
+        while seen.count(b"running, process") < 2:
             seen += os.read(ours, 65536)
         watcher.send_signal(signal.SIGINT)
         assert watcher.wait(timeout=20) == 0
