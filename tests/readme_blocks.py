@@ -6,8 +6,10 @@ import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import fields
+from types import ModuleType
 
 from batchrun.cli import main, summary
+from batchrun.cli import status_json as status_json_room
 from batchrun.cli.closing import HALT_ADVICE
 from batchrun.cli.flags import flag, metavar, spelled
 from batchrun.cli.parser import EXIT_CODES
@@ -93,10 +95,19 @@ def halts() -> str:
     return _table(["halt", "what to do"], ([reason.value, advice] for reason, advice in HALT_ADVICE.items()))
 
 
-def summary_json() -> str:
-    assert summary.__doc__
-    shape = summary.__doc__.split("always present:\n\n")[1]
+def _shape(module: ModuleType) -> str:
+    """The JSON that a module's docstring describes."""
+    assert module.__doc__
+    shape = module.__doc__.split("always present:\n\n")[1]
     return f"```text\n{textwrap.dedent(shape).rstrip()}\n```"
+
+
+def summary_json() -> str:
+    return _shape(summary)
+
+
+def status_json() -> str:
+    return _shape(status_json_room)
 
 
 BLOCKS = {
@@ -109,4 +120,5 @@ BLOCKS = {
     "exits": exits,
     "halts": halts,
     "summary_json": summary_json,
+    "status_json": status_json,
 }

@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from batchrun.edge import lock as lock_room
-from batchrun.edge.lock import Lock, LockHeld
+from batchrun.edge.lock import Holder, Lock, LockHeld, holder_of
 from batchrun.edge.tape import FileRefused, Names, rewrite
 
 ROOT = Path(__file__).parents[2]
@@ -150,3 +151,70 @@ def test_a_file_system_without_locks_is_refused(path, monkeypatch):
     monkeypatch.setattr(lock_room.fcntl, "flock", flock)
     with pytest.raises(FileRefused, match="has no locks"):
         Lock.take(path)
+
+
+# --- who holds it, asked by another process ---
+
+
+def test_who_holds_it_is_told_until_its_process_ends_however_it_ends(path, others):
+    ((process, _),) = others()
+    assert holder_of(path) == Holder(process.pid)
+    process.kill()
+    process.wait()
+    assert Path(path).read_text() == f"{process.pid}\n", "a killed run leaves its number behind"
+    assert holder_of(path) is None
+    held = Lock.take(path)
+    assert holder_of(path) == Holder(os.getpid())
+    held.release()
+    assert holder_of(path) is None
+
+
+def test_a_number_that_is_another_process_by_now_is_no_run(path):
+    Path(path).write_text(f"{os.getpid()}\n")
+    assert holder_of(path) is None
+
+
+def test_the_question_makes_no_file_and_follows_no_link(tmp_path, path):
+    assert holder_of(path) is None
+    assert list(tmp_path.iterdir()) == []
+    Path(path).symlink_to("elsewhere")
+    with pytest.raises(FileRefused, match="a symbolic link"):
+        holder_of(path)
+
+
+def test_no_question_ever_makes_a_starting_run_give_up(path):
+    """With a shared lock as the question some of these would fail: the two processors meet within microseconds."""
+    Lock.take(path).release()
+    asked, over = [], threading.Event()
+
+    def ask():
+        while not over.is_set():
+            asked.append(holder_of(path))
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(300):
+            Lock.take(path).release()
+    finally:
+        over.set()
+        for thread in asking:
+            thread.join()
+    assert None in asked
+    assert any(asked)
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+def test_where_the_system_has_no_such_question_the_process_is_looked_for(path, platform, monkeypatch):
+    def refused(descriptor, command, argument):
+        raise OSError(lock_room.errno.ENOLCK, "no such locks here")
+
+    monkeypatch.setattr(lock_room.sys, "platform", platform)
+    monkeypatch.setattr(lock_room.fcntl, "fcntl", refused)
+    held = Lock.take(path)
+    assert holder_of(path) == Holder(os.getpid())
+    held.release()
+    assert holder_of(path) is None
+    Path(path).write_text("999999999\n")
+    assert holder_of(path) is None

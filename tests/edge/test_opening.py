@@ -257,3 +257,13 @@ def test_the_names_stand_beside_the_output_wherever_the_process_goes(tmp_path, m
     assert Names.of("/x/out", "/y/kept").lock == "/x/out.lock"
     with pytest.raises(ValueError, match="give journal="):
         Names.of(None)
+
+
+def test_a_file_of_another_user_is_refused_to_who_only_reads(tmp_path):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "out.journal"
+    path.touch()
+    with pytest.raises(FileRefused, match="no permission to read it; look as the user whose run it is"):
+        open_to_read(str(path), replace(REAL_DISK, open=denied))

@@ -24,6 +24,7 @@ EXIT_SIGNAL = 128
 COMMANDS = {
     "resume": "go on with a batch without naming its input again",
     "collect": "bring home what goes on over there, without the input; submits nothing",
+    "status": "how a batch stands, beside its run or after it; changes nothing, and asks no service",
     "cancel": "end rows of a batch, beside a run or without one: some by their names, or all",
     "check": "read an input as a whole: rows, models, sizes, and every problem with its line; sends nothing",
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
@@ -122,6 +122,11 @@ def advice_of(state: str, code: str) -> str:
 
 
 def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
+    """(state, code, rows) of what deserves advice."""
+    return worst_of(closing.snapshot.codes, most)
+
+
+def worst_of(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:
     """(state, code, rows) of what deserves advice: what halts, then what may have been paid and lost, then by rows."""
 
     def weight(item: tuple[tuple[str, str], int]) -> tuple[bool, bool, int, tuple[str, str]]:
@@ -129,7 +134,7 @@ def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
         rule = rule_of(state, code)
         return (not (rule is not None and rule.halts), state != State.UNCONFIRMED, -rows, item[0])
 
-    ranked = sorted(closing.snapshot.codes.items(), key=weight)
+    ranked = sorted(codes.items(), key=weight)
     return [(state, code, rows) for (state, code), rows in ranked[:most]]
 
 
@@ -155,24 +160,33 @@ def next_commands(closing: Closing) -> list[tuple[str, str]]:
     if closing.resumable:
         if closing.outcome is Outcome.DETACHED:
             home = [word for word in base if word != "--detach"]
-            found.append((_command(home), "brings the results home; so does `batchrun collect`, without the input"))
+            found.append((command(home), "brings the results home; so does `batchrun collect`, without the input"))
         elif closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
             goes_on = list(base if closing.snapshot.watched else sends)
             if halt_reason(closing) is HaltReason.RETRY_BUDGET:
                 goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]
-            found.append((_command(goes_on), "goes on where this run stopped"))
-        states = closing.states
-        if retried := [state.value for state in _WORTH_ANOTHER if states[state]]:
-            found.append((_command([*sends, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
-        if states[State.UNCONFIRMED]:
-            found.append((_command([*sends, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
-    for _, code, _ in worst(closing, most=1):
-        if explain(code):
-            found.append((_command(["explain", code]), "says more of it"))
+            found.append((command(goes_on), "goes on where this run stopped"))
+        found += commands_for_failed(sends, closing.states)
+    return found + commands_to_learn(closing.snapshot.codes)
+
+
+def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[tuple[str, str]]:
+    """What the command `base` can do about rows that ended in `states`."""
+    found: list[tuple[str, str]] = []
+    if retried := [state.value for state in _WORTH_ANOTHER if states.get(state)]:
+        found.append((command([*base, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
+    if states.get(State.UNCONFIRMED):
+        found.append((command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
     return found
 
 
-def _command(arguments: Sequence[str]) -> str:
+def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+    """What says more of the worst that happened."""
+    return [(command(["explain", code]), "says more of it") for _, code, _ in worst_of(codes, most=1) if explain(code)]
+
+
+def command(arguments: Sequence[str]) -> str:
+    """As it can be typed."""
     return f"batchrun {shlex.join(arguments)}"
 
 

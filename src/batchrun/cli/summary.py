@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from batchrun.cli.closing import (
@@ -45,6 +45,9 @@ SUMMARY_VERSION = 1
 _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
 _CODES_SHOWN = 4
 
+TableRow = tuple[str, int, str]
+"""A name, a count, and what more there is to say of it."""
+
 
 def summary(closing: Closing, width: int = 100) -> str:
     """The summary as it is printed, in lines of at most `width` columns but for commands and paths."""
@@ -55,30 +58,28 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
     yield _first(closing)
     yield from _table(closing, width)
     if closing.snapshot.with_warnings:
-        yield _wrapped(
-            "", f"{_rows(closing.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width
-        )
+        yield wrapped("", f"{_rows(closing.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
     reason, halted = halt_reason(closing), halt_message(closing)
     advised = [(code, advice_of(state, code)) for state, code, _ in worst(closing)]
     if reason is not None and halted is not None:
         yield ""
-        yield _wrapped(f"{reason.value}: ", visible(halted), width)
+        yield wrapped(f"{reason.value}: ", visible(halted), width)
         if closing.snapshot.trouble is not None and closing.snapshot.trouble not in halted:
-            yield _wrapped("the last submit: ", visible(closing.snapshot.trouble), width)
-        yield _wrapped("", HALT_ADVICE[reason], width)
+            yield wrapped("the last submit: ", visible(closing.snapshot.trouble), width)
+        yield wrapped("", HALT_ADVICE[reason], width)
     if closing.problem is not None:
         yield ""
-        yield _wrapped("", visible(closing.problem), width)
+        yield wrapped("", visible(closing.problem), width)
     if advised:
         yield ""
         for code, text in advised:
-            yield _wrapped(f"{visible(code, 60)}: ", text, width)
-    if going_on := closing.snapshot.watched:
+            yield wrapped(f"{visible(code, 60)}: ", text, width)
+    if jobs := closing.snapshot.watched:
         yield ""
-        yield _wrapped("", _going_on(going_on, closing), width)
+        yield wrapped("", going_on(jobs, closing.output, resumable=closing.resumable), width)
     if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
         yield ""
-        yield _wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
+        yield wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
     if commands := next_commands(closing):
         yield ""
         yield "next:"
@@ -113,33 +114,44 @@ def _first(closing: Closing) -> str:
 
 def _table(closing: Closing, width: int) -> Iterator[str]:
     """A line for each state that was met, with the codes of this run."""
-    states = closing.states
-    shown = [state for state in State if states[state]]
-    if not shown:
-        return
-    name_width = max(map(len, shown))
-    count_width = max(len(f"{states[state]:,}") for state in shown)
-    for state in shown:
-        codes = sorted(
-            ((code, rows) for (of, code), rows in closing.snapshot.codes.items() if of == state),
-            key=lambda item: (-item[1], item[0]),
+    return table(state_rows(closing.states, closing.snapshot.codes), width)
+
+
+def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) -> list[TableRow]:
+    """The states that were met, each with its commonest codes."""
+    found = []
+    for state in State:
+        if not states.get(state):
+            continue
+        ranked = sorted(
+            ((code, rows) for (of, code), rows in codes.items() if of == state), key=lambda item: (-item[1], item[0])
         )
-        told = [f"{rows:,} {visible(code, 60)}" for code, rows in codes[:_CODES_SHOWN]]
-        if len(codes) > _CODES_SHOWN:
-            told.append(f"{sum(rows for _, rows in codes[_CODES_SHOWN:]):,} others")
-        head = f"  {state:<{name_width}}  {states[state]:>{count_width},}"
-        yield _wrapped(f"{head}   ", ", ".join(told), width) if told else head
+        told = [f"{rows:,} {visible(code, 60)}" for code, rows in ranked[:_CODES_SHOWN]]
+        if len(ranked) > _CODES_SHOWN:
+            told.append(f"{sum(rows for _, rows in ranked[_CODES_SHOWN:]):,} others")
+        found.append((state.value, states[state], ", ".join(told)))
+    return found
 
 
-def _going_on(jobs: int, closing: Closing) -> str:
+def table(rows: Sequence[TableRow], width: int, beside: Sequence[TableRow] = ()) -> Iterator[str]:
+    """A line a row, in columns that have room for the rows `beside` them too."""
+    name_width = max((len(name) for name, _, _ in (*rows, *beside)), default=0)
+    count_width = max((len(f"{count:,}") for _, count, _ in (*rows, *beside)), default=0)
+    for name, count, told in rows:
+        head = f"  {name:<{name_width}}  {count:>{count_width},}"
+        yield wrapped(f"{head}   ", told, width) if told else head
+
+
+def going_on(jobs: int, output: str | None, *, resumable: bool) -> str:
+    """What is said of jobs that outlive their run, whose records are in `output` (None: on stdout)."""
     one = jobs == 1
     said = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
-    if not closing.resumable:
+    if not resumable:
         return said
     said += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
-    if closing.output is None:
+    if output is None:
         return said
-    ends = f"batchrun cancel {shlex.quote(visible(_near(closing.output), 2000))} --all"
+    ends = f"batchrun cancel {shlex.quote(visible(_near(output), 2000))} --all"
     return f"{said}, `{ends}` ends {'it' if one else 'them'}"
 
 
@@ -189,7 +201,8 @@ def _rows(count: int) -> str:
     return many(count, "row")
 
 
-def _wrapped(head: str, text: str, width: int) -> str:
+def wrapped(head: str, text: str, width: int) -> str:
+    """`text` behind `head`, in lines of at most `width` columns."""
     return textwrap.fill(
         head + text, width, subsequent_indent=" " * (len(head) if len(head) < width // 2 else 2),
         break_on_hyphens=False, break_long_words=False, drop_whitespace=True,

@@ -13,6 +13,7 @@ _MONTHS = {
     name: i
     for i, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
 }
+_UTC = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{3})Z")
 _HTTP_DATE = re.compile(
     r"(?:[a-z]+,\s*)?([0-9]{1,2})[ -]([a-z]{3})[ -]([0-9]{4})\s+([0-9]{2}):([0-9]{2}):([0-9]{2})\s+gmt",
     re.IGNORECASE,
@@ -35,6 +36,15 @@ def utc(seconds: float) -> str:
     minute, rest = divmod(rest, 60_000)
     second, milli = divmod(rest, 1000)
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+
+
+def seconds_of_utc(text: str) -> float | None:
+    """The moment that `utc` wrote as `text`, in seconds since 1970; None for a text in another form."""
+    found = _UTC.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second, milli = map(int, found.groups())
+    return _days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second + milli / 1000
 
 
 def seconds_of_http_date(text: str) -> float | None:

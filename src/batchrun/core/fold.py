@@ -7,9 +7,8 @@ mark is a torn tail, to be cut; a bad line before it is corruption, to be refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from struct import Struct
 from struct import error as PackError  # noqa: N812 - a class, whatever its name
 from typing import Any
 from zlib import crc32
@@ -34,70 +33,10 @@ from batchrun.core.ledger import (
     Unconfirmed,
 )  # fmt: skip
 from batchrun.core.states import State, one_of
+from batchrun.core.trail import PLACE, Marker, Trail
 from batchrun.core.verdict import is_safe_id
 
-_PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
-Marker = tuple[int, int, int, int, str]
-"""Of a record: generation, offset, length, CRC, state."""
-
-
-class Trail:
-    """What the journal knows of one row, after its last entry."""
-
-    __slots__ = (
-        "again",
-        "attempt",
-        "cancel",
-        "ended",
-        "job_id",
-        "open_intent",
-        "recorded_as",
-        "recorded_at",
-        "retry_at",
-        "row_sha256",
-        "submitted_at",
-        "unconfirmed",
-    )
-
-    def __init__(self) -> None:
-        self.attempt = 1
-        self.row_sha256 = ""
-        self.open_intent = False  # an intent without an end: perhaps sent
-        self.job_id: str | None = None
-        self.submitted_at = 0.0
-        self.ended: tuple[Ended, ...] = ()
-        self.retry_at: float | None = None
-        self.unconfirmed = False
-        self.cancel: str | None = None
-        self.again: str | None = None  # the state in which its job had ended, where it is to be looked at once more
-        self.recorded_at: bytes | None = None  # its marker, packed: a million of them are in memory at once
-        self.recorded_as = ""
-
-    @property
-    def marker(self) -> Marker | None:
-        """Where its record stands, as far as the journal knows."""
-        if self.recorded_at is None:
-            return None
-        gen, offset, length, crc = _PLACE.unpack(self.recorded_at)
-        return gen, offset, length, crc, self.recorded_as
-
-    @marker.setter
-    def marker(self, marker: Marker) -> None:
-        *place, self.recorded_as = marker
-        self.recorded_at = _PLACE.pack(*place)
-
-    @property
-    def is_void(self) -> bool:
-        """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
-        return not (
-            self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.recorded_at
-        )
-
-    @property
-    def waits(self) -> bool:
-        """Whether the row can only go on by being sent: its last attempt is over, and is to be followed by another."""
-        over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.recorded_at)
-        return over and bool(self.ended)
+__all__ = ["Fold", "Folding", "Marker", "Trail", "fold"]
 
 
 @dataclass(slots=True)
@@ -133,47 +72,57 @@ def fold(lines: Iterable[bytes], past_damage_to: int = 0) -> Fold:
     but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line. Behind the
     header of a newer version nothing is judged: what would be a bad line here may be a good one there.
     """
-    result = Fold(None, {})
-    takers = _Taker(result).takers
-    offset = greatest_mark = 0
-    bad: int | None = None
-    for line in lines:  # a million rows are three million lines: what `read_line` does stands here once more
-        json = line[9:-1]
-        good = False
-        if line[:9] == b"%08x " % crc32(json) and line[-1:] == b"\n":
-            try:
-                ((tag, values),) = orjson.loads(json).items()
-                if tag == "synced":
-                    greatest_mark = max(greatest_mark, values["to"])
-                    good = True
+    return Folding(past_damage_to).take(lines)
+
+
+class Folding:
+    """A fold that goes on: lines may come a part at a time, and amount to what all of them at once would.
+
+    `told` is called, tag by tag, with the fields of each entry that was taken. A method a tag takes the entries;
+    it tells whether the entry makes sense here.
+    """
+
+    def __init__(self, past_damage_to: int = 0, told: Mapping[str, Callable[[dict[str, Any]], object]] = {}) -> None:
+        self.fold = Fold(None, {})
+        self._trails = self.fold.trails
+        self._past_damage_to = past_damage_to
+        self._offset = 0
+        self._bad: int | None = None
+        self._told = told
+        self._takers: dict[str, Callable[[dict[str, Any]], bool]] = {Header.tag: self._header}  # it comes first
+
+    def take(self, lines: Iterable[bytes]) -> Fold:
+        """Take the next lines; the fold of all so far."""
+        result, takers, past_damage_to = self.fold, self._takers, self._past_damage_to
+        offset, bad, greatest_mark = self._offset, self._bad, result.synced_to
+        for line in lines:  # a million rows are three million lines: what `read_line` does stands here once more
+            json = line[9:-1]
+            good = False
+            if line[:9] == b"%08x " % crc32(json) and line[-1:] == b"\n":
+                try:
+                    ((tag, values),) = orjson.loads(json).items()
+                    if tag == "synced":
+                        greatest_mark = max(greatest_mark, values["to"])
+                        good = True
+                    else:
+                        good = bad is not None or takers[tag](values)
+                except (ValueError, AttributeError, KeyError, TypeError, PackError):
+                    pass  # no entry, an unknown tag, a field that is missing or of the wrong kind
+            if not good and bad is None:
+                if offset < past_damage_to:
+                    result.damaged.append((offset, len(line)))
                 else:
-                    good = bad is not None or takers[tag](values)
-            except (ValueError, AttributeError, KeyError, TypeError, PackError):
-                pass  # no entry, an unknown tag, a field that is missing or of the wrong kind
-        if not good and bad is None:
-            if offset < past_damage_to:
-                result.damaged.append((offset, len(line)))
-            else:
-                bad = offset
-        offset += len(line)
-    result.synced_to = greatest_mark
-    if result.newer_version is not None:
-        result.good_to = offset
+                    bad = offset
+            offset += len(line)
+        self._offset, self._bad, result.synced_to = offset, bad, greatest_mark
+        if result.newer_version is not None:
+            result.good_to = offset
+            return result
+        result.good_to = offset if bad is None else bad
+        if bad is not None:
+            result.corrupt = bad < greatest_mark
+            result.torn = not result.corrupt
         return result
-    result.good_to = offset if bad is None else bad
-    if bad is not None:
-        result.corrupt = bad < greatest_mark
-        result.torn = not result.corrupt
-    return result
-
-
-class _Taker:
-    """Takes entries into a fold, one by one. A method a tag; it tells whether the entry makes sense here."""
-
-    def __init__(self, result: Fold) -> None:
-        self._fold = result
-        self._trails = result.trails
-        self.takers: dict[str, Callable[[dict[str, Any]], bool]] = {Header.tag: self._header}  # it comes first
 
     def _trail(self, values: dict[str, Any]) -> Trail:
         key = values["key"]
@@ -200,7 +149,7 @@ class _Taker:
         trail.open_intent = False
         trail.job_id = job_id
         trail.submitted_at = values["at"]
-        self._fold.accepted += 1
+        self.fold.accepted += 1
         return True
 
     def _ended(self, values: dict[str, Any]) -> bool:
@@ -210,7 +159,7 @@ class _Taker:
         trail.open_intent = trail.unconfirmed = False
         trail.job_id = None
         trail.retry_at = values["retry_at"]
-        self._fold.retries += trail.again is None  # a new attempt that the user asked for is not counted
+        self.fold.retries += trail.again is None  # a new attempt that the user asked for is not counted
         trail.again = None
         return True
 
@@ -230,24 +179,24 @@ class _Taker:
 
     def _heard(self, values: dict[str, Any]) -> bool:
         heard = Heard(**values)
-        self._fold.heard_to, self._fold.cancel_all = heard.to, heard.all
+        self.fold.heard_to, self.fold.cancel_all = heard.to, heard.all
         return type(heard.to) is int
 
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
         trail.recorded_as = one_of(values["state"])
-        trail.recorded_at = _PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
+        trail.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:
-        if self._fold.header is not None:
+        if self.fold.header is not None:
             return False
         version = values["version"]
         if type(version) is int and version > VERSION:
-            self._fold.newer_version = version
+            self.fold.newer_version = version
             return False
-        self._fold.header = Header(**values)
-        self.takers |= {
+        self.fold.header = Header(**values)
+        self._takers |= {
             Intent.tag: self._intent,
             Submitted.tag: self._submitted,
             Done.tag: self._done,
@@ -262,29 +211,45 @@ class _Taker:
             Rewritten.tag: self._rewritten,
             Again.tag: self._again,
         }
+        for tag, tell in self._told.items():
+            self._takers[tag] = _telling(self._takers[tag], tell)
         return True
 
     def _started(self, values: dict[str, Any]) -> bool:
-        started = self._fold.started = Started(**values)
-        self._fold.stopped = None
+        started = self.fold.started = Started(**values)
+        self.fold.stopped = None
         if started.rows is not None:
-            self._fold.rows = started.rows
+            self.fold.rows = started.rows
         return True
 
     def _stopped(self, values: dict[str, Any]) -> bool:
-        self._fold.stopped = Stopped(**values)
+        self.fold.stopped = Stopped(**values)
         return True
 
     def _rewrite(self, values: dict[str, Any]) -> bool:
-        self._fold.rewrite = Rewrite(**values)
-        self._fold.gen = values["gen"]
+        self.fold.rewrite = Rewrite(**values)
+        self.fold.gen = values["gen"]
         return isinstance(values["keys"], dict)
 
     def _rewritten(self, values: dict[str, Any]) -> bool:
         done = Rewritten(**values)
-        self._fold.gen, self._fold.accepted, self._fold.retries = done.gen, done.accepted, done.retries
+        self.fold.gen, self.fold.accepted, self.fold.retries = done.gen, done.accepted, done.retries
         return True
 
     def _again(self, values: dict[str, Any]) -> bool:
         self._trail(values).again = State(values["state"]).value
         return True
+
+
+def _telling(
+    taker: Callable[[dict[str, Any]], bool], tell: Callable[[dict[str, Any]], object]
+) -> Callable[[dict[str, Any]], bool]:
+    """`taker`, and who is told of what it took."""
+
+    def take(values: dict[str, Any]) -> bool:
+        taken = taker(values)
+        if taken:
+            tell(values)
+        return taken
+
+    return take

@@ -18,7 +18,7 @@ LATELY = 10.0
 """Seconds over which submits and polls a second are taken."""
 LOOKS_BACK = 300.0
 """Seconds over which records a second are taken, for the time left."""
-_LEAST = 2.0  # seconds of watching without which nothing is said of the time left
+LEAST = 2.0  # seconds of watching without which nothing is said of the time left
 _STEP = 1.0
 
 
@@ -70,7 +70,7 @@ class Rhythm:
         rows = self.total - snapshot.done
         if rows <= 0:
             return 0.0
-        if snapshot.halted is not None or watched < _LEAST or records <= 0:
+        if snapshot.halted is not None or watched < LEAST or records <= 0:
             return None
         return rows / records
 

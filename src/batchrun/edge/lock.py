@@ -4,6 +4,11 @@ flock, because the lock goes with the open file: it ends with the process, howev
 is no stale lock to judge. lockf (fcntl) was declined: it is dropped as soon as *any* descriptor of the file is
 closed. The file is never renamed and never removed, for whoever opens the path next would lock another file;
 for the same reason it is not the output itself, which a rewrite replaces.
+
+Whether a run is on can be asked without taking anything (`holder_of`), because a question that takes the lock,
+however briefly, could make a run that starts in that moment give up. flock has no such question on Linux, locks of
+open file descriptions (OFD) have one: so a run holds one of those too. It goes with the open file as well, and keeps
+nobody out.
 """
 
 from __future__ import annotations
@@ -11,14 +16,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from struct import Struct
 
-from batchrun.edge.tape import FileRefused, FilesError, Opened, open_append
+from batchrun.edge.tape import FileRefused, FilesError, Opened, open_append, open_to_read
 from batchrun.edge.tape.opening import refused
 
 _TRIES = 20
+_FLOCK = Struct("hhqqi4x")  # of Linux: type, whence, start, length (0: all of it), pid
 _PAUSE = 0.01  # between writing its pid and taking the lock the first run needs microseconds
 
 
@@ -50,6 +59,7 @@ class Lock:
             try:
                 fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not file.is_replaced():
+                    _show(file)
                     os.ftruncate(file.descriptor, 0)
                     os.write(file.descriptor, b"%d\n" % os.getpid())
                     return cls(file)
@@ -105,15 +115,57 @@ class Locks:
             lock.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who works on an output; `pid` is None where it did not say."""
+
+    pid: int | None
+
+
+def holder_of(path: str) -> Holder | None:
+    """Who holds the lock at `path`, None if nobody does. Changes nothing, takes nothing, keeps nobody waiting.
+
+    Where the system has no such question, the process that is named in the file is looked for: after a kill its
+    number may be another process's by now.
+    """
+    file = open_to_read(path)
+    if file is None:
+        return None
+    try:
+        pid = _pid_in(file)
+        return Holder(pid) if _is_shown(file, pid) else None
+    finally:
+        file.close()
+
+
+def _show(file: Opened) -> None:
+    """Hold what `holder_of` asks for; where that cannot be had, it looks for the process."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(file.descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+
+
+def _is_shown(file: Opened, pid: int | None) -> bool:
+    if sys.platform == "linux":
+        question = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        with suppress(OSError):
+            answer = fcntl.fcntl(file.descriptor, fcntl.F_OFD_GETLK, question)
+            return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    return pid is not None and _is_alive(pid)
+
+
+def _pid_in(file: Opened) -> int | None:
+    text = os.pread(file.descriptor, 32, 0)
+    return int(text) if text.endswith(b"\n") and text[:-1].isdigit() else None
+
+
 def _holder(file: Opened) -> int | None:
     """The pid in the lock, waited for a moment where the holder has not written it yet."""
     pid = None
     for _ in range(_TRIES):
-        text = os.pread(file.descriptor, 32, 0)
-        if text.endswith(b"\n") and text[:-1].isdigit():
-            pid = int(text)
-            if _is_alive(pid):
-                return pid
+        pid = _pid_in(file) or pid
+        if pid is not None and _is_alive(pid):
+            return pid
         time.sleep(_PAUSE)
     return pid  # of a process that cannot be seen from here: another container, another machine
 

@@ -76,13 +76,13 @@ def lines_of(path: str | None, start: int = 0) -> Iterator[bytes]:
 
 def fold_file(path: str, past_damage_to: int = 0) -> Fold:
     """What the journal at `path` amounts to."""
-    with _no_collections():
+    with no_collections():
         return fold(lines_of(path), past_damage_to)
 
 
 def recovered(names: Names, state: Fold) -> Recovery:
     """The fold of the journal joined with the records of the output."""
-    with output_of(names) as output, _no_collections():
+    with output_of(names) as output, no_collections():
         return recover(state, output)
 
 
@@ -100,7 +100,7 @@ def output_of(names: Names) -> Iterator[Readable]:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def no_collections() -> Iterator[None]:
     """Millions of objects are about to be made, and none of them is garbage: to look for it costs half of the time."""
     was_on = gc.isenabled()
     gc.disable()

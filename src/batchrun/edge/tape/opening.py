@@ -108,6 +108,8 @@ def open_to_read(path: str, disk: Disk = REAL_DISK) -> Opened | None:
         if not _looked(path, disk):
             return None
         descriptor = disk.open(path, os.O_RDONLY | _CAREFUL, OURS)
+    except PermissionError as error:
+        raise FileRefused(path, "no permission to read it", "look as the user whose run it is") from error
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
     try:

@@ -1,0 +1,147 @@
+"""``batchrun status OUT``: how a batch stands, beside its run or after it. Changes nothing, and asks no service.
+
+With ``--watch`` it is told again until the run is over: in place on a terminal, block by block elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from signal import SIGINT
+
+from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_SIGNAL, EXIT_USAGE
+from batchrun.cli.standing import Place
+from batchrun.cli.status_json import facts
+from batchrun.cli.status_page import page
+from batchrun.core.misuse import Misuse
+from batchrun.core.quantities import size
+from batchrun.core.standing import Standing
+from batchrun.core.visible import visible
+from batchrun.edge.tape import FilesError, Names
+from batchrun.runner.contents import size_of
+from batchrun.runner.standing import Lookout
+
+_LONG = 100 << 20  # bytes to read of which it is said that they are read
+_EVERY = 1.0  # seconds between two looks
+_BLOCK_EVERY = 10.0  # and between two blocks where they stay to be read
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUT", help="the output of the batch")
+    parser.add_argument("--watch", action="store_true", help="tell it again until the run is over; Ctrl-C ends it")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs; with --watch an object a line")
+    parser.add_argument("--journal", metavar="FILE", help="where it is not OUT.journal")
+
+
+def run(options: argparse.Namespace) -> int:
+    names = _names(options)
+    lookout = Lookout(names)
+    try:
+        standing = _first_look(lookout, names)
+        if options.watch:
+            return _watch(lookout, standing, options)
+        print(_told(standing, options, indent=2) if options.json else "\n".join(_page(standing, options)))
+    except Misuse as error:
+        return _refuse(str(error), EXIT_USAGE)
+    except FilesError as error:
+        return _refuse(str(error), EXIT_FILES)
+    except KeyboardInterrupt:
+        return EXIT_OK if options.watch else EXIT_SIGNAL + SIGINT
+    finally:
+        lookout.close()
+    return EXIT_OK
+
+
+def _names(options: argparse.Namespace) -> Names:
+    if options.output == "-" and options.journal:  # where a run to stdout keeps its records
+        return Names.of(f"{options.journal}.records", options.journal)
+    return Names.of(options.output, options.journal)
+
+
+def _first_look(lookout: Lookout, names: Names) -> Standing:
+    """As `look`. A gigabyte takes ten seconds: whoever sits there should know why nothing is to be seen yet."""
+    to_read = size_of(names.journal) + size_of(names.output)
+    told = to_read > _LONG and sys.stderr.isatty()
+    if told:
+        print(f"reading {size(to_read)} …", end="", file=sys.stderr, flush=True)
+    try:
+        return lookout.look(time.time())
+    finally:
+        if told:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _refuse(text: str, code: int) -> int:
+    print(f"batchrun status: {visible(text, 1_000)}", file=sys.stderr)
+    return code
+
+
+def _watch(lookout: Lookout, standing: Standing, options: argparse.Namespace) -> int:
+    screen = _Screen() if not options.json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else None
+    told_at = float("-inf")
+    try:
+        while True:
+            over = not standing.run.is_on
+            if screen is not None:
+                screen.show(_page(standing, options), last=over)
+            elif options.json:
+                print(_told(standing, options), flush=True)
+            elif over or time.monotonic() - told_at >= _BLOCK_EVERY:
+                print(*([] if told_at < 0 else [""]), *_page(standing, options), sep="\n", flush=True)
+                told_at = time.monotonic()
+            if over:
+                return EXIT_OK
+            time.sleep(_EVERY)
+            standing = lookout.look(time.time())
+    except KeyboardInterrupt:
+        if screen is not None:
+            screen.leave()
+        return EXIT_OK
+
+
+def _place(standing: Standing, options: argparse.Namespace) -> Place:
+    kept = standing.header.input != "stdin" or os.path.lexists(_names(options).spool)
+    return Place(options.output, options.journal, input_is_kept=kept, watched=options.watch)
+
+
+def _page(standing: Standing, options: argparse.Namespace) -> list[str]:
+    width = max(40, min(100, shutil.get_terminal_size().columns))
+    return page(standing, _place(standing, options), width)
+
+
+def _told(standing: Standing, options: argparse.Namespace, indent: int | None = None) -> str:
+    names = _names(options)
+    return json.dumps(facts(standing, _place(standing, options), names.output, names.journal), indent=indent)
+
+
+class _Screen:
+    """Lines on a terminal that take the place of those before them."""
+
+    def __init__(self) -> None:
+        self._drawn: list[str] = []
+        self._columns = 0
+
+    def show(self, lines: list[str], *, last: bool) -> None:
+        """Draw `lines` over what was drawn; what the terminal has no room for is left out, but for the last time."""
+        columns, rows = shutil.get_terminal_size()
+        shown = lines if last else lines[: max(1, rows - 1)]
+        body = "".join(f"{line}\x1b[K\n" for line in shown)
+        if not last:  # the terminal wraps nothing meanwhile, however wide a character may be there
+            body = f"\x1b[?7l{body}\x1b[?7h"
+        sys.stdout.write(f"\r{self._up(columns)}{body}\x1b[J")
+        sys.stdout.flush()
+        self._drawn, self._columns = shown, columns
+
+    def leave(self) -> None:
+        """What was drawn stays; the cursor's line, where Ctrl-C was echoed, is cleared."""
+        sys.stdout.write("\r\x1b[K")
+        sys.stdout.flush()
+
+    def _up(self, columns: int) -> str:
+        """Back to the first line; in a terminal that became narrower lines take more than one row."""
+        taken = sum(max(1, -(-min(len(line), self._columns) // columns)) for line in self._drawn)
+        return f"\x1b[{taken}A" if taken else ""

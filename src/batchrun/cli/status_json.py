@@ -1,0 +1,94 @@
+"""How a batch stands, for programs.
+
+The JSON of ``batchrun status OUT --json``, every key always present:
+
+    version       1
+    at            the moment of the look, ISO 8601 in UTC, as all moments here
+    run           {state, process, since, until, reason} of the run that is on or was last; state is starting, running,
+                  complete, halted, detached, stopped or lost (no farewell: then `until` is the last that is known of it)
+    rows          {total, done, open}; total and open are null where nobody knows
+    states        {state: rows} of the whole output
+    stages        {waiting, retrying, submitting, watching, cancelling}: rows without a record; waiting is null as above
+    failures      [{state, code, rows, advice}] of the whole output, most rows first
+    with_warnings rows that succeeded and have warnings
+    jobs          jobs that run over there, and are billed
+    oldest        null, or {key, job_id, submitted_at, age_s} of the job that is in flight for longest
+    lately        null where no run is on, or {seconds, submits, records, refused, unconfirmed}: what happened in the last
+                  seconds, 300 at most; refused counts submits that were withdrawn before they went, too
+    per_minute    null as above, or {submits, records}
+    left_s        null where nobody knows, or seconds to the last record at this pace
+    tokens        {input, output, total}, null while no record has told a number
+    new_attempts  jobs that ended in a way that was worth a new attempt
+    halted        null, or {reason, message, advice} of the last run
+    notes         [what else a person should know]
+    files         {output, journal}
+    next          [{command, what}]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchrun.cli.closing import advice_of
+from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
+from batchrun.core.clock import utc
+from batchrun.core.standing import Stage, Standing
+from batchrun.core.states import State
+
+STATUS_VERSION = 1
+
+
+def facts(standing: Standing, place: Place, output: str | None, journal: str) -> dict[str, Any]:
+    """How it stands, for programs; its shape is told above."""
+    run, lapse, oldest, halt = standing.run, standing.lapse, standing.oldest, halt_of(standing.run)
+    return {
+        "version": STATUS_VERSION,
+        "at": utc(standing.at),
+        "run": {
+            "state": run.going.value,
+            "process": run.process,
+            "since": _utc(run.since),
+            "until": _utc(run.until),
+            "reason": run.reason,
+        },
+        "rows": {"total": standing.total, "done": standing.done, "open": standing.open_rows},
+        "states": {state.value: rows for state in State if (rows := standing.states.get(state, 0))},
+        "stages": {stage.value: standing.stages.get(stage) for stage in Stage},
+        "failures": [
+            {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
+            for (state, code), rows in sorted(standing.codes.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "with_warnings": standing.with_warnings,
+        "jobs": standing.jobs,
+        "oldest": None
+        if oldest is None
+        else {
+            "key": oldest.key,
+            "job_id": oldest.job_id,
+            "submitted_at": utc(oldest.submitted_at),
+            "age_s": round(max(0.0, standing.at - oldest.submitted_at), 3),
+        },
+        "lately": None
+        if lapse is None
+        else {
+            "seconds": round(lapse.seconds, 3),
+            "submits": lapse.submits,
+            "records": lapse.records,
+            "refused": lapse.refused,
+            "unconfirmed": lapse.unconfirmed,
+        },
+        "per_minute": None
+        if lapse is None
+        else {"submits": round(lapse.submits_a_minute, 3), "records": round(lapse.records_a_minute, 3)},
+        "left_s": None if standing.left is None else round(standing.left, 1),
+        "tokens": tokens_of(standing),
+        "new_attempts": standing.new_attempts,
+        "halted": None if halt is None else dict(zip(("reason", "message", "advice"), halt, strict=True)),
+        "notes": list(notes_of(standing)),
+        "files": {"output": output, "journal": journal},
+        "next": [{"command": typed, "what": what} for typed, what in next_commands(standing, place)],
+    }
+
+
+def _utc(at: float | None) -> str | None:
+    return None if at is None else utc(at)

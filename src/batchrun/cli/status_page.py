@@ -1,0 +1,147 @@
+"""How a batch stands, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from batchrun.cli.closing import advice_of, worst_of
+from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
+from batchrun.cli.summary import TableRow, state_rows, table, wrapped
+from batchrun.core.quantities import duration, many
+from batchrun.core.standing import Going, Stage, Standing
+from batchrun.core.visible import visible
+
+_DONE = {"collected": "collected what was in flight", "cancelled": "ended what `batchrun cancel` asked for"}
+_SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
+_STAGE_NAMES = {Stage.WATCHING: "in flight"}
+_LEFT_BEHIND = {Stage.SUBMITTING: "perhaps sent", Stage.WATCHING: "in flight"}  # where no run is on
+
+
+def page(standing: Standing, place: Place, width: int) -> list[str]:
+    """What a person is told, in lines of at most `width` columns but for commands."""
+    lines = "\n".join(_facts(standing, width)).split("\n")
+    return [*(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines), *_next(standing, place)]
+
+
+def _facts(standing: Standing, width: int) -> Iterator[str]:
+    yield wrapped("", _first(standing), width)
+    yield wrapped("", _far(standing), width)
+    done, open_rows = state_rows(standing.states, standing.codes), _open_rows(standing)
+    for rows, beside in ((done, open_rows), (open_rows, done)):
+        if rows:
+            yield ""
+            yield from table(rows, width, beside)
+    if measures := list(_measures(standing)):
+        yield ""
+        name_width = max(map(len, (*(row[0] for row in (*done, *open_rows)), *(name for name, _ in measures))))
+        for name, told in measures:
+            yield wrapped(f"  {name:<{name_width}}  ", told, width)
+    if halt := halt_of(standing.run):
+        yield ""
+        reason, message, advice = halt
+        if standing.run.going is not Going.HALTED:
+            yield wrapped(f"{visible(reason, 60)}: ", visible(message), width)
+        if advice:
+            yield wrapped("", advice, width)
+    if notes := list(notes_of(standing)):
+        yield ""
+        for note in notes:
+            yield wrapped("", note, width)
+    if advised := [(code, advice_of(state, code)) for state, code, _ in worst_of(standing.codes)]:
+        yield ""
+        for code, text in advised:
+            yield wrapped(f"{visible(code, 60)}: ", text, width)
+
+
+def _next(standing: Standing, place: Place) -> Iterator[str]:
+    if commands := next_commands(standing, place):
+        yield ""
+        yield "next:"
+        for typed, what in commands:
+            yield f"  {visible(typed, 2000)}"
+            yield f"      {what}"
+
+
+def _first(standing: Standing) -> str:
+    run, now = standing.run, standing.at
+    at = "" if run.until is None else moment(run.until, now)
+    who = "" if run.process is None else f", process {run.process}"
+    match run.going:
+        case Going.STARTING:
+            return f"a run is starting{who}"
+        case Going.RUNNING:
+            since = run.since or now
+            return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
+        case Going.COMPLETE:
+            return f"ended in good order at {at}" if standing.open_rows else f"complete at {at}"
+        case Going.HALTED:
+            return f"halted at {at}" + (f": {visible(run.told)}" if run.told else "")
+        case Going.DETACHED:
+            return f"detached at {at}"
+        case Going.STOPPED:
+            reason = _SIGNALS.get(run.reason or "", run.reason)
+            if run.reason in _SIGNALS:
+                return f"stopped by {reason} at {at}"
+            if run.reason in _DONE:
+                return f"the last run {_DONE[run.reason]}, until {at}"
+            return f"stopped at {at}" + (f": {visible(reason)}" if reason else "")
+        case Going.LOST:
+            return "no farewell: killed, or the power or the disk failed" + (f", after {at}" if at else "")
+
+
+def _far(standing: Standing) -> str:
+    done, total, run = standing.done, standing.total, standing.run
+    if total is None:
+        return f"{many(done, 'row')} done"
+    told = f"{done:,} of {many(total, 'row')} done" + (f", {100 * done // total}%" if total else "")
+    if standing.left:
+        return f"{told}; about {duration(standing.left)} left"
+    left = total - done
+    if not left or run.is_on:
+        return told
+    return f"{told}; {many(left, 'row')} {'is' if left == 1 else 'are'} left"
+
+
+def _open_rows(standing: Standing) -> list[TableRow]:
+    names = _STAGE_NAMES if standing.run.is_on else _LEFT_BEHIND
+    return [
+        (
+            names.get(stage, stage.value),
+            standing.stages[stage],
+            _oldest(standing) if stage is Stage.WATCHING else "",
+        )
+        for stage in reversed(Stage)
+        if standing.stages.get(stage)
+    ]
+
+
+def _oldest(standing: Standing) -> str:
+    oldest = standing.oldest
+    if oldest is None:
+        return ""
+    age = duration(max(0.0, standing.at - oldest.submitted_at))
+    return f"the oldest for {age}: {visible(oldest.key, 60)}, {visible(oldest.job_id, 200)}"
+
+
+def _measures(standing: Standing) -> Iterator[tuple[str, str]]:
+    lapse = standing.lapse
+    if lapse is not None:
+        rates = f"{_rate(lapse.submits_a_minute)} submits and {_rate(lapse.records_a_minute)} records a minute"
+        yield "pace", f"{rates}, over {duration(lapse.seconds)}"
+    counts = [f"{count:,} {name}" for name, count in tokens_of(standing).items() if count is not None]
+    if counts:
+        yield "tokens", ", ".join(counts)
+    if standing.new_attempts:
+        yield "retries", many(standing.new_attempts, "new attempt")
+
+
+def _rate(a_minute: float) -> str:
+    return f"{a_minute:,.0f}" if a_minute >= 9.95 else f"{a_minute:.1f}".removesuffix(".0")
+
+
+def moment(at: float, now: float) -> str:
+    """A moment as the clock on the wall shows it, with its date where that is not today's."""
+    then = time.localtime(at)
+    form = "%H:%M" if then[:3] == time.localtime(now)[:3] else "%Y-%m-%d %H:%M"
+    return time.strftime(form, then)

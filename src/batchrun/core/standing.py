@@ -1,0 +1,224 @@
+"""How a batch stands, from its files alone: what a person is told beside a run, or after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchrun.core.course import Course
+from batchrun.core.fold import Trail
+from batchrun.core.ledger import Header
+from batchrun.core.rhythm import LEAST, LOOKS_BACK
+from batchrun.core.tally import Tally
+
+
+class Stage(StrEnum):
+    """Where a row without a record stands, as far as a journal tells."""
+
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    SUBMITTING = "submitting"
+    WATCHING = "watching"
+    CANCELLING = "cancelling"
+
+
+class Going(StrEnum):
+    """How the last run stands or ended."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    HALTED = "halted"
+    DETACHED = "detached"
+    STOPPED = "stopped"
+    LOST = "lost"  # no farewell: killed, or the power or the disk failed
+
+
+_ENDS = {going.value: going for going in (Going.COMPLETE, Going.HALTED, Going.DETACHED)}
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The run that is on, or was last. `until` is when it ended, or of a lost one the last thing known of it.
+
+    `reason` is the signal or the other cause that stopped it; `told` what was said of a halt.
+    """
+
+    going: Going
+    process: int | None
+    since: float | None
+    until: float | None
+    reason: str | None = None
+    told: str | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self.going in (Going.STARTING, Going.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Oldest:
+    """The job that is in flight for longest."""
+
+    key: str
+    job_id: str
+    submitted_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """What happened in the last `seconds`."""
+
+    seconds: float
+    submits: int
+    records: int
+    refused: int  # or withdrawn before they went
+    unconfirmed: int
+
+    @property
+    def submits_a_minute(self) -> float:
+        return 60 * self.submits / self.seconds
+
+    @property
+    def records_a_minute(self) -> float:
+        return 60 * self.records / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All of it, at one moment. `total` is None where no run has read the input to its end."""
+
+    at: float
+    header: Header
+    run: LastRun
+    total: int | None
+    states: Mapping[str, int]
+    codes: Mapping[tuple[str, str], int]
+    with_warnings: int
+    tokens: Mapping[str, int | None]
+    stages: Mapping[Stage, int]  # without `waiting` where the total is not known
+    jobs: int  # over there
+    oldest: Oldest | None
+    lapse: Lapse | None  # None where no run is on, or too little was seen of it
+    new_attempts: int
+    gone: int  # records that the journal knows and the output has no more
+    rewriting: bool
+    cancel_all: bool
+
+    @property
+    def done(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def open_rows(self) -> int | None:
+        return None if self.total is None else self.total - self.done
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the last record at the present pace; None where nobody can know."""
+        if self.open_rows is None or self.lapse is None or not self.lapse.records:
+            return None
+        return self.open_rows * self.lapse.seconds / self.lapse.records
+
+
+def standing(
+    course: Course, tally: Tally, now: float, *, held: bool, process: int | None, unread: tuple[int, int]
+) -> Standing:
+    """How the batch stands at `now`.
+
+    `held` tells whether a run is on, and `process` which; `unread` from where to where the output is still to be
+    counted.
+    """
+    fold = course.fold
+    assert fold.header is not None, "a journal without a header is no batch"
+    stages = dict.fromkeys(Stage, 0)
+    jobs = gone = 0
+    oldest: Oldest | None = None
+    for key, trail in fold.trails.items():
+        stage = stage_of(trail)
+        stages[stage] += 1
+        if stage is Stage.WAITING:
+            continue
+        if trail.job_id is not None:
+            jobs += 1
+            if oldest is None or trail.submitted_at < oldest.submitted_at:
+                oldest = Oldest(key, trail.job_id, trail.submitted_at)
+        gone += _is_gone(trail, fold.gen, unread)
+    touched = sum(stages.values()) - stages[Stage.WAITING]
+    total = None if course.fold.rows is None else max(course.fold.rows, tally.records + touched)
+    if total is None:
+        del stages[Stage.WAITING]
+    else:
+        stages[Stage.WAITING] = total - tally.records - touched
+    run = _last_run(course, tally, held=held, process=process, over=total == tally.records)
+    return Standing(
+        at=now,
+        header=fold.header,
+        run=run,
+        total=total,
+        states=tally.states,
+        codes=tally.codes,
+        with_warnings=tally.with_warnings,
+        tokens=tally.tokens,
+        stages=stages,
+        jobs=jobs,
+        oldest=oldest,
+        lapse=_lapse(course, tally, run, now),
+        new_attempts=fold.retries,
+        gone=gone,
+        rewriting=fold.rewrite is not None,
+        cancel_all=fold.cancel_all,
+    )
+
+
+def stage_of(trail: Trail) -> Stage:
+    """Where a row stands that has no record."""
+    if trail.is_void:
+        return Stage.WAITING
+    if trail.cancel is not None:
+        return Stage.CANCELLING
+    if trail.job_id is not None or trail.recorded_at is not None:
+        return Stage.WATCHING
+    return Stage.RETRYING if trail.waits else Stage.SUBMITTING
+
+
+def _is_gone(trail: Trail, gen: int, unread: tuple[int, int]) -> bool:
+    if trail.marker is None:
+        return False
+    of_gen, offset, length, _, _ = trail.marker
+    return of_gen != gen or not unread[0] < offset + length <= unread[1]
+
+
+def _last_run(course: Course, tally: Tally, *, held: bool, process: int | None, over: bool) -> LastRun:
+    started, stopped = course.fold.started, course.fold.stopped
+    since = None if started is None else started.at
+    if held and (started is None or process not in (None, started.pid)):
+        return LastRun(Going.STARTING, process, None, None)
+    who = None if started is None else started.pid
+    if stopped is None:
+        if held:
+            return LastRun(Going.RUNNING, who, since, None)
+        return LastRun(Going.LOST, who, since, max(course.last_at, tally.last_at or 0.0) or None)
+    if stopped.reason in _ENDS:
+        return LastRun(_ENDS[stopped.reason], who, since, stopped.at, told=stopped.told)
+    if over and stopped.told is None:  # a signal that came too late to stop anything
+        return LastRun(Going.COMPLETE, who, since, stopped.at)
+    reason = None if stopped.reason == Going.STOPPED else stopped.reason
+    return LastRun(Going.STOPPED, who, since, stopped.at, reason, stopped.told)
+
+
+def _lapse(course: Course, tally: Tally, run: LastRun, now: float) -> Lapse | None:
+    if run.going is not Going.RUNNING or run.since is None:
+        return None
+    seconds = min(LOOKS_BACK, now - run.since)
+    if seconds < LEAST:
+        return None
+    then = now - seconds
+    return Lapse(
+        seconds,
+        submits=course.submits.between(then, now),
+        records=tally.lately.between(then, now),
+        refused=course.refused.between(then, now),
+        unconfirmed=course.lost.between(then, now),
+    )

@@ -1,0 +1,272 @@
+"""What a person reads of a batch, and a program: every way in which a run can stand or have ended."""
+
+import json
+import re
+import time
+from dataclasses import replace
+
+import pytest
+
+from batchrun.cli import main, status_json
+from batchrun.cli.closing import HALT_ADVICE
+from batchrun.cli.standing import Place, next_commands
+from batchrun.cli.status_json import facts
+from batchrun.cli.status_page import moment, page
+from batchrun.core.ledger import Cancelling, Cleared, Ended, Heard, Intent, Rewrite, Started, Stopped, Submitted
+from batchrun.core.limits import HaltReason
+from tests.core.test_ledger import HEADER
+from tests.core.test_standing import NOW, failed, record, stand
+
+PLACE = Place("out.jsonl")
+STARTED = Started(7, NOW - 3840, 1500)
+OPEN = [
+    *(Intent(f"o{i}", 1, "s", NOW - 5) for i in range(6)),
+    *(Submitted(f"w{i}", 1, f"resp_{i}", NOW - 8 - i) for i in range(294)),
+    Ended("r", 1, "resp_r", "internal_error", "server_error", "unknown", NOW, NOW),
+]
+USAGE = {"input_tokens": 12, "output_tokens": 90, "total_tokens": 102}
+DONE = [
+    *(record(f"s{i}", at=NOW - i, usage=USAGE) for i in range(711)),
+    *(failed(f"i{i}", "incomplete", "max_output_tokens") for i in range(16)),
+    *(failed(f"b{i}", "blocked", "content_policy_violation") for i in range(4)),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def text(*entries, records=(), place=PLACE, width=100, **more):
+    return "\n".join(page(stand([STARTED, *entries], records, **more), place, width))
+
+
+def flat(*entries, **more):
+    return " ".join(text(*entries, **more).split())
+
+
+def test_a_batch_that_goes_on():
+    lost = [Cleared(f"x{i}", 1, NOW - 100) for i in range(12)]
+    assert text(*OPEN, *lost, records=DONE, held=True, process=7) == (
+        "running, process 7, since 06:56 (1 h 4 min)\n"
+        "731 of 1,500 rows done, 48%; about 11 min 59 s left\n"
+        "\n"
+        "  succeeded   711\n"
+        "  incomplete   16   16 max_output_tokens\n"
+        "  blocked       4   4 content_policy_violation\n"
+        "\n"
+        "  in flight   294   the oldest for 5 min 1 s: w293, resp_293\n"
+        "  submitting    6\n"
+        "  retrying      1\n"
+        "  waiting     468\n"
+        "\n"
+        "  pace        1.2 submits and 64 records a minute, over 5 min\n"
+        "  tokens      8,532 input, 63,990 output, 72,522 total\n"
+        "  retries     1 new attempt\n"
+        "\n"
+        "submits of the last 5 min: 12 refused or withdrawn\n"
+        "\n"
+        "max_output_tokens: raise the token cap of the request; the partial result was paid for and is in the\n"
+        "                   record\n"
+        "content_policy_violation: the content filter refused it; only another input will pass\n"
+        "\n"
+        "next:\n"
+        "  batchrun status out.jsonl --watch\n"
+        "      goes on looking until the run is over\n"
+        "  batchrun cancel out.jsonl --all\n"
+        "      ends every row that is not done, and its job"
+    )
+
+
+def test_a_batch_whose_run_was_killed():
+    told = text(*OPEN, records=DONE[:1])
+    assert told.startswith(
+        "no farewell: killed, or the power or the disk failed, after 08:00\n1 of 1,500 rows done, 0%; 1,499 rows are left\n"
+    )
+    assert "  perhaps sent      6\n" in told
+    flat_told = " ".join(told.split())
+    assert "6 rows may have been sent, and the answer is lost; the next run writes them as unconfirmed" in flat_told
+    assert "294 jobs go on over there and are billed; the next run collects them and pays nothing twice" in flat_told
+    assert told.endswith(
+        "next:\n"
+        "  batchrun resume out.jsonl\n      goes on where this run stopped\n"
+        "  batchrun collect out.jsonl\n      brings home what is in flight; submits nothing\n"
+        "  batchrun cancel out.jsonl --all\n      ends what is in flight"
+    )
+    assert "pace" not in told
+    assert "about" not in told
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (Stopped("SIGHUP", NOW), "stopped by SIGHUP at 08:00"),
+        (Stopped("SIGINT", NOW), "stopped by Ctrl-C at 08:00"),
+        (Stopped("stopped", NOW), "stopped at 08:00"),
+        (Stopped("stdout\x1b closed", NOW), "stopped at 08:00: stdout\\x1b closed"),
+        (Stopped("detached", NOW - 86_400), "detached at 2027-01-14 08:00"),
+        (Stopped("complete", NOW), "ended in good order at 08:00"),
+    ],
+)
+def test_how_it_ended(last, said):
+    assert text(last).splitlines()[:2] == [said, "0 of 1,500 rows done, 0%; 1,500 rows are left"]
+
+
+def test_a_complete_batch():
+    started = Started(7, NOW - 60, 3)
+    records = [record("a"), failed("b", "internal_error", "server_error"), failed("c", "unconfirmed", "answer_lost")]
+    told = "\n".join(page(stand([started, Stopped("complete", NOW)], records), PLACE, 100))
+    assert told.startswith("complete at 08:00\n3 of 3 rows done, 100%\n\n  succeeded")
+    assert told.endswith(
+        "next:\n"
+        "  batchrun resume out.jsonl --retry-failed internal_error\n      tries rows of these states again\n"
+        "  batchrun resume out.jsonl --resubmit-unconfirmed\n      sends the unconfirmed again; may pay twice\n"
+        "  batchrun explain answer_lost\n      says more of it"
+    )
+
+
+@pytest.mark.parametrize("reason", HaltReason)
+def test_a_halt_is_told_with_what_to_do(reason):
+    told = f"{reason.value}: the \x1bservice: said so"
+    halted = flat(Stopped("halted", NOW, told))
+    assert halted.startswith(f"halted at 08:00: {reason.value}: the \\x1bservice: said so ")
+    assert HALT_ADVICE[reason] in halted
+    stopped = flat(Stopped("SIGINT", NOW, told))
+    assert stopped.startswith("stopped by Ctrl-C at 08:00 ")
+    assert f"{reason.value}: the \\x1bservice: said so {HALT_ADVICE[reason]}" in stopped
+
+
+def test_a_halt_of_another_making_is_told_as_it_stands():
+    assert "halted at 08:00: tomorrow's: why" in text(Stopped("halted", NOW, "tomorrow's: why"))
+    assert "halted at 08:00: why" in text(Stopped("halted", NOW, "why"))
+
+
+def test_a_run_that_starts():
+    assert text(held=True, process=8).startswith("a run is starting, process 8\n0 of 1,500 rows done, 0%\n")
+
+
+def test_what_else_there_is_to_know():
+    told = flat(Heard(3, all=True), Rewrite(1, {}), records=[record("a", warnings=["refusal"])])
+    for said in (
+        "1 row succeeded with warnings", "all rows without a record are to end as cancelled",
+        "a rewriting was interrupted; the next run finishes it",
+    ):  # fmt: skip
+        assert said in told
+    assert "the output is being rewritten" in flat(Rewrite(1, {}), held=True, process=7)
+    gone = replace(stand([STARTED]), gone=2)
+    assert "2 records that the journal knows are gone from the output; the next run fetches them" in " ".join(
+        page(gone, PLACE, 200)
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_lines_fit_and_nothing_from_outside_moves_the_cursor(width):
+    key, job_id = "k\x1b[2J\u202e" + "x" * 900, "resp_" + "y" * 900
+    hostile = [
+        Submitted(key, 1, job_id, NOW - 9),
+        Cancelling("c\r", 1, "user", NOW),
+        Stopped("SI\x1bG", NOW, "quo\nta: \x07"),
+    ]
+    lines = page(stand([STARTED, *hostile], [failed("a", "failed", "\x9b31m code")]), PLACE, width)
+    assert max(map(len, lines[: lines.index("next:")])) <= width, "commands are to be copied and stay whole"
+    assert all(line.isprintable() for line in lines), lines
+
+
+def test_commands_for_the_files_and_the_service_at_hand():
+    def commands(place=PLACE, *, held=False, **header):
+        found = replace(stand([STARTED, *OPEN], held=held, process=7), header=replace(HEADER, **header))
+        return [command for command, _ in next_commands(found, place)]
+
+    assert commands(service="demo")[:2] == ["batchrun resume out.jsonl --demo", "batchrun collect out.jsonl --demo"]
+    compatible = commands(service="compatible", origin="http://127.0.0.1:1/v1")
+    assert compatible[0] == "batchrun resume out.jsonl --base-url http://127.0.0.1:1/v1"
+    elsewhere = commands(Place("my out.jsonl", "j"))
+    assert elsewhere[0] == "batchrun resume 'my out.jsonl' --journal j"
+    assert elsewhere[2] == "batchrun cancel 'my out.jsonl' --journal j --all"
+    piped = commands(Place("out.jsonl", input_is_kept=False))
+    assert piped[0] == "… | batchrun - -o out.jsonl"
+    assert commands(Place("out.jsonl", watched=True), held=True) == ["batchrun cancel out.jsonl --all"]
+
+
+def test_a_moment_of_another_day_has_its_date():
+    assert (moment(NOW, NOW + 3600), moment(NOW, NOW + 86_400)) == ("08:00", "2027-01-15 08:00")
+
+
+# --- JSON ---
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        stand([STARTED, *OPEN], DONE, held=True, process=7),
+        stand([STARTED, *OPEN, Stopped("halted", NOW, "quota: no more")], DONE),
+        stand([Started(7, NOW, None)]),
+        stand([]),
+    ],
+    ids=["running", "halted", "collected", "nothing yet"],
+)
+def test_the_json_has_every_key_that_is_documented_and_no_other(found):
+    told = json.loads(json.dumps(facts(found, PLACE, "/o", "/o.journal")))
+    documented = re.findall(r"^    ([a-z_]+) ", status_json.__doc__, re.MULTILINE)
+    assert list(told) == documented
+    assert told["run"].keys() == {"state", "process", "since", "until", "reason"}
+    assert told["stages"].keys() == {"waiting", "retrying", "submitting", "watching", "cancelling"}
+
+
+def test_the_json_of_a_batch_that_goes_on():
+    told = facts(stand([STARTED, *OPEN], DONE, held=True, process=7), PLACE, "/o", "/o.journal")
+    assert told["rows"] == {"total": 1500, "done": 731, "open": 769}
+    assert told["stages"] == {"waiting": 468, "retrying": 1, "submitting": 6, "watching": 294, "cancelling": 0}
+    assert told["oldest"] == {
+        "key": "w293",
+        "job_id": "resp_293",
+        "submitted_at": "2027-01-15T07:54:59.000Z",
+        "age_s": 301.0,
+    }
+    assert told["tokens"] == {"input": 8532, "output": 63990, "total": 72522}
+    assert told["per_minute"]["submits"] == 1.2
+    assert told["failures"][0]["rows"] == 16
+    assert (told["halted"], told["run"]["until"]) == (None, None)
+
+
+def test_the_json_of_a_halt():
+    halted = facts(stand([STARTED, Stopped("halted", NOW, "quota: no: more")]), PLACE, None, "/j")["halted"]
+    assert halted == {"reason": "quota", "message": "no: more", "advice": HALT_ADVICE[HaltReason.QUOTA]}
+
+
+# --- the command ---
+
+
+def test_without_a_batch_it_says_so_and_makes_no_file(tmp_path, capsys):
+    assert main(["status", str(tmp_path / "out.jsonl")]) == 2
+    assert "there is no batch here; run one with batchrun INPUT -o" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [[], ["--watch"], ["--json", "--watch"]])
+def test_a_batch_without_a_run_is_told_once(flags, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    (tmp_path / "out.jsonl.journal").write_bytes(HEADER.to_line() + STARTED.to_line())
+    assert main(["status", str(out), *flags]) == 0
+    told = capsys.readouterr().out
+    if "--json" in flags:
+        assert json.loads(told)["run"]["state"] == "lost"
+    else:
+        assert told.count("no farewell") == 1
+
+
+def test_o04_files_that_are_refused(tmp_path, capsys):
+    (tmp_path / "out.jsonl.journal").symlink_to("elsewhere")
+    assert main(["status", str(tmp_path / "out.jsonl")]) == 4
+    assert "found a symbolic link" in capsys.readouterr().err
+
+
+def test_the_records_of_a_run_to_stdout_are_found(tmp_path, capsys):
+    (tmp_path / "j").write_bytes(HEADER.to_line() + Started(7, NOW, 1).to_line())
+    (tmp_path / "j.records").write_bytes(b'{"custom_id":"a","state":"succeeded"}\n')
+    assert main(["status", "-", "--journal", str(tmp_path / "j")]) == 0
+    assert "1 of 1 row done, 100%" in capsys.readouterr().out
