@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +56,7 @@ def run_task(
         with Place(options.journal) as records:
             if options.journal is None:
                 print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
-            to_file = Task(records, task.input, options.journal)
+            to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
             return _run_task(to_file, options, arguments, more, Copy(records))
     return _run_task(task, options, arguments, more, None)
 
@@ -100,7 +101,7 @@ def _with_a_loop(main: Callable[[], Awaitable[_T]]) -> _T:
 async def _run(task: Task, settings: dict[str, Any], options: argparse.Namespace, screen: _Screen) -> int:
     async with _demo(options) as address:
         if address is not None:
-            task = Task(task.output, task.input, task.journal, demo=address)
+            task = replace(task, demo=address)
         result = await run_session(task, settings, os.environ, screen, screen.opened)
     return screen.closed(result)
 

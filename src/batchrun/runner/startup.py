@@ -49,6 +49,7 @@ class Batch:
     notes: list[str] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
     doubted: bool = False  # the API key is another one
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
 
     @property
     def finished(self) -> dict[str, str]:
