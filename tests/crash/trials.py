@@ -2,13 +2,15 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
+from hashlib import sha256
 
 import orjson
 
 from batchrun.core import messages as m
 from batchrun.core.ledger import Rewrite
 from batchrun.core.states import State
-from tests.crash.crashing import JOURNAL, OUTPUT, crash
+from tests.crash.crashing import JOURNAL, OUTPUT, crash, shelf
 from tests.crash.service import CREATED, Service
 from tests.crash.startup import Found, Startup
 from tests.crash.world import Process, Truth, Violation, first_process, wreck
@@ -44,6 +46,7 @@ class Trials:
         self.startup = startup or Startup()
         self.rows = rows
         self.met: Counter[tuple[str, str]] = Counter()
+        self.files_met: Counter[str] = Counter()
         self.tried_again: Counter[str] = Counter()  # rows whose record was dropped, by what became of them
         self.trials = 0
         self.undisturbed = 0
@@ -141,7 +144,22 @@ class Trials:
         lost = truth.done - recovery.finished.keys()
         if lost and not truth.output_was_cut:
             raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
+        whole = found.output[: found.recovery.output_good_to]
+        if b'"sha256"' in whole:
+            self.check_files(map(orjson.loads, whole.splitlines()), paper, f"after a {way}: ")
         return found
+
+    def check_files(self, records: Iterable[dict], paper: PaperDisk, where: str) -> set[str]:
+        """Every file that a record names is there, as the record says; returns their paths."""
+        named = set()
+        for record in records:
+            for artifact in record["artifacts"]:
+                path = artifact["file"]
+                data = bytes(paper.names[path].data) if path in paper.names else b""
+                if (len(data), sha256(data).hexdigest()) != (artifact["size"], artifact["sha256"]):
+                    raise Violation(where + f"{record['custom_id']} names a file that is not there: {path}: {data!r}")
+                named.add(path)
+        return named
 
     def make_ready(self, paper: PaperDisk, service: Service, truth: Truth, wanted: set[str], way: str) -> Found:
         """Everything that is done to the files before a process opens them."""
@@ -234,6 +252,13 @@ class Trials:
             lost = records[key]["state"] == "unconfirmed"
             self.tried_again[UNCONFIRMED if lost else PAID_AGAIN if records[key]["attempts"] else PAID_ONCE] += 1
         self.check_cancels(records, truth, process, where)
+        named = self.check_files(records.values(), process.paper, where)
+        kept = {w.partition(":")[2] for record in records.values() for w in record["warnings"] if "artifact_kept" in w}
+        stray = set(shelf(process.paper)) - named - kept
+        if stray:
+            raise Violation(where + f"files that no record names: {sorted(stray)}")
+        self.files_met["named"] += len(named)
+        self.files_met["kept"] += len(kept)
         self.check_jobs(records, service, process, where)
         for record in records.values():
             if record["state"] == "expired" and not truth.output_was_cut:
@@ -248,7 +273,7 @@ class Trials:
         for key, record in records.items():
             canary = f"payload of <{key}>".encode()
             if record["state"] == "cancelled" and any(
-                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT)
+                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT, *shelf(process.paper))
             ):
                 raise Violation(where + f"the payload of {key}, which is cancelled, reached a file")
 
