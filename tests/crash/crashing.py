@@ -23,6 +23,11 @@ def shelf(paper: PaperDisk) -> list[str]:
     return [path for path in paper.names if path.startswith(f"{SHELF}/")]
 
 
+def names_on(paper: PaperDisk) -> list[str]:
+    """Their names."""
+    return [path.rpartition("/")[2] for path in shelf(paper)]
+
+
 def copied(paper: PaperDisk) -> PaperDisk:
     """The same disk, for another process: nothing is open."""
     copy = PaperDisk()

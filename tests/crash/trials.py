@@ -8,9 +8,11 @@ from hashlib import sha256
 import orjson
 
 from batchrun.core import messages as m
+from batchrun.core.filenames import left_behind
 from batchrun.core.ledger import Rewrite
+from batchrun.core.recovery import read_record
 from batchrun.core.states import State
-from tests.crash.crashing import JOURNAL, OUTPUT, crash, shelf
+from tests.crash.crashing import JOURNAL, OUTPUT, crash, names_on, shelf
 from tests.crash.service import CREATED, Service
 from tests.crash.startup import Found, Startup
 from tests.crash.world import Process, Truth, Violation, first_process, wreck
@@ -26,11 +28,12 @@ CANCELLING_WITHOUT_ID = "after `cancelling`, no id"
 OUTPUT_TORN = "6 torn"
 DONE_MISSING = "6 synced, `done` missing"
 OUTPUT_CUT = "output deleted or shortened"
+FILES_ALONE = "files stored, no record"
 DURING_REPAIR = "during repair"
 DURING_REWRITE = "during rewrite"
 CRASH_TABLE = (
     BEFORE_INTENT, AFTER_INTENT, AFTER_ID, AFTER_ENDED, CANCELLING_WITH_ID, CANCELLING_WITHOUT_ID, OUTPUT_TORN, DONE_MISSING,
-    OUTPUT_CUT, DURING_REPAIR, DURING_REWRITE,
+    OUTPUT_CUT, FILES_ALONE, DURING_REPAIR, DURING_REWRITE,
 )  # fmt: skip
 
 # What `--retry-failed` may be asked for: all but success. What may still cost twice must come back unpaid.
@@ -118,7 +121,7 @@ class Trials:
         """
         wanted = {row.key for row in before.rows if rng.random() < 0.7} if rng.random() < retry else set()
         self.begun = None
-        self.count(before, self.look(paper, truth, way), way)
+        self.count(before, self.look(paper, truth, way), paper, way)
         crashes = (0, 0, 0, 0, 1, 1, 2) if not wanted else (0, 1, 1, 2)
         for last in (*[False] * rng.choice(crashes), True):
             paper.stop = None if last else paper.steps + rng.randrange(1, 40 if wanted else 16)
@@ -146,7 +149,8 @@ class Trials:
             raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
         whole = found.output[: found.recovery.output_good_to]
         if b'"sha256"' in whole:
-            self.check_files(map(orjson.loads, whole.splitlines()), paper, f"after a {way}: ")
+            records = [orjson.loads(line) for line in whole.splitlines() if read_record(line)]
+            self.check_files(records, paper, f"after a {way}: ")
         return found
 
     def check_files(self, records: Iterable[dict], paper: PaperDisk, where: str) -> set[str]:
@@ -175,7 +179,10 @@ class Trials:
                 raise Violation(f"a rewriting counts as done, and the records of {sorted(stale)} are still there")
         announced = order is not None
         if order is None and wanted:
-            order = startup.order(found, TO_TRY_AGAIN, wanted)
+            try:
+                order = startup.order(found, TO_TRY_AGAIN, wanted)
+            except ValueError as error:
+                raise Violation(f"a rewriting finds an output that start-up called good: {error}") from error
             wanted.clear()  # they are asked for once; a crash does not make the user ask again
         if order is None or not order.keys:
             return found
@@ -198,7 +205,7 @@ class Trials:
             raise Violation("a rewriting finished or lost rows")
         return rewritten
 
-    def count(self, before: Process, found: Found, way: str) -> None:
+    def count(self, before: Process, found: Found, paper: PaperDisk, way: str) -> None:
         state, recovery = found.state, found.recovery
         met = set()
         for key in before.truth.intended:
@@ -220,6 +227,8 @@ class Trials:
             met.add(OUTPUT_TORN)
         if any(key in state.trails and state.trails[key].marker is None for key in recovery.finished):
             met.add(DONE_MISSING)
+        if left_behind(names_on(paper), "run", recovery.open_trails)[0]:
+            met.add(FILES_ALONE)
         self.met.update((what, way) for what in met)
 
     def check(self, process: Process, seed: int) -> None:

@@ -25,7 +25,7 @@ from batchrun.core.settings import Settings
 from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
 from batchrun.edge.artifacts import Folder, Writing
 from batchrun.edge.tape import Disk, Group, Lines, TapeFailed, open_append
-from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, shelf
+from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
 from tests.edge.paper_disk import PaperDisk
 
@@ -131,8 +131,7 @@ class Process:
 
     def left(self, recovery: Recovery) -> dict[str, tuple[str, ...]]:
         """What an earlier process left of open rows; what it left half written is removed."""
-        names = [path.rpartition("/")[2] for path in shelf(self.paper)]
-        left, halves = left_behind(names, "run", recovery.open_trails)
+        left, halves = left_behind(names_on(self.paper), "run", recovery.open_trails)
         self.shelf.remove(halves)
         return left
 
