@@ -55,6 +55,7 @@ from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import Wire
+from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
@@ -101,6 +102,7 @@ class Runner:
         ceiling: AsyncLimiter | None = None,
         wall: float | None = None,
         folder: Folder | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._batch = batch
         self._source = source
@@ -111,6 +113,7 @@ class Runner:
         self._epoch = (time.time() if wall is None else wall) - now
         run_id = batch.header.run_id
         self._folder = folder
+        self._budget = budget or Budget(settings.max_memory)
         self._files: Files | None = None
         self.engine = Engine(
             settings,
@@ -247,6 +250,8 @@ class Runner:
         try:
             while self._events:
                 self._carry_out(self.engine.handle(self._events.popleft(), clock()))
+                if self._budget.elsewhere != self.engine.desk.unsynced_records:
+                    self._budget.count_elsewhere(self.engine.desk.unsynced_records)
         except BaseException as error:
             self._broke(error)
             raise

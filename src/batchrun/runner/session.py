@@ -118,13 +118,14 @@ async def run_session(
                 await anyio.to_thread.run_sync(find_files, batch, folder)
             if source is not None:
                 source.keep()
+            budget = Budget(settings.max_memory)
             wire = HttpxWire(
                 service.origin,
                 redactor=redactor,
                 connections=settings.connections,
                 connect_timeout=settings.connect_timeout,
                 caps=Caps(body=settings.max_body),
-                budget=Budget(settings.max_memory),
+                budget=budget,
                 environment=environment,
             )
             runner = Runner(
@@ -136,6 +137,7 @@ async def run_session(
                 observer,
                 keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
                 folder=folder,
+                budget=budget,
             )
             rows = None if source is None else len(source) + batch.differences.elsewhere
             opened(
