@@ -226,6 +226,7 @@ class _Screen:
             arguments=list(self._arguments),
             signal=self._signal,
             asked=self._opening.asked,
+            artifacts=result.settings.artifacts,
             problem=self._problem,
         )
         code = exit_code(closing)
