@@ -226,7 +226,7 @@ class _Screen:
             arguments=list(self._arguments),
             signal=self._signal,
             asked=self._opening.asked,
-            artifacts=result.settings.artifacts,
+            artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here
             problem=self._problem,
         )
         code = exit_code(closing)
