@@ -25,7 +25,7 @@ EDGE_SHARED = {"exchange", "tape"}  # edge rooms that the other edge rooms may u
 PURE = {"core", "services"}
 PURE_IMPORTS = {
     "__future__", "array", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib",
-    "heapq", "itertools", "json", "math", "operator", "orjson", "re", "string", "struct", "types", "typing",
+    "binascii", "heapq", "itertools", "json", "math", "operator", "orjson", "re", "string", "struct", "types", "typing",
     "unicodedata", "zlib",
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "breakpoint"}

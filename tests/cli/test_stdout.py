@@ -45,3 +45,13 @@ def test_o20_a_reader_that_leaves_early_ends_the_run_quietly_and_a_journal_resum
     assert len(second.stdout.splitlines()) == 300 - kept
     assert len((tmp_path / "kept.records").read_text().splitlines()) == 300
     assert second.stderr == ""
+
+
+def test_files_of_records_on_stdout_are_named_from_where_it_was_started(tmp_path):
+    (tmp_path / "in.jsonl").write_text(
+        '{"custom_id": "hat", "body": {"model": "m", "input": "[[image]] [[sleep 0.1]]"}}'
+    )
+    done = batchrun(tmp_path, "--artifacts images")
+    ((artifact,),) = [json.loads(line)["artifacts"] for line in done.stdout.splitlines()]
+    assert artifact["file"].startswith("images/hat-")
+    assert (tmp_path / artifact["file"]).stat().st_size == artifact["size"]

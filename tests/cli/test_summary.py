@@ -1,6 +1,7 @@
 """The closing summary for every way in which a run can end, and the lines before it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -253,7 +254,11 @@ def test_the_summary_as_json():
     assert [(one["code"], one["rows"]) for one in told["failures"]] == [
         ("server_error", 3), ("answer_lost", 2), ("content_policy_violation", 1),
     ]  # fmt: skip
-    assert told["files"] == {"output": "/data/out.jsonl", "journal": "/data/out.jsonl.journal"}
+    assert told["files"] == {"output": "/data/out.jsonl", "journal": "/data/out.jsonl.journal", "artifacts": None}
+    assert "files: " not in summary(MIXED)
+    stored = replace(MIXED, artifacts="images")
+    assert facts(stored)["files"]["artifacts"] == "images"
+    assert summary(stored).splitlines()[-1] == "files: images"
     assert told["next"][0]["command"].endswith("--retry-failed internal_error")
 
 

@@ -1,14 +1,18 @@
 """Drives an engine in virtual time, for tables of exact times: syncs are instant, answers come when scripted."""
 
 import random
+from binascii import a2b_base64
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
 from heapq import heappop, heappush
 
 import orjson
 
 from batchrun.core import messages as m
 from batchrun.core.answer import Answer, Cause, Failure
+from batchrun.core.artifacts import Stored, base64_of
 from batchrun.core.engine import Engine
 from batchrun.core.fold import Trail
 from batchrun.core.job import About, Row
@@ -32,7 +36,10 @@ UNSENT = Failure(sent=False, cause=Cause.CONNECT, message="connection refused")
 
 
 class Driver:
-    """`submit(key, n)` and `poll(job_id, n)` script the n-th answer to a row or job, from 0; by default jobs complete at their third poll."""
+    """`submit(key, n)` and `poll(job_id, n)` script the n-th answer to a row or job, from 0; by default jobs complete at their third poll.
+
+    Files are written and removed within `storing` seconds each, into `files`; `store(name)` tells what goes wrong.
+    """
 
     def __init__(
         self,
@@ -46,6 +53,8 @@ class Driver:
         input_ends: bool = True,
         start: bool = True,
         collecting: bool = False,
+        storing: float = 0.5,
+        store: Callable[[str], str | None] | None = None,
         **settings,
     ) -> None:
         self.now = 0.0
@@ -56,6 +65,9 @@ class Driver:
             "cancel": cancel or self.cancelled,
         }
         self.latency = latency
+        self.storing = storing
+        self.store_error = store or (lambda name: None)
+        self.files: dict[str, bytes] = {}
         self.input_ends = input_ends
         self.engine = Engine(
             Settings(**settings),
@@ -148,6 +160,10 @@ class Driver:
                             job, attempt, read_cancel(reply, 0.0, job.job_id)
                         ),
                     )
+                case m.Store(job, attempt):
+                    self.at(self.now + self.storing, partial(self._stored, instruction))
+                case m.Discard(job, attempt):
+                    self.at(self.now + self.storing, partial(self._discarded, instruction))
                 case m.Read(rows):
                     for row in self.rows[self._read : self._read + rows]:
                         self.at(self.now, m.RowRead(row))
@@ -167,6 +183,29 @@ class Driver:
         for tape in tapes:
             self.feed(m.Synced(tape, self._given[tape]))
         return instructions
+
+    def _stored(self, order: m.Store) -> m.Event:
+        stored: list[Stored | None] = []
+        for one in order.found:
+            wrong = self.store_error(one.name)
+            if wrong is not None:
+                return m.StoreFailed(order.job, order.attempt, wrong)
+            try:
+                data = a2b_base64(base64_of(order.body, one.start, one.end), strict_mode=True)
+            except ValueError:
+                stored.append(None)
+            else:
+                self.files[one.name] = data
+                stored.append(Stored(len(data), sha256(data).hexdigest()))
+        return m.ArtifactsStored(order.job, order.attempt, tuple(stored))
+
+    def _discarded(self, order: m.Discard) -> m.Event:
+        for name in order.names:
+            wrong = self.store_error(name)
+            if wrong is not None:
+                return m.StoreFailed(order.job, order.attempt, wrong)
+            self.files.pop(name, None)
+        return m.ArtifactsDiscarded(order.job, order.attempt, order.names)
 
     def _exchange(self, kind: str, name: str, event_of: Callable[[Reply], m.Event]) -> None:
         self.sent[kind].append((self.now, name))

@@ -19,7 +19,7 @@ VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
 # The contract: every key, in this order.
 KEYS = (
     "id custom_id job_id state status model retry_count billing billing_reason error output_text response "
-    "warnings usage polls attempts submitted_at running_at finished_at queued_s running_s metadata"
+    "artifacts warnings usage polls attempts submitted_at running_at finished_at queued_s running_s metadata"
 ).split()
 
 

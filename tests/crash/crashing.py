@@ -13,8 +13,19 @@ from tests.edge.paper_disk import PaperDisk
 
 PAGE = 64  # small, so that groups span pages
 NAMES = Names.of("/d/out")
+SHELF = "/d/files"
 OUTPUT, JOURNAL = NAMES.output, NAMES.journal
 assert OUTPUT is not None
+
+
+def shelf(paper: PaperDisk) -> list[str]:
+    """The paths of the files in the folder of artifacts."""
+    return [path for path in paper.names if path.startswith(f"{SHELF}/")]
+
+
+def names_on(paper: PaperDisk) -> list[str]:
+    """Their names."""
+    return [path.rpartition("/")[2] for path in shelf(paper)]
 
 
 def copied(paper: PaperDisk) -> PaperDisk:
@@ -36,7 +47,7 @@ def crash(paper: PaperDisk, way: str, rng: random.Random, *, writing: bool = Fal
     """End the process that uses `paper`, as a kill or as a power cut. `writing`: what is not synced may be half written."""
     if way == "kill":
         if writing:
-            for path in (JOURNAL, OUTPUT):
+            for path in (JOURNAL, OUTPUT, *shelf(paper)):
                 file = paper.names[path]
                 unsynced = len(file.data) - len(file.durable)
                 if unsynced > 0 and rng.random() < 0.5:

@@ -1,5 +1,6 @@
 """A simulated service in virtual time: it answers from a script that follows from a seed, and keeps books."""
 
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from zlib import crc32
 
@@ -37,12 +38,21 @@ class RemoteJob:
     def over(self, now: float) -> bool:
         return self.status(now) not in ("queued", "in_progress")
 
+    def images(self) -> list[bytes]:
+        """What is a file among the results: nothing of most jobs, of some one, of a few two."""
+        count = (chance(self.id, "image") < 0.3) + (chance(self.id, "image") < 0.1)
+        return [f"\x89PNG image {n} of {self.id}, payload of <{self.key}>".encode("latin-1") for n in range(count)]
+
     def body(self, now: float) -> bytes:
         status = self.status(now)
         body: dict = {"id": self.id, "status": status, "model": "sim", "usage": {"input_tokens": 7, "total_tokens": 7}}
         if status in ("completed", "incomplete"):
             body["output"] = [
                 {"type": "message", "content": [{"type": "output_text", "text": f"payload of <{self.key}>"}]}
+            ]
+            body["output"] += [
+                {"type": "image_generation_call", "status": "completed", "result": b64encode(image).decode()}
+                for image in self.images()
             ]
         if status == "failed":
             body["error"] = {"code": self.ends, "message": "scripted"}

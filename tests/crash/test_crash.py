@@ -26,10 +26,15 @@ def test_crash_trials_break_no_promise(long, capsys):
         print(f"\n{trials.trials} crash trials from {seed} runs in {spent:.0f} s, 0 violations; met (kill, power cut):")
         for row in CRASH_TABLE:
             print(f"  {row:32} {trials.met[row, 'kill']:6} {trials.met[row, 'power']:6}")
+        print(
+            f"  files in the end: {trials.files_met['named']} named, {trials.files_met['kept']} kept without a payload"
+        )
         told = ", ".join(f"{count} {what}" for what, count in trials.tried_again.most_common())
         print(f"  rows that were asked for again, in the end: {told}")
     assert min(trials.tried_again[what] for what in (PAID_ONCE, PAID_AGAIN, UNCONFIRMED)) >= 50
     assert min(trials.met[row, way] for row in CRASH_TABLE for way in ("kill", "power")) >= 50
+    assert trials.files_met["named"] >= 50
+    assert trials.files_met["kept"] >= 5
     assert spent < SECONDS or long
 
 

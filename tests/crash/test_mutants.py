@@ -86,6 +86,45 @@ def intent_before_the_turn(self, job):
     real_enter(self, job)
 
 
+class RecordBeforeItsFiles(Process):
+    """A record is written as soon as its files have their names."""
+
+    def store(self, job, attempt, writing):
+        def published():
+            writing.write()
+            writing.publish()
+            self.exchange(0.02, synced)
+            return m.ArtifactsStored(job, attempt, tuple(writing.stored))
+
+        def synced():
+            self.shelf.sync()
+
+        self.exchange(0.05, published)
+
+
+class FilesNotSynced(Process):
+    """Files get their names, and their content is on its way to the disk."""
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.shelf = replace(self.shelf, disk=replace(self.shelf.disk, sync=lambda descriptor: None))
+
+
+class FilesStay(Process):
+    """Nothing is removed."""
+
+    def discard(self, job, attempt, names):
+        self.schedule(0.01, lambda: m.ArtifactsDiscarded(job, attempt, names))
+
+
+class FilesNotLookedFor(Process):
+    """What an earlier run left in the folder is forgotten."""
+
+    def left(self, recovery):
+        super().left(recovery)
+        return {}
+
+
 class ReportedBeforeSync(Process):
     """A row is reported done when its record is given to the tape."""
 
@@ -178,9 +217,13 @@ MUTANTS = [
     Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
     Mutant(
         "markers believed",
-        "without a record|no JSON|finished or lost rows|reported done",
+        "without a record|no JSON|finished or lost rows|reported done|called good",
         [(recovery, "_fits", always)],
     ),
+    Mutant("record before its files are synced", "names a file", process=RecordBeforeItsFiles),
+    Mutant("files not synced", "names a file", process=FilesNotSynced),
+    Mutant("files of the cancelled stay", "reached a file|no record names", process=FilesStay),
+    Mutant("files not looked for", "reached a file|no record names", process=FilesNotLookedFor),
     # beyond PROTOCOL §4's list: what rewriting and the tapes add
     Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
     Mutant("rewriting not announced", "written off", startup=NotAnnounced()),
@@ -201,4 +244,4 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 14 + 4
+    assert len({mutant.name for mutant in MUTANTS}) == 14 + 4 + 4, "of files, and of rewriting and tapes"

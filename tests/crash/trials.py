@@ -2,13 +2,17 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
+from hashlib import sha256
 
 import orjson
 
 from batchrun.core import messages as m
+from batchrun.core.filenames import left_behind
 from batchrun.core.ledger import Rewrite
+from batchrun.core.recovery import read_record
 from batchrun.core.states import State
-from tests.crash.crashing import JOURNAL, OUTPUT, crash
+from tests.crash.crashing import JOURNAL, OUTPUT, crash, names_on, shelf
 from tests.crash.service import CREATED, Service
 from tests.crash.startup import Found, Startup
 from tests.crash.world import Process, Truth, Violation, first_process, wreck
@@ -24,11 +28,12 @@ CANCELLING_WITHOUT_ID = "after `cancelling`, no id"
 OUTPUT_TORN = "6 torn"
 DONE_MISSING = "6 synced, `done` missing"
 OUTPUT_CUT = "output deleted or shortened"
+FILES_ALONE = "files stored, no record"
 DURING_REPAIR = "during repair"
 DURING_REWRITE = "during rewrite"
 CRASH_TABLE = (
     BEFORE_INTENT, AFTER_INTENT, AFTER_ID, AFTER_ENDED, CANCELLING_WITH_ID, CANCELLING_WITHOUT_ID, OUTPUT_TORN, DONE_MISSING,
-    OUTPUT_CUT, DURING_REPAIR, DURING_REWRITE,
+    OUTPUT_CUT, FILES_ALONE, DURING_REPAIR, DURING_REWRITE,
 )  # fmt: skip
 
 # What `--retry-failed` may be asked for: all but success. What may still cost twice must come back unpaid.
@@ -44,6 +49,7 @@ class Trials:
         self.startup = startup or Startup()
         self.rows = rows
         self.met: Counter[tuple[str, str]] = Counter()
+        self.files_met: Counter[str] = Counter()
         self.tried_again: Counter[str] = Counter()  # rows whose record was dropped, by what became of them
         self.trials = 0
         self.undisturbed = 0
@@ -115,7 +121,7 @@ class Trials:
         """
         wanted = {row.key for row in before.rows if rng.random() < 0.7} if rng.random() < retry else set()
         self.begun = None
-        self.count(before, self.look(paper, truth, way), way)
+        self.count(before, self.look(paper, truth, way), paper, way)
         crashes = (0, 0, 0, 0, 1, 1, 2) if not wanted else (0, 1, 1, 2)
         for last in (*[False] * rng.choice(crashes), True):
             paper.stop = None if last else paper.steps + rng.randrange(1, 40 if wanted else 16)
@@ -141,7 +147,23 @@ class Trials:
         lost = truth.done - recovery.finished.keys()
         if lost and not truth.output_was_cut:
             raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")
+        whole = found.output[: found.recovery.output_good_to]
+        if b'"sha256"' in whole:
+            records = [orjson.loads(line) for line in whole.splitlines() if read_record(line)]
+            self.check_files(records, paper, f"after a {way}: ")
         return found
+
+    def check_files(self, records: Iterable[dict], paper: PaperDisk, where: str) -> set[str]:
+        """Every file that a record names is there, as the record says; returns their paths."""
+        named = set()
+        for record in records:
+            for artifact in record["artifacts"]:
+                path = artifact["file"]
+                data = bytes(paper.names[path].data) if path in paper.names else b""
+                if (len(data), sha256(data).hexdigest()) != (artifact["size"], artifact["sha256"]):
+                    raise Violation(where + f"{record['custom_id']} names a file that is not there: {path}: {data!r}")
+                named.add(path)
+        return named
 
     def make_ready(self, paper: PaperDisk, service: Service, truth: Truth, wanted: set[str], way: str) -> Found:
         """Everything that is done to the files before a process opens them."""
@@ -157,7 +179,10 @@ class Trials:
                 raise Violation(f"a rewriting counts as done, and the records of {sorted(stale)} are still there")
         announced = order is not None
         if order is None and wanted:
-            order = startup.order(found, TO_TRY_AGAIN, wanted)
+            try:
+                order = startup.order(found, TO_TRY_AGAIN, wanted)
+            except ValueError as error:
+                raise Violation(f"a rewriting finds an output that start-up called good: {error}") from error
             wanted.clear()  # they are asked for once; a crash does not make the user ask again
         if order is None or not order.keys:
             return found
@@ -180,7 +205,7 @@ class Trials:
             raise Violation("a rewriting finished or lost rows")
         return rewritten
 
-    def count(self, before: Process, found: Found, way: str) -> None:
+    def count(self, before: Process, found: Found, paper: PaperDisk, way: str) -> None:
         state, recovery = found.state, found.recovery
         met = set()
         for key in before.truth.intended:
@@ -202,6 +227,8 @@ class Trials:
             met.add(OUTPUT_TORN)
         if any(key in state.trails and state.trails[key].marker is None for key in recovery.finished):
             met.add(DONE_MISSING)
+        if left_behind(names_on(paper), "run", recovery.open_trails)[0]:
+            met.add(FILES_ALONE)
         self.met.update((what, way) for what in met)
 
     def check(self, process: Process, seed: int) -> None:
@@ -234,6 +261,13 @@ class Trials:
             lost = records[key]["state"] == "unconfirmed"
             self.tried_again[UNCONFIRMED if lost else PAID_AGAIN if records[key]["attempts"] else PAID_ONCE] += 1
         self.check_cancels(records, truth, process, where)
+        named = self.check_files(records.values(), process.paper, where)
+        kept = {w.partition(":")[2] for record in records.values() for w in record["warnings"] if "artifact_kept" in w}
+        stray = set(shelf(process.paper)) - named - kept
+        if stray:
+            raise Violation(where + f"files that no record names: {sorted(stray)}")
+        self.files_met["named"] += len(named)
+        self.files_met["kept"] += len(kept)
         self.check_jobs(records, service, process, where)
         for record in records.values():
             if record["state"] == "expired" and not truth.output_was_cut:
@@ -248,7 +282,7 @@ class Trials:
         for key, record in records.items():
             canary = f"payload of <{key}>".encode()
             if record["state"] == "cancelled" and any(
-                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT)
+                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT, *shelf(process.paper))
             ):
                 raise Violation(where + f"the payload of {key}, which is cancelled, reached a file")
 

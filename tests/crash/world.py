@@ -15,6 +15,7 @@ import orjson
 
 from batchrun.core import messages as m
 from batchrun.core.engine import Engine
+from batchrun.core.filenames import left_behind
 from batchrun.core.fold import Fold
 from batchrun.core.job import CancelReason, Job, Row
 from batchrun.core.ledger import Header, Started, mark
@@ -22,13 +23,15 @@ from batchrun.core.lifecycle import Phase
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings
 from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
+from batchrun.edge.artifacts import Folder, Writing
 from batchrun.edge.tape import Disk, Group, Lines, TapeFailed, open_append
-from tests.crash.crashing import JOURNAL, OUTPUT, copied, crash
+from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
 from tests.edge.paper_disk import PaperDisk
 
 SETTINGS = Settings(
-    concurrency=8, submits=4, poll_min=0.2, poll_max=1.5, poll_rate=500, cancel_settle=1.0, cancel_patience=6.0, drain=5.0
+    concurrency=8, submits=4, poll_min=0.2, poll_max=1.5, poll_rate=500, cancel_settle=1.0, cancel_patience=6.0, drain=5.0,
+    artifacts=SHELF,
 )  # fmt: skip
 HEADER = Header(1, "run", "sim", "sim://", "", "", {}, "rows", 0.0).to_line()
 PATHS = {m.Tape.JOURNAL: JOURNAL, m.Tape.OUTPUT: OUTPUT}
@@ -62,6 +65,16 @@ class Violation(AssertionError):
     pass
 
 
+class Shelf(Folder):
+    """A folder on a disk that has no folders."""
+
+    def names(self) -> list[str]:
+        raise NotImplementedError
+
+    def sync(self) -> None:
+        self.disk.sync_folder(self.path)
+
+
 class Process:
     """One run of the engine over the files, from `start` to Finish, or for as long as it is driven."""
 
@@ -83,6 +96,7 @@ class Process:
         self.outcome: m.Outcome | None = None
         self.engine = self.engine_class(self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random)
         self.wished: set[str] = set()
+        self.shelf = Shelf(SHELF, SHELF, (0, 0), paper.disk())
 
     def open_tape(self, kind: m.Tape, disk: Disk) -> Lines:
         def safe(count: int) -> None:
@@ -109,10 +123,17 @@ class Process:
                 state.retries,
                 state.gen,
                 self.tapes[m.Tape.OUTPUT].tape.end,
+                files=self.left(recovery),
             )
             self.feed(event)
         else:
             self.feed(m.TimeCame())
+
+    def left(self, recovery: Recovery) -> dict[str, tuple[str, ...]]:
+        """What an earlier process left of open rows; what it left half written is removed."""
+        left, halves = left_behind(names_on(self.paper), "run", recovery.open_trails)
+        self.shelf.remove(halves)
+        return left
 
     def schedule(self, delay: float, what: Callable[[], m.Event | None]) -> None:
         self.count += 1
@@ -172,6 +193,10 @@ class Process:
                 self.exchange(0.02, lambda: self.poll(job, attempt))
             case m.Cancel(job, attempt):
                 self.exchange(0.05, lambda: self.cancel(job, attempt))
+            case m.Store(job, attempt, body, found):
+                self.store(job, attempt, Writing(self.shelf, body, found))
+            case m.Discard(job, attempt, names):
+                self.discard(job, attempt, names)
             case m.Read(rows):
                 self.read_rows(rows)
             case m.Wake(at):
@@ -213,7 +238,7 @@ class Process:
             ):
                 self.truth.cancelled.add(key)
 
-    def exchange(self, most: float, what: Callable[[], m.Event]) -> None:
+    def exchange(self, most: float, what: Callable[[], m.Event | None]) -> None:
         self.schedule(most * self.rng.random(), what)
 
     def submit(self, job: Job, attempt: int) -> None:
@@ -250,6 +275,34 @@ class Process:
         return m.CancelAnswered(
             job, attempt, read_cancel(self.service.cancel(job.job_id, self.now), self.now, job.job_id)
         )
+
+    def store(self, job: Job, attempt: int, writing: Writing) -> None:
+        """Files take their time: to be written and synced, to get their names, to have those on the disk."""
+
+        def written() -> None:
+            writing.write()
+            self.exchange(0.02, published)
+
+        def published() -> None:
+            writing.publish()
+            self.exchange(0.02, synced)
+
+        def synced() -> m.Event:
+            self.shelf.sync()
+            return m.ArtifactsStored(job, attempt, tuple(writing.stored))
+
+        self.exchange(0.05, written)
+
+    def discard(self, job: Job, attempt: int, names: tuple[str, ...]) -> None:
+        def removed() -> None:
+            self.shelf.remove(names)
+            self.exchange(0.02, synced)
+
+        def synced() -> m.Event:
+            self.shelf.sync()
+            return m.ArtifactsDiscarded(job, attempt, names)
+
+        self.exchange(0.02, removed)
 
     def read_rows(self, rows: int) -> None:
         for row in self.rows[self.read : self.read + rows]:

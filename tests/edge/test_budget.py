@@ -68,3 +68,27 @@ def test_a_reader_that_is_cancelled_gives_its_bytes_back():
         assert budget.taken == 0
 
     asyncio.run(main())
+
+
+def test_readers_wait_for_answers_that_are_not_on_the_disk_yet_and_a_post_does_not():
+    async def main():
+        budget = Budget(10)
+        reader, paid = budget.begin(patient=True), budget.begin(patient=False)
+        budget.count_elsewhere(11)
+        waiting = asyncio.ensure_future(reader.took(b"x"))
+        await paid.took(bytes(8))
+        await asyncio.sleep(0)
+        assert not waiting.done(), "though it has been reading longest"
+        budget.count_elsewhere(12)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        budget.count_elsewhere(5)
+        await asyncio.wait_for(waiting, 1)
+        other = budget.begin(patient=True)
+        waiting = asyncio.ensure_future(other.took(b"x"))
+        await asyncio.sleep(0)
+        assert not waiting.done(), "8 and 2 of answers being read, 5 elsewhere"
+        paid.end()
+        await asyncio.wait_for(waiting, 1)
+
+    asyncio.run(main())

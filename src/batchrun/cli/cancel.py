@@ -25,7 +25,7 @@ _PATIENCE = 10.0
 _SHOWN = 10
 _FLAGS = (
     "service", "base_url", "allow_http", "key_file", "token_command", "cancel_timeout", "cancel_settle", "cancel_patience",
-    "poll_min", "poll_max", "poll_rate", "poll_timeout", "connect_timeout", "connections", "write_off",
+    "poll_min", "poll_max", "poll_rate", "poll_timeout", "connect_timeout", "connections", "write_off", "artifacts",
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Closing:
 
     `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
     was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
-    organisation and project that were asked; `problem` what could not be written. Texts from outside are redacted
+    organisation and project that were asked; `artifacts` the folder of results that are files; `problem` what could not be written. Texts from outside are redacted
     already.
     """
 
@@ -63,6 +63,7 @@ class Closing:
     arguments: Sequence[str]
     signal: int | None = None
     asked: str | None = None
+    artifacts: str | None = None
     problem: str | None = None
 
     @property

@@ -56,7 +56,7 @@ def run_task(
         with Place(options.journal) as records:
             if options.journal is None:
                 print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
-            to_file = Task(records, task.input, options.journal)
+            to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
             return _run_task(to_file, options, arguments, more, Copy(records))
     return _run_task(task, options, arguments, more, None)
 
@@ -226,6 +226,7 @@ class _Screen:
             arguments=list(self._arguments),
             signal=self._signal,
             asked=self._opening.asked,
+            artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here
             problem=self._problem,
         )
         code = exit_code(closing)

@@ -14,7 +14,7 @@ The JSON of ``--summary FILE``, every key always present:
     halted        null, or {reason, message, advice}
     problem       null, or what could not be written
     elapsed_s     seconds
-    files         {output, journal}, null where there is none
+    files         {output, journal, artifacts}, null where there is none
     next          [{command, what}]
 """
 
@@ -88,6 +88,8 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
     if closing.output is not None and closing.snapshot.done:
         yield ""
         yield f"records: {visible(closing.output, 2000)}"
+    if closing.artifacts is not None and closing.snapshot.done:
+        yield f"files: {visible(closing.artifacts, 2000)}"
 
 
 def _first(closing: Closing) -> str:
@@ -192,7 +194,7 @@ def facts(closing: Closing) -> dict[str, Any]:
         else {"reason": reason.value, "message": halt_message(closing), "advice": HALT_ADVICE[reason]},
         "problem": closing.problem,
         "elapsed_s": round(closing.elapsed, 3),
-        "files": {"output": closing.output, "journal": closing.journal},
+        "files": {"output": closing.output, "journal": closing.journal, "artifacts": closing.artifacts},
         "next": [{"command": command, "what": what} for command, what in next_commands(closing)],
     }
 

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from zlib import crc32
 
+from batchrun.core.artifacts import Artifact
 from batchrun.core.endings import record_of
 from batchrun.core.job import Job, Row
 from batchrun.core.ledger import Done, Entry
@@ -19,6 +20,7 @@ from batchrun.core.outcome import Ended
 from batchrun.core.record import Response
 from batchrun.core.settings import Settings
 from batchrun.core.states import State
+from batchrun.core.storing import Storing
 
 Wait = Callable[[Job], None]
 """What is to happen with a job when its line is synced."""
@@ -51,7 +53,8 @@ class Desk:
 
         self.gen = 0
         self.output_end = 0
-        self.unsynced_records = 0  # bytes
+        self.unsynced_records = 0  # bytes, those of answers whose files are being written included
+        self.storing: Storing | None = None  # where results that are files go first; None: they stay in their records
         self._given = {Tape.JOURNAL: 0, Tape.OUTPUT: 0}
         self._safe = {Tape.JOURNAL: 0, Tape.OUTPUT: 0}
         self._waits: dict[Tape, deque[tuple[int, Job, Wait]]] = {Tape.JOURNAL: deque(), Tape.OUTPUT: deque()}
@@ -117,10 +120,22 @@ class Desk:
         self.append(entry, _NOBODY, _nothing)
 
     def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
-        """Write the record of a job that ended so; `then(job)` is called once it is synced."""
+        """Write the record of a job that ended so, after its files; `then(job)` is called once it is synced."""
+        if self.storing is None or not self.storing.takes(job, end, response, then):
+            self.record(job, end, response, then)
+
+    def record(
+        self,
+        job: Job,
+        end: Ended,
+        response: Response | None,
+        then: Wait | None,
+        artifacts: tuple[Artifact, ...] = (),
+    ) -> None:
+        """Write the record of a job that ended so and whose `artifacts` are on the disk."""
         self.move(job, Step.ENDED)
         self.latched -= job.reason is not None
-        record = record_of(job, end, response, self.run_id, self.wall)
+        record = record_of(job, end, response, self.run_id, self.wall, artifacts)
         line = record.to_json() + b"\n"
         self.out.append(Emit(line))
         self.states[record.state.value] += 1

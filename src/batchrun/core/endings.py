@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchrun.core.artifacts import Artifact
 from batchrun.core.job import CancelReason, Job
 from batchrun.core.outcome import Billing, Ended
 from batchrun.core.problem import Problem, our_problem
@@ -14,7 +15,9 @@ from batchrun.core.usage import NO_USAGE
 _GOOD = frozenset({State.SUCCEEDED, State.INCOMPLETE})
 
 
-def record_of(job: Job, end: Ended, response: Response | None, run_id: str, wall: float) -> Record:
+def record_of(
+    job: Job, end: Ended, response: Response | None, run_id: str, wall: float, artifacts: tuple[Artifact, ...] = ()
+) -> Record:
     """The record of a job that ended so, at `wall` seconds since 1970."""
     history = job.history
     warnings = end.warnings
@@ -46,6 +49,7 @@ def record_of(job: Job, end: Ended, response: Response | None, run_id: str, wall
         running_at=job.running_at,
         finished_at=wall,
         metadata=job.about.metadata,
+        artifacts=artifacts,
     )
 
 

@@ -21,10 +21,12 @@ from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
 from batchrun.core.endings import cancelled, rejected
 from batchrun.core.invariants import check
-from batchrun.core.job import CancelReason, Job
+from batchrun.core.job import CancelReason
 from batchrun.core.lifecycle import Phase
 from batchrun.core.limits import Gate, Halted, HaltReason
 from batchrun.core.messages import (
+    ArtifactsDiscarded,
+    ArtifactsStored,
     CancelAnswered,
     CancelRequested,
     Event,
@@ -40,6 +42,7 @@ from batchrun.core.messages import (
     RowRead,
     StopMode,
     StopRequested,
+    StoreFailed,
     SubmitAccepted,
     SubmitFailed,
     SubmitRefused,
@@ -52,6 +55,7 @@ from batchrun.core.messages import (
 from batchrun.core.requests import Requests
 from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
+from batchrun.core.storing import Storing
 from batchrun.core.submit_lane import SubmitLane
 from batchrun.core.taking_up import TakingUp
 from batchrun.core.watch import Watch
@@ -63,7 +67,8 @@ READ_AHEAD = 64
 class Engine:
     """One batch. With `collecting` nothing is submitted, and what is open is watched to its end.
 
-    `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1).
+    `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1); `files_at` is the
+    folder of artifacts as records name it, if that is not as the settings do.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Engine:
         epoch: float,
         chance: Callable[[], float],
         collecting: bool = False,
+        files_at: str | None = None,
     ) -> None:
         self.settings = settings
         self.desk = Desk(settings, run_id, epoch, chance)
@@ -102,14 +108,14 @@ class Engine:
         self._told: Halted | None = None
         self._rest_at = self._wake_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
-            PollAnswered: self._poll_answered,
-            PollFailed: self._poll_failed,
+            PollAnswered: self._current(Phase.POLLING, self.watch.answered),
+            PollFailed: self._current(Phase.POLLING, self.watch.failed),
             TimeCame: self._time_came,
             Synced: lambda event: self.desk.synced(event.tape, event.upto),
-            SubmitAccepted: self._submit_accepted,
-            SubmitRefused: self._submit_refused,
-            SubmitFailed: self._submit_failed,
-            CancelAnswered: self._cancel_answered,
+            SubmitAccepted: self._current(Phase.SUBMITTING, self.submits.accepted),
+            SubmitRefused: self._current(Phase.SUBMITTING, self.submits.refused),
+            SubmitFailed: self._current(Phase.SUBMITTING, self.submits.failed),
+            CancelAnswered: self._current(Phase.CANCELLING, self.cancels.answered),
             RowRead: self._row_read,
             InputEnded: self._on_input_ended,
             Recovered: self._recovered,
@@ -118,6 +124,16 @@ class Engine:
             Woke: lambda _: self.watch.spread(),
             WriteFailed: self._write_failed,
         }
+        storing = self._storing = (
+            None if settings.artifacts is None else Storing(self.desk, files_at or settings.artifacts)
+        )
+        if storing is not None:
+            self.desk.storing = storing
+            self._handlers |= {
+                ArtifactsStored: self._current(Phase.STORING, storing.stored),
+                ArtifactsDiscarded: self._current(Phase.STORING, storing.discarded),
+                StoreFailed: self._current(Phase.STORING, self._store_failed),
+            }
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take an event at `now`, a time that never runs backwards, and return what is to be done, in order."""
@@ -137,35 +153,15 @@ class Engine:
 
     # --- answers; a stale one is counted and dropped ---
 
-    def _current(self, job: Job, attempt: int, phase: Phase) -> bool:
-        if job.phase is phase and job.attempt == attempt:
-            return True
-        self.desk.stale += 1
-        return False
+    def _current(self, phase: Phase, taken: Callable[[Any], None]) -> Callable[[Any], None]:
+        def take(event: Any) -> None:
+            job = event.job
+            if job.phase is phase and job.attempt == event.attempt:
+                taken(event)
+            else:
+                self.desk.stale += 1
 
-    def _poll_answered(self, event: PollAnswered) -> None:
-        if self._current(event.job, event.attempt, Phase.POLLING):
-            self.watch.answered(event)
-
-    def _poll_failed(self, event: PollFailed) -> None:
-        if self._current(event.job, event.attempt, Phase.POLLING):
-            self.watch.failed(event)
-
-    def _submit_accepted(self, event: SubmitAccepted) -> None:
-        if self._current(event.job, event.attempt, Phase.SUBMITTING):
-            self.submits.accepted(event)
-
-    def _submit_refused(self, event: SubmitRefused) -> None:
-        if self._current(event.job, event.attempt, Phase.SUBMITTING):
-            self.submits.refused(event)
-
-    def _submit_failed(self, event: SubmitFailed) -> None:
-        if self._current(event.job, event.attempt, Phase.SUBMITTING):
-            self.submits.failed(event)
-
-    def _cancel_answered(self, event: CancelAnswered) -> None:
-        if self._current(event.job, event.attempt, Phase.CANCELLING):
-            self.cancels.answered(event)
+        return take
 
     # --- rows ---
 
@@ -198,6 +194,8 @@ class Engine:
         desk = self.desk
         desk.accepted, desk.retries = event.accepted, event.retries
         desk.gen, desk.output_end = event.gen, event.output_end
+        if self._storing is not None:
+            self._storing.left.update(event.files)
         self._known.update(event.finished)
         self._taken_up = True
         self._states_before = dict(Counter(event.finished.values()))
@@ -227,6 +225,17 @@ class Engine:
         self.gate.halt(HaltReason.WRITE_FAILED, event.message)
         self._tell_halt()
         self._finish(Outcome.WRITE_FAILED)
+
+    def _store_failed(self, event: StoreFailed) -> None:
+        """The tapes are well: what is on its way is brought home as at a stop, and only then the run is over."""
+        assert self._storing is not None
+        first = not self._storing.broken
+        self._storing.failed(event)
+        if first:
+            self.gate.halt(HaltReason.WRITE_FAILED, event.message)
+            self.desk.instruct(Halt(HaltReason.WRITE_FAILED.value, event.message))
+            self._told = self.gate.halted
+            self._stop_requested(StopRequested(StopMode.DRAIN))
 
     # --- going on ---
 
@@ -262,7 +271,8 @@ class Engine:
             self._tell_halt()
         outcome = self._outcome()
         if outcome is not None:
-            self._finish(outcome)
+            broken = self._storing is not None and self._storing.broken
+            self._finish(Outcome.WRITE_FAILED if broken else outcome)
             return
         self._read_on()
         self.desk.touched = False
@@ -283,7 +293,7 @@ class Engine:
         desk, gate = self.desk, self.gate
         if self._stop_at is not None and desk.now >= self._stop_at:
             return Outcome.STOPPED
-        if gate.exposed or not desk.all_synced:
+        if gate.exposed or not desk.all_synced or not (self._storing is None or self._storing.at_rest()):
             return None
         if self._stop is StopMode.DRAIN:
             waits = desk.latched if self.requests.interrupted else self.cancels.in_flight
@@ -341,7 +351,7 @@ class Engine:
             paused_until=gate.paused_until if gate.paused_until > desk.now else None,
             outage=gate.outage,
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
-            watched=len(desk.watched) - desk.in_phase[Phase.ENDING],
+            watched=max(0, len(desk.watched) - desk.in_phase[Phase.ENDING] - desk.in_phase[Phase.STORING]),
             trouble=gate.trouble,
         )
 

@@ -33,3 +33,4 @@ def check(desk: Desk, gate: Gate, watch: Watch) -> None:
         "a job waits for nothing"
     )
     assert desk.unsynced_records >= 0
+    assert counts[Phase.STORING] == (0 if desk.storing is None else desk.storing.waiting())

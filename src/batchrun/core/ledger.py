@@ -31,7 +31,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Header(Entry):
-    """The first line: which batch this is. What must match on resume is compared with this."""
+    """The first line: which batch this is. What must match on resume is compared with this.
+
+    `artifacts` is the folder of results that are files, seen from the output's; whoever goes on without naming one
+    goes on with it.
+    """
 
     version: int
     run_id: str
@@ -42,6 +46,7 @@ class Header(Entry):
     body_flags: dict[str, Any]
     input: str
     at: float
+    artifacts: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ decides which of the steps below is taken next. A job whose cancel is journaled 
 Why *intending* and *recording* are phases and not details: between them lies the one moment that cannot
 be undone. A job is intending until its intent is on the disk, and only then POSTed; it is recording until
 its id is on the disk, and only then watched. A crash between the two leaves it `unconfirmed`.
+
+*Storing* comes before *ending* where a result is a file: the record names it, so it is on the disk first.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Phase(Enum):
     POLLING = "polling"
     CANCELLING = "cancelling"
     SETTLING = "settling"
+    STORING = "storing"
     ENDING = "ending"
     FINISHED = "finished"
 
@@ -49,6 +52,7 @@ PHASE_MEANING: dict[Phase, str] = {
     Phase.POLLING: "a poll is in flight",
     Phase.CANCELLING: "the cancel is journaled, then in flight",
     Phase.SETTLING: "cancelled; waits for one more look before its record is written",
+    Phase.STORING: "over; its files are being written, or removed, and its record waits for them",
     Phase.ENDING: "its record is written and not yet synced",
     Phase.FINISHED: "its record is on the disk",
 }
@@ -63,6 +67,7 @@ class Step(Enum):
     ACCEPTED = "accepted"
     REFUSED = "refused for now"
     ENDED = "ended"
+    FILES_FIRST = "ended, files first"
     TO_BE_RETRIED = "ended, to be retried"
     ID_SYNCED = "id synced"
     LOOK_DUE = "look due"
@@ -83,6 +88,7 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
     Phase.WAITING: {
         Step.TURN_TAKEN: Phase.INTENDING,
         Step.ENDED: Phase.ENDING,  # rejected by the check, cancelled before its submit, lost by an earlier crash
+        Step.FILES_FIRST: Phase.STORING,  # cancelled, and an earlier run left files of it
         Step.RECOVERED: Phase.WATCHING,
         Step.CANCEL_DUE: Phase.CANCELLING,  # recovered with an id and a cancel
     },
@@ -90,12 +96,14 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
         Step.INTENT_SYNCED: Phase.SUBMITTING,
         Step.WITHDRAWN: Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
         Step.ENDED: Phase.ENDING,  # cancelled
+        Step.FILES_FIRST: Phase.STORING,
     },
     Phase.SUBMITTING: {
         Step.ACCEPTED: Phase.RECORDING,
         Step.REFUSED: Phase.WAITING,
         Step.TO_BE_RETRIED: Phase.WAITING,
         Step.ENDED: Phase.ENDING,  # over at once, refused for good, or the answer was lost
+        Step.FILES_FIRST: Phase.STORING,
     },
     Phase.RECORDING: {
         Step.ID_SYNCED: Phase.WATCHING,
@@ -108,6 +116,7 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
     Phase.POLLING: {
         Step.STILL_OPEN: Phase.WATCHING,
         Step.ENDED: Phase.ENDING,
+        Step.FILES_FIRST: Phase.STORING,
         Step.TO_BE_RETRIED: Phase.WAITING,
         Step.CANCEL_DUE: Phase.CANCELLING,
         Step.UNSETTLED: Phase.SETTLING,
@@ -117,6 +126,9 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
     },
     Phase.SETTLING: {
         Step.LOOK_DUE: Phase.POLLING,
+    },
+    Phase.STORING: {
+        Step.ENDED: Phase.ENDING,
     },
     Phase.ENDING: {
         Step.RECORD_SYNCED: Phase.FINISHED,
@@ -130,7 +142,7 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
 }
 
 # A job that the service may know: it holds one of the --concurrency places.
-OPEN_PHASES = frozenset(Phase) - {Phase.WAITING, Phase.ENDING, Phase.FINISHED}
+OPEN_PHASES = frozenset(Phase) - {Phase.WAITING, Phase.STORING, Phase.ENDING, Phase.FINISHED}
 
 
 class ImpossibleTransition(RuntimeError):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
+from batchrun.core.artifacts import Found, Stored
 from batchrun.core.fold import Trail
 from batchrun.core.job import CancelReason, Job, Row
 from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Unclear
@@ -47,7 +49,10 @@ class Outcome(Enum):
 
 
 class Recovered(NamedTuple):
-    """What an earlier run left: rows that are open by their trails, and the states of those that are finished."""
+    """What an earlier run left: rows that are open by their trails, and the states of those that are finished.
+
+    `files` are the names of files that stand in the folder of artifacts, by the open row to which they belong.
+    """
 
     open_rows: Iterable[tuple[Row, Trail]]
     finished: Mapping[str, str]
@@ -58,6 +63,7 @@ class Recovered(NamedTuple):
     heard_to: int = 0
     cancel_all: bool = False  # an earlier wish that every row end
     doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
+    files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class RowRead(NamedTuple):
@@ -121,6 +127,30 @@ class CancelAnswered(NamedTuple):
     answer: Seen | Unclear
 
 
+class ArtifactsStored(NamedTuple):
+    """The files of a job are on the disk: one value for each that was asked for, None where its base64 is none."""
+
+    job: Job
+    attempt: int
+    stored: tuple[Stored | None, ...]
+
+
+class ArtifactsDiscarded(NamedTuple):
+    """The files of a job are gone, and would be after a power cut."""
+
+    job: Job
+    attempt: int
+    names: tuple[str, ...]
+
+
+class StoreFailed(NamedTuple):
+    """The files of a job could not be written or removed; nothing is stored any more."""
+
+    job: Job
+    attempt: int
+    message: str
+
+
 class CancelRequested(NamedTuple):
     """End these rows, named by their keys or their jobs' ids; None means all of them, those not yet read included.
 
@@ -150,7 +180,7 @@ class Woke(NamedTuple):
 
 Event = (
     Recovered | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
-    | PollAnswered | PollFailed | CancelAnswered | CancelRequested | StopRequested | TimeCame | Woke
+    | PollAnswered | PollFailed | CancelAnswered | ArtifactsStored | ArtifactsDiscarded | StoreFailed | CancelRequested | StopRequested | TimeCame | Woke
 )  # fmt: skip
 
 
@@ -176,6 +206,23 @@ class Poll(NamedTuple):
 class Cancel(NamedTuple):
     job: Job
     attempt: int
+
+
+class Store(NamedTuple):
+    """Write the base64 strings `found` in `body` into files."""
+
+    job: Job
+    attempt: int
+    body: bytes
+    found: tuple[Found, ...]
+
+
+class Discard(NamedTuple):
+    """Remove files of a job; those that are not there are no mistake."""
+
+    job: Job
+    attempt: int
+    names: tuple[str, ...]
 
 
 class Append(NamedTuple):
@@ -217,4 +264,4 @@ class Finish(NamedTuple):
     outcome: Outcome
 
 
-Instruction = Read | Submit | Poll | Cancel | Append | Emit | Keep | Wake | Halt | Finish
+Instruction = Read | Submit | Poll | Cancel | Store | Discard | Append | Emit | Keep | Wake | Halt | Finish

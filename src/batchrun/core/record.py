@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from batchrun.core.artifacts import Artifact
 from batchrun.core.clock import utc
 from batchrun.core.outcome import Billing
 from batchrun.core.problem import Problem
@@ -65,6 +66,7 @@ class Record:
     running_at: float | None = None
     finished_at: float | None = None
     metadata: bytes | None = None
+    artifacts: tuple[Artifact, ...] = ()
 
     def to_json(self) -> bytes:
         """The record as one line of JSON, without its line end; every key is present."""
@@ -89,6 +91,7 @@ class Record:
                     "request_id": response.request_id,
                     "body": orjson.Fragment(response.body or b"null"),
                 },
+                "artifacts": [artifact.to_dict() for artifact in self.artifacts],
                 "warnings": self.warnings,
                 "usage": self.usage.to_dict(),
                 "polls": self.polls,

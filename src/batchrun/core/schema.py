@@ -68,6 +68,18 @@ RECORD_SCHEMA: dict[str, Any] = {
             "response": _or_null(
                 _object({"status_code": {"type": "integer"}, "request_id": _TEXT_OR_NULL, "body": {}})
             ),
+            "artifacts": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "file": _TEXT,
+                        "media_type": _TEXT,
+                        "size": _COUNT,
+                        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                        "at": _TEXT,
+                    }
+                ),
+            },
             "warnings": {"type": "array", "items": _TEXT, "uniqueItems": True},
             "usage": _object(
                 dict.fromkeys(

@@ -159,6 +159,12 @@ class Settings:
         False, Group.RESUME, Kind.SWITCH, "give up jobs that the service does not find, even if it finds none"
     )
 
+    artifacts: str | None = _setting(
+        None,
+        Group.MEMORY,
+        Kind.TEXT,
+        "write results that are files (images) into this folder; the records then name them in place of base64",
+    )
     max_body: int = _setting(64 << 20, Group.MEMORY, Kind.BYTES, "longest answer that is taken")
     max_memory: int = _setting(
         256 << 20, Group.MEMORY, Kind.BYTES, "answers and records in memory at once; reading waits beyond"

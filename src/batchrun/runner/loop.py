@@ -26,6 +26,7 @@ from batchrun.core.messages import (
     Append,
     Cancel,
     CancelRequested,
+    Discard,
     Emit,
     Event,
     Finish,
@@ -40,6 +41,7 @@ from batchrun.core.messages import (
     RowRead,
     StopMode,
     StopRequested,
+    Store,
     Submit,
     Synced,
     Tape,
@@ -50,12 +52,15 @@ from batchrun.core.messages import (
 )  # fmt: skip
 from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
+from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import Wire
+from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
 from batchrun.edge.unreadable import keep_unreadable
 from batchrun.runner.exchanges import Exchanges, Keys, submit_ceiling
+from batchrun.runner.files import Files
 from batchrun.runner.lanes import Lane
 from batchrun.runner.rows import Rows
 from batchrun.runner.startup import Batch
@@ -101,6 +106,8 @@ class Runner:
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
         wall: float | None = None,
+        folder: Folder | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._batch = batch
         self._only_wished = only_wished
@@ -111,8 +118,17 @@ class Runner:
         now = clock()
         self._epoch = (time.time() if wall is None else wall) - now
         run_id = batch.header.run_id
+        self._folder = folder
+        self._budget = budget or Budget(settings.max_memory)
+        self._files: Files | None = None
         self.engine = Engine(
-            settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random, collecting=source is None
+            settings,
+            run_id=run_id,
+            now=now,
+            epoch=self._epoch,
+            chance=random.random,
+            collecting=source is None,
+            files_at=None if folder is None else folder.shown,
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
@@ -169,6 +185,9 @@ class Runner:
             Tape.OUTPUT: self._tape(Tape.OUTPUT, output, None),
         }
         self._scribes = [Scribe(lines.tape, self._loop) for lines in self._lines.values()]
+        if self._folder is not None:
+            self._files = Files(self._folder, self.feed, self._loop)
+            self._carriers |= {Store: self._files.store, Discard: self._files.discard}
         self._note(Started(os.getpid(), self._wall(), None if self._source is None else len(self._source)))
         heart = self._loop.create_task(self._beat())
         heart.add_done_callback(self._heart_stopped)
@@ -182,6 +201,8 @@ class Runner:
                 self._timer.cancel()
             await asyncio.gather(self._submits.close(), self._polls.close(), self._cancels.close())
             self._feeding = True  # what the last syncs report concerns nobody any more
+            if self._files is not None:
+                self._files.close()
             if outcome is not Outcome.WRITE_FAILED:
                 halted = self.engine.snapshot().halted
                 told = None if halted is None else f"{halted[0]}: {halted[1]}"
@@ -241,6 +262,8 @@ class Runner:
         try:
             while self._events:
                 self._carry_out(self.engine.handle(self._events.popleft(), clock()))
+                if self._budget.elsewhere != self.engine.desk.unsynced_records:
+                    self._budget.count_elsewhere(self.engine.desk.unsynced_records)
         except BaseException as error:
             self._broke(error)
             raise
@@ -295,6 +318,7 @@ class Runner:
                 heard_to=state.heard_to,
                 cancel_all=state.cancel_all,
                 doubted=batch.doubted,
+                files=batch.files,
             )
         )
         for wish in wishes:

@@ -21,6 +21,7 @@ from batchrun.core.messages import Outcome, StopMode
 from batchrun.core.misuse import Misuse
 from batchrun.core.settings import Settings
 from batchrun.core.snapshot import Snapshot
+from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
@@ -28,6 +29,7 @@ from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, InputRefused, check
 from batchrun.edge.tape import Names
+from batchrun.runner.files import find_files
 from batchrun.runner.loop import Observer, Runner
 from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
@@ -48,6 +50,7 @@ class Task:
     journal: str | None = None
     demo: str | None = None
     only_wished: bool = False
+    beside: str | None = None  # the folder from which records name their files; None: that of the output
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +119,20 @@ async def run_session(
         identity = _identity(task, service, flags)
         batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
         try:
+            folder = await anyio.to_thread.run_sync(_folder, task, names, settings)
             await anyio.to_thread.run_sync(rewrite_as_wanted, batch, source, settings)
+            if folder is not None:
+                await anyio.to_thread.run_sync(find_files, batch, folder)
             if source is not None:
                 source.keep()
+            budget = Budget(settings.max_memory)
             wire = HttpxWire(
                 service.origin,
                 redactor=redactor,
                 connections=settings.connections,
                 connect_timeout=settings.connect_timeout,
                 caps=Caps(body=settings.max_body),
-                budget=Budget(settings.max_memory),
+                budget=budget,
                 environment=environment,
             )
             runner = Runner(
@@ -137,6 +144,8 @@ async def run_session(
                 observer,
                 only_wished=task.only_wished,
                 keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
+                folder=folder,
+                budget=budget,
             )
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
             opened(
@@ -168,6 +177,14 @@ async def _service(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
     return service, command
+
+
+def _folder(task: Task, names: Names, settings: Settings) -> Folder | None:
+    """The folder for results that are files, if one was asked for. Raises FileRefused."""
+    if settings.artifacts is None:
+        return None
+    assert names.output is not None
+    return open_folder(settings.artifacts, task.beside or os.path.dirname(names.output), names.all())  # noqa: PTH120 - paths are str in the edge
 
 
 def _toml(path: str) -> dict[str, Any]:
@@ -261,5 +278,8 @@ def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[
         given["model"] = header.body_flags["model"]
     if header.body_flags.get("set"):
         given["set"] = tuple(f"{name}={value}" for name, value in header.body_flags["set"].items())
+    if header.artifacts is not None:
+        folder = os.path.dirname(names.output or names.journal)  # noqa: PTH120 - paths are str in the edge
+        given["artifacts"] = os.path.relpath(os.path.join(folder, header.artifacts))  # noqa: PTH118 - as above
     spooled = os.path.exists(names.spool)  # noqa: PTH110 - paths are str in the edge
     return (names.spool if spooled else header.input), given

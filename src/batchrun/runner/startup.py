@@ -49,6 +49,7 @@ class Batch:
     notes: list[str] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
     doubted: bool = False  # the API key is another one
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
 
     @property
     def finished(self) -> dict[str, str]:
@@ -151,6 +152,7 @@ def _begin(
         body_flags=dict(identity.body_flags),
         input=source.name if source.name == "stdin" else os.path.abspath(source.name),  # noqa: PTH100 - str, as all paths here
         at=wall,
+        artifacts=None if settings.artifacts is None else os.path.relpath(settings.artifacts, _folder(names)),
     )
     state = Fold(header, {})
     recovery = recovered(names, state)
@@ -163,6 +165,10 @@ def _begin(
         cut_torn(names.journal, 0)  # a header that a crash cut off: nothing was sent under it
     _append_now(names.journal, header.to_line())
     return Batch(names, lock, header, state, recovery, notes, differences)
+
+
+def _folder(names: Names) -> str:
+    return os.path.dirname(names.output or names.journal)  # noqa: PTH120 - paths are str here
 
 
 def _refuse_foreign(names: Names, source: Checked, recovery: Recovery, size: int, settings: Settings) -> int:

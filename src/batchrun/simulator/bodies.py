@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from batchrun.simulator.jobs import Job
+from batchrun.simulator.pictures import picture
 from batchrun.simulator.words import CODES
 
 _WORDS = (
@@ -20,11 +21,6 @@ _TEXT = (_WORDS * (16_384 // len(_WORDS) + 2)).decode()
 _STARTS = [i + 1 for i, char in enumerate(_TEXT[: len(_WORDS)]) if char == " "]
 _LONGEST = 16_384
 _LETTERS_A_TOKEN = 5
-
-# The smallest PNG there is: one transparent pixel.
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)  # fmt: skip
 
 _HEAD = b'{"id":"%b","object":"response","created_at":%d,"status":"%b","background":%b,"completed_at":%b,"error":%b,"incomplete_details":%b,'
 _MIDDLE = (
@@ -50,7 +46,7 @@ def note_of(body: dict[str, Any]) -> bytes | None:
     )
 
 
-def response(job: Job, name: bytes, status: str, end: float, note: bytes = PLAIN_NOTE) -> bytes:
+def response(job: Job, name: bytes, status: str, end: float, note: bytes = PLAIN_NOTE, image_bytes: int = 0) -> bytes:
     """The response object of `job` with status `status`; `end` is when it ended, if it did."""
     completed = error = reason = usage = _NULL
     output = b"[]"
@@ -58,7 +54,7 @@ def response(job: Job, name: bytes, status: str, end: float, note: bytes = PLAIN
         outcome = job.outcome if status == job.final else "completed"
         if status == "completed":
             completed = b"%d" % end
-        items = _items(job, name, outcome)
+        items = _items(job, name, outcome, image_bytes)
         if items:
             output = orjson.dumps(items)
         if status in ("failed", "completed"):
@@ -105,7 +101,7 @@ def _error(outcome: str) -> bytes:
     return orjson.dumps({"code": rule.word, "message": f"simulated: {rule.advice}", "param": None, "type": None})
 
 
-def _items(job: Job, name: bytes, outcome: str) -> list[dict[str, Any]]:
+def _items(job: Job, name: bytes, outcome: str, image_bytes: int) -> list[dict[str, Any]]:
     own = name.decode().removeprefix("resp_")[:40]
     match outcome:
         case "completed" | "error_completed":
@@ -117,9 +113,9 @@ def _items(job: Job, name: bytes, outcome: str) -> list[dict[str, Any]]:
         case "tool_failed":
             return [_image(own, "failed", None)]
         case "image":
-            return [_image(own, "completed", PIXEL)]
+            return [_image(own, "completed", picture(image_bytes, job.nonce))]
         case "image_generating":
-            return [_image(own, "generating", PIXEL)]
+            return [_image(own, "generating", picture(image_bytes, job.nonce))]
         case _:
             return []
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from hashlib import shake_128
 from typing import Any
 
-from batchrun.simulator.bodies import PIXEL, refusal_text, text_of
+from batchrun.simulator.bodies import refusal_text, text_of
 from batchrun.simulator.jobs import Job
+from batchrun.simulator.pictures import picture
 
 _DIMENSIONS = 1536
 _MOST_CHOICES = 128
@@ -85,17 +86,17 @@ def embeddings(job: Job, _name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def images(job: Job, _name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """As many images as `n` asks for, each of one pixel; as an address where the request asks for one."""
+def images(job: Job, _name: str, body: Mapping[str, Any], image_bytes: int = 0) -> dict[str, Any]:
+    """As many images as `n` asks for; as addresses where the request asks for those."""
     count = 0 if job.outcome == "empty" else _count(body, "n", 1, 10)
     if body.get("response_format") == "url":
-        image = {"url": f"https://images.invalid/{job.nonce:08x}.png", "revised_prompt": None}
+        made = [{"url": f"https://images.invalid/{job.nonce:08x}.png", "revised_prompt": None}] * count
     else:
-        image = {"b64_json": PIXEL}
+        made = [{"b64_json": picture(image_bytes, job.nonce, index)} for index in range(count)]
     return {
         "created": int(job.created),
         "background": "opaque",
-        "data": [image] * count,
+        "data": made,
         "output_format": "png",
         "quality": "low",
         "size": "1024x1024",

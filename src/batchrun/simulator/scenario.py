@@ -84,6 +84,7 @@ class Scenario:
     models: tuple[str, ...] = ()  # any other is refused with model_not_found; none: every model is known
     directives: bool = True  # whether rows may script themselves
     output_tokens: Spread | Trace = _TOKENS
+    image_bytes: int = 0  # of an image, about; 0: the smallest there is
     finished_cancel: int = 200  # the answer to a cancel of a finished job: 200, 400 (vLLM) or 409 (OGX)
     times: Times = Times()
     jobs: Mix = NOTHING
@@ -148,6 +149,7 @@ def _readers(folder: Path | None) -> dict[str, Callable[[Any], Any]]:
         "models": lambda value: tuple(map(_text, _list(value))),
         "directives": _boolean,
         "output_tokens": spreads,
+        "image_bytes": _integer(0, 2**27),
         "finished_cancel": _one_of(200, 400, 409),
         **{f"times.{name}": spreads for name in ("queued", "duration", "post", "poll")},
         **{f"times.{name}": seconds for name in ("late", "hidden", "retention", "retry_after")},

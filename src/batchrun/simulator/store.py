@@ -44,9 +44,10 @@ class Store:
         """The body of a look at a job."""
         cancelled = self._jobs.cancelled.get(serial)
         note = self._jobs.notes.get(serial, bodies.PLAIN_NOTE)
+        size = self.scenario.image_bytes
         if cancelled is None:
-            return bodies.response(job, name, job.status(now), job.ends, note)
-        return bodies.response(job, name, cancelled.status(job, now), cancelled.end(job)[1], note)
+            return bodies.response(job, name, job.status(now), job.ends, note, size)
+        return bodies.response(job, name, cancelled.status(job, now), cancelled.end(job)[1], note, size)
 
     def poll(self, name: bytes, now: float) -> Reply:
         """The answer to ``GET /responses/{name}``."""

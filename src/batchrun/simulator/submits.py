@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -44,6 +45,11 @@ class Submits:
         self._store = store
         self._books = books
         self._accepted = 0
+        self._results: dict[bytes, Callable[[Job, str, dict[str, Any]], dict[str, Any]]] = {
+            b"chat/completions": endpoints.chat_completion,
+            b"embeddings": endpoints.embeddings,
+            b"images/generations": partial(endpoints.images, image_bytes=scenario.image_bytes),
+        }
         self._requests = Allowance(limits.rpm, limits.window, now) if limits.rpm else None
         self._tokens = Allowance(limits.tpm, limits.window, now) if limits.tpm else None
 
@@ -102,7 +108,7 @@ class Submits:
         if endpoint == b"responses":
             shown = self._store.shown(serial, job, job_id, now if job.background else job.ends)
         else:
-            shown = orjson.dumps(_RESULTS[endpoint](job, job_id.decode().removeprefix("resp_"), body))
+            shown = orjson.dumps(self._results[endpoint](job, job_id.decode().removeprefix("resp_"), body))
         return Reply(200, shown, lines, delay)
 
     def _unfit(self, endpoint: bytes, body: Any) -> Reply | None:
@@ -154,10 +160,3 @@ class Submits:
     def _noted(self, refused: Reply) -> Reply:
         self._books.refusals[refused.code or f"http_{refused.status}"] += 1
         return refused
-
-
-_RESULTS: dict[bytes, Callable[[Job, str, dict[str, Any]], dict[str, Any]]] = {
-    b"chat/completions": endpoints.chat_completion,
-    b"embeddings": endpoints.embeddings,
-    b"images/generations": endpoints.images,
-}

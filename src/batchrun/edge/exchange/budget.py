@@ -1,7 +1,8 @@
 """How many bytes of answers may be in memory at once, over all exchanges of a wire.
 
 A reader that would go beyond the budget waits until others have ended; its socket is simply not read, so the
-other side waits too. The one that has been reading longest never waits, so that one always gets on.
+other side waits too. The one that has been reading longest waits for no other reader, so that one always gets on;
+it waits while answers that were handed over and are not on the disk fill the budget, since those leave by themselves.
 The answer to a POST never waits either: it may hold a result that is paid for and cannot be asked for again.
 """
 
@@ -16,6 +17,7 @@ class Budget:
     def __init__(self, most: int) -> None:
         self.most = most
         self.taken = 0
+        self.elsewhere = 0
         self._readers: dict[Reading, None] = {}  # in the order in which they began
         self._room = asyncio.Event()
 
@@ -29,9 +31,20 @@ class Budget:
         """Count `size` bytes more of `reading`; returns once the next ones may be read."""
         reading.size += size
         self.taken += size
-        while self.taken > self.most and reading.patient and next(iter(self._readers)) is not reading:
+        while self._must_wait(reading):
             self._room.clear()
             await self._room.wait()
+
+    def count_elsewhere(self, size: int) -> None:
+        """So many bytes of answers that were handed over are still in memory: on their way to a disk."""
+        less, self.elsewhere = size < self.elsewhere, size
+        if less:
+            self._room.set()
+
+    def _must_wait(self, reading: Reading) -> bool:
+        if not reading.patient or self.taken + self.elsewhere <= self.most:
+            return False
+        return self.elsewhere > self.most or next(iter(self._readers)) is not reading
 
     def end(self, reading: Reading) -> None:
         """The answer is handed over, or given up."""

@@ -1,0 +1,142 @@
+"""A folder, and the files of one job on their way into it.
+
+A file is written under another name, synced, and renamed; then the folder is synced. So under its own name it is
+whole or not there, and what was there before stays until then. Nothing is followed: the folder is no link, and each
+file is made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from binascii import a2b_base64
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+
+from batchrun.core.artifacts import Found, Stored, base64_of
+from batchrun.core.filenames import unfinished
+from batchrun.edge.tape import REAL_DISK, Disk, FileRefused
+from batchrun.edge.tape.opening import OURS, identity_of, refused
+
+# Of base64, a multiple of four. Decoding holds the interpreter's lock, at some 2 ns a byte.
+PIECE = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_PRIVATE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """An open folder of artifacts. `shown` is how records name it: its path from the folder of the output."""
+
+    path: str
+    shown: str
+    identity: tuple[int, int]
+    disk: Disk = REAL_DISK
+
+    def names(self) -> list[str]:
+        return os.listdir(self.path)  # noqa: PTH208 - paths are str in the edge
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove these files; one that is not there is no mistake. Raises OSError."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                self.disk.remove(f"{self.path}/{name}")
+
+    def sync(self) -> None:
+        """Return when the names in the folder would survive a power cut. Raises OSError, also where it was replaced."""
+        if identity_of(self.disk.look(self.path)) != self.identity:
+            raise NotADirectoryError(f"{self.path} leads to another folder by now")
+        self.disk.sync_folder(self.path)
+
+
+def open_folder(path: str, beside: str, forbidden: Iterable[str] = (), disk: Disk = REAL_DISK) -> Folder:
+    """The folder at `path`, made if it was missing; `beside` is the folder from which records name it.
+
+    `forbidden` are the paths of the batch's own files. Raises FileRefused.
+    """
+    path = os.path.join(os.getcwd(), path).rstrip("/") or "/"  # noqa: PTH109, PTH118 - as above
+    if path in forbidden:
+        raise FileRefused(path, "is a file of this batch", "name another folder with --artifacts")
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path, _PRIVATE)  # noqa: PTH102 - as above
+            disk.sync_folder(os.path.dirname(path))  # noqa: PTH120 - as above
+        status = disk.look(path)
+        if not stat.S_ISDIR(status.st_mode):
+            found = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a file"
+            raise FileRefused(path, f"expected a folder, found {found}", "name a folder, or a new one")
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise FileRefused(path, "no permission to read and write it", "choose a folder of your own")
+        shown = os.path.relpath(os.path.realpath(path), os.path.realpath(beside))
+        shown.encode()
+    except UnicodeEncodeError as error:
+        raise FileRefused(path, "its path is no UTF-8, and records are", "choose another folder") from error
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from error
+    return Folder(path, shown, identity_of(status), disk)
+
+
+class Writing:
+    """The files of one job: `write` them, then `publish` them, then sync the folder. Each may raise OSError.
+
+    `stored` has what was written, None for a string that is no base64.
+    """
+
+    def __init__(self, folder: Folder, body: bytes, found: Sequence[Found]) -> None:
+        self._folder = folder
+        self._body = body
+        self._found = found
+        self.stored: list[Stored | None] = []
+
+    def write(self) -> None:
+        """Write and sync the files under the names that they have meanwhile."""
+        for one in self._found:
+            try:
+                self.stored.append(self._write(one))
+            except ValueError:
+                self._folder.remove([unfinished(one.name)])
+                self.stored.append(None)
+
+    def publish(self) -> None:
+        """Give the files their names."""
+        folder = self._folder
+        for one, stored in zip(self._found, self.stored, strict=True):
+            if stored is not None:
+                folder.disk.rename(f"{folder.path}/{unfinished(one.name)}", f"{folder.path}/{one.name}")
+
+    def undo(self) -> None:
+        """Remove what is half written, as far as that can be done. What has its name stays: it may be an earlier run's,
+        and all there is of a paid result."""
+        for one in self._found:
+            with suppress(OSError):
+                self._folder.remove([unfinished(one.name)])
+
+    def _write(self, one: Found) -> Stored:
+        folder, disk = self._folder, self._folder.disk
+        path = f"{folder.path}/{unfinished(one.name)}"
+        try:
+            descriptor = disk.open(path, _NEW, OURS)
+        except FileExistsError:  # an earlier run was killed
+            disk.remove(path)
+            descriptor = disk.open(path, _NEW, OURS)
+        try:
+            size, digest = 0, sha256()
+            for piece in _decoded(base64_of(self._body, one.start, one.end)):
+                size += len(piece)
+                digest.update(piece)
+                disk.write_all(descriptor, piece)
+            disk.sync(descriptor)
+        finally:
+            disk.close(descriptor)
+        return Stored(size, digest.hexdigest())
+
+
+def _decoded(text: memoryview) -> Iterator[bytes]:
+    """The bytes of `text` piece by piece; ValueError where it is no base64."""
+    for start in range(0, len(text), PIECE):
+        piece = text[start : start + PIECE]
+        if start + PIECE < len(text) and piece[-1] == ord("="):
+            raise ValueError("expected padding at the end alone")
+        yield a2b_base64(piece, strict_mode=True)

@@ -1,0 +1,61 @@
+"""Results that are files: how an instruction becomes files in a folder, and what became of them an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from batchrun.core.artifacts import Stored
+from batchrun.core.filenames import left_behind
+from batchrun.core.messages import ArtifactsDiscarded, ArtifactsStored, Discard, Event, Store, StoreFailed
+from batchrun.core.quantities import many
+from batchrun.edge.artifacts import Folder, Storer
+from batchrun.edge.tape import FileRefused
+from batchrun.edge.tape.scribe import Loop
+from batchrun.runner.startup import Batch
+
+
+class Files:
+    """Carries out what the engine asks for in `folder`; its end comes back by `feed`."""
+
+    def __init__(self, folder: Folder, feed: Callable[[Event], None], loop: Loop) -> None:
+        self._storer = Storer(folder, loop)
+        self._feed = feed
+        self.close = self._storer.close
+
+    def store(self, order: Store) -> None:
+        job, attempt, body, found = order
+
+        def told(result: tuple[Stored | None, ...] | str) -> None:
+            if isinstance(result, str):
+                self._feed(StoreFailed(job, attempt, result))
+            else:
+                self._feed(ArtifactsStored(job, attempt, result))
+
+        self._storer.store(body, found, told)
+
+    def discard(self, order: Discard) -> None:
+        job, attempt, names = order
+
+        def told(result: tuple[Stored | None, ...] | str) -> None:
+            if isinstance(result, str):
+                self._feed(StoreFailed(job, attempt, result))
+            else:
+                self._feed(ArtifactsDiscarded(job, attempt, names))
+
+        self._storer.discard(names, told)
+
+
+def find_files(batch: Batch, folder: Folder) -> None:
+    """Note the files that an earlier run stored for rows whose record it did not get to write; remove half written ones.
+
+    Raises FileRefused where the folder cannot be read or written.
+    """
+    try:
+        batch.files, halves = left_behind(folder.names(), batch.header.run_id, batch.recovery.open_trails)
+        folder.remove(halves)
+    except OSError as error:
+        told = f"expected to read and write it, but: {error}"
+        raise FileRefused(folder.path, told, "mend the cause, then run the same command again") from error
+    if batch.files:
+        count = sum(map(len, batch.files.values()))
+        batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

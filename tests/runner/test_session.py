@@ -1,0 +1,39 @@
+"""What a later command knows of a batch from its files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from batchrun.core.ledger import Header
+from batchrun.core.misuse import Misuse
+from batchrun.runner.session import input_of
+
+
+def begun(folder, **more):
+    header = Header(
+        1, "run", "openai", "https://api.openai.com", "", "", {"model": "m"}, str(folder / "in.jsonl"), 1.0, **more
+    )
+    (folder / "out.jsonl.journal").write_bytes(header.to_line())
+    return str(folder / "out.jsonl")
+
+
+def test_the_folder_of_files_is_found_from_anywhere(tmp_path, monkeypatch):
+    night = tmp_path / "night"
+    night.mkdir()
+    output = begun(night, artifacts="images")
+    for place in (tmp_path, night, tmp_path.parent):
+        monkeypatch.chdir(place)
+        source, given = input_of(os.path.relpath(output))
+        assert source == str(night / "in.jsonl")
+        assert Path(given["artifacts"]).resolve() == night / "images"
+        assert given["model"] == "m"
+    night.rename(tmp_path / "copied")
+    monkeypatch.chdir(tmp_path)
+    assert Path(input_of("copied/out.jsonl")[1]["artifacts"]).resolve() == tmp_path / "copied" / "images"
+
+
+def test_a_batch_without_such_a_folder_names_none(tmp_path):
+    assert "artifacts" not in input_of(begun(tmp_path))[1]
+    with pytest.raises(Misuse, match="there is no batch to resume here"):
+        input_of(str(tmp_path / "other.jsonl"))
