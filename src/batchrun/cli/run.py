@@ -28,6 +28,7 @@ from batchrun.core.settings import SettingsError
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.visible import visible
 from batchrun.edge.eventlog import EventLog
+from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import Progress
 from batchrun.edge.source import InputError, SpoolFailed
 from batchrun.edge.tape import FilesError, InputIsOutput
@@ -72,6 +73,8 @@ def _run_task(
     except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
         return _refuse(str(error), EXIT_USAGE)
     except (FilesError, SpoolFailed) as error:
+        if task.only_wished and isinstance(error, LockHeld):
+            raise
         return _refuse(str(error), EXIT_FILES)
     finally:
         if screen is not None:

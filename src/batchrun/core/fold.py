@@ -230,8 +230,8 @@ class _Taker:
 
     def _heard(self, values: dict[str, Any]) -> bool:
         heard = Heard(**values)
-        self._fold.heard_to, self._fold.cancel_all = heard.to, heard.all
-        return type(heard.to) is int
+        self._fold.heard_to, self._fold.cancel_all = heard.to if heard.left is None else heard.left, heard.all
+        return type(heard.to) is type(self._fold.heard_to) is int
 
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)

@@ -60,6 +60,12 @@ class Recovered(NamedTuple):
     doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
 
 
+class RowsRecalled(NamedTuple):
+    """Rows that an earlier run left and that this one left alone are to be taken up after all."""
+
+    open_rows: Iterable[tuple[Row, Trail]]
+
+
 class RowRead(NamedTuple):
     row: Row
 
@@ -149,7 +155,7 @@ class Woke(NamedTuple):
 
 
 Event = (
-    Recovered | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
+    Recovered | RowsRecalled | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
     | PollAnswered | PollFailed | CancelAnswered | CancelRequested | StopRequested | TimeCame | Woke
 )  # fmt: skip
 

@@ -98,6 +98,12 @@ async def run_session(
             f"--concurrency {settings.concurrency}: expected none with --detach, which puts every row in flight; leave it out, "
             "or send a part of the rows now with --limit N"
         )
+    if settings.detach and task.input is None:
+        if not task.only_wished:
+            raise Misuse(
+                "--detach: expected a run with an input to send; to bring home what was sent, leave it out (BATCHRUN_DETACH too)"
+            )
+        settings = replace(settings, detach=False)
     service, keys = await _service(task, settings, environment)
     redactor = Redactor(service.secrets)
     names = Names.of(task.output, task.journal)
