@@ -1,6 +1,7 @@
 """What is asked of a run from outside: cancels by name, of all, by an interrupt; and how a wish is taken in hand."""
 
 import orjson
+import pytest
 
 from batchrun.core import messages as m
 from batchrun.core.fold import Trail, fold
@@ -110,6 +111,25 @@ def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
     assert (set(run.records), run.states()) == ({"a", "b"}, {"cancelled": 2})
     assert run.times("cancel", "j-a") == [0.0]
     assert (run.times("cancel", "j-b"), heard(run)) == ([0.5], [(40, False), (60, False)])
+
+
+@pytest.mark.parametrize("wished", [{"a", "j"}, None], ids=["by name", "all"])
+def test_c02_c07_what_is_wished_before_a_run_begins_it_begins_with(wished):
+    """Also a row whose answer an earlier run did not live to see: it is not written as unconfirmed first."""
+    lost, watched = Trail(), Trail()
+    lost.open_intent = True
+    watched.job_id, watched.submitted_at = "j", 999_990.0
+    run = Night(start=False)
+    run.feed(m.Recovered([(Row("a"), lost), (Row("b"), watched)], {}, 1, 0, 0, 0, wished=wished))
+    run.feed(m.CancelRequested(wished and frozenset(wished), CancelReason.USER, heard_to=40))
+    run.feed(m.InputEnded())
+    run.run()
+    assert run.states() == {"cancelled": 2}
+    assert run.records["a"]["warnings"] == ["submit_unanswered"]
+    assert (run.times("cancel"), [run.tags(key)[0] for key in "ab"]) == ([0.0], ["cancelling", "cancelling"])
+    tags = [next(iter(entry)) for entry in run.entries]
+    assert tags.count("cancelling") == 2
+    assert tags.index("heard") > 1
 
 
 # --- all ---

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from batchrun.core.agenda import NEVER
@@ -115,7 +116,7 @@ class Engine:
             RowRead: self._row_read,
             InputEnded: self._on_input_ended,
             Recovered: self._recovered,
-            RowsRecalled: lambda event: self._take_up(event.open_rows),
+            RowsRecalled: lambda event: self._take_up(event.open_rows, None),
             CancelRequested: self.requests.asked,
             StopRequested: self._stop_requested,
             Woke: lambda _: self.watch.spread(),
@@ -204,15 +205,16 @@ class Engine:
         self._known.update(event.finished)
         self._taken_up = True
         self._states_before = dict(Counter(event.finished.values()))
-        self._take_up(event.open_rows)
+        self._take_up(event.open_rows, event.wished)
         self.gate.doubted = event.doubted and bool(desk.watched)
         self.requests.recovered(event.heard_to, cancel_all=event.cancel_all)
 
-    def _take_up(self, open_rows: Iterable[tuple[Row, Trail]]) -> None:
+    def _take_up(self, open_rows: Iterable[tuple[Row, Trail]], wished: AbstractSet[str] | None) -> None:
         for row, trail in open_rows:
             if row.key not in self._known:
                 self._known.add(row.key)
-                self._taking_up.take(row, trail)
+                ends = wished is None or row.key in wished or trail.job_id in wished
+                self._taking_up.take(row, trail, ends=ends)
 
     # --- asked from outside ---
 

@@ -7,6 +7,7 @@ each are made for every poll.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import NamedTuple
 
@@ -47,7 +48,11 @@ class Outcome(Enum):
 
 
 class Recovered(NamedTuple):
-    """What an earlier run left: rows that are open by their trails, and the states of those that are finished."""
+    """What an earlier run left: rows that are open by their trails, and the states of those that are finished.
+
+    `wished` are rows, by their keys or their jobs' ids, that other processes wish to end (None: all of them); it is said
+    once more by the CancelRequested that follows.
+    """
 
     open_rows: Iterable[tuple[Row, Trail]]
     finished: Mapping[str, str]
@@ -57,11 +62,12 @@ class Recovered(NamedTuple):
     output_end: int
     heard_to: int = 0
     cancel_all: bool = False  # an earlier wish that every row end
+    wished: AbstractSet[str] | None = frozenset()
     doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
 
 
 class RowsRecalled(NamedTuple):
-    """Rows that an earlier run left and that this one left alone are to be taken up after all."""
+    """Other processes wish the end of rows that an earlier run left, and that this one had left alone."""
 
     open_rows: Iterable[tuple[Row, Trail]]
 

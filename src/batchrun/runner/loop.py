@@ -291,6 +291,7 @@ class Runner:
                 output_end=output_end,
                 heard_to=state.heard_to,
                 cancel_all=state.cancel_all,
+                wished=self._hearing.wanted,
                 doubted=batch.doubted,
             )
         )

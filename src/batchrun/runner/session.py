@@ -63,6 +63,7 @@ class Opening:
     settings: Settings
     stop: Callable[[StopMode, str], None]
     synced: Callable[[], int]  # bytes of the output that are on the disk
+    snapshot: Callable[[], Snapshot]
 
     @property
     def asked(self) -> str:
@@ -147,7 +148,8 @@ async def run_session(
             rows = None if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
-                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output
+                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop,
+                    runner.synced_output, runner.engine.snapshot,
                 )
             )  # fmt: skip
             outcome = await runner.run()

@@ -30,6 +30,11 @@ class Hearing:
         self._odd = 0
 
     @property
+    def wanted(self) -> frozenset[str] | None:
+        """The names that were read last; None once it was all rows."""
+        return None if self._everything else self._names
+
+    @property
     def foreign(self) -> bool:
         """Whether there was anything that is no wish."""
         return self._odd + self._wishes.unreadable > 0
@@ -53,7 +58,7 @@ class Hearing:
 
     def concerns(self, key: str, trail: Trail) -> bool:
         """Whether the row is to end: by what was read last, or by an earlier wish that was journaled."""
-        return self._everything or trail.cancel is not None or key in self._names or trail.job_id in self._names
+        return trail.cancel is not None or self.wanted is None or key in self.wanted or trail.job_id in self.wanted
 
 
 def _is_list_of_names(wanted: Any) -> bool:
