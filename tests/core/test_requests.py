@@ -1,6 +1,7 @@
 """What is asked of a run from outside: cancels by name, of all, by an interrupt; and how a wish is taken in hand."""
 
 import orjson
+import pytest
 
 from batchrun.core import messages as m
 from batchrun.core.fold import Trail, fold
@@ -86,12 +87,49 @@ def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
     trail.job_id, trail.submitted_at = "j", 999_990.0
     run = Night(start=False, collecting=True)
     run.feed(m.Recovered([(Row("a"), trail)], {"done": "failed"}, 1, 0, 0, 0))
+    run.feed(wished("a", heard_to=20))
     run.feed(wished("a", "unsent", heard_to=40))
-    assert heard(run) == []
     run.feed(wished("a", "done", heard_to=60))
     run.run()
-    assert (heard(run), run.states()) == ([(60, False)], {"cancelled": 1})
+    assert (heard(run), run.states()) == ([(20, False), (40, False), (60, False)], {"cancelled": 1})
     assert "unsent" not in folded(run).trails
+    assert folded(run).heard_to == 20, "whoever comes next reads it again, although later ones were heard"
+
+
+def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
+    def left(key):
+        trail = Trail()
+        trail.job_id, trail.submitted_at = f"j-{key}", 999_990.0
+        return Row(key), trail
+
+    run = Night(start=False, collecting=True)
+    run.feed(m.Recovered([left("a")], {"done": "failed"}, 3, 0, 0, 0))
+    run.feed(wished("a", heard_to=40))
+    run.at(0.5, m.RowsRecalled([left("a"), left("b"), left("done")]))
+    run.at(0.5, wished("j-b", heard_to=60))
+    run.run()
+    assert (set(run.records), run.states()) == ({"a", "b"}, {"cancelled": 2})
+    assert run.times("cancel", "j-a") == [0.0]
+    assert (run.times("cancel", "j-b"), heard(run)) == ([0.5], [(40, False), (60, False)])
+
+
+@pytest.mark.parametrize("wished", [{"a", "j"}, None], ids=["by name", "all"])
+def test_c02_c07_what_is_wished_before_a_run_begins_it_begins_with(wished):
+    """Also a row whose answer an earlier run did not live to see: it is not written as unconfirmed first."""
+    lost, watched = Trail(), Trail()
+    lost.open_intent = True
+    watched.job_id, watched.submitted_at = "j", 999_990.0
+    run = Night(start=False)
+    run.feed(m.Recovered([(Row("a"), lost), (Row("b"), watched)], {}, 1, 0, 0, 0, wished=wished))
+    run.feed(m.CancelRequested(wished and frozenset(wished), CancelReason.USER, heard_to=40))
+    run.feed(m.InputEnded())
+    run.run()
+    assert run.states() == {"cancelled": 2}
+    assert run.records["a"]["warnings"] == ["submit_unanswered"]
+    assert (run.times("cancel"), [run.tags(key)[0] for key in "ab"]) == ([0.0], ["cancelling", "cancelling"])
+    tags = [next(iter(entry)) for entry in run.entries]
+    assert tags.count("cancelling") == 2
+    assert tags.index("heard") > 1
 
 
 # --- all ---
@@ -180,6 +218,16 @@ def test_detach_waits_for_new_attempts_and_then_leaves():
     run.at(0.0, m.StopRequested(m.StopMode.DETACH))
     run.run()
     assert (run.outcome, len(run.sent["submit"]), run.records) == (m.Outcome.DETACHED, 6, {})
+
+
+def test_detach_with_another_key_looks_until_a_job_is_found_and_no_longer():
+    trail = Trail()
+    trail.job_id, trail.submitted_at = "j", 999_990.0
+    run = Driver(20, start=False, poll=running)
+    run.feed(m.Recovered([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True))
+    run.feed(m.StopRequested(m.StopMode.DETACH))
+    run.run()
+    assert (run.outcome, len(run.sent["poll"]), len(run.sent["submit"])) == (m.Outcome.DETACHED, 1, 20)
 
 
 def test_no_more_jobs_in_flight_than_can_be_looked_at_in_time():

@@ -139,6 +139,25 @@ class Batch:
     def run(self, *flags, seconds=LONGEST, **more):
         return self.end(self.start(*flags, begun=False, **more), seconds)
 
+    def begin(self, name, *flags, environment=ENVIRONMENT):
+        """Another command on the output, ``batchrun NAME OUT``, as a process; `told` waits for its end."""
+        command = [sys.executable, "-m", "batchrun", name, str(self.output), *flags]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.folder)  # fmt: skip
+
+    def told(self, process, seconds=LONGEST):
+        """What it came to; stdout is in `out`, all that it said in `said`."""
+        try:
+            out, said = process.communicate(timeout=seconds)
+        finally:
+            process.kill()
+        assert "Traceback" not in said, said
+        self._check_the_canary(said + out)
+        return Ended(process.returncode, f"{said}{out}", out)
+
+    def tell(self, name, *flags, **more):
+        """Run another command on the output to its end."""
+        return self.told(self.begin(name, *flags, **more))
+
     def _check_the_canary(self, said):
         assert CANARY not in said
         for file in self.folder.iterdir():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
 from batchrun.cli.flags import add_flags
@@ -17,6 +18,7 @@ from batchrun.cli.run import run_task
 from batchrun.core.misuse import Misuse
 from batchrun.core.quantities import many
 from batchrun.core.visible import visible
+from batchrun.edge.lock import LockHeld
 from batchrun.edge.tape import FilesError, Names
 from batchrun.runner.cancelling import Standing, Wish, standing, wait_until_heard, whose, wish_to_cancel
 from batchrun.runner.session import Task, input_of
@@ -45,7 +47,11 @@ def run(options: argparse.Namespace) -> int:
     """Record the wish, have it carried out, and tell what became of it."""
     try:
         made = wish_to_cancel(Names.of(options.output, options.journal), options.id)
-        while (pid := whose(made.names)) is not None:
+        while True:
+            if (pid := whose(made.names)) is None:
+                with suppress(LockHeld):  # another process took the batch up meanwhile: it hears the wish
+                    return _by_itself(options, made)
+                continue
             who = f"process {pid}" if pid else "the run"
             if wait_until_heard(made, _PATIENCE):
                 print("\n".join(_handed_over(standing(made), who)))
@@ -55,7 +61,6 @@ def run(options: argparse.Namespace) -> int:
                     f"recorded; {who} did not answer within {_PATIENCE:.0f} s: it takes the wish up, or the next run does"
                 )
                 return EXIT_OK
-        return _by_itself(options, made)
     except Misuse as error:
         return _refuse(error, EXIT_USAGE)
     except FilesError as error:
@@ -74,43 +79,54 @@ def _by_itself(options: argparse.Namespace, made: Wish) -> int:
         code = run_task(task, options, sys.argv[1:], settings)
         code = EXIT_OK if code == EXIT_ROWS else code
     if code == EXIT_OK:
-        print("\n".join(_carried_out(standing(made))))
+        print("\n".join(_carried_out(before, standing(made))))
     else:
         print("the wish is recorded: the next run carries out what is left of it", file=sys.stderr)
     return code
 
 
 def _handed_over(found: Standing, who: str) -> Iterator[str]:
-    rows = found.open + found.cancelled
-    if rows:
-        yield f"{who} has it in hand: {many(rows, 'row')} {_end(rows)} as cancelled{_billed(found)}"
-    if found.untouched:
-        yield f"{many(found.untouched, 'row')} not sent yet {_end(found.untouched)} as cancelled too; nothing is billed for them"
-    yield from _others(found, "no row of this batch")
-    if not (rows or found.untouched or found.over or found.unknown):
+    if found.open:
+        yield f"{who} has it in hand: {many(found.open, 'row')} {_end(found.open)} as cancelled{_billed(found.open, found.sent)}"
+    if found.untouched and not found.collecting:
+        yield f"{many(found.untouched, 'row')} not sent yet {_end(found.untouched)} as cancelled; nothing is billed"
+    elif found.untouched:
+        yield _never_sent(found.untouched)
+    if found.cancelled:
+        yield f"{many(found.cancelled, 'row')} {_are(found.cancelled)} cancelled"
+    yield from _others(found, known=not found.collecting)
+    if not (found.open or found.cancelled or found.untouched or found.over or found.unknown):
         yield "nothing is open: there is nothing to cancel"
 
 
-def _carried_out(found: Standing) -> Iterator[str]:
-    if found.cancelled:
-        yield f"{many(found.cancelled, 'row')} {_are(found.cancelled)} cancelled{_billed(found)}"
+def _carried_out(before: Standing, found: Standing) -> Iterator[str]:
+    cancelled = found.cancelled - before.cancelled
+    if cancelled:
+        yield f"{many(cancelled, 'row')} {_are(cancelled)} cancelled{_billed(cancelled, before.sent - found.sent)}"
     if found.open:
         yield f"{many(found.open, 'row')} {_are(found.open)} left to the next run"
     if found.untouched:
-        yield (
-            f"{many(found.untouched, 'row')} {'was' if found.untouched == 1 else 'were'} never sent: nothing is billed for "
-            "them, and the next run writes them as cancelled"
-        )
-    yield from _others(
-        found, "nothing was sent for it; if the input has such a row, the next run writes it as cancelled"
-    )
+        yield _never_sent(found.untouched)
+    if before.cancelled:
+        yield f"{many(before.cancelled, 'row')} had ended already, as cancelled"
+    yield from _others(found, known=False)
     if not (found.cancelled or found.open or found.untouched or found.over or found.unknown):
         yield "nothing is open: there is nothing to cancel"
 
 
-def _others(found: Standing, unknown: str) -> Iterator[str]:
+def _never_sent(rows: int) -> str:
+    one = rows == 1
+    return (
+        f"{many(rows, 'row')} {'was' if one else 'were'} never sent: nothing is billed, and the next run with the input "
+        f"writes {'it' if one else 'them'} as cancelled"
+    )
+
+
+def _others(found: Standing, *, known: bool) -> Iterator[str]:
+    """What is to be said of names that are no open rows; `known`: a run with the input looked for them."""
+    unknown = "nothing was sent for it; if the input has such a row, the next run writes it as cancelled"
     for name in found.unknown[:_SHOWN]:
-        yield f"{visible(name, 80)}: {unknown}"
+        yield f"{visible(name, 80)}: {'no row of this batch' if known else unknown}"
     if (more := len(found.unknown) - _SHOWN) > 0:
         yield f"and {more:,} more names like these"
     if found.names_over and len(found.names_over) <= _SHOWN:
@@ -121,10 +137,13 @@ def _others(found: Standing, unknown: str) -> Iterator[str]:
         yield f"{many(found.over.total(), 'row')} had ended already: {states}"
 
 
-def _billed(found: Standing) -> str:
-    if not found.sent:
-        return "; nothing was sent for them"
-    return f"; the service may still finish and bill {found.sent:,} of them"
+def _billed(rows: int, sent: int) -> str:
+    if not sent:
+        return "; nothing was sent, and nothing is billed"
+    which = (
+        "it was" if rows == 1 else "they were" if sent >= rows else f"{sent:,} of them {'was' if sent == 1 else 'were'}"
+    )
+    return f"; {which} sent, and may be billed"
 
 
 def _end(count: int) -> str:

@@ -28,6 +28,7 @@ from batchrun.core.settings import SettingsError
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.visible import visible
 from batchrun.edge.eventlog import EventLog
+from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import Progress
 from batchrun.edge.source import InputError, SpoolFailed
 from batchrun.edge.tape import FilesError, InputIsOutput
@@ -72,6 +73,8 @@ def _run_task(
     except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
         return _refuse(str(error), EXIT_USAGE)
     except (FilesError, SpoolFailed) as error:
+        if task.only_wished and isinstance(error, LockHeld):
+            raise
         return _refuse(str(error), EXIT_FILES)
     finally:
         if screen is not None:
@@ -129,7 +132,6 @@ class _Screen:
         self._progress: Progress | None = None
         self._log = EventLog(options.log_json, failed=self._warn) if options.log_json else None
         self._opening: Opening | None = None
-        self._snapshot: Snapshot | None = None
         self._signal: int | None = None
         self._begun: float | None = None
         self._problem: str | None = None
@@ -139,7 +141,6 @@ class _Screen:
     # --- the observer of the run ---
 
     def progressed(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
         if self._begun is None:
             self._begun = snapshot.now
         if self._copy is not None and self._opening is not None:
@@ -208,8 +209,9 @@ class _Screen:
 
     def _stop(self, number: signal.Signals, opening: Opening) -> None:
         first, self._signal = self._signal is None, int(number)
-        if first and self._progress is not None and self._snapshot is not None:
-            self._progress.warn(stopping(self._snapshot.submits_in_flight, opening.settings, self._snapshot.in_flight))
+        if first and self._progress is not None:
+            now = opening.snapshot()
+            self._progress.warn(stopping(now.submits_in_flight, opening.settings, now.in_flight))
         self._write("stop", signal=number.name)
         opening.stop(StopMode.INTERRUPT, number.name)
 

@@ -12,7 +12,8 @@ the earliest; everything that ends comes back as an event.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from batchrun.core.agenda import NEVER
@@ -20,8 +21,9 @@ from batchrun.core.attempts import Attempts
 from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
 from batchrun.core.endings import cancelled, rejected
+from batchrun.core.fold import Trail
 from batchrun.core.invariants import check
-from batchrun.core.job import CancelReason
+from batchrun.core.job import CancelReason, Row
 from batchrun.core.lifecycle import Phase
 from batchrun.core.limits import Gate, Halted, HaltReason
 from batchrun.core.messages import (
@@ -40,6 +42,7 @@ from batchrun.core.messages import (
     Read,
     Recovered,
     RowRead,
+    RowsRecalled,
     StopMode,
     StopRequested,
     StoreFailed,
@@ -119,6 +122,7 @@ class Engine:
             RowRead: self._row_read,
             InputEnded: self._on_input_ended,
             Recovered: self._recovered,
+            RowsRecalled: lambda event: self._take_up(event.open_rows, None),
             CancelRequested: self.requests.asked,
             StopRequested: self._stop_requested,
             Woke: lambda _: self.watch.spread(),
@@ -199,11 +203,16 @@ class Engine:
         self._known.update(event.finished)
         self._taken_up = True
         self._states_before = dict(Counter(event.finished.values()))
-        for row, trail in event.open_rows:
-            self._known.add(row.key)
-            self._taking_up.take(row, trail)
+        self._take_up(event.open_rows, event.wished)
         self.gate.doubted = event.doubted and bool(desk.watched)
         self.requests.recovered(event.heard_to, cancel_all=event.cancel_all)
+
+    def _take_up(self, open_rows: Iterable[tuple[Row, Trail]], wished: AbstractSet[str] | None) -> None:
+        for row, trail in open_rows:
+            if row.key not in self._known:
+                self._known.add(row.key)
+                ends = wished is None or row.key in wished or trail.job_id in wished
+                self._taking_up.take(row, trail, ends=ends)
 
     # --- asked from outside ---
 
@@ -212,8 +221,8 @@ class Engine:
         if event.mode is StopMode.INTERRUPT and self.settings.cancel_on_interrupt:
             self.requests.asked(CancelRequested(None, CancelReason.INTERRUPT))
         if mode is StopMode.DETACH:
-            self.watch.stopped = True
             self.gate.places = NEVER  # no look will ever free a place
+            self.watch.stopped = not self.gate.doubted
             return
         self.gate.closed = True
         # What an interrupt cancelled is looked at once more; nothing else is watched then.
@@ -263,6 +272,8 @@ class Engine:
         now = self.desk.now
         if self._max_wait_at is not None and now >= self._max_wait_at:
             self.gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self.settings.max_wait:g} s is over")
+            self.watch.stopped = True
+        if self._stop is StopMode.DETACH and not self.gate.doubted:
             self.watch.stopped = True
         self.submits.advance()
         if self._input_ended:

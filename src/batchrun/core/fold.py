@@ -179,8 +179,8 @@ class Folding:
 
     def _heard(self, values: dict[str, Any]) -> bool:
         heard = Heard(**values)
-        self.fold.heard_to, self.fold.cancel_all = heard.to, heard.all
-        return type(heard.to) is int
+        self.fold.heard_to, self.fold.cancel_all = heard.to if heard.left is None else heard.left, heard.all
+        return type(heard.to) is type(self.fold.heard_to) is int
 
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)

@@ -142,11 +142,13 @@ class Heard(Entry):
     """The wishes of other processes are taken in hand up to offset `to` of their file.
 
     With `all` every row that has no record is to end as cancelled, those not yet read included; a later entry
-    without it says that this is done.
+    without it says that this is done. A wish behind `left` names rows that only a run with the input can find: the
+    next run reads on from there.
     """
 
     to: int
     all: bool
+    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

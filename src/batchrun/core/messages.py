@@ -7,6 +7,7 @@ each are made for every poll.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -51,7 +52,9 @@ class Outcome(Enum):
 class Recovered(NamedTuple):
     """What an earlier run left: rows that are open by their trails, and the states of those that are finished.
 
-    `files` are the names of files that stand in the folder of artifacts, by the open row to which they belong.
+    `wished` are rows, by their keys or their jobs' ids, that other processes wish to end (None: all of them); it is said
+    once more by the CancelRequested that follows. `files` are the names of files that stand in the folder of
+    artifacts, by the open row to which they belong.
     """
 
     open_rows: Iterable[tuple[Row, Trail]]
@@ -62,8 +65,15 @@ class Recovered(NamedTuple):
     output_end: int
     heard_to: int = 0
     cancel_all: bool = False  # an earlier wish that every row end
+    wished: AbstractSet[str] | None = frozenset()
     doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
     files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+class RowsRecalled(NamedTuple):
+    """Other processes wish the end of rows that an earlier run left, and that this one had left alone."""
+
+    open_rows: Iterable[tuple[Row, Trail]]
 
 
 class RowRead(NamedTuple):
@@ -179,8 +189,9 @@ class Woke(NamedTuple):
 
 
 Event = (
-    Recovered | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
-    | PollAnswered | PollFailed | CancelAnswered | ArtifactsStored | ArtifactsDiscarded | StoreFailed | CancelRequested | StopRequested | TimeCame | Woke
+    Recovered | RowsRecalled | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
+    | PollAnswered | PollFailed | CancelAnswered | ArtifactsStored | ArtifactsDiscarded | StoreFailed | CancelRequested
+    | StopRequested | TimeCame | Woke
 )  # fmt: skip
 
 

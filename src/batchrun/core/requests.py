@@ -43,6 +43,7 @@ class Requests:
         self._collecting = collecting
         self._early: dict[str, CancelReason] = {}  # of rows that are not read yet
         self._heard_to = 0
+        self._left: int | None = None  # where the first wish begins that is left to a run with an input
         self.all = self.interrupted = False
 
     def recovered(self, heard_to: int, *, cancel_all: bool) -> None:
@@ -54,11 +55,12 @@ class Requests:
 
     def asked(self, event: CancelRequested) -> None:
         """Rows are to end: each is latched, and the wish taken in hand."""
-        jobs, left = self._jobs(), False
+        jobs = self._jobs()
         if event.keys is not None:
             wanted = [job for job in jobs if job.key in event.keys or job.job_id in event.keys]
             strangers = event.keys - {name for job in wanted for name in (job.key, job.job_id)} - self._known
-            left = self._collecting and bool(strangers)
+            if self._collecting and strangers and self._left is None:
+                self._left = self._heard_to
             self._remember(strangers & event.unread, event.reason)
             self._end(wanted, event.reason)
         elif event.reason is CancelReason.INTERRUPT:
@@ -67,10 +69,9 @@ class Requests:
         else:
             self.all = True
             self._end(jobs, event.reason)
-        in_hand = event.heard_to is not None and not left
-        if in_hand:
-            self._heard_to = max(self._heard_to, event.heard_to or 0)
-        if in_hand or (self.all and event.keys is None):
+        if event.heard_to is not None:
+            self._heard_to = event.heard_to
+        if event.heard_to is not None or (self.all and event.keys is None):
             self._hear()
 
     def of(self, row: Row) -> CancelReason | None:
@@ -104,4 +105,4 @@ class Requests:
             self._desk.note(Cancelling(key, 1, reason.value, self._desk.wall))
 
     def _hear(self) -> None:
-        self._desk.note(Heard(self._heard_to, self.all))
+        self._desk.note(Heard(self._heard_to, self.all, self._left))

@@ -8,7 +8,7 @@ from batchrun.core.desk import Desk
 from batchrun.core.endings import cancelled, ended_by_us
 from batchrun.core.fold import Trail
 from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Ended
+from batchrun.core.ledger import Cancelling, Ended
 from batchrun.core.outcome import Billing
 from batchrun.core.record import Attempt
 from batchrun.core.states import State
@@ -30,8 +30,12 @@ class TakingUp:
         self._cancels = cancels
         self._attempts = attempts
 
-    def take(self, row: Row, trail: Trail) -> None:
-        """Go on with a row where its trail ends."""
+    def take(self, row: Row, trail: Trail, *, ends: bool = False) -> None:
+        """Go on with a row where its trail ends.
+
+        Where another process wishes that it `ends`, it is taken up as one that was to end already: its wish is on the
+        disk, and is heard behind the entry that is written here.
+        """
         desk = self._desk
         job = desk.open(row)
         job.attempt = trail.attempt
@@ -40,6 +44,9 @@ class TakingUp:
                 Attempt(end.job_id, State(end.state), end.code, Billing(end.billing)) for end in trail.ended
             )
         reason = None if trail.cancel is None else CancelReason(trail.cancel)
+        if reason is None and ends:
+            reason = CancelReason.USER
+            desk.note(Cancelling(row.key, trail.attempt, reason.value, desk.wall))
         if reason is not None:
             self._cancels.recover(job, reason)
         if trail.job_id is not None and trail.job_id not in desk.watched:

@@ -54,12 +54,17 @@ class Wishes:
         if file is None:
             return []
         try:
-            if self._identity not in (None, file.identity) or file.size < self.offset:
+            if self._identity not in (None, file.identity) or file.size < self.offset or not self._goes_on(file):
                 self.offset = 0  # another file: moved aside, begun anew
             self._identity = file.identity
             return self._read(file)
         finally:
             file.close()
+
+    def _goes_on(self, file: Opened) -> bool:
+        """Whether a line begins where an earlier process read to."""
+        known = self._identity is not None or not self.offset
+        return known or file.disk.read(file.descriptor, 1, self.offset - 1) == b"\n"
 
     def _read(self, file: Opened) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

@@ -39,9 +39,10 @@ class Wish:
 class Standing:
     """What became of the rows that were wished to end.
 
-    `cancelled` counts those whose record says so, `open` those without a record; the service may have been given
-    `sent` of the two. `over` are rows that had ended otherwise, by their state, `names_over` those of them that were
+    `cancelled` counts those whose record says so, `open` those without a record, `sent` those of them that the service
+    may have been given. `over` are rows that had ended otherwise, by their state, `names_over` those of them that were
     named; `unknown` are names that the files do not know, `untouched` counts rows that never were, where that is known.
+    `collecting`: who worked on the batch last had no input, and cannot know of these two.
     """
 
     cancelled: int = 0
@@ -51,6 +52,7 @@ class Standing:
     names_over: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     untouched: int = 0
+    collecting: bool = False
 
 
 def wish_to_cancel(names: Names, wanted: Collection[str] | None) -> Wish:
@@ -107,7 +109,7 @@ def standing(made: Wish) -> Standing:
     """What the files say by now of the rows that were wished to end."""
     state = fold_file(made.names.journal)
     finished, trails = recovered(made.names, state).finished, state.trails
-    found = Standing()
+    found = Standing(collecting=state.started is not None and state.started.rows is None)
     if made.wanted is None:
         keys = {key: key for key in (*finished, *trails)}
         found.untouched = max(0, (state.rows or 0) - len(keys))
@@ -119,7 +121,8 @@ def standing(made: Wish) -> Standing:
         if ended in (None, State.CANCELLED):
             found.open += ended is None
             found.cancelled += ended is not None
-            found.sent += trail is not None and bool(trail.job_id or trail.open_intent or trail.unconfirmed)
+            sent = trail is not None and bool(trail.job_id or trail.open_intent or trail.unconfirmed)
+            found.sent += ended is None and sent
             continue
         found.over[ended] += 1
         if made.wanted is not None:

@@ -39,6 +39,7 @@ from batchrun.core.messages import (
     Read,
     Recovered,
     RowRead,
+    RowsRecalled,
     StopMode,
     StopRequested,
     Store,
@@ -158,7 +159,7 @@ class Runner:
         self._input_error: InputChanged | None = None
         self._stop_reason = ""
         self._stops = 0
-        self._deaf = False
+        self._told: set[str] = set()
         self._carriers: dict[type, Callable[..., object]] = {
             Poll: self._polls.put,
             Submit: self._submits.put,
@@ -302,7 +303,7 @@ class Runner:
 
     def _begin(self, output_end: int) -> None:
         batch, state = self._batch, self._batch.state
-        wishes = self._hearing.new(self._rows.are_to_come)
+        wishes = self._wishes()
         self.feed(
             Recovered(
                 open_rows=batch.open_rows(
@@ -317,6 +318,7 @@ class Runner:
                 output_end=output_end,
                 heard_to=state.heard_to,
                 cancel_all=state.cancel_all,
+                wished=self._hearing.wanted,
                 doubted=batch.doubted,
                 files=batch.files,
             )
@@ -367,13 +369,27 @@ class Runner:
 
     def _hear(self) -> None:
         """Take up what other processes wish."""
+        wishes = self._wishes()
+        if wishes and self._only_wished:
+            self.feed(RowsRecalled(self._batch.open_rows(None, self._hearing.concerns)))
+        for wish in wishes:
+            self.feed(wish)
+
+    def _wishes(self) -> list[CancelRequested]:
+        """What is new; the run goes on without what cannot be read, and says so once."""
+        wishes: list[CancelRequested] = []
+        told = None
         try:
-            for wish in self._hearing.new(self._rows.are_to_come):
-                self.feed(wish)
+            wishes = self._hearing.new(self._rows.are_to_come)
         except FilesError as error:
-            if not self._deaf:
-                self._observer.noted(f"what `batchrun cancel` asks for is not heard: {error}")
-            self._deaf = True
+            told = f"what `batchrun cancel` asks for is not heard: {error}"
+        else:
+            if self._hearing.foreign:
+                told = f"{self._batch.names.requests} holds lines that no `batchrun cancel` wrote; they are passed over"
+        if told is not None and told not in self._told:
+            self._told.add(told)
+            self._observer.noted(told)
+        return wishes
 
     def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
         if not heart.cancelled() and (error := heart.exception()) is not None:

@@ -66,6 +66,7 @@ class Opening:
     settings: Settings
     stop: Callable[[StopMode, str], None]
     synced: Callable[[], int]  # bytes of the output that are on the disk
+    snapshot: Callable[[], Snapshot]
 
     @property
     def asked(self) -> str:
@@ -101,6 +102,12 @@ async def run_session(
             f"--concurrency {settings.concurrency}: expected none with --detach, which puts every row in flight; leave it out, "
             "or send a part of the rows now with --limit N"
         )
+    if settings.detach and task.input is None:
+        if not task.only_wished:
+            raise Misuse(
+                "--detach: expected a run with an input to send; to bring home what was sent, leave it out (BATCHRUN_DETACH too)"
+            )
+        settings = replace(settings, detach=False)
     service, keys = await _service(task, settings, environment)
     redactor = Redactor(service.secrets)
     names = Names.of(task.output, task.journal)
@@ -150,7 +157,8 @@ async def run_session(
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
-                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output
+                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop,
+                    runner.synced_output, runner.engine.snapshot,
                 )
             )  # fmt: skip
             outcome = await runner.run()

@@ -27,14 +27,26 @@ class Hearing:
         self._run_id = run_id
         self._everything = everything
         self._names: frozenset[str] = frozenset()
+        self._odd = 0
+
+    @property
+    def wanted(self) -> frozenset[str] | None:
+        """The names that were read last; None once it was all rows."""
+        return None if self._everything else self._names
+
+    @property
+    def foreign(self) -> bool:
+        """Whether there was anything that is no wish."""
+        return self._odd + self._wishes.unreadable > 0
 
     def new(self, are_to_come: Callable[[str], bool]) -> list[CancelRequested]:
         """What was wished since the last call, as events. Raises FilesError."""
         wishes = self._wishes.read_new()
         wanted = [wish.get("cancel") for wish in wishes if wish.get("run_id") == self._run_id]
-        lists = (one for one in wanted if isinstance(one, list))
-        self._names = frozenset(name for one in lists for name in one if isinstance(name, str))
-        everything = any(one == ALL for one in wanted if isinstance(one, str))
+        lists = [one for one in wanted if _is_list_of_names(one)]
+        self._names = frozenset(name for one in lists for name in one)
+        everything = ALL in (one for one in wanted if isinstance(one, str))
+        self._odd += sum(one != ALL and not _is_list_of_names(one) for one in wanted)
         self._everything |= everything
         offset, events = self._wishes.offset, []
         if self._names or (wishes and not everything):  # also what concerns nobody is heard
@@ -46,7 +58,12 @@ class Hearing:
 
     def concerns(self, key: str, trail: Trail) -> bool:
         """Whether the row is to end: by what was read last, or by an earlier wish that was journaled."""
-        return self._everything or trail.cancel is not None or key in self._names or trail.job_id in self._names
+        wanted = self.wanted
+        return trail.cancel is not None or wanted is None or key in wanted or trail.job_id in wanted
+
+
+def _is_list_of_names(wanted: Any) -> bool:
+    return isinstance(wanted, list) and all(isinstance(name, str) for name in wanted)
 
 
 def cancel_wish(names: Iterable[str] | None, run_id: str, at: float) -> dict[str, Any]:
