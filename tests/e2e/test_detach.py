@@ -46,9 +46,9 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
         began = time.monotonic()
         home = batch.tell("collect", "--base-url", service.url, *HOME)
         assert home.code == 0, home.said
-        home.says(f"{count:,} jobs in flight from before", f"complete: {count:,} rows done")
+        home.says(f"{count:,} jobs in flight from before", f"complete: {count:,} of {count:,} rows done")
         print(f"\n{count:,} rows: detached in {seconds:.1f} s, collected in {time.monotonic() - began:.1f} s")
-        assert set(record["state"] for record in batch.whole().values()) == {"succeeded"}
+        assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
         books = service.books()
         assert (books["posts"], books["jobs"], books["cancels"]) == (count, count, 0)
         again = batch.tell("collect", "--base-url", service.url, *HOME)
