@@ -22,13 +22,10 @@ NAMED = re.compile(r"(?<![A-Za-z0-9])[cfhiops]\d\d(?![A-Za-z0-9])")
 
 RUN = "needs the runner"
 RESUME = "needs resume, which compares journal, output and input"
-LIVING = "issue 7: living with a batch"
 
 # id: (what is missing, the rooms where a part of it is tested)
 OWED: dict[str, tuple[str, set[str]]] = {
     "o23": (f"{RUN}: a real process that is suspended", {"core"}),
-    "c06": (f"{LIVING}: from two processes", {"core", "services"}),
-    "c07": (f"{LIVING}: kill -9 between entry and request", {"core"}),
     "h14": ("later: csv and report are written by nothing yet", set()),
 }
 

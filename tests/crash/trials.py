@@ -127,9 +127,20 @@ class Trials:
                 continue
             break
         paper.stop = None
+        self.note_heard(before, found, service, truth)
         process = self.process_class(before.seed, before.rows, paper, service, truth, before.now + 0.5 + rng.random())
         process.start(found.recovery, found.state)
         return process
+
+    def note_heard(self, before: Process, found: Found, service: Service, truth: Truth) -> None:
+        """A wish that counts as heard on the disk binds: its rows end cancelled, and are sent no more."""
+        if truth.output_was_cut:
+            return  # a record that was there when it was heard may be gone
+        for wish in truth.wishes[: found.state.heard_to]:
+            for key in [row.key for row in before.rows] if wish is None else [wish]:
+                if key not in found.recovery.finished and key not in truth.asked:
+                    truth.cancelled.add(key)
+                    truth.heard.setdefault(key, len(service.posts.get(key, ())))
 
     def look(self, paper: PaperDisk, truth: Truth, way: str) -> Found:
         found = self.startup.look(paper)
@@ -166,6 +177,7 @@ class Trials:
                 truth.asked[key] = truth.asked.get(key, 0) + 1
             truth.done -= order.keys.keys()
             truth.cancelled -= order.keys.keys()
+            truth.heard = {key: posts for key, posts in truth.heard.items() if key not in order.keys}
             service.asked |= order.keys.keys()
         self.begun = order
         startup.rewrite(found, order, disk, announced=announced)
@@ -242,6 +254,9 @@ class Trials:
                 raise Violation(where + f"{record['custom_id']} was tried {record['retry_count'] + 1} times")
 
     def check_cancels(self, records: dict[str, dict], truth: Truth, process: Process, where: str) -> None:
+        for key, posts in truth.heard.items():
+            if len(process.service.posts.get(key, ())) != posts:
+                raise Violation(where + f"{key} was to end, which was in hand, and was POSTed all the same")
         for key in truth.cancelled:
             if records[key]["state"] != "cancelled":
                 raise Violation(where + f"{key} was cancelled, acknowledged, and ended {records[key]['state']}")

@@ -123,7 +123,9 @@ def test_c04_c05_what_services_do_to_a_cancel(tmp_path):
         texts = []
         for row, way in zip(batch.rows, ways, strict=True):
             record = batch.records()[row["custom_id"]]
-            assert (record["state"], record["error"]["source"], record["response"]) == ("cancelled", "client", None), way
+            assert (record["state"], record["error"]["source"], record["response"]) == ("cancelled", "client", None), (
+                way
+            )
             assert record["output_text"] is None
             assert record["warnings"] == ([GONE_OVER[way]] if GONE_OVER[way] else [])
             with urllib.request.urlopen(f"{service.url}/responses/{ids[row['custom_id']]}", timeout=10) as answer:

@@ -46,9 +46,9 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
         began = time.monotonic()
         home = batch.tell("collect", "--base-url", service.url, *HOME)
         assert home.code == 0, home.said
-        home.says(f"{count:,} jobs in flight from before", f"complete: {count:,} rows done")
+        home.says(f"collecting {count:,} jobs in flight from before", f"complete: {count:,} rows done")
         print(f"\n{count:,} rows: detached in {seconds:.1f} s, collected in {time.monotonic() - began:.1f} s")
-        assert set(record["state"] for record in batch.whole().values()) == {"succeeded"}
+        assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
         books = service.books()
         assert (books["posts"], books["jobs"], books["cancels"]) == (count, count, 0)
         again = batch.tell("collect", "--base-url", service.url, *HOME)
@@ -100,7 +100,9 @@ def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path
         assert left.code == 0
         left.says(f"{sent} jobs in flight from before", "60 jobs go on over there and are billed")
         assert service.posts() == {row["custom_id"]: 1 for row in batch.rows}
-        ended = batch.tell("cancel", "--all", "--base-url", service.url, "--poll-min", "200ms", "--cancel-settle", "300ms")
+        ended = batch.tell(
+            "cancel", "--all", "--base-url", service.url, "--poll-min", "200ms", "--cancel-settle", "300ms"
+        )
         assert ended.code == 0
         ended.says("60 rows are cancelled; they were sent, and may be billed")
         batch.whole()

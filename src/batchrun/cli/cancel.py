@@ -140,7 +140,9 @@ def _others(found: Standing, *, known: bool) -> Iterator[str]:
 def _billed(rows: int, sent: int) -> str:
     if not sent:
         return "; nothing was sent, and nothing is billed"
-    which = "it was" if rows == 1 else "they were" if sent >= rows else f"{sent:,} of them {'was' if sent == 1 else 'were'}"
+    which = (
+        "it was" if rows == 1 else "they were" if sent >= rows else f"{sent:,} of them {'was' if sent == 1 else 'were'}"
+    )
     return f"; {which} sent, and may be billed"
 
 

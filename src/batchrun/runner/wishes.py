@@ -7,7 +7,7 @@ their keys or by their jobs' ids. A wish for another batch, whose files once sto
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from batchrun.core.fold import Trail
 from batchrun.core.job import CancelReason
@@ -61,7 +61,7 @@ class Hearing:
         return trail.cancel is not None or self.wanted is None or key in self.wanted or trail.job_id in self.wanted
 
 
-def _is_list_of_names(wanted: Any) -> bool:
+def _is_list_of_names(wanted: Any) -> TypeGuard[list[str]]:
     return isinstance(wanted, list) and all(isinstance(name, str) for name in wanted)
 
 
