@@ -20,7 +20,7 @@ def trails(batch):
 @pytest.mark.timeout(200)
 def test_detached_moved_and_collected_elsewhere(long, tmp_path):
     count = 5_000 if long else 800
-    with serving(tmp_path, "[times]\npost = '20ms..60ms'\nduration = '3s'\n") as service:
+    with serving(tmp_path, "[times]\npost = '20ms..60ms'\nduration = '1500ms'\n") as service:
         batch = Batch(tmp_path, rows(count), "--base-url", service.url)
         began = time.monotonic()
         left = batch.run("--detach")
