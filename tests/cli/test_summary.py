@@ -295,6 +295,15 @@ def test_a_run_goes_on():
         assert part in limits
 
 
+def test_what_goes_on_is_collected():
+    where = "openai at https://api.openai.com"
+    told = announced(rows=None, resumed=True, finished=1, open_jobs=1_204)
+    assert told[0] == f"collecting 1,204 jobs in flight from before; 1 row has a record already: {where}"
+    assert told[1:] == ["limits: 200 looks a second, 24 h a job"]
+    assert announced(rows=None, resumed=True) == [f"collecting 0 jobs in flight from before: {where}"]
+    assert "POSTs" not in " ".join(told)
+
+
 def test_nothing_is_left():
     assert announced(resumed=True, finished=10_000)[1:] == ["nothing is left to do, and nothing is sent"]
 

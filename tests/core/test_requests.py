@@ -113,6 +113,20 @@ def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
     assert (run.times("cancel", "j-b"), heard(run)) == ([0.5], [(40, False), (60, False)])
 
 
+def test_a_wish_for_a_row_whose_record_may_still_be_lost_is_written_too():
+    class Held(Night):
+        def feed(self, event):
+            held = isinstance(event, m.Synced) and event.tape is m.Tape.OUTPUT
+            return [] if held else super().feed(event)
+
+    run = Held(2, submit=lambda key, n: answer(400, {"error": {"code": "invalid_prompt", "message": "no"}}))
+    run.at(3.0, wished("row-0"))
+    run.run(until=3.0)
+    assert (run.states(), heard(run)) == ({"rejected": 2}, [(10, False)])
+    assert (run.tags("row-0")[-1], run.tags("row-1")[-1]) == ("cancelling", "cleared")
+    assert folded(run).trails["row-0"].cancel == "user", "without its record nothing was sent that counts"
+
+
 @pytest.mark.parametrize("wished", [{"a", "j"}, None], ids=["by name", "all"])
 def test_c02_c07_what_is_wished_before_a_run_begins_it_begins_with(wished):
     """Also a row whose answer an earlier run did not live to see: it is not written as unconfirmed first."""
@@ -166,6 +180,14 @@ def test_rows_that_limit_leaves_to_the_next_run_are_still_to_end():
     run.feed(m.Recovered([], {}, 0, 0, 0, 0, heard_to=25, cancel_all=True))
     run.run()
     assert (run.states(), heard(run)) == ({"cancelled": 5}, [])
+
+
+def test_a_row_that_limit_leaves_to_the_next_run_may_be_named():
+    run = Driver(20, limit=5, poll=running)
+    run.at(3.0, wished("row-10", "row-3", "nobody"))
+    run.run(until=3.0)
+    assert (run.tags("row-10"), heard(run)) == (["cancelling"], [(10, False)])
+    assert set(folded(run).trails) == {"row-0", "row-1", "row-2", "row-3", "row-4", "row-10"}
 
 
 # --- an interrupt ---

@@ -125,6 +125,17 @@ class FilesNotLookedFor(Process):
         return {}
 
 
+class HeardFirst(Process):
+    """A wish counts as heard before what it brings is written."""
+
+    def read_wish(self, number):
+        event = super().read_wish(number)
+        heard = ledger.Heard(number + 1, event.keys is None)
+        self.tapes[m.Tape.JOURNAL].tape.append(heard.to_line())
+        self.schedule(0.1, lambda: event)
+        return m.TimeCame()
+
+
 class ReportedBeforeSync(Process):
     """A row is reported done when its record is given to the tape."""
 
@@ -213,7 +224,8 @@ MUTANTS = [
         "reached a file",
         [(attempts, "keeps_payload", always), (cancels, "keeps_payload", always)],
     ),
-    Mutant("cancel not journaled", "acknowledged", dropping(ledger.Cancelling)),
+    Mutant("cancel not journaled", "acknowledged|in hand", dropping(ledger.Cancelling)),
+    Mutant("heard before its entries", "acknowledged|in hand", process=HeardFirst),
     Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
     Mutant(
         "markers believed",
@@ -244,4 +256,4 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 14 + 4 + 4, "of files, and of rewriting and tapes"
+    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 4, "of files, and of rewriting and tapes"

@@ -25,6 +25,7 @@ AFTER_ID = "after 3"
 AFTER_ENDED = "after `ended`"
 CANCELLING_WITH_ID = "after `cancelling`, id known"
 CANCELLING_WITHOUT_ID = "after `cancelling`, no id"
+WISH_HEARD = "a wish heard, its row open"
 OUTPUT_TORN = "6 torn"
 DONE_MISSING = "6 synced, `done` missing"
 OUTPUT_CUT = "output deleted or shortened"
@@ -32,7 +33,7 @@ FILES_ALONE = "files stored, no record"
 DURING_REPAIR = "during repair"
 DURING_REWRITE = "during rewrite"
 CRASH_TABLE = (
-    BEFORE_INTENT, AFTER_INTENT, AFTER_ID, AFTER_ENDED, CANCELLING_WITH_ID, CANCELLING_WITHOUT_ID, OUTPUT_TORN, DONE_MISSING,
+    BEFORE_INTENT, AFTER_INTENT, AFTER_ID, AFTER_ENDED, CANCELLING_WITH_ID, CANCELLING_WITHOUT_ID, WISH_HEARD, OUTPUT_TORN, DONE_MISSING,
     OUTPUT_CUT, FILES_ALONE, DURING_REPAIR, DURING_REWRITE,
 )  # fmt: skip
 
@@ -133,9 +134,21 @@ class Trials:
                 continue
             break
         paper.stop = None
+        self.note_heard(before, found, service, truth, way)
         process = self.process_class(before.seed, before.rows, paper, service, truth, before.now + 0.5 + rng.random())
         process.start(found.recovery, found.state)
         return process
+
+    def note_heard(self, before: Process, found: Found, service: Service, truth: Truth, way: str) -> None:
+        """A wish that counts as heard on the disk binds: its rows end cancelled, and are sent no more."""
+        if truth.output_was_cut:
+            return  # a record that was there when it was heard may be gone
+        for wish in truth.wishes[: found.state.heard_to]:
+            for key in [row.key for row in before.rows] if wish is None else [wish]:
+                if key not in found.recovery.finished and key not in truth.asked:
+                    self.met[WISH_HEARD, way] += 1
+                    truth.cancelled.add(key)
+                    truth.heard.setdefault(key, len(service.posts.get(key, ())))
 
     def look(self, paper: PaperDisk, truth: Truth, way: str) -> Found:
         found = self.startup.look(paper)
@@ -191,6 +204,7 @@ class Trials:
                 truth.asked[key] = truth.asked.get(key, 0) + 1
             truth.done -= order.keys.keys()
             truth.cancelled -= order.keys.keys()
+            truth.heard = {key: posts for key, posts in truth.heard.items() if key not in order.keys}
             service.asked |= order.keys.keys()
         self.begun = order
         startup.rewrite(found, order, disk, announced=announced)
@@ -276,6 +290,9 @@ class Trials:
                 raise Violation(where + f"{record['custom_id']} was tried {record['retry_count'] + 1} times")
 
     def check_cancels(self, records: dict[str, dict], truth: Truth, process: Process, where: str) -> None:
+        for key, posts in truth.heard.items():
+            if len(process.service.posts.get(key, ())) != posts:
+                raise Violation(where + f"{key} was to end, which was in hand, and was POSTed all the same")
         for key in truth.cancelled:
             if records[key]["state"] != "cancelled":
                 raise Violation(where + f"{key} was cancelled, acknowledged, and ended {records[key]['state']}")

@@ -48,6 +48,10 @@ class Truth:
     crashes: int = 0
     output_was_cut: bool = False
     asked: dict[str, int] = field(default_factory=dict)  # rows whose record was dropped to try again, and how often
+    wishes: list[str | None] = field(default_factory=list)  # of other processes, on the disk: a row to end; None is all
+    heard: dict[str, int] = field(
+        default_factory=dict
+    )  # rows whose end was in hand at a crash, and their POSTs by then
 
     def copy(self) -> "Truth":
         return Truth(
@@ -58,6 +62,8 @@ class Truth:
             self.crashes,
             self.output_was_cut,
             dict(self.asked),
+            list(self.wishes),
+            dict(self.heard),
         )
 
 
@@ -93,6 +99,7 @@ class Process:
         self.posts: list[tuple[float, str]] = []  # on their way: when they arrive, and whose they are
         self.count = 0
         self.read = 0
+        self.to_come = {row.key for row in rows}
         self.outcome: m.Outcome | None = None
         self.engine = self.engine_class(self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random)
         self.wished: set[str] = set()
@@ -123,9 +130,14 @@ class Process:
                 state.retries,
                 state.gen,
                 self.tapes[m.Tape.OUTPUT].tape.end,
+                state.heard_to,
+                state.cancel_all,
+                None if None in self.truth.wishes[state.heard_to :] else set(self.truth.wishes[state.heard_to :]),
                 files=self.left(recovery),
             )
             self.feed(event)
+            for number in range(state.heard_to, len(self.truth.wishes)):
+                self.feed(self.read_wish(number))
         else:
             self.feed(m.TimeCame())
 
@@ -176,6 +188,16 @@ class Process:
             self.sync(kind)
         if self.count % 16 == 0:
             self.engine.check_invariants()
+
+    def wish(self, key: str | None) -> m.Event:
+        """Another process wishes the end of a row, or of all: on the disk at once, and read a moment later."""
+        self.truth.wishes.append(key)
+        return self.read_wish(len(self.truth.wishes) - 1)
+
+    def read_wish(self, number: int) -> m.CancelRequested:
+        key = self.truth.wishes[number]
+        keys = None if key is None else frozenset({key})
+        return m.CancelRequested(keys, CancelReason.USER, (keys or frozenset()) & self.to_come, number + 1)
 
     # --- the edge ---
 
@@ -276,6 +298,10 @@ class Process:
             job, attempt, read_cancel(self.service.cancel(job.job_id, self.now), self.now, job.job_id)
         )
 
+    def row_read(self, row: Row) -> m.Event:
+        self.to_come.discard(row.key)
+        return m.RowRead(row)
+
     def store(self, job: Job, attempt: int, writing: Writing) -> None:
         """Files take their time: to be written and synced, to get their names, to have those on the disk."""
 
@@ -306,7 +332,7 @@ class Process:
 
     def read_rows(self, rows: int) -> None:
         for row in self.rows[self.read : self.read + rows]:
-            self.schedule(0.0, lambda row=row: m.RowRead(row))
+            self.schedule(0.0, lambda row=row: self.row_read(row))
         self.read += rows
         if self.read >= len(self.rows):
             self.schedule(0.0, m.InputEnded)
@@ -317,9 +343,14 @@ def first_process(seed: int, rows: int, process_class: type[Process] = Process) 
     paper = PaperDisk({JOURNAL: HEADER, OUTPUT: b""})
     process = process_class(seed, [Row(f"row-{i}") for i in range(rows)], paper, Service(seed), Truth(), now=0.0)
     for row in process.rows:
-        if chance(seed, row.key, "cancel") < 0.2:
+        luck = chance(seed, row.key, "cancel")
+        if luck < 0.1:
             wish = m.CancelRequested(frozenset({row.key}), CancelReason.USER)
             process.schedule(2.5 * chance(seed, row.key, "when"), lambda wish=wish: wish)
+        elif luck < 0.2:
+            process.schedule(2.5 * chance(seed, row.key, "when"), lambda key=row.key: process.wish(key))
+    if chance(seed, "all") < 0.05:
+        process.schedule(5 * chance(seed, "when all"), lambda: process.wish(None))
     process.start()
     return process
 

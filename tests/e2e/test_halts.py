@@ -1,5 +1,7 @@
 """What stops a batch as a whole: quota, key, outage, another project. No row is harmed, and the same command goes on."""
 
+import time
+
 import pytest
 
 from batchrun.cli import main
@@ -76,6 +78,37 @@ def test_s24_an_outage_costs_few_rows_and_harms_no_other(long, tmp_path):
     assert 5 <= states["unconfirmed"] <= 45
     assert states == {"succeeded": count - states["unconfirmed"], "unconfirmed": states["unconfirmed"]}
     ended.says("--resubmit-unconfirmed", "sends the unconfirmed again; may pay twice")
+
+
+def test_p05_zombies_are_left_by_a_run_that_waits_no_longer_and_ended_by_their_deadline(tmp_path):
+    """Queued or running for ever: --max-wait ends the run, --deadline the jobs."""
+    with serving(tmp_path, QUICK) as service:
+        ways = ("[[stuck_queued]]", "[[stuck_running]]", "")
+        some = rows(12)
+        for n, row in enumerate(some):
+            row["body"]["input"] = f"{ways[n % 3]} say hello"
+        batch = Batch(tmp_path, some, "--base-url", service.url, *FLAGS, "--cancel-settle", "300ms")
+        ended = batch.run("--max-wait", "2s")
+        assert ended.code == 3
+        ended.says(
+            "max wait: --max-wait of 2 s is over",
+            "halted: 4 of 12 rows done",
+            "8 jobs go on over there and are billed",
+            "run the same command again to collect what goes on",
+        )
+        assert (batch.states(), service.books()["cancels"]) == ({"succeeded": 4}, 0)
+        began = time.monotonic()
+        assert batch.run("--deadline", "4s").code == 1
+        assert time.monotonic() - began < 10
+        batch.whole()
+        assert batch.states() == {"succeeded": 4, "timeout": 8}
+        for n, row in enumerate(some):
+            record = batch.records()[row["custom_id"]]
+            if n % 3 < 2:
+                error = record["error"]
+                assert (error["code"], error["source"], record["billing"]) == ("deadline_exceeded", "client", "unknown")
+        books = service.books()
+        assert (books["cancels"], books["open_jobs"], books["posts"]) == (8, 0, 12)
 
 
 def test_p08_another_project_on_resume_writes_nothing_off(tmp_path, monkeypatch, capsys):

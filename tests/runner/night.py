@@ -17,7 +17,7 @@ from batchrun.services.choice import choose
 
 KEY = "sk-canary-6f1f2d"
 WALL = 1_800_000_000.0
-QUICK = {"poll_min": 0.01, "poll_max": 0.02, "drain": 1.0}
+QUICK = {"poll_min": 0.01, "poll_max": 0.02, "drain": 1.0, "cancel_settle": 0.05}
 
 
 def row(name, text="x"):
@@ -31,6 +31,7 @@ class Wire:
     jobs: dict = field(default_factory=dict)  # id -> prompt
     posts: list = field(default_factory=list)  # prompts, in order
     polls: list = field(default_factory=list)  # ids
+    cancels: list = field(default_factory=list)  # ids
     status: str = "completed"
     before: object = None  # called with each request
 
@@ -38,6 +39,9 @@ class Wire:
         await asyncio.sleep(0)
         if self.before is not None:
             self.before(request)
+        if request.path.endswith("/cancel"):
+            self.cancels.append(request.path.split("/")[-2])
+            return self.answer(self.cancels[-1], "cancelled")
         if request.method == "POST":
             prompt = json.loads(request.body)["input"]
             self.posts.append(prompt)
@@ -48,7 +52,7 @@ class Wire:
         self.polls.append(job_id)
         if job_id not in self.jobs:
             return Answer(404, {}, b'{"error": {"message": "no such job"}}')
-        return self.answer(job_id, self.status)
+        return self.answer(job_id, "cancelled" if job_id in self.cancels else self.status)
 
     def answer(self, job_id, status):
         body = {"id": job_id, "object": "response", "status": status, "model": "gpt-5", "output": []}
@@ -66,15 +70,13 @@ class Wire:
 class Observer:
     def __init__(self):
         self.said = []
+        self.noted = self.said.append
 
     def progressed(self, snapshot):
         pass
 
     def halted(self, reason, message):
         self.said.append(message)
-
-    def noted(self, text):
-        pass
 
     def recorded(self, line):
         pass

@@ -24,7 +24,7 @@ def announcement(
 ) -> list[str]:
     """The first lines of a run.
 
-    `rows` counts the input, `finished` the rows with a record, `open_jobs` the jobs that an earlier run left over
+    `rows` counts the input, None where there is none, `finished` the rows with a record, `open_jobs` the jobs that an earlier run left over
     there; `at_once` where every row ends at its submit, so that nothing is polled.
     """
     return list(_lines(settings, rows, finished, open_jobs, f"{service} at {visible(origin)}", resumed, at_once))
@@ -33,8 +33,15 @@ def announcement(
 def _lines(
     settings: Settings, rows: int | None, finished: int, open_jobs: int, where: str, resumed: bool, at_once: bool  # noqa: FBT001 - as above, told by name there
 ) -> Iterator[str]:  # fmt: skip
-    left = None if rows is None else max(0, rows - finished)
-    said = "an input of unknown length" if rows is None else many(rows, "row")
+    if rows is None:  # no input: what is open is collected
+        before = f"; {many(finished, 'row')} {'has' if finished == 1 else 'have'} a record already" if finished else ""
+        yield f"collecting {many(open_jobs, 'job')} in flight from before{before}: {where}"
+        if open_jobs:
+            yield f"limits: {settings.poll_rate:,g} looks a second, {duration(settings.deadline)} a job"
+            yield from _slow(settings, open_jobs)
+        return
+    left = max(0, rows - finished)
+    said = many(rows, "row")
     if resumed:
         said += f", {finished:,} already finished"
         if open_jobs:
@@ -43,7 +50,7 @@ def _lines(
     if left == 0:
         yield "nothing is left to do, and nothing is sent"
         return
-    if settings.limit is not None and (left is None or settings.limit < left):
+    if settings.limit is not None and settings.limit < left:
         yield f"taking {many(settings.limit, 'row')} now (--limit); the others wait for the next run"
     if settings.detach:
         yield "detaching: every row is sent, and none is watched; collect them before the service forgets them"
@@ -56,6 +63,10 @@ def _lines(
             f"no more jobs every {duration(LONGEST_GAP)}, and some services forget a result after ten minutes; "
             f"--poll-rate {math.ceil(settings.concurrency / LONGEST_GAP)} allows for all"
         )
+    yield from _slow(settings, open_jobs)
+
+
+def _slow(settings: Settings, open_jobs: int) -> Iterator[str]:
     if open_jobs > settings.poll_rate * LONGEST_GAP:
         yield (
             f"warning: {open_jobs:,} jobs in flight at --poll-rate {settings.poll_rate:g} are each looked at every "

@@ -46,6 +46,8 @@ class Parser(argparse.ArgumentParser):
         said = message.removeprefix("argument ").replace("expected one argument", "expected a value, got none")
         if said.startswith("the following arguments are required: "):
             said = f"expected {said.partition(': ')[2]}, got none{self._remedy}"
+        elif said.startswith("one of the arguments "):
+            said = f"expected {' or '.join(said.split()[4:-2])}, got none"
         self.exit(2, f"{self.prog}: {said if ';' in said else f'{said}; {self.prog} --help lists all flags'}\n")
 
     def parse_known_args(  # type: ignore[override] # typeshed knows three overloads of it; ours are all called as one

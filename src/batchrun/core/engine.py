@@ -177,6 +177,7 @@ class Engine:
             return
         if self._input_ended:  # beyond --limit: left to the next run
             self._left_out = True
+            self.requests.left_out.add(row.key)
             return
         self._taken += 1
         if self._taken == self.settings.limit:

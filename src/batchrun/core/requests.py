@@ -23,7 +23,6 @@ from batchrun.core.lifecycle import Phase
 from batchrun.core.messages import CancelRequested
 from batchrun.core.submit_lane import SubmitLane
 
-_OVER = frozenset({Phase.ENDING, Phase.FINISHED})
 _UNSENT = frozenset({Phase.WAITING, Phase.INTENDING})
 
 
@@ -42,6 +41,7 @@ class Requests:
         self._known = known
         self._collecting = collecting
         self._early: dict[str, CancelReason] = {}  # of rows that are not read yet
+        self.left_out: set[str] = set()  # rows that were read and are left to the next run
         self._heard_to = 0
         self._left: int | None = None  # where the first wish begins that is left to a run with an input
         self.all = self.interrupted = False
@@ -61,7 +61,7 @@ class Requests:
             strangers = event.keys - {name for job in wanted for name in (job.key, job.job_id)} - self._known
             if self._collecting and strangers and self._left is None:
                 self._left = self._heard_to
-            self._remember(strangers & event.unread, event.reason)
+            self._remember(strangers & (event.unread | self.left_out), event.reason)
             self._end(wanted, event.reason)
         elif event.reason is CancelReason.INTERRUPT:
             self.interrupted = True
@@ -89,7 +89,10 @@ class Requests:
 
     def _end(self, jobs: Iterable[Job], reason: CancelReason) -> None:
         for job in jobs:
-            if job.reason is not None or job.phase in _OVER:
+            if job.reason is not None or job.phase is Phase.FINISHED:
+                continue
+            if job.phase is Phase.ENDING:  # its record stands, if it reaches the disk; else the wish does
+                self._desk.note(Cancelling(job.key, job.attempt, reason.value, self._desk.wall))
                 continue
             self._cancels.latch(job, reason)
             if job.phase is Phase.WAITING:

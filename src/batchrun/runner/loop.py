@@ -149,7 +149,9 @@ class Runner:
         self._cancels: Lane[Cancel] = Lane(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
         self._rows = Rows(source, tokens=settings.tpm is not None)
         state = batch.state
-        self._hearing = Hearing(batch.names, run_id, state.heard_to, everything=state.cancel_all)
+        self._hearing = Hearing(
+            batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
+        )  # fmt: skip
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -159,7 +161,6 @@ class Runner:
         self._input_error: InputChanged | None = None
         self._stop_reason = ""
         self._stops = 0
-        self._told: set[str] = set()
         self._carriers: dict[type, Callable[..., object]] = {
             Poll: self._polls.put,
             Submit: self._submits.put,
@@ -303,7 +304,7 @@ class Runner:
 
     def _begin(self, output_end: int) -> None:
         batch, state = self._batch, self._batch.state
-        wishes = self._wishes()
+        wishes = self._hearing.new(self._rows.are_to_come)
         self.feed(
             Recovered(
                 open_rows=batch.open_rows(
@@ -360,36 +361,19 @@ class Runner:
             if gap > _GAP_OF_A_SUSPENSION:
                 await self._wire.drop_idle()
                 self.feed(Woke(gap))
-            if rounds % _ROUNDS_A_SECOND == 0:
-                self._hear()
-                if self._batch.lock.is_lost():
-                    told = f"{self._batch.names.lock} was removed or replaced while the run went on"
-                    self.feed(WriteFailed(Tape.OUTPUT, told))
+            self._hear()
+            if rounds % _ROUNDS_A_SECOND == 0 and self._batch.lock.is_lost():
+                told = f"{self._batch.names.lock} was removed or replaced while the run went on"
+                self.feed(WriteFailed(Tape.OUTPUT, told))
             self._observer.progressed(self.engine.snapshot())
 
     def _hear(self) -> None:
         """Take up what other processes wish."""
-        wishes = self._wishes()
+        wishes = self._hearing.new(self._rows.are_to_come)
         if wishes and self._only_wished:
             self.feed(RowsRecalled(self._batch.open_rows(None, self._hearing.concerns)))
         for wish in wishes:
             self.feed(wish)
-
-    def _wishes(self) -> list[CancelRequested]:
-        """What is new; the run goes on without what cannot be read, and says so once."""
-        wishes: list[CancelRequested] = []
-        told = None
-        try:
-            wishes = self._hearing.new(self._rows.are_to_come)
-        except FilesError as error:
-            told = f"what `batchrun cancel` asks for is not heard: {error}"
-        else:
-            if self._hearing.foreign:
-                told = f"{self._batch.names.requests} holds lines that no `batchrun cancel` wrote; they are passed over"
-        if told is not None and told not in self._told:
-            self._told.add(told)
-            self._observer.noted(told)
-        return wishes
 
     def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
         if not heart.cancelled() and (error := heart.exception()) is not None:

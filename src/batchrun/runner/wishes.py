@@ -13,7 +13,7 @@ from batchrun.core.fold import Trail
 from batchrun.core.job import CancelReason
 from batchrun.core.messages import CancelRequested
 from batchrun.edge.requests import Wishes
-from batchrun.edge.tape import Names
+from batchrun.edge.tape import FilesError, Names
 
 ALL = "all"
 
@@ -22,10 +22,14 @@ class Hearing:
     """Reads the wishes for one batch, each once. `heard_to` is how far an earlier run had them in hand; with
     `everything` one of those asked to end all rows."""
 
-    def __init__(self, names: Names, run_id: str, heard_to: int, *, everything: bool) -> None:
+    def __init__(
+        self, names: Names, run_id: str, heard_to: int, *, everything: bool, noted: Callable[[str], None]
+    ) -> None:
         self._wishes = Wishes(names.requests, heard_to)
         self._run_id = run_id
         self._everything = everything
+        self._noted = noted
+        self._told: set[str] = set()
         self._names: frozenset[str] = frozenset()
         self._odd = 0
 
@@ -34,20 +38,21 @@ class Hearing:
         """The names that were read last; None once it was all rows."""
         return None if self._everything else self._names
 
-    @property
-    def foreign(self) -> bool:
-        """Whether there was anything that is no wish."""
-        return self._odd + self._wishes.unreadable > 0
-
     def new(self, are_to_come: Callable[[str], bool]) -> list[CancelRequested]:
-        """What was wished since the last call, as events. Raises FilesError."""
-        wishes = self._wishes.read_new()
+        """What was wished since the last call, as events. What cannot be read is told once, and does no harm."""
+        try:
+            wishes = self._wishes.read_new()
+        except FilesError as error:
+            self._tell(f"what `batchrun cancel` asks for is not heard: {error}")
+            return []
         wanted = [wish.get("cancel") for wish in wishes if wish.get("run_id") == self._run_id]
         lists = [one for one in wanted if _is_list_of_names(one)]
         self._names = frozenset(name for one in lists for name in one)
         everything = ALL in (one for one in wanted if isinstance(one, str))
         self._odd += sum(one != ALL and not _is_list_of_names(one) for one in wanted)
         self._everything |= everything
+        if self._odd + self._wishes.unreadable:
+            self._tell(f"{self._wishes.path} holds lines that no `batchrun cancel` wrote; they are passed over")
         offset, events = self._wishes.offset, []
         if self._names or (wishes and not everything):  # also what concerns nobody is heard
             unread = frozenset(filter(are_to_come, self._names))
@@ -60,6 +65,11 @@ class Hearing:
         """Whether the row is to end: by what was read last, or by an earlier wish that was journaled."""
         wanted = self.wanted
         return trail.cancel is not None or wanted is None or key in wanted or trail.job_id in wanted
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._noted(text)
 
 
 def _is_list_of_names(wanted: Any) -> TypeGuard[list[str]]:
