@@ -18,9 +18,10 @@ import orjson
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
-from batchrun.cli.flags import FlagError, given
+from batchrun.cli.flags import given
 from batchrun.cli.stdout import Copy, Place
 from batchrun.cli.summary import facts, summary
+from batchrun.core.given import FlagError
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
 from batchrun.core.settings import SettingsError
