@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from batchrun.core.record import Record
+from batchrun import Record
 from batchrun.errors import JobError, RateLimitError, error_of
 
 

@@ -38,6 +38,7 @@ from batchrun.core.messages import (
     PollFailed,
     Read,
     Recovered,
+    RoomCame,
     RowRead,
     StopMode,
     StopRequested,
@@ -51,6 +52,7 @@ from batchrun.core.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.submit_lane import SubmitLane
 from batchrun.core.taking_up import TakingUp
@@ -75,11 +77,12 @@ class Engine:
         epoch: float,
         chance: Callable[[], float],
         collecting: bool = False,
+        shared: Shared | None = None,
     ) -> None:
         self.settings = settings
         self.desk = Desk(settings, run_id, epoch, chance)
         self.desk.now = now
-        self.gate = Gate(settings, now, chance)
+        self.gate = Gate(settings, now, chance, shared)
         self.attempts = Attempts(self.desk, self.gate)
         self.cancels = Cancels(self.desk)
         self.watch = Watch(self.desk, self.gate, self.attempts, self.cancels)
@@ -95,6 +98,7 @@ class Engine:
         self._wishes: dict[str, CancelReason] = {}  # cancels of rows that are not read yet
         self._cancel_all: CancelReason | None = None
         self._input_ended = False
+        self._dry = False  # no row is at hand, and more may come
         self._asked_for = 0
         self._stop: StopMode | None = None
         self._stop_at: float | None = None
@@ -117,6 +121,7 @@ class Engine:
             StopRequested: self._stop_requested,
             Woke: lambda _: self.watch.spread(),
             WriteFailed: self._write_failed,
+            RoomCame: lambda _: None,  # whoever waits asks again
         }
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
@@ -172,6 +177,7 @@ class Engine:
     def _row_read(self, event: RowRead) -> None:
         row = event.row
         self._asked_for = max(0, self._asked_for - 1)
+        self._dry = False
         if row.key in self._known:
             self._known.discard(row.key)
             return
@@ -189,7 +195,10 @@ class Engine:
         else:
             self.submits.enter(job)
 
-    def _on_input_ended(self, _: InputEnded) -> None:
+    def _on_input_ended(self, event: InputEnded) -> None:
+        if event.for_now:
+            self._dry = True
+            return
         self._input_ended = True
         self._known.clear()
 
@@ -273,8 +282,9 @@ class Engine:
         if self._max_wait_at is not None and now >= self._max_wait_at:
             self.gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self.settings.max_wait:g} s is over")
             self.watch.stopped = True
+        self.gate.shared.count(self.gate, self.desk.open_jobs)
         self.submits.advance()
-        if self._input_ended:
+        if self._input_ended or self._dry:
             self.submits.input_is_over()
         if self.gate.halted is not self._told:
             self._tell_halt()

@@ -184,14 +184,18 @@ def _from_argument(setting: Field[Any], value: Any) -> Any:
     except (ValueError, AttributeError, TypeError) as error:
         said = str(error) if type(error) is ValueError else f"expected {kind.value}, got {type(value).__name__}"
         raise FlagError(f"{setting.name}: {said}; write {setting.name}={_argument(setting)}") from error
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    whole = number and value == int(value) if number and abs(value) < _HUGE else False
-    fits = isinstance(value, bool) if kind is Kind.SWITCH else whole if kind in (Kind.COUNT, Kind.BYTES) else number
-    if not fits:
-        raise FlagError(
-            f"{setting.name}: expected {kind.value}, got {value!r}; write {setting.name}={_argument(setting)}"
-        )
+    if not _fits(kind, value):
+        told = f"expected {kind.value}, got {value!r}"
+        raise FlagError(f"{setting.name}: {told}; write {setting.name}={_argument(setting)}")
     return int(value) if kind in (Kind.COUNT, Kind.BYTES) else value
+
+
+def _fits(kind: Kind, value: Any) -> bool:
+    if kind is Kind.SWITCH or isinstance(value, bool):
+        return kind is Kind.SWITCH and isinstance(value, bool)
+    if not isinstance(value, int | float) or not abs(value) < _HUGE:
+        return False
+    return kind not in (Kind.COUNT, Kind.BYTES) or value == int(value)
 
 
 _HUGE = 1e18

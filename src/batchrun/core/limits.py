@@ -23,6 +23,7 @@ from enum import StrEnum
 from batchrun.core.backoff import floor_with_jitter, full_jitter
 from batchrun.core.rates import Rate
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.verdict import Refused
 
 AMBIGUOUS_IN_A_ROW = 5
@@ -82,10 +83,13 @@ class Window:
 
 
 class Gate:
-    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1)."""
+    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1); `shared` holds for others too."""
 
-    def __init__(self, settings: Settings, now: float, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, now: float, chance: Callable[[], float], shared: Shared | None = None
+    ) -> None:
         self._settings = settings
+        self.shared = Shared() if shared is None else shared
         self._chance = chance
         self.requests = Rate(settings.rpm / 60 if settings.rpm else None)
         self.tokens = Rate(settings.tpm / 60 if settings.tpm else None)
@@ -123,7 +127,9 @@ class Gate:
             return None
         if open_jobs >= self._settings.concurrency:
             return None
-        return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at())
+        if not self.shared.has_room(self, open_jobs):
+            return None
+        return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
 
     # --- told ---
 
@@ -133,12 +139,14 @@ class Gate:
         self.exposed += 1
         self.requests.take(now)
         self.tokens.take(now, tokens)
+        self.shared.requests.take(now)
 
     def withdrew(self, now: float, tokens: int) -> None:
         """A submit that was taken does not go after all; it stays exposed until that is on the disk."""
         self.in_flight -= 1
         self.requests.settle(now, 1, 0)
         self.tokens.settle(now, tokens, 0)
+        self.shared.requests.settle(now, 1, 0)
 
     def safe(self) -> None:
         """The outcome of a submit is on the disk."""

@@ -62,7 +62,13 @@ class RowRead(NamedTuple):
 
 
 class InputEnded(NamedTuple):
-    pass
+    """No more rows; `for_now` where more may be given while the batch runs."""
+
+    for_now: bool = False
+
+
+class RoomCame(NamedTuple):
+    """It is this batch's turn at a place that it shares with others."""
 
 
 class Synced(NamedTuple):
@@ -141,7 +147,7 @@ class Woke(NamedTuple):
 
 Event = (
     Recovered | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
-    | PollAnswered | PollFailed | CancelAnswered | CancelRequested | StopRequested | TimeCame | Woke
+    | PollAnswered | PollFailed | CancelAnswered | CancelRequested | StopRequested | TimeCame | Woke | RoomCame
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from batchrun.core.messages import (
     Poll,
     Read,
     Recovered,
+    RoomCame,
     RowRead,
     StopMode,
     StopRequested,
@@ -50,9 +51,11 @@ from batchrun.core.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.exchange import Wire
 from batchrun.edge.source.checked import Checked
+from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
 from batchrun.edge.unreadable import keep_unreadable
@@ -95,6 +98,7 @@ class Runner:
         *,
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
+        shared: Shared | None = None,
         wall: float | None = None,
     ) -> None:
         self._batch = batch
@@ -106,7 +110,13 @@ class Runner:
         self._epoch = (time.time() if wall is None else wall) - now
         run_id = batch.header.run_id
         self.engine = Engine(
-            settings, run_id=run_id, now=now, epoch=self._epoch, chance=random.random, collecting=source is None
+            settings,
+            run_id=run_id,
+            now=now,
+            epoch=self._epoch,
+            chance=random.random,
+            collecting=source is None,
+            shared=shared,
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
@@ -125,6 +135,8 @@ class Runner:
         self._polls: Lane[Poll] = Lane(exchanges.poll, settings.connections, self._broke)
         self._cancels: Lane[Cancel] = Lane(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
         self._rows: Iterator[Row] | None = None
+        self._rows_read = self._rows_owed = 0
+        self.reported: Callable[[int], object] = _nobody  # is told how many records of this run are on the disk
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -154,6 +166,8 @@ class Runner:
         """
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
+        shared = self.engine.gate.shared
+        shared.join(self.engine.gate, lambda: self._loop.call_soon(self._take_turn))
         journal, output = self._batch.open_tapes()
         self._lines = {
             Tape.JOURNAL: self._tape(Tape.JOURNAL, journal, mark),
@@ -169,6 +183,7 @@ class Runner:
             outcome = await self._ended
         finally:
             heart.cancel()
+            shared.leave(self.engine.gate)
             if self._timer is not None:
                 self._timer.cancel()
             await asyncio.gather(self._submits.close(), self._polls.close(), self._cancels.close())
@@ -197,9 +212,19 @@ class Runner:
         return Lines(
             file,
             mark=first,
-            safe=lambda lines: self.feed(Synced(kind, lines)),
+            safe=lambda lines: self._safe(kind, lines),
             failed=lambda error: self.feed(WriteFailed(kind, str(error))),
         )
+
+    def _safe(self, kind: Tape, lines: int) -> None:
+        self.feed(Synced(kind, lines))
+        if kind is Tape.OUTPUT:
+            self.reported(lines)
+
+    def _take_turn(self) -> None:
+        gate = self.engine.gate
+        self.feed(RoomCame())
+        gate.shared.passed(gate)
 
     def _note(self, entry: Entry) -> None:
         """An entry of the runner's own, which the engine does not count."""
@@ -283,17 +308,29 @@ class Runner:
         if self._source is None:
             self.feed(InputEnded())
             return
-        if self._rows is None:
-            self._rows = self._source.rows(tokens=self._settings.tpm is not None)
+        self._rows_owed += rows
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Give the engine the rows that it asked for and that are there; one that takes more may have got some."""
+        source = self._source
+        if source is None:
+            return
         try:
-            for row in islice(self._rows, rows):
-                rows -= 1
-                self.feed(RowRead(row))
+            while self._rows_owed and self._rows_read < len(source):
+                if self._rows is None:
+                    self._rows = source.rows(self._rows_read, tokens=self._settings.tpm is not None)
+                for row in islice(self._rows, self._rows_owed):
+                    self._rows_owed -= 1
+                    self._rows_read += 1
+                    self.feed(RowRead(row))
+                if self._rows_owed:
+                    self._rows = None  # it ends where the input ended when it was begun
         except InputChanged as error:
             self._input_is_gone(error)
             return
-        if rows:
-            self.feed(InputEnded())
+        if self._rows_owed:
+            self.feed(InputEnded(for_now=isinstance(source, Growing) and not source.ended))
 
     def _input_is_gone(self, error: InputChanged) -> None:
         """The input is not what was checked: stop in good order; what is open stays open."""
@@ -326,3 +363,7 @@ class Runner:
     def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
         if not heart.cancelled() and (error := heart.exception()) is not None:
             self._broke(error)
+
+
+def _nobody(_: int) -> None:
+    """Nobody asked to be told."""

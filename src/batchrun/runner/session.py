@@ -8,26 +8,29 @@ from __future__ import annotations
 import os
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+from aiolimiter import AsyncLimiter
 
 from batchrun.core.body import BodyFlags
 from batchrun.core.messages import Outcome, StopMode
 from batchrun.core.misuse import Misuse
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
-from batchrun.edge.source import Checked, InputRefused, check
+from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.edge.tape import Names
+from batchrun.runner.contents import lines_of
 from batchrun.runner.loop import Observer, Runner
 from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
@@ -46,6 +49,16 @@ class Task:
     input: str | int | None
     journal: str | None = None
     demo: str | None = None
+    name: str | None = None  # of an input without a path
+    grows: bool = False  # rows may be given while it runs
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Limits that several runs have together: what the engines ask, and the ceiling right before a POST."""
+
+    shared: Shared
+    ceiling: AsyncLimiter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,7 @@ class Opening:
     settings: Settings
     stop: Callable[[StopMode, str], None]
     synced: Callable[[], int]  # bytes of the output that are on the disk
+    runner: Runner
 
     @property
     def asked(self) -> str:
@@ -84,10 +98,12 @@ async def run_session(
     environment: Mapping[str, str],
     observer: Observer,
     opened: Callable[[Opening], None],
+    sharing: Sharing | None = None,
 ) -> Result:
     """Run `task` with the settings `given`.
 
-    `opened` is told when the files are open and nothing was sent yet. Raises Misuse, SettingsError and
+    `opened` is told when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
+    of this process as well. Raises Misuse, SettingsError and
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
     settings = Settings.of(given)
@@ -99,12 +115,13 @@ async def run_session(
     try:
         if task.input is not None:
             checking = partial(
-                check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints
+                check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints,
+                name=task.name, more=_submitted_before(names, settings) if task.grows else None,
             )  # fmt: skip
             source = await anyio.to_thread.run_sync(checking)
             _refuse_problems(source, settings)
             background = {one.path for one in service.endpoints if one.background}
-            settings = Settings.of(given, at_once=not any(path in background for path, _ in source.report.shares))
+            settings = Settings.of(given, at_once=_ends_at_once(source, background))
         settings = _within_the_file_limit(settings)
         identity = _identity(task, service, flags)
         batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
@@ -129,11 +146,13 @@ async def run_session(
                 settings,
                 observer,
                 keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
+                ceiling=None if sharing is None else sharing.ceiling,
+                shared=None if sharing is None else sharing.shared,
             )
             rows = None if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
-                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output
+                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output, runner
                 )
             )  # fmt: skip
             outcome = await runner.run()
@@ -160,6 +179,18 @@ async def _service(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
     return service, command
+
+
+def _submitted_before(names: Names, settings: Settings) -> Iterator[bytes]:
+    """The rows that earlier runs were given while they ran; one that a crash cut off was never taken."""
+    earlier = iter(()) if settings.fresh else lines_of(names.submitted)
+    return (line for line in earlier if line.endswith(b"\n"))
+
+
+def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
+    """Whether every row that is known ends at its submit."""
+    shares = source.report.shares
+    return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
 
 
 def _toml(path: str) -> dict[str, Any]:
