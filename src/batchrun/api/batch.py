@@ -72,7 +72,7 @@ class Batch:
         """
         self._open()
         assert self._run.place is not None
-        return Stream(Path(self._run.place.output), self._safe_beyond)
+        return Stream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
 
     @property
     def stats(self) -> Snapshot:
@@ -112,12 +112,13 @@ class Batch:
         opening = self._open()
         if all == bool(keys):
             raise InputError("cancel: expected keys of rows, or all=True; say which")
+        if self._run.over:
+            return
         source = opening.source
         for key in keys:
             if source is None or (source.ordinal_of(key) is None and key not in opening.batch.vanished):
                 raise InputError(f"cancel: this batch has no row {visible(str(key), 60)!r}; see .key of a record")
-        if not self._run.over:
-            opening.runner.cancel(None if all else frozenset(keys))
+        opening.runner.cancel(None if all else frozenset(keys))
         await asyncio.sleep(0)
 
     async def stop(self) -> None:

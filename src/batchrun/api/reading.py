@@ -65,12 +65,13 @@ class Stream:
     """The records of an output that grows, each once it is safe.
 
     `more(safe, seen)` waits for more than so many safe bytes and gives their number; None when the run is over. It is
-    asked only once everything before was `seen`: so many records.
+    asked only once everything before was `seen`: so many records. `ended` raises what cut the run short.
     """
 
-    def __init__(self, path: Path, more: Callable[[int, int], Awaitable[int | None]]) -> None:
+    def __init__(self, path: Path, more: Callable[[int, int], Awaitable[int | None]], ended: Callable[[], None]) -> None:
         self._path = path
         self._more = more
+        self._ended = ended
         self._at = self._safe = self._seen = 0
         self._over = False
         self._ready: deque[bytes] = deque()
@@ -83,6 +84,7 @@ class Stream:
             if self._at < self._safe or self._over:
                 self._read()
                 if not self._ready and self._over:
+                    self._ended()
                     raise StopAsyncIteration
                 continue
             safe = await self._more(self._safe, self._seen)

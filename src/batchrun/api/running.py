@@ -202,7 +202,7 @@ class Running:
         assert self._session is not None
         assert self.place is not None
         try:
-            result = self._session.result()
+            self._session.result()
             self.records = self._read()
         finally:
             if self._bar is not None:
@@ -210,11 +210,17 @@ class Running:
             self.place.close()
         if interrupted is not None:
             raise self.interrupted() from interrupted
-        if result.outcome is Outcome.HALTED:
-            raise self.halted()
-        if result.outcome is Outcome.WRITE_FAILED:
-            raise FilesError(in_python(self._fan.problem or "the files of the batch could not be written"))
+        self.raise_if_cut_short()
         return self.records
+
+    def raise_if_cut_short(self) -> None:
+        """Raise what ended the run before its time, once it is over."""
+        assert self._session is not None
+        outcome = self._session.result().outcome
+        if outcome is Outcome.HALTED:
+            raise self.halted()
+        if outcome is Outcome.WRITE_FAILED:
+            raise FilesError(in_python(self._fan.problem or "the files of the batch could not be written"))
 
     def _read(self) -> Records:
         assert self.place is not None
