@@ -95,7 +95,11 @@ def test_the_same_row_again_is_no_second_one():
 
 @pytest.mark.parametrize(
     ("row", "told"),
-    [({"foo": 1}, "no_body"), ({"custom_id": 5, "prompt": "x"}, "invalid_custom_id"), (7, "expected a prompt or a mapping")],
+    [
+        ({"foo": 1}, "no_body"),
+        ({"custom_id": 5, "prompt": "x"}, "invalid_custom_id"),
+        (7, "expected a prompt or a mapping"),
+    ],
 )
 def test_a_row_that_cannot_be_sent_is_refused_and_not_kept(somewhere, row, told):
     async def scene(simulator):
@@ -233,5 +237,5 @@ def test_it_tells_how_it_stands():
 
 
 def test_a_batch_without_rows_needs_a_name():
-    with pytest.raises(errors.InputError, match='give out="out.jsonl", or out=False'):
+    with pytest.raises(errors.InputError, match=r'give out="out\.jsonl", or out=False'):
         play(lambda simulator: batchrun.open(**on(simulator)).__aenter__())

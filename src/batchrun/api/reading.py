@@ -68,7 +68,9 @@ class Stream:
     asked only once everything before was `seen`: so many records. `ended` raises what cut the run short.
     """
 
-    def __init__(self, path: Path, more: Callable[[int, int], Awaitable[int | None]], ended: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, more: Callable[[int, int], Awaitable[int | None]], ended: Callable[[], None]
+    ) -> None:
         self._path = path
         self._more = more
         self._ended = ended

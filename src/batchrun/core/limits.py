@@ -140,6 +140,7 @@ class Gate:
         self.requests.take(now)
         self.tokens.take(now, tokens)
         self.shared.requests.take(now)
+        self.shared.took(self)
 
     def withdrew(self, now: float, tokens: int) -> None:
         """A submit that was taken does not go after all; it stays exposed until that is on the disk."""

@@ -47,13 +47,19 @@ class Shared:
     def has_room(self, member: object, jobs: int) -> bool:
         """Whether `member`, who has `jobs` in flight, may begin another; if not it stands in line."""
         self.count(member, jobs)
-        if self.concurrency is None or self._turn is member:
-            return self.concurrency is None or self.jobs < self.concurrency
-        if self.jobs < self.concurrency and self._turn is None and not self._line:
+        if self.concurrency is None:
+            return True
+        if self.jobs < self.concurrency and (self._turn is member or (self._turn is None and not self._line)):
             return True
         self._line.setdefault(member)
-        self._call_next()
+        self.passed(member)
         return False
+
+    def took(self, member: object) -> None:
+        """`member` has begun another; a turn is good for one."""
+        if member in self._jobs:
+            self._jobs[member] += 1
+        self.passed(member)
 
     def count(self, member: object, jobs: int) -> None:
         """`member` has so many jobs in flight now."""
