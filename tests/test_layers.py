@@ -18,6 +18,7 @@ LEVELS = {
     "simulator": 2,
     "runner": 2,
     "api": 3,
+    "otel": 3,
     "cli": 4,
     "__main__": 5,
 }

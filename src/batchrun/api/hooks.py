@@ -26,15 +26,19 @@ class Observer(Protocol):
 
     def progressed(self, stats: Snapshot) -> None:
         """A few times a second, and once at the end: how the batch stands."""
+        return
 
     def recorded(self, record: Record) -> None:
         """A row is done, and its record is safe on the disk. Not called for what earlier runs finished."""
+        return
 
     def halted(self, reason: str, message: str) -> None:
         """Nothing more will be submitted, and why."""
+        return
 
     def noted(self, text: str) -> None:
         """Something that a person should know, in a line."""
+        return
 
 
 Observer.__module__ = "batchrun"  # where people find it
