@@ -7,6 +7,7 @@ import threading
 import warnings
 from typing import Any
 
+from batchrun.api.hooks import person
 from batchrun.core.rhythm import Rhythm
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.progress import fitted, parts
@@ -40,7 +41,7 @@ class Bar:
         """Print a line above the bar; whether there is one."""
         if self._bar is None:
             return False
-        self._bar.write(f"batchrun: {text}", file=sys.stderr)
+        self._bar.write(f"batchrun: {text}", file=person())
         return True
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.visible import visible
@@ -105,4 +105,9 @@ class Fan:
 
 def _say(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # nobody looks
-        print(f"batchrun: {text}", file=sys.stderr, flush=True)  # noqa: T201 - to a person at a prompt
+        print(f"batchrun: {text}", file=person(), flush=True)
+
+
+def person() -> TextIO:
+    """Where a person reads: stderr, but in a notebook, which paints that red."""
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
