@@ -29,7 +29,9 @@ async def orders(limits: batchrun.Limits) -> int:
 
         async def take_orders() -> None:
             for number in range(6):
-                await batch.submit({"custom_id": f"order-{number}", "prompt": f"[[sleep 200ms]] Thank for order {number}"})
+                await batch.submit(
+                    {"custom_id": f"order-{number}", "prompt": f"[[sleep 200ms]] Thank for order {number}"}
+                )
                 await asyncio.sleep(0.05)
             await batch.submit({"custom_id": "order-6", "prompt": "[[sleep 60]] One that nobody wants any more"})
             await batch.cancel("order-6")

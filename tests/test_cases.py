@@ -29,7 +29,6 @@ OWED: dict[str, tuple[str, set[str]]] = {
     "o23": (f"{RUN}: a real process that is suspended", {"core"}),
     "c06": (f"{LIVING}: from two processes", {"core", "services"}),
     "c07": (f"{LIVING}: kill -9 between entry and request", {"core"}),
-    "h14": ("later: csv and report are written by nothing yet", set()),
 }
 
 

@@ -52,7 +52,9 @@ def test_a_span_for_each_job_and_the_runs_counts(watched):
         return records, mine, simulator.books.polls
 
     records, mine, polls = play(scene)
-    spans = {span.attributes["batchrun.key"]: span for span in exporter.get_finished_spans() if span.name == "batchrun.job"}
+    spans = {
+        span.attributes["batchrun.key"]: span for span in exporter.get_finished_spans() if span.name == "batchrun.job"
+    }
     assert spans.keys() == {"row-0", "row-1", "row-2", "again", "bad"}, "none for a row that was never sent"
     for key, span in spans.items():
         record = records[key]
@@ -76,7 +78,10 @@ def test_a_span_for_each_job_and_the_runs_counts(watched):
     assert sum(value for _, value in told["batchrun.polls"]) == polls
     assert sum(value for _, value in told["batchrun.in_flight"]) == 0
     assert sum(value for _, value in told["batchrun.lag"]) == 4
-    assert {attributes["gen_ai.token.type"] for attributes, _ in told["gen_ai.client.token.usage"]} == {"input", "output"}
+    assert {attributes["gen_ai.token.type"] for attributes, _ in told["gen_ai.client.token.usage"]} == {
+        "input",
+        "output",
+    }
     assert not any("batchrun.key" in attributes for points in told.values() for attributes, _ in points)
 
 

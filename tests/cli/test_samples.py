@@ -120,7 +120,7 @@ def test_the_notebook_in_a_real_kernel(tmp_path, monkeypatch):
         assert "content_policy_violation" in frame
         assert " rows open, " in stopped
         assert " jobs go on" in stopped
-        assert "done by earlier runs" in on
+        assert "in flight from before" in on
         assert "3 records: " in on
         assert "never mind cancelled" in more
 

@@ -31,6 +31,7 @@ from batchrun.core.visible import visible
 from batchrun.results.endings import FilesError, Halted, Interrupted
 from batchrun.results.records import Records
 from batchrun.runner.session import Opening, Result, Task, run_session
+from batchrun.runner.startup import Batch as Opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +139,20 @@ class Running:
             self._fan.noted(in_python(note))
         self.grew()
         if self._bar is not None:
-            self._fan.say(self._told(len(batch.finished)))
+            self._fan.say(self._told(batch))
         self._tell_opened(opening)
         if self._stopped:  # as soon as the run can be told
             asyncio.get_running_loop().call_soon(opening.stop, StopMode.DRAIN, "interrupted")
         self._ready.set_result(None)
 
-    def _told(self, finished: int) -> str:
+    def _told(self, batch: Opened) -> str:
         """One line on where the batch is kept and how far it is."""
         assert self.place is not None
-        rows = many(self.total, "row") + (f", {finished:,} done by earlier runs" if finished else "")
+        rows = many(self.total, "row")
+        if finished := len(batch.finished):
+            rows += f", {finished:,} done by earlier runs"
+        if jobs := sum(trail.job_id is not None for trail in batch.recovery.open_trails.values()):
+            rows += f", {many(jobs, 'job')} in flight from before"
         if not self.place.kept:
             return f"{rows}; nothing is kept (out=False): if this process ends, jobs in flight are paid and lost"
         return f"{rows}; kept in {visible(self.place.output, 2_000)}, the same call goes on from there"
