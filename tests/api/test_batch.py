@@ -64,6 +64,24 @@ def test_what_was_submitted_is_there_after_a_stop_and_goes_on():
     play(scene)
 
 
+def test_whoever_goes_on_with_the_batch_has_what_was_submitted(somewhere):
+    slow = {"custom_id": "slow", "body": {"model": "gpt-5", "input": "[[sleep 300ms]] a"}}
+
+    async def scene(simulator):
+        async with batchrun.open(rows(2), out="x.jsonl", **on(simulator, concurrency=1)) as batch:
+            await batch.submit(slow)
+            await batch.submit({"custom_id": "unsent", "prompt": "b"})
+            await batch.stop()
+        records = await batchrun.run(rows(2), out="x.jsonl", **on(simulator))
+        assert [record.key for record in records] == ["row-0", "row-1", "slow", "unsent"]
+        assert simulator.books.posts == 4
+        await batchrun.run(rows(2), out="x.jsonl", fresh=True, **on(simulator))
+        assert simulator.books.posts == 6, "begun anew without them"
+
+    play(scene)
+    assert not (somewhere / "x.jsonl.submitted").exists()
+
+
 def test_a_row_that_a_crash_cut_off_was_never_taken(somewhere):
     (somewhere / "x.jsonl.submitted").write_text('{"custom_id": "whole", "prompt": "a"}\n{"custom_id": "to')
 

@@ -138,6 +138,21 @@ def test_before_the_first_request_it_ends_without_one():
     play(scene)
 
 
+def test_while_the_rows_are_gathered():
+    async def scene(simulator):
+        async def never():
+            yield "a"
+            await asyncio.sleep(3600)
+
+        task = asyncio.ensure_future(batchrun.run(never(), **on(simulator)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(batchrun.Interrupted, match="nothing was sent"):
+            await task
+
+    play(scene)
+
+
 SCRIPT = """
     import sys
     import batchrun

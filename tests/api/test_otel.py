@@ -76,7 +76,7 @@ def test_a_span_for_each_job_and_the_runs_counts(watched):
     assert sum(value for _, value in told["batchrun.attempts"]) == 1
     assert sum(value for _, value in told["batchrun.submits"]) == 6
     assert sum(value for _, value in told["batchrun.polls"]) == polls
-    assert sum(value for _, value in told["batchrun.in_flight"]) == 0
+    assert sum(value for _, value in told.get("batchrun.in_flight", [])) == 0
     assert sum(value for _, value in told["batchrun.lag"]) == 4
     assert {attributes["gen_ai.token.type"] for attributes, _ in told["gen_ai.client.token.usage"]} == {
         "input",

@@ -92,6 +92,23 @@ def test_it_says_in_one_line_where_it_is_kept(capsys):
     assert said.out == ""
 
 
+def test_a_bar_where_somebody_looks(capsys, monkeypatch):
+    from batchrun.api import bar
+
+    monkeypatch.setattr(bar, "_can_be_seen", lambda: True)
+
+    async def scene(simulator):
+        await batchrun.run(rows(5), **on(simulator, progress=True))
+        async with batchrun.open(rows(1), out="x.jsonl", **on(simulator, progress=True)) as batch:
+            await batch.submit("b")
+
+    play(scene)
+    said = capsys.readouterr().err
+    assert "5/5" in said
+    assert "5 ok" in said
+    assert "2/2" in said
+
+
 def test_a_file_is_known_by_its_path_so_that_rows_may_be_appended(somewhere):
     file = somewhere / "in.jsonl"
 

@@ -33,7 +33,7 @@ class Bar:
             self._bar = _new_bar(self.total, stats.finished_before)
             self._rhythm = Rhythm(self.total)
         bar = self._bar
-        bar.total = max(self.total, stats.done)
+        _stretch(bar, max(self.total, stats.done))
         bar.n = stats.done
         bar.set_postfix_str(fitted(parts(stats, self._rhythm.add(stats)), _ROOM), refresh=True)
 
@@ -58,6 +58,14 @@ class Bar:
 
     def noted(self, text: str) -> None:
         """Told above the bar."""
+
+
+def _stretch(bar: Any, total: int) -> None:
+    """A bar that is so long: tqdm's own way to say so begins the count anew."""
+    bar.total = total
+    parts_of: Any = getattr(getattr(bar, "container", None), "children", ())
+    if len(parts_of) == 3:  # in a notebook: text, bar, text
+        parts_of[1].max = max(total, 1)
 
 
 def _can_be_seen() -> bool:

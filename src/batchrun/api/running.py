@@ -91,7 +91,10 @@ class Running:
                 flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
             except ValueError as error:
                 raise Misuse(str(error)) from error
-            self.place = await place_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
+            try:
+                self.place = await place_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
+            except asyncio.CancelledError as error:
+                raise self.interrupted() from error
         bar = self._bar
         observers = [*([] if bar is None else [bar]), *wanted.observers]
         self._fan = Fan(

@@ -46,7 +46,9 @@ class _Unfinished:
         said = [f"{how}; {many(len(records), 'row')} done, {open_rows:,} open"]
         if going_on:
             said.append(f"{many(going_on, 'job')} {'goes' if going_on == 1 else 'go'} on over there, billed")
-        if path is None:
+        if not records and not open_rows:
+            said.append("nothing was sent")
+        elif path is None:
             said.append("nothing was kept (out=False), so nothing can go on from here")
         else:
             said.append("the same call goes on from here and pays nothing twice")

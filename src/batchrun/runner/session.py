@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.edge.tape import Names
-from batchrun.runner.contents import lines_of
+from batchrun.runner.contents import lines_of, size_of
 from batchrun.runner.loop import Observer, Runner
 from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
@@ -116,9 +116,11 @@ async def run_session(
         if task.input is not None:
             checking = partial(
                 check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints,
-                name=task.name, more=_submitted_before(names, settings) if task.grows else None,
+                name=task.name, more=_submitted_before(names, settings, grows=task.grows),
             )  # fmt: skip
             source = await anyio.to_thread.run_sync(checking)
+            if isinstance(source, Growing):
+                source.ended = not task.grows
             _refuse_problems(source, settings)
             background = {one.path for one in service.endpoints if one.background}
             settings = Settings.of(given, at_once=_ends_at_once(source, background))
@@ -181,10 +183,14 @@ async def _service(
     return service, command
 
 
-def _submitted_before(names: Names, settings: Settings) -> Iterator[bytes]:
-    """The rows that earlier runs were given while they ran; one that a crash cut off was never taken."""
-    earlier = iter(()) if settings.fresh else lines_of(names.submitted)
-    return (line for line in earlier if line.endswith(b"\n"))
+def _submitted_before(names: Names, settings: Settings, *, grows: bool) -> Iterable[bytes] | None:
+    """The rows that earlier runs were given while they ran, which belong to the batch whoever goes on with it.
+
+    One that a crash cut off was never taken. None where there are none, and none can come.
+    """
+    if settings.fresh or not size_of(names.submitted):
+        return () if grows else None
+    return (line for line in lines_of(names.submitted) if line.endswith(b"\n"))
 
 
 def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
