@@ -118,6 +118,11 @@ def test_limits_are_of_one_loop_at_a_time():
     play(scene)  # a later loop may use them
 
 
+def test_what_is_no_limits():
+    with pytest.raises(errors.SettingsError, match=r"expected a batchrun\.Limits, got dict"):
+        batchrun.open(["a"], limits={"rpm": 5})
+
+
 @pytest.mark.parametrize("given", [{"rpm": 0}, {"rpm": -5}, {"concurrency": 0}, {"concurrency": 1.5}, {"rpm": "fast"}])
 def test_limits_that_make_no_sense(given):
     with pytest.raises(errors.SettingsError, match=f"^{next(iter(given))}: expected"):

@@ -63,7 +63,7 @@ async def run(
             out=out,
             given=_given(settings, fresh=fresh),
             observers=_several(observers),
-            limits=limits,
+            limits=_shared(limits),
             progress=progress,
             demo=demo,
             grows=False,
@@ -100,7 +100,7 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
             out=out,
             given=_given(settings, fresh=fresh),
             observers=_several(observers),
-            limits=limits,
+            limits=_shared(limits),
             progress=progress,
             demo=demo,
             grows=True,
@@ -149,17 +149,21 @@ class _Thread:
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(self._carry_out,), name="batchrun", daemon=True)
         thread.start()
+        pressed = False
         while True:
             try:
                 self._ended.wait()
                 thread.join()
                 break
             except KeyboardInterrupt:
+                pressed = True
                 self._interrupt()
         if self._error is not None:
             error, self._error = self._error, None
             raise error
         assert self._records is not None
+        if pressed:  # when all was done: it must not be lost all the same
+            raise endings.Interrupted(self._records, path=self._records.path)
         return self._records
 
     def _interrupt(self) -> None:
@@ -201,6 +205,14 @@ def _some(rows: Any) -> Any:
     if rows is None:
         raise endings.InputError("rows: expected rows or a path, got None; an empty list is a batch of no rows")
     return rows
+
+
+def _shared(limits: Any) -> Limits | None:
+    if limits is None or isinstance(limits, Limits):
+        return limits
+    raise endings.SettingsError(
+        f"limits: expected a batchrun.Limits, got {type(limits).__name__}; write Limits(rpm=600)"
+    )
 
 
 def _several(observers: Observer | Iterable[Observer]) -> list[Any]:

@@ -29,36 +29,37 @@ def read(path: str | os.PathLike[str]) -> Records:
     if not file.is_file():
         raise InputError(f"{visible(os.fspath(path), 200)}: expected an output of batchrun, there is no such file")
     try:
-        return Records(_records(lines_of(os.fspath(path)), file.parent, visible(os.fspath(path), 200)), path=file)
+        found = (
+            record for _, record in _records(lines_of(os.fspath(path)), file.parent, visible(os.fspath(path), 200))
+        )
+        return Records(found, path=file)
     except FilesError as error:
         raise InputError(str(error)) from error
 
 
 def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool) -> Records:
     """The records at `path`; with `keys` in their order, and those alone."""
-    records: Iterable[Record] = _records(lines_of(str(path)), path.parent, str(path))
-    if keys is not None:
-        by_key = {record.key: record for record in records}
-        records = (by_key[key] for key in keys if key in by_key)
-    return Records(records, path=path if kept else None)
+    found = _records(lines_of(str(path)), path.parent, str(path))
+    if keys is None:
+        return Records((record for _, record in found), path=path if kept else None)
+    by_key = dict(found)
+    return Records((by_key[key] for key in keys if key in by_key), path=path if kept else None)
 
 
-def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[Record]:
+def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[str, Record]]:
+    """Each record with its key; what was read of it is let go again."""
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             return
-        if b'"custom_id"' not in line or b'"state"' not in line or not _is_object(line):
-            raise InputError(
-                f"{name}:{number:,}: expected a record of batchrun, got {visible(line.decode('utf-8', 'replace'), 60)!r}"
-            )
-        yield Record(line.rstrip(b"\n"), folder)
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(orjson.loads(line), dict)
-    except orjson.JSONDecodeError:
-        return False
+        try:
+            told = orjson.loads(line)
+            key = told["custom_id"] if told["state"] and told["usage"] else None
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            key = None
+        if not isinstance(key, str):
+            shown = visible(line.decode("utf-8", "replace"), 60)
+            raise InputError(f"{name}:{number:,}: expected a record of batchrun, got {shown!r}")
+        yield key, Record(line.rstrip(b"\n"), folder)
 
 
 class Stream:

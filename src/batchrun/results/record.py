@@ -30,8 +30,8 @@ class Record:
     """How one row ended: the keys of its line in the output as attributes.
 
     `text` is the output text, `json()` reads it as JSON, `images()` gives the pictures, `body` is the service's
-    answer as it came, and `raise_for_state()` raises for a row that did not succeed. The line is kept and read
-    when it is asked for, so that a hundred thousand records cost little more than their bytes.
+    answer as it came, and `raise_for_state()` raises for a row that did not succeed. The line is kept, and
+    read when something of it is asked for.
     """
 
     __module__ = "batchrun"
