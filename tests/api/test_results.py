@@ -91,8 +91,15 @@ def test_images_of_every_endpoint_and_beside_the_output(tmp_path):
     ):
         assert record(body=body).images() == []
     (tmp_path / "a.png").write_bytes(picture)
-    line = json.loads(record().to_json()) | {"artifacts": [{"path": "a.png"}, {"file": "b.txt"}]}
-    assert Record(json.dumps(line).encode(), tmp_path).images() == [picture]
+    line = json.loads(record().to_json()) | {
+        "artifacts": [
+            {"file": "a.png", "media_type": "image/png"},
+            {"file": "b.bin", "media_type": "application/octet-stream"},
+        ]
+    }
+    stored = Record(json.dumps(line).encode(), tmp_path)
+    assert stored.images() == [picture]
+    assert [one["file"] for one in stored.artifacts] == ["a.png", "b.bin"]
 
 
 def test_raising_ours_and_theirs():

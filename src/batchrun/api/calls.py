@@ -207,6 +207,10 @@ def _some(rows: Any) -> Any:
     return rows
 
 
+for _call in (run, run_sync, open):
+    _call.__module__ = "batchrun"  # where people find them
+
+
 def _shared(limits: Any) -> Limits | None:
     if limits is None or isinstance(limits, Limits):
         return limits

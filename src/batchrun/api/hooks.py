@@ -79,6 +79,7 @@ class Fan:
 
     def noted(self, text: str) -> None:
         self.say(visible(text))
+        _LOG.info("%s", visible(text))
         self._tell("noted", text)
 
     def recorded(self, line: bytes) -> None:

@@ -37,6 +37,9 @@ def read(path: str | os.PathLike[str]) -> Records:
         raise InputError(str(error)) from error
 
 
+read.__module__ = "batchrun"  # where people find it
+
+
 def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool) -> Records:
     """The records at `path`; with `keys` in their order, and those alone."""
     found = _records(lines_of(str(path)), path.parent, str(path))

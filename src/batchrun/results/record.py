@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,6 @@ from batchrun.results.images import images_in
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")  # orjson makes a double of an integer beyond 64 bits
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 _SHOWN = 60
 
 
@@ -168,13 +167,16 @@ class Record:
 
     def images(self) -> list[bytes]:
         """Every image of the answer, decoded: those within the body, then those that were stored beside the output."""
-        return images_in(self.body) + [path.read_bytes() for path in self._stored() if path.suffix.lower() in _IMAGES]
+        stored = [self._stored(one) for one in self.artifacts if str(one.get("media_type")).startswith("image/")]
+        return images_in(self.body) + [path.read_bytes() for path in stored]
 
-    def _stored(self) -> Iterator[Path]:
-        for one in self._all().get("artifacts") or ():
-            named = one.get("path") or one.get("file") if isinstance(one, Mapping) else one
-            if isinstance(named, str) and self._folder is not None:
-                yield self._folder / named
+    @property
+    def artifacts(self) -> tuple[dict[str, Any], ...]:
+        """Results that were stored as files beside the output; `file` leads there from the output's folder."""
+        return tuple(self._all().get("artifacts") or ())
+
+    def _stored(self, artifact: Mapping[str, Any]) -> Path:
+        return (self._folder or Path()) / str(artifact["file"])
 
     # --- what it took ---
 
