@@ -7,7 +7,7 @@ import threading
 import warnings
 from typing import Any
 
-from batchrun.api.hooks import person
+from batchrun.api.hooks import in_a_notebook, person
 from batchrun.core.rhythm import Rhythm
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.progress import fitted, parts
@@ -70,7 +70,7 @@ def _stretch(bar: Any, total: int) -> None:
 
 def _can_be_seen() -> bool:
     try:
-        return "ipykernel" in sys.modules or sys.stderr.isatty()
+        return in_a_notebook() or sys.stderr.isatty()
     except (AttributeError, ValueError):  # no stderr, or one that is closed
         return False
 

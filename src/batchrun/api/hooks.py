@@ -111,4 +111,10 @@ def _say(text: str) -> None:
 
 def person() -> TextIO:
     """Where a person reads: stderr, but in a notebook, which paints that red."""
-    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    return sys.stdout if in_a_notebook() else sys.stderr
+
+
+def in_a_notebook() -> bool:
+    """Whether this process is a kernel; nothing is imported to find that out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
