@@ -10,9 +10,10 @@ from types import ModuleType
 
 from batchrun.cli import main, summary
 from batchrun.cli import status_json as status_json_room
-from batchrun.cli.closing import HALT_ADVICE
-from batchrun.cli.flags import flag, metavar, spelled
+from batchrun.cli.flags import metavar
 from batchrun.cli.parser import EXIT_CODES
+from batchrun.core.advice import HALT_ADVICE
+from batchrun.core.given import flag, spelled
 from batchrun.core.lifecycle import state_diagram, transition_table
 from batchrun.core.settings import Settings
 from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS

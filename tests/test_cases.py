@@ -26,7 +26,6 @@ RESUME = "needs resume, which compares journal, output and input"
 # id: (what is missing, the rooms where a part of it is tested)
 OWED: dict[str, tuple[str, set[str]]] = {
     "o23": (f"{RUN}: a real process that is suspended", {"core"}),
-    "h14": ("later: csv and report are written by nothing yet", set()),
 }
 
 

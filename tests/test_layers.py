@@ -11,12 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "src" / "batchrun"
 # A room may import rooms of a lower level. Rooms of one level do not know each other, unless named below.
 LEVELS = {
     "core": 0,
-    "errors": 1,
+    "results": 1,
+    "errors": 2,
     "services": 1,
     "edge": 1,
     "simulator": 2,
     "runner": 2,
     "api": 3,
+    "otel": 3,
     "cli": 4,
     "__main__": 5,
 }

@@ -1,3 +1,78 @@
-"""Run very many background jobs against a submit-and-poll service and bring every result home."""
+"""Run very many background jobs against a submit-and-poll service and bring every result home.
+
+    records = await batchrun.run(rows, model="gpt-5")     # in a notebook; batchrun.run_sync(…) in a script
+    records.failed, records.to_pandas()
+
+    async with batchrun.open("in.jsonl", out="out.jsonl") as batch:
+        async for record in batch:
+            ...
+
+What stands in `__all__` is public; each name is imported when it is first used, so that importing batchrun is quick.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchrun import errors
+    from batchrun.api.batch import Batch
+    from batchrun.api.calls import open, run, run_sync  # noqa: A004 - batchrun.open, as gzip.open
+    from batchrun.api.hooks import Observer
+    from batchrun.api.limits import Limits
+    from batchrun.api.reading import read
+    from batchrun.core.snapshot import Snapshot
+    from batchrun.core.states import State
+    from batchrun.errors import BatchrunError, Halted, Interrupted
+    from batchrun.results.record import Record
+    from batchrun.results.records import Records
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "BatchrunError",
+    "Halted",
+    "Interrupted",
+    "Limits",
+    "Observer",
+    "Record",
+    "Records",
+    "Snapshot",
+    "State",
+    "errors",
+    "open",
+    "read",
+    "run",
+    "run_sync",
+]
+
+_HOMES = {
+    "Batch": "batchrun.api.batch",
+    "BatchrunError": "batchrun.errors",
+    "Halted": "batchrun.errors",
+    "Interrupted": "batchrun.errors",
+    "Limits": "batchrun.api.limits",
+    "Observer": "batchrun.api.hooks",
+    "Record": "batchrun.results.record",
+    "Records": "batchrun.results.records",
+    "Snapshot": "batchrun.core.snapshot",
+    "State": "batchrun.core.states",
+    "open": "batchrun.api.calls",
+    "read": "batchrun.api.reading",
+    "run": "batchrun.api.calls",
+    "run_sync": "batchrun.api.calls",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415 - it costs a millisecond
+
+    if name == "errors":
+        return import_module("batchrun.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

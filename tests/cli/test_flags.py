@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import COMMANDS, main
-from batchrun.cli.flags import FlagError, example, flag, given, read_states, settings_of, spelled, variable
+from batchrun.cli.flags import given, settings_of
 from batchrun.cli.parser import run_parser
+from batchrun.core.given import FlagError, example, flag, read_states, spelled, variable
 from batchrun.core.settings import Kind, Settings
 
 ROOT = Path(__file__).parents[2]

@@ -1,10 +1,15 @@
 """The samples that are run on the simulated service: good input, and rows that end as they say."""
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import batchrun
 from batchrun.cli import main
 from batchrun.simulator import DEMO
 from batchrun.simulator.directives import script_of
@@ -61,3 +66,66 @@ def test_every_row_ends_within_seconds(name):
             bench.now += 3.0
             assert bench.look(job["id"])["status"] in ENDS, row
         assert answer.status in (200, 400, 429), (row, answer)
+
+
+def run_sample(name, *arguments, folder):
+    """A sample as a person would run it; what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHRUN_"))}
+    command = [sys.executable, "-W", "error", str(SAMPLES / name), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env={**environment, "PYTHONPATH": str(SAMPLES.parent / "src")}, capture_output=True, text=True, check=False, timeout=50
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_script(tmp_path):
+    out = run_sample("script.py", str(SAMPLES / "quickstart.jsonl"), folder=tmp_path)
+    assert out.startswith("20 records: 16 succeeded, ")
+    assert "1 of the 4 failures are worth another attempt" in out
+    assert "next: the same call with retry_failed=['internal_error'] tries 1 row again" in out
+
+
+def test_the_program_with_three_batches_and_one_limit(tmp_path):
+    out = run_sample("service.py", folder=tmp_path)
+    assert out.splitlines()[-1].startswith("6 orders, ")
+    assert (len(batchrun.read(tmp_path / "orders.jsonl")), len(batchrun.read(tmp_path / "letters.jsonl"))) == (7, 12)
+
+
+def test_the_notebook_in_a_real_kernel(tmp_path, monkeypatch):
+    """Run, inspect, failures, an interrupt of the kernel itself and what follows, a cancel, a DataFrame."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    for name in os.environ:
+        if name.startswith(("OPENAI_", "BATCHRUN_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parent / "src"))
+    for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "jupyter"))
+    notebook = nbformat.read(SAMPLES / "notebook.ipynb", 4)
+    shown = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
+    client = nbclient.NotebookClient(notebook, timeout=30, resources={"metadata": {"path": str(tmp_path)}})
+    with asyncio.Runner() as runner:
+        runner.run(client.async_execute())
+    ran = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
+    for told in (shown, ran):  # what the file shows is what it does
+        whole, story, failures, again, frame, stopped, on, more = told
+        assert "8 records: 6 succeeded, 1 blocked, 1 internal_error" in whole
+        assert "kept in .batchrun/demo-8-rows-" in whole
+        assert "lychee   internal_error" in story
+        assert "lychee server_error retryable: True" in failures
+        assert "ContentPolicyError" in failures
+        assert "7 done by earlier runs" in again
+        assert "1 record: 1 blocked" in again
+        assert "content_policy_violation" in frame
+        assert " rows open, " in stopped
+        assert " jobs go on" in stopped
+        assert "in flight from before" in on
+        assert "3 records: " in on
+        assert "never mind cancelled" in more
+
+
+def _texts(cell):
+    """What a cell shows, as text."""
+    told = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", [])]
+    return "\n".join(told)

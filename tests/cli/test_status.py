@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from batchrun.cli import main, status_json
-from batchrun.cli.closing import HALT_ADVICE
 from batchrun.cli.standing import Place, next_commands
 from batchrun.cli.status_json import facts
 from batchrun.cli.status_page import moment, page
+from batchrun.core.advice import HALT_ADVICE
 from batchrun.core.ledger import Cancelling, Cleared, Ended, Heard, Intent, Rewrite, Started, Stopped, Submitted
 from batchrun.core.limits import HaltReason
 from tests.core.test_ledger import HEADER

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from batchrun.cli.announcement import announcement, stopping
-from batchrun.cli.closing import HALT_ADVICE, Closing, advice_of, again, exit_code, next_commands, worst
+from batchrun.cli.closing import Closing, again, exit_code, next_commands, worst
 from batchrun.cli.summary import facts, summary
+from batchrun.core.advice import HALT_ADVICE, advice_of
 from batchrun.core.limits import HaltReason
 from batchrun.core.messages import Outcome
 from batchrun.core.settings import Settings

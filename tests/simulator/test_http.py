@@ -29,7 +29,7 @@ async def read_answer(reader):
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110 - the simulator's counts raise no event
+    while not condition():
         await asyncio.sleep(0)
 
 

@@ -11,36 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
-from batchrun.cli.flags import read_states
+from batchrun.core.advice import WORTH_ANOTHER, worst_first
 from batchrun.core.explanation import explain
+from batchrun.core.given import read_states
 from batchrun.core.limits import HaltReason
 from batchrun.core.messages import Outcome
 from batchrun.core.snapshot import Snapshot
-from batchrun.core.states import STATE_MEANING, State
-from batchrun.core.taxonomy import Rule
-
-HALT_ADVICE = {
-    HaltReason.QUOTA: "top up or raise the limit, then run the same command again; the rows themselves are fine",
-    HaltReason.BUDGET: "raise the budget or wait for its next period, then run the same command again",
-    HaltReason.AUTH: "give a valid API key, then run the same command again",
-    HaltReason.ALL_REFUSED: "mend what the service names, then run the same command again; --keep-going tries every row",
-    HaltReason.NO_ACCEPTANCE: "look at the service's status and your limits there, then run the same command again",
-    HaltReason.OUTAGE: "wait until the service is back, then run the same command again",
-    HaltReason.RETRY_BUDGET: "look at the codes above before you pay for more attempts; a larger --retry-budget goes on",
-    HaltReason.UNKNOWN_TO_SERVICE: "use the key, project and base URL of the run that sent them; --write-off gives them up",
-    HaltReason.UNAUTHORISED: "give a key that may look at these jobs, then run the same command again",
-    HaltReason.WRITE_FAILED: "make room or mend the disk, then run the same command again",
-    HaltReason.MAX_WAIT: "run the same command again to collect what goes on and to send the rest",
-}
-"""What to do about each halt."""
+from batchrun.core.states import State
 
 _WHO_WAS_ASKED = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
 
-# Ended so for a reason that another day may mend; the others need another input.
-_WORTH_ANOTHER = (
-    State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
-    State.INTERNAL_ERROR, State.ABORTED, State.EXPIRED,
-)  # fmt: skip
 _ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirmed", "--write-off"})
 
 
@@ -110,33 +90,9 @@ def halt_reason(closing: Closing) -> HaltReason | None:
     return None if halted is None else HaltReason(halted[0])
 
 
-def rule_of(state: str, code: str) -> Rule | None:
-    """What the taxonomy says of an error code with which rows ended in `state`."""
-    rules = [one.rule for one in explain(code) if one.rule is not None]
-    return next((rule for rule in rules if rule.state == state), rules[0] if rules else None)
-
-
-def advice_of(state: str, code: str) -> str:
-    """What to do about rows that ended so."""
-    rule = rule_of(state, code)
-    return rule.advice if rule is not None else STATE_MEANING[State(state)]
-
-
 def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
-    """(state, code, rows) of what deserves advice."""
-    return worst_of(closing.snapshot.codes, most)
-
-
-def worst_of(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:
-    """(state, code, rows) of what deserves advice: what halts, then what may have been paid and lost, then by rows."""
-
-    def weight(item: tuple[tuple[str, str], int]) -> tuple[bool, bool, int, tuple[str, str]]:
-        (state, code), rows = item
-        rule = rule_of(state, code)
-        return (not (rule is not None and rule.halts), state != State.UNCONFIRMED, -rows, item[0])
-
-    ranked = sorted(codes.items(), key=weight)
-    return [(state, code, rows) for (state, code), rows in ranked[:most]]
+    """(state, code, rows) of what deserves advice first."""
+    return worst_first(closing.snapshot.codes, most)
 
 
 def again(arguments: Sequence[str]) -> list[str]:
@@ -174,7 +130,7 @@ def next_commands(closing: Closing) -> list[tuple[str, str]]:
 def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[tuple[str, str]]:
     """What the command `base` can do about rows that ended in `states`."""
     found: list[tuple[str, str]] = []
-    if retried := [state.value for state in _WORTH_ANOTHER if states.get(state)]:
+    if retried := [state.value for state in WORTH_ANOTHER if states.get(state)]:
         found.append((command([*base, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
     if states.get(State.UNCONFIRMED):
         found.append((command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
@@ -183,7 +139,9 @@ def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[
 
 def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
     """What says more of the worst that happened."""
-    return [(command(["explain", code]), "says more of it") for _, code, _ in worst_of(codes, most=1) if explain(code)]
+    return [
+        (command(["explain", code]), "says more of it") for _, code, _ in worst_first(codes, most=1) if explain(code)
+    ]
 
 
 def command(arguments: Sequence[str]) -> str:

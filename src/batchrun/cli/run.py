@@ -19,9 +19,10 @@ import orjson
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
-from batchrun.cli.flags import FlagError, given
+from batchrun.cli.flags import given
 from batchrun.cli.stdout import Copy, Place
 from batchrun.cli.summary import facts, summary
+from batchrun.core.given import FlagError
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
 from batchrun.core.settings import SettingsError
@@ -210,7 +211,7 @@ class _Screen:
     def _stop(self, number: signal.Signals, opening: Opening) -> None:
         first, self._signal = self._signal is None, int(number)
         if first and self._progress is not None:
-            now = opening.snapshot()
+            now = opening.runner.engine.snapshot()
             self._progress.warn(stopping(now.submits_in_flight, opening.settings, now.in_flight))
         self._write("stop", signal=number.name)
         opening.stop(StopMode.INTERRUPT, number.name)

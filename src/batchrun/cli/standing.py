@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchrun.cli.closing import HALT_ADVICE, command, commands_for_failed, commands_to_learn
+from batchrun.cli.closing import command, commands_for_failed, commands_to_learn
 from batchrun.cli.summary import going_on
+from batchrun.core.advice import HALT_ADVICE
 from batchrun.core.limits import HaltReason
 from batchrun.core.quantities import duration, many
 from batchrun.core.standing import LastRun, Stage, Standing

@@ -29,8 +29,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchrun.cli.closing import advice_of
 from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
+from batchrun.core.advice import advice_of
 from batchrun.core.clock import utc
 from batchrun.core.standing import Stage, Standing
 from batchrun.core.states import State

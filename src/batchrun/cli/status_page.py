@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from batchrun.cli.closing import advice_of, worst_of
 from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
 from batchrun.cli.summary import TableRow, state_rows, table, wrapped
+from batchrun.core.advice import advice_of, worst_first
 from batchrun.core.quantities import duration, many
 from batchrun.core.standing import Going, Stage, Standing
 from batchrun.core.visible import visible
@@ -48,7 +48,7 @@ def _facts(standing: Standing, width: int) -> Iterator[str]:
         yield ""
         for note in notes:
             yield wrapped("", note, width)
-    if advised := [(code, advice_of(state, code)) for state, code, _ in worst_of(standing.codes)]:
+    if advised := [(code, advice_of(state, code)) for state, code, _ in worst_first(standing.codes)]:
         yield ""
         for code, text in advised:
             yield wrapped(f"{visible(code, 60)}: ", text, width)

@@ -27,15 +27,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from batchrun.cli.closing import (
-    HALT_ADVICE,
     Closing,
-    advice_of,
     exit_code,
     halt_message,
     halt_reason,
     next_commands,
     worst,
 )
+from batchrun.core.advice import HALT_ADVICE, advice_of
 from batchrun.core.messages import Outcome
 from batchrun.core.quantities import duration, many
 from batchrun.core.states import State

@@ -41,6 +41,7 @@ from batchrun.core.messages import (
     PollFailed,
     Read,
     Recovered,
+    RoomCame,
     RowRead,
     RowsRecalled,
     StopMode,
@@ -57,6 +58,7 @@ from batchrun.core.messages import (
 )  # fmt: skip
 from batchrun.core.requests import Requests
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.storing import Storing
 from batchrun.core.submit_lane import SubmitLane
@@ -84,11 +86,12 @@ class Engine:
         chance: Callable[[], float],
         collecting: bool = False,
         files_at: str | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.settings = settings
         self.desk = Desk(settings, run_id, epoch, chance)
         self.desk.now = now
-        self.gate = Gate(settings, now, chance)
+        self.gate = Gate(settings, now, chance, shared)
         self.attempts = Attempts(self.desk, self.gate)
         self.cancels = Cancels(self.desk)
         self.watch = Watch(self.desk, self.gate, self.attempts, self.cancels)
@@ -104,6 +107,7 @@ class Engine:
         self.requests = Requests(self.desk, self.cancels, self.submits, self._known, collecting=collecting)
         self._input_ended = False
         self._left_out = False  # rows that --limit leaves to the next run
+        self._dry = False  # no row is at hand, and more may come
         self._asked_for = 0
         self._stop: StopMode | None = None
         self._stop_at: float | None = None
@@ -127,6 +131,7 @@ class Engine:
             StopRequested: self._stop_requested,
             Woke: lambda _: self.watch.spread(),
             WriteFailed: self._write_failed,
+            RoomCame: lambda _: None,  # whoever waits asks again
         }
         storing = self._storing = (
             None if settings.artifacts is None else Storing(self.desk, files_at or settings.artifacts)
@@ -172,6 +177,7 @@ class Engine:
     def _row_read(self, event: RowRead) -> None:
         row = event.row
         self._asked_for = max(0, self._asked_for - 1)
+        self._dry = False
         if row.key in self._known:
             self._known.discard(row.key)
             return
@@ -191,7 +197,10 @@ class Engine:
         else:
             self.submits.enter(job)
 
-    def _on_input_ended(self, _: InputEnded) -> None:
+    def _on_input_ended(self, event: InputEnded) -> None:
+        if event.for_now:
+            self._dry = True
+            return
         self._input_ended = True
         self._known.clear()
 
@@ -276,8 +285,9 @@ class Engine:
             self.watch.stopped = True
         if self._stop is StopMode.DETACH and not self.gate.doubted:
             self.watch.stopped = True
+        self.gate.shared.count(self.gate, self.desk.open_jobs)
         self.submits.advance()
-        if self._input_ended:
+        if self._input_ended or self._dry:
             self.submits.input_is_over()
         if self.gate.halted is not self._told:
             self._tell_halt()

@@ -24,6 +24,7 @@ from enum import StrEnum
 from batchrun.core.backoff import floor_with_jitter, full_jitter
 from batchrun.core.rates import Rate
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.verdict import Refused
 
 AMBIGUOUS_IN_A_ROW = 5
@@ -83,10 +84,13 @@ class Window:
 
 
 class Gate:
-    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1)."""
+    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1); `shared` holds for others too."""
 
-    def __init__(self, settings: Settings, now: float, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, now: float, chance: Callable[[], float], shared: Shared | None = None
+    ) -> None:
         self._settings = settings
+        self.shared = Shared() if shared is None else shared
         self._chance = chance
         self.places = float(settings.places)
         self.requests = Rate(settings.rpm / 60 if settings.rpm else None)
@@ -128,7 +132,9 @@ class Gate:
             return None
         if open_jobs >= self.places:
             return None
-        return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at())
+        if not self.shared.has_room(self, open_jobs):
+            return None
+        return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
 
     # --- told ---
 
@@ -138,6 +144,8 @@ class Gate:
         self.exposed += 1
         self.requests.take(now)
         self.tokens.take(now, tokens)
+        self.shared.requests.take(now)
+        self.shared.took(self)
 
     def withdrew(self, now: float, tokens: int) -> None:
         """A submit that was taken does not go after all; it stays exposed until that is on the disk."""
@@ -145,6 +153,7 @@ class Gate:
         self._is_straggler()
         self.requests.settle(now, 1, 0)
         self.tokens.settle(now, tokens, 0)
+        self.shared.requests.settle(now, 1, 0)
 
     def safe(self) -> None:
         """The outcome of a submit is on the disk."""

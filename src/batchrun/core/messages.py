@@ -81,7 +81,13 @@ class RowRead(NamedTuple):
 
 
 class InputEnded(NamedTuple):
-    pass
+    """No more rows; `for_now` where more may be given while the batch runs."""
+
+    for_now: bool = False
+
+
+class RoomCame(NamedTuple):
+    """It is this batch's turn at a place that it shares with others."""
 
 
 class Synced(NamedTuple):
@@ -191,7 +197,7 @@ class Woke(NamedTuple):
 Event = (
     Recovered | RowsRecalled | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
     | PollAnswered | PollFailed | CancelAnswered | ArtifactsStored | ArtifactsDiscarded | StoreFailed | CancelRequested
-    | StopRequested | TimeCame | Woke
+    | StopRequested | TimeCame | Woke | RoomCame
 )  # fmt: skip
 
 

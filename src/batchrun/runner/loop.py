@@ -38,6 +38,7 @@ from batchrun.core.messages import (
     Poll,
     Read,
     Recovered,
+    RoomCame,
     RowRead,
     RowsRecalled,
     StopMode,
@@ -52,6 +53,7 @@ from batchrun.core.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import Wire
@@ -106,6 +108,7 @@ class Runner:
         only_wished: bool = False,
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
+        shared: Shared | None = None,
         wall: float | None = None,
         folder: Folder | None = None,
         budget: Budget | None = None,
@@ -130,6 +133,7 @@ class Runner:
             chance=random.random,
             collecting=source is None,
             files_at=None if folder is None else folder.shown,
+            shared=shared,
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
@@ -152,6 +156,7 @@ class Runner:
         self._hearing = Hearing(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
         )  # fmt: skip
+        self.reported: Callable[[int], object] = _nobody  # is told how many records of this run are on the disk
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
@@ -181,6 +186,8 @@ class Runner:
         """
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
+        shared = self.engine.gate.shared
+        shared.join(self.engine.gate, lambda: self._loop.call_soon(self._take_turn))
         journal, output = self._batch.open_tapes()
         self._lines = {
             Tape.JOURNAL: self._tape(Tape.JOURNAL, journal, mark),
@@ -199,6 +206,7 @@ class Runner:
             outcome = await self._ended
         finally:
             heart.cancel()
+            shared.leave(self.engine.gate)
             if self._timer is not None:
                 self._timer.cancel()
             await asyncio.gather(self._submits.close(), self._polls.close(), self._cancels.close())
@@ -231,9 +239,19 @@ class Runner:
         return Lines(
             file,
             mark=first,
-            safe=lambda lines: self.feed(Synced(kind, lines)),
+            safe=lambda lines: self._safe(kind, lines),
             failed=lambda error: self.feed(WriteFailed(kind, str(error))),
         )
+
+    def _safe(self, kind: Tape, lines: int) -> None:
+        self.feed(Synced(kind, lines))
+        if kind is Tape.OUTPUT:
+            self.reported(lines)
+
+    def _take_turn(self) -> None:
+        gate = self.engine.gate
+        self.feed(RoomCame())
+        gate.shared.passed(gate)
 
     def _note(self, entry: Entry) -> None:
         """An entry of the runner's own, which the engine does not count."""
@@ -329,15 +347,20 @@ class Runner:
         if self._settings.detach:
             self.feed(StopRequested(StopMode.DETACH))
 
-    def _read(self, most: int) -> None:
+    def _read(self, rows: int) -> None:
+        self._rows.ask(rows)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Give the engine the rows that it asked for and that are there; one that takes more may have got some."""
         try:
-            for row in self._rows.read(most):
+            for row in self._rows.at_hand():
                 self.feed(RowRead(row))
         except InputChanged as error:
             self._input_is_gone(error)
         else:
-            if self._rows.ended:
-                self.feed(InputEnded())
+            if self._rows.owed:
+                self.feed(InputEnded(for_now=self._rows.may_grow))
 
     def _input_is_gone(self, error: InputChanged) -> None:
         """The input is not what was checked: stop in good order; what is open stays open."""
@@ -378,3 +401,7 @@ class Runner:
     def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
         if not heart.cancelled() and (error := heart.exception()) is not None:
             self._broke(error)
+
+
+def _nobody(_: int) -> None:
+    """Nobody asked to be told."""

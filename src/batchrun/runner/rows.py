@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from batchrun.core.job import Row
-from batchrun.edge.source import Checked
+from batchrun.edge.source import Checked, Growing
 
 
 class Rows:
@@ -17,19 +17,29 @@ class Rows:
         self._tokens = tokens
         self._rows: Iterator[Row] | None = None
         self._read = 0
-        self.ended = source is None
+        self.owed = 0  # rows that were asked for and are not there
 
-    def read(self, most: int) -> Iterator[Row]:
-        """Up to `most` rows more; `ended` where there were fewer. Raises InputChanged."""
-        if self._source is None:
-            return
-        if self._rows is None:
-            self._rows = self._source.rows(tokens=self._tokens)
-        for row in islice(self._rows, most):
-            self._read += 1
-            most -= 1
-            yield row
-        self.ended = most > 0
+    @property
+    def may_grow(self) -> bool:
+        """Whether rows may come that are not there yet."""
+        return isinstance(self._source, Growing) and not self._source.ended
+
+    def ask(self, rows: int) -> None:
+        """So many rows more are wanted."""
+        self.owed += rows
+
+    def at_hand(self) -> Iterator[Row]:
+        """The rows that are wanted and there. Raises InputChanged."""
+        source = self._source
+        while source is not None and self.owed and self._read < len(source):
+            if self._rows is None:
+                self._rows = source.rows(self._read, tokens=self._tokens)
+            for row in islice(self._rows, self.owed):
+                self.owed -= 1
+                self._read += 1
+                yield row
+            if self.owed:
+                self._rows = None  # it ends where the input ended when it was begun
 
     def are_to_come(self, key: str) -> bool:
         """Whether the input holds a row with this key that was not read yet."""

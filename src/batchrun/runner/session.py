@@ -8,18 +8,20 @@ from __future__ import annotations
 import os
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+from aiolimiter import AsyncLimiter
 
 from batchrun.core.body import BodyFlags
 from batchrun.core.messages import Outcome, StopMode
 from batchrun.core.misuse import Misuse
 from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.credentials import TokenCommand, read_key_file
@@ -27,8 +29,9 @@ from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
-from batchrun.edge.source import Checked, InputRefused, check
+from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.edge.tape import Names
+from batchrun.runner.contents import lines_of, size_of
 from batchrun.runner.files import find_files
 from batchrun.runner.loop import Observer, Runner
 from batchrun.runner.rewriting import rewrite_as_wanted
@@ -51,6 +54,16 @@ class Task:
     demo: str | None = None
     only_wished: bool = False
     beside: str | None = None  # the folder from which records name their files; None: that of the output
+    name: str | None = None  # of an input without a path
+    grows: bool = False  # rows may be given while it runs
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Limits that several runs have together: what the engines ask, and the ceiling right before a POST."""
+
+    shared: Shared
+    ceiling: AsyncLimiter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ class Opening:
     settings: Settings
     stop: Callable[[StopMode, str], None]
     synced: Callable[[], int]  # bytes of the output that are on the disk
-    snapshot: Callable[[], Snapshot]
+    runner: Runner
 
     @property
     def asked(self) -> str:
@@ -90,10 +103,12 @@ async def run_session(
     environment: Mapping[str, str],
     observer: Observer,
     opened: Callable[[Opening], None],
+    sharing: Sharing | None = None,
 ) -> Result:
     """Run `task` with the settings `given`.
 
-    `opened` is told when the files are open and nothing was sent yet. Raises Misuse, SettingsError and
+    `opened` is told when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
+    of this process as well. Raises Misuse, SettingsError and
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
     settings = Settings.of(given)
@@ -116,12 +131,15 @@ async def run_session(
     try:
         if task.input is not None:
             checking = partial(
-                check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints
+                check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints,
+                name=task.name, more=_submitted_before(names, settings, grows=task.grows),
             )  # fmt: skip
             source = await anyio.to_thread.run_sync(checking)
+            if isinstance(source, Growing):
+                source.ended = not task.grows
             _refuse_problems(source, settings)
             background = {one.path for one in service.endpoints if one.background}
-            settings = Settings.of(given, at_once=not any(path in background for path, _ in source.report.shares))
+            settings = Settings.of(given, at_once=_ends_at_once(source, background))
         settings = _within_the_file_limit(settings)
         identity = _identity(task, service, flags)
         batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
@@ -153,12 +171,13 @@ async def run_session(
                 keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
                 folder=folder,
                 budget=budget,
+                ceiling=None if sharing is None else sharing.ceiling,
+                shared=None if sharing is None else sharing.shared,
             )
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
-                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop,
-                    runner.synced_output, runner.engine.snapshot,
+                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output, runner
                 )
             )  # fmt: skip
             outcome = await runner.run()
@@ -193,6 +212,22 @@ def _folder(task: Task, names: Names, settings: Settings) -> Folder | None:
         return None
     assert names.output is not None
     return open_folder(settings.artifacts, task.beside or os.path.dirname(names.output), names.all())  # noqa: PTH120 - paths are str in the edge
+
+
+def _submitted_before(names: Names, settings: Settings, *, grows: bool) -> Iterable[bytes] | None:
+    """The rows that earlier runs were given while they ran, which belong to the batch whoever goes on with it.
+
+    One that a crash cut off was never taken. None where there are none, and none can come.
+    """
+    if settings.fresh or not size_of(names.submitted):
+        return () if grows else None
+    return (line for line in lines_of(names.submitted) if line.endswith(b"\n"))
+
+
+def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
+    """Whether every row that is known ends at its submit."""
+    shares = source.report.shares
+    return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
 
 
 def _toml(path: str) -> dict[str, Any]:

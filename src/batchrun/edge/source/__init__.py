@@ -15,6 +15,7 @@ Laws:
 
 from batchrun.edge.source.check import MAX_ROW, check
 from batchrun.edge.source.checked import Checked, Rejected
+from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.refusals import InputChanged, InputError, InputRefused, SpoolFailed
 from batchrun.edge.source.report import OTHERS, Finding, Findings, Report, Share
 
@@ -24,6 +25,7 @@ __all__ = [
     "Checked",
     "Finding",
     "Findings",
+    "Growing",
     "InputChanged",
     "InputError",
     "InputRefused",

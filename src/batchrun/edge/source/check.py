@@ -19,6 +19,7 @@ from batchrun.core.intake import Admitted, Intake, Rejection, canonical, content
 from batchrun.core.oddity import duplicate_keys
 from batchrun.core.visible import visible
 from batchrun.edge.source.checked import Checked, doubled_message
+from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.lines import lines
 from batchrun.edge.source.opening import open_input, refuse_other_encodings, refuse_same
 from batchrun.edge.source.reader import Reader, base_key
@@ -40,6 +41,8 @@ def check(
     max_row: int = MAX_ROW,
     endpoints: Iterable[Endpoint] = ENDPOINTS,
     mark: Callable[[str], int] = hash,
+    name: str | None = None,
+    more: Iterable[bytes] | None = None,
 ) -> Checked:
     """Read the whole input and judge every row; the result holds the findings and reads the rows again.
 
@@ -47,20 +50,23 @@ def check(
     copy has no name and ends with `Checked.close()`. `output` is refused if it is the input. `mark` gives 64
     bits of a key; the standard one is keyed by the process, so that no input can make marks collide.
 
+    `name` is what the input is called where it has no path. With `more`, whole lines that follow those of the
+    input, the result is `Growing`: a copy is made, and rows can be appended to it.
+
     Raises `InputRefused` or `InputChanged` if the input as a whole is of no use, `SpoolFailed` if the copy is.
     """
     opened = open_input(path)
     copy: Spool | None = None
     try:
         refuse_same(opened, output)
-        if opened.must_spool:
+        if opened.must_spool or more is not None:
             refuse_same(opened, spool)
             copy = Spool(None if spool is None else Path(spool))
         fd = opened.fd if copy is None else copy.fd
-        reader = Reader(fd, opened.name, Intake(flags, endpoints), max_row=max_row, mark=mark)
-        report = _Check(reader).run(
-            opened.blocks() if copy is None else _copied(opened.blocks(), copy), opened.size or 0
-        )
+        reader = Reader(fd, name or opened.name, Intake(flags, endpoints), max_row=max_row, mark=mark)
+        checking = _Check(reader)
+        blocks = opened.blocks() if more is None else chain(_ended(opened.blocks()), more)
+        report = checking.run(blocks if copy is None else _copied(blocks, copy), opened.size or 0)
     except BaseException:
         if copy is not None:
             copy.close()
@@ -68,7 +74,20 @@ def check(
         raise
     if copy is not None:
         os.close(opened.fd)
+    if more is not None:
+        assert copy is not None
+        return Growing(reader, report, copy, checking, report.size)
     return Checked(reader, report, copy)
+
+
+def _ended(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks, their last line ended: another may follow it."""
+    last = b"\n"
+    for block in blocks:
+        yield block
+        last = block[-1:] or last
+    if last != b"\n":
+        yield b"\n"
 
 
 def _copied(blocks: Iterable[bytes], copy: Spool) -> Iterator[bytes]:
@@ -99,6 +118,11 @@ class _Check:
             raise InputRefused(f"{error} (it ends within line {number:,})") from error
         self.report.rows = len(self.index)
         return self.report
+
+    def take(self, offset: int, line: bytes) -> None:
+        """Go on with one line more."""
+        self._read(iter(((offset, line),)))
+        self.report.rows = len(self.index)
 
     def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:

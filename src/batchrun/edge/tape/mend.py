@@ -83,7 +83,7 @@ def set_aside(names: Names, wall: float, disk: Disk = REAL_DISK) -> list[tuple[s
         for path in names.all()
         if path != names.lock
         for name in (path, torn_of(path), new_of(path))
-        if _exists(name, disk)
+        if name != new_of(names.spool) and _exists(name, disk)  # that is the new batch's own, being written
     ]
     suffix, number = date, 1
     while any(_exists(f"{path}.{suffix}", disk) for path in found):

@@ -18,6 +18,7 @@ class Names:
     spool: str
     retried: str
     unreadable: str
+    submitted: str
 
     @classmethod
     def of(cls, output: str | os.PathLike[str] | None, journal: str | os.PathLike[str] | None = None) -> Names:
@@ -36,6 +37,7 @@ class Names:
             spool=f"{base}.input",
             retried=f"{base}.retried",
             unreadable=f"{base}.unreadable",
+            submitted=f"{base}.submitted",
         )
 
     @property
@@ -49,7 +51,7 @@ class Names:
         yield self.journal
         if self.output is not None:
             yield self.output
-        yield from (self.requests, self.spool, self.retried, self.unreadable, self.lock)
+        yield from (self.requests, self.spool, self.retried, self.unreadable, self.submitted, self.lock)
 
 
 def torn_of(path: str) -> str:

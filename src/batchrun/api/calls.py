@@ -1,0 +1,235 @@
+"""What people call: `run`, `run_sync`, `open`. (`read` stands in `reading`.)"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Iterable
+from typing import Any, Unpack
+
+from batchrun.api.batch import Batch
+from batchrun.api.given import Given, Paths
+from batchrun.api.hooks import Observer
+from batchrun.api.limits import Limits
+from batchrun.api.plain import in_python
+from batchrun.api.rows import Rows
+from batchrun.api.running import Running, Wanted
+from batchrun.core.given import from_arguments
+from batchrun.core.settings import Settings, SettingsError
+from batchrun.results import endings
+from batchrun.results.records import Records
+
+_OWN = ("out", "fresh", "observers", "limits", "progress", "demo")
+
+
+async def run(
+    rows: Rows,
+    *,
+    out: Paths | bool | None = None,
+    fresh: bool = False,
+    observers: Observer | Iterable[Observer] = (),
+    limits: Limits | None = None,
+    progress: bool = True,
+    demo: bool = False,
+    **settings: Unpack[Given],
+) -> Records:
+    """Run every row as a background job and give back one record a row, in the order of the rows.
+
+    records = await batchrun.run(["Name a colour", "Name a fish"], model="gpt-5")
+
+    rows      a path, a list or any (async) iterable of prompts and mappings, a DataFrame. A mapping is what would
+              stand on a line of a file: {"prompt": …}, {"model", "input", …} or {"custom_id", "url", "body"}
+    out       where the records are kept. Without it the batch lives in ./.batchrun/, named after its rows and the
+              settings that enter them. The same call finds it there: it goes on with it, or gives the finished
+              records at once. False keeps nothing: if the process ends, what was in flight is paid and lost
+    fresh     move what an earlier call left aside, start anew, and pay anew
+    observers who is told how it goes, see `batchrun.Observer`
+    limits    a `batchrun.Limits` that several batches share
+    progress  a bar, and a line on where the batch is kept; False is silent
+    demo      run on the simulated service inside: no key, no cost
+    settings  every flag of the command by its name: model="gpt-5", concurrency=500, rpm=600, deadline="2h",
+              retries=0, set={"temperature": 0}, retry_failed=["timeout"]; `batchrun --help` tells them all
+
+    A row that fails raises nothing: look at `records.failed`, or call `record.raise_for_state()`. Raises
+    `Interrupted` when it is interrupted (Ctrl-C, a stopped cell, a cancelled task) and `Halted` when the service
+    will take no more (quota, key, outage): both have `.records` so far, and the same call goes on from there. Raises
+    `errors.InputError`, `errors.SettingsError` and `errors.FilesError` before anything is sent.
+    """
+    running = Running(
+        Wanted(
+            rows=_some(rows),
+            out=out,
+            given=_given(settings, fresh=fresh),
+            observers=_several(observers),
+            limits=_shared(limits),
+            progress=progress,
+            demo=demo,
+            grows=False,
+        ),
+        lambda _: None,
+    )
+    await running.start()
+    return await running.close()
+
+
+def open(  # noqa: A001 - batchrun.open, as gzip.open
+    rows: Rows | None = None,
+    *,
+    out: Paths | bool | None = None,
+    fresh: bool = False,
+    observers: Observer | Iterable[Observer] = (),
+    limits: Limits | None = None,
+    progress: bool = True,
+    demo: bool = False,
+    **settings: Unpack[Given],
+) -> Batch:
+    """Open a batch, to see its records as they come and to give it rows and cancels while it runs.
+
+    async with batchrun.open("in.jsonl", out="out.jsonl") as batch:
+        async for record in batch:
+            ...
+
+    Arguments are those of `batchrun.run`; without `rows` it waits for `batch.submit(row)` until `batch.end()`, and
+    needs `out`. Rows that were submitted are part of the batch: opened again, it still has them.
+    """
+    return Batch(
+        Wanted(
+            rows=rows,
+            out=out,
+            given=_given(settings, fresh=fresh),
+            observers=_several(observers),
+            limits=_shared(limits),
+            progress=progress,
+            demo=demo,
+            grows=True,
+        )
+    )
+
+
+def run_sync(
+    rows: Rows,
+    *,
+    out: Paths | bool | None = None,
+    fresh: bool = False,
+    observers: Observer | Iterable[Observer] = (),
+    limits: Limits | None = None,
+    progress: bool = True,
+    demo: bool = False,
+    **settings: Unpack[Given],
+) -> Records:
+    """As `batchrun.run`, for scripts: waits, and works where an event loop runs already.
+
+    The run has a loop in a thread of its own. Ctrl-C stops it in good order and raises `Interrupted`; a second one
+    leaves at once. Observers are called in that thread.
+    """
+
+    async def main() -> Records:
+        return await run(
+            rows, out=out, fresh=fresh, observers=observers, limits=limits, progress=progress, demo=demo, **settings
+        )
+
+    return _Thread(main).result()
+
+
+class _Thread:
+    """A coroutine in a loop of its own, in a thread of its own, waited for here."""
+
+    def __init__(self, main: Any) -> None:
+        self._main = main
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Records] | None = None
+        self._records: Records | None = None
+        self._error: BaseException | None = None
+        self._begun = threading.Event()
+        self._ended = threading.Event()
+
+    def result(self) -> Records:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(self._carry_out,), name="batchrun", daemon=True)
+        thread.start()
+        pressed = False
+        while True:
+            try:
+                self._ended.wait()
+                thread.join()
+                break
+            except KeyboardInterrupt:
+                pressed = True
+                self._interrupt()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        assert self._records is not None
+        if pressed:  # when all was done: it must not be lost all the same
+            raise endings.Interrupted(self._records, path=self._records.path)
+        return self._records
+
+    def _interrupt(self) -> None:
+        self._begun.wait(1)
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None and not self._ended.is_set():
+            try:
+                loop.call_soon_threadsafe(task.cancel)
+            except RuntimeError:  # it has just ended
+                return
+
+    def _carry_out(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                self._records = runner.run(self._begin())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._error = error
+        finally:
+            self._ended.set()
+
+    async def _begin(self) -> Records:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._begun.set()
+        records: Records = await self._main()
+        return records
+
+
+def _loop_factory() -> Any:
+    """uvloop's where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an option
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _some(rows: Any) -> Any:
+    if rows is None:
+        raise endings.InputError("rows: expected rows or a path, got None; an empty list is a batch of no rows")
+    return rows
+
+
+for _call in (run, run_sync, open):
+    _call.__module__ = "batchrun"  # where people find them
+
+
+def _shared(limits: Any) -> Limits | None:
+    if limits is None or isinstance(limits, Limits):
+        return limits
+    raise endings.SettingsError(
+        f"limits: expected a batchrun.Limits, got {type(limits).__name__}; write Limits(rpm=600)"
+    )
+
+
+def _several(observers: Observer | Iterable[Observer]) -> list[Any]:
+    return list(observers) if isinstance(observers, Iterable) else [observers]
+
+
+def _given(settings: Given, *, fresh: bool) -> dict[str, Any]:
+    """The settings of a call and of the environment. Raises TypeError for a name that is none."""
+    try:
+        found = from_arguments(dict(settings), os.environ, _OWN)
+        if fresh:
+            found["fresh"] = True
+        Settings.of(found)
+    except (SettingsError, ValueError) as error:
+        raise endings.SettingsError(in_python(str(error))) from error
+    return found

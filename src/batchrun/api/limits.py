@@ -1,0 +1,54 @@
+"""Limits that several batches of one program have together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from batchrun.core.given import from_arguments
+from batchrun.core.settings import Settings
+from batchrun.core.sharing import Shared
+from batchrun.results.endings import SettingsError
+from batchrun.runner.exchanges import submit_ceiling
+from batchrun.runner.session import Sharing
+
+
+class Limits:
+    """Limits for all batches that are given the same object, together::
+
+        limits = batchrun.Limits(rpm=600, concurrency=200)
+        await asyncio.gather(*(batchrun.run(rows, limits=limits) for rows in parts))
+
+    `rpm` are submits a minute, spread evenly; `concurrency` jobs in flight, given out first come first served. A
+    batch's own settings hold beside them. All batches must run in one event loop at a time.
+    """
+
+    __module__ = "batchrun"
+
+    def __init__(self, *, rpm: float | None = None, concurrency: int | None = None) -> None:
+        try:
+            given: dict[str, Any] = from_arguments({"rpm": rpm, "concurrency": concurrency}, {})
+            Settings.of(given)
+        except ValueError as error:
+            raise SettingsError(str(error).removeprefix("--")) from error
+        self.rpm: float | None = given.get("rpm")
+        self.concurrency: int | None = given.get("concurrency")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sharing: Sharing | None = None
+
+    def sharing(self) -> Sharing:
+        """What the runs of this loop share. Raises SettingsError while batches of another loop use these limits."""
+        loop = asyncio.get_running_loop()
+        if self._sharing is not None and self._loop is not loop and self._sharing.shared.members:
+            raise SettingsError(
+                "limits: batches of another event loop use them now; run all of them in one loop, or give each its own Limits"
+            )
+        if self._sharing is None or self._loop is not loop:
+            ceiling = None if self.rpm is None else submit_ceiling(self.rpm)
+            self._loop = loop
+            self._sharing = Sharing(Shared(rpm=self.rpm, concurrency=self.concurrency), ceiling)
+        return self._sharing
+
+    def __repr__(self) -> str:
+        jobs = 0 if self._sharing is None else self._sharing.shared.jobs
+        return f"<Limits rpm={self.rpm} concurrency={self.concurrency}: {jobs:,} jobs in flight>"

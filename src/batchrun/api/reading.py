@@ -1,0 +1,120 @@
+"""The output, read: whole, or as it grows."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+
+import orjson
+
+from batchrun.core.visible import visible
+from batchrun.edge.tape import FilesError, open_to_read
+from batchrun.results.endings import InputError
+from batchrun.results.record import Record
+from batchrun.results.records import Records
+from batchrun.runner.contents import lines_of
+
+_PIECE = 1 << 20
+
+
+def read(path: str | os.PathLike[str]) -> Records:
+    """The records of an output, in the order in which the rows ended.
+
+    It may be one that a run is writing just now: a last line that is not whole is left out. Raises InputError where
+    there is no such file, or it holds something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{visible(os.fspath(path), 200)}: expected an output of batchrun, there is no such file")
+    try:
+        found = (
+            record for _, record in _records(lines_of(os.fspath(path)), file.parent, visible(os.fspath(path), 200))
+        )
+        return Records(found, path=file)
+    except FilesError as error:
+        raise InputError(str(error)) from error
+
+
+read.__module__ = "batchrun"  # where people find it
+
+
+def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool) -> Records:
+    """The records at `path`; with `keys` in their order, and those alone."""
+    found = _records(lines_of(str(path)), path.parent, str(path))
+    if keys is None:
+        return Records((record for _, record in found), path=path if kept else None)
+    by_key = dict(found)
+    return Records((by_key[key] for key in keys if key in by_key), path=path if kept else None)
+
+
+def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[str, Record]]:
+    """Each record with its key; what was read of it is let go again."""
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            told = orjson.loads(line)
+            key = told["custom_id"] if told["state"] and told["usage"] else None
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            key = None
+        if not isinstance(key, str):
+            shown = visible(line.decode("utf-8", "replace"), 60)
+            raise InputError(f"{name}:{number:,}: expected a record of batchrun, got {shown!r}")
+        yield key, Record(line.rstrip(b"\n"), folder)
+
+
+class Stream:
+    """The records of an output that grows, each once it is safe.
+
+    `more(safe, seen)` waits for more than so many safe bytes and gives their number; None when the run is over. It is
+    asked only once everything before was `seen`: so many records. `ended` raises what cut the run short.
+    """
+
+    def __init__(
+        self, path: Path, more: Callable[[int, int], Awaitable[int | None]], ended: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._more = more
+        self._ended = ended
+        self._at = self._safe = self._seen = 0
+        self._over = False
+        self._ready: deque[bytes] = deque()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Record:
+        while not self._ready:
+            if self._at < self._safe or self._over:
+                self._read()
+                if not self._ready and self._over:
+                    self._ended()
+                    raise StopAsyncIteration
+                continue
+            safe = await self._more(self._safe, self._seen)
+            if safe is None:
+                self._over = True
+            else:
+                self._safe = safe
+        self._seen += 1
+        return Record(self._ready.popleft(), self._path.parent)
+
+    def _read(self) -> None:
+        """The next whole lines; the file is open for no longer than that."""
+        file = open_to_read(str(self._path))
+        if file is None:
+            self._at = self._safe
+            return
+        try:
+            end = file.size if self._over else self._safe
+            size = min(_PIECE, end - self._at)
+            piece = os.pread(file.descriptor, size, self._at)
+            while piece and b"\n" not in piece and self._at + len(piece) < end:
+                piece += os.pread(file.descriptor, _PIECE, self._at + len(piece))
+        finally:
+            file.close()
+        whole = piece.rfind(b"\n") + 1
+        self._ready.extend(piece[:whole].split(b"\n")[:-1])
+        self._at = self._at + whole if whole else end

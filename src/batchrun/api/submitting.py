@@ -1,0 +1,101 @@
+"""Rows that are given while a batch runs: durable in `OUT.submitted` first, then taken.
+
+Two programs that give the same row at once, or one that does so again after a crash, give one row: a row with a
+custom_id that is there already and says the same is the one that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from batchrun.api.plain import in_python
+from batchrun.core.intake import Rejection, canonical
+from batchrun.core.visible import visible
+from batchrun.edge.source import Growing
+from batchrun.edge.tape import FilesError, Lines, Scribe, cut_torn, open_append
+from batchrun.results.endings import FilesError as Unwritten
+from batchrun.results.endings import InputError
+from batchrun.runner.contents import lines_of
+
+
+class Submitting:
+    """Takes rows for one batch. `taken` is called when there are more of them; `close` ends it."""
+
+    def __init__(self, path: str, source: Growing, taken: Callable[[], None]) -> None:
+        self._source = source
+        self._taken = taken
+        self._path = path
+        self._under_way: deque[tuple[bytes, str | None, asyncio.Future[str]]] = deque()
+        self._ids: dict[str, tuple[bytes, asyncio.Future[str]]] = {}
+        self._lines: Lines | None = None
+        self._scribe: Scribe | None = None
+        self._safe_lines = 0
+
+    @property
+    def under_way(self) -> int:
+        """Rows that are not safe yet."""
+        return len(self._under_way)
+
+    async def submit(self, line: bytes) -> str:
+        """Take a row; gives its key. Raises InputError for a row that cannot be taken: nothing was kept of it."""
+        source = self._source
+        found = source.judge(line)
+        if isinstance(found, Rejection):
+            raise InputError(f"row: {found.code}: {in_python(found.message)}")
+        name, like = found.custom_id, source.like(found)
+        if name is not None and (pending := self._ids.get(name)) is not None:
+            like = pending[0] == canonical(found.value)
+            if like:
+                return await asyncio.shield(pending[1])
+        if like is not None and name is not None:
+            if like:
+                return name
+            raise InputError(
+                f"row: duplicate_id: another row has the custom_id {visible(name, 60)!r}; give this one its own"
+            )
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        lines = self._open()
+        self._under_way.append((line, name, future))
+        if name is not None:
+            self._ids[name] = (canonical(found.value), future)
+        try:
+            lines.give(line + b"\n")
+        except FilesError as error:
+            self._failed(error)
+        return await asyncio.shield(future)
+
+    def close(self) -> None:
+        """Wait for what is under way, and close the file."""
+        if self._scribe is not None:
+            self._scribe.close()
+            self._scribe = None
+
+    def _open(self) -> Lines:
+        if self._lines is None:
+            whole = sum(len(line) for line in lines_of(self._path) if line.endswith(b"\n"))
+            cut_torn(self._path, whole)
+            self._lines = Lines(open_append(self._path), safe=self._safe, failed=self._failed)
+            self._scribe = Scribe(self._lines.tape, asyncio.get_running_loop())
+        return self._lines
+
+    def _safe(self, lines: int) -> None:
+        while self._safe_lines < lines:
+            self._safe_lines += 1
+            line, name, future = self._under_way.popleft()
+            if name is not None:
+                del self._ids[name]
+            row = self._source.append(line)
+            if not future.done():
+                future.set_result(row.key)
+        self._taken()
+
+    def _failed(self, error: Exception) -> None:
+        while self._under_way:
+            _, name, future = self._under_way.popleft()
+            self._ids.pop(name or "", None)
+            if not future.done():
+                future.set_exception(Unwritten(str(error)))
+                future.exception()  # whoever waits is told; nobody need wait
+        self._taken()

@@ -1,0 +1,280 @@
+"""A record as a program reads it: the line of the output, with attributes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from batchrun.core.outcome import Billing
+from batchrun.core.problem import Problem, Source
+from batchrun.core.record import Attempt
+from batchrun.core.states import State
+from batchrun.core.usage import Usage
+from batchrun.core.visible import visible
+from batchrun.results.images import images_in
+
+_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")  # orjson makes a double of an integer beyond 64 bits
+_SHOWN = 60
+
+
+class Record:
+    """How one row ended: the keys of its line in the output as attributes.
+
+    `text` is the output text, `json()` reads it as JSON, `images()` gives the pictures, `body` is the service's
+    answer as it came, and `raise_for_state()` raises for a row that did not succeed. The line is kept, and
+    read when something of it is asked for.
+    """
+
+    __module__ = "batchrun"
+    __slots__ = ("_data", "_folder", "_line")
+
+    def __init__(self, line: bytes, folder: Path | None = None) -> None:
+        self._line = line
+        self._folder = folder
+        self._data: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        """The line as it was read, its body apart: that is read anew when somebody looks at it."""
+        if self._data is None:
+            self._data = data = orjson.loads(self._line)
+            if data["response"] is not None:
+                data["response"].pop("body", None)
+        return self._data
+
+    # --- who it is ---
+
+    @property
+    def key(self) -> str:
+        """The row's custom_id, or the name that its content gave it."""
+        return str(self._all()["custom_id"])
+
+    @property
+    def custom_id(self) -> str:
+        """As `key`."""
+        return self.key
+
+    @property
+    def id(self) -> str:
+        """The record's own id, the same however often the batch was continued."""
+        return str(self._all()["id"])
+
+    @property
+    def job_id(self) -> str | None:
+        """The id of the row's last job over there."""
+        return self._text("job_id")
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What stood beside the row's body, for you alone."""
+        return dict(self._all()["metadata"])
+
+    # --- how it ended ---
+
+    @property
+    def state(self) -> State:
+        """How the row ended, by the closed list."""
+        return State(self._all()["state"])
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded; look at `warnings` as well."""
+        return self.state is State.SUCCEEDED
+
+    @property
+    def status(self) -> str | None:
+        """The service's own last word, untouched."""
+        return self._text("status")
+
+    @property
+    def error(self) -> Problem | None:
+        """Code, type, message, kind and `retryable` of what went wrong."""
+        told = self._all()["error"]
+        if told is None:
+            return None
+        known = {one.name: told.get(one.name) for one in fields(Problem)}
+        return Problem(**{**known, "source": Source(told["source"])})
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the result, in words such as `empty_output`."""
+        return tuple(self._all()["warnings"])
+
+    def raise_for_state(self, *, as_openai: bool = False) -> Self:
+        """Raise what fits a row that did not succeed, a `batchrun.errors.JobError`; else give the record back.
+
+        With `as_openai` it is the exception that the installed openai SDK has for it.
+        """
+        from batchrun.results.errors import error_of  # noqa: PLC0415 - the exceptions carry records
+
+        error = error_of(self)
+        if error is None:
+            return self
+        raise error.to_openai() if as_openai else error
+
+    # --- what it brought ---
+
+    @property
+    def text(self) -> str | None:
+        """The output text; None where there is none."""
+        return self._text("output_text")
+
+    @property
+    def output_text(self) -> str | None:
+        """As `text`."""
+        return self.text
+
+    def json(self) -> Any:
+        """The output text read as JSON, a fence of ``` around it or not.
+
+        Raises as `raise_for_state`, or ValueError where the text is no JSON.
+        """
+        text = self.raise_for_state().text
+        if text is None:
+            raise ValueError(f"{visible(self.key, _SHOWN)}: expected a text that is JSON, there is none; see .warnings")
+        try:
+            fenced = _FENCE.match(text)
+            return json.loads(fenced[1] if fenced else text)
+        except json.JSONDecodeError as error:
+            told = f"expected JSON, came {visible(text, _SHOWN)!r} ({error}); see .text"
+            raise ValueError(f"{visible(self.key, _SHOWN)}: {told}") from error
+
+    @property
+    def body(self) -> Any:
+        """The body of the answer that ended the row, as the service sent it; None where none did."""
+        loads = json.loads if _LONG_NUMBER.search(self._line) else orjson.loads
+        response = loads(self._line)["response"]
+        return None if response is None else response.get("body")
+
+    @property
+    def http_status(self) -> int | None:
+        """The HTTP status of the answer that ended the row."""
+        response = self._all()["response"]
+        return None if response is None else response["status_code"]
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of that request, for its support."""
+        response = self._all()["response"]
+        return None if response is None else response["request_id"]
+
+    def images(self) -> list[bytes]:
+        """Every image of the answer, decoded: those within the body, then those that were stored beside the output."""
+        stored = [self._stored(one) for one in self.artifacts if str(one.get("media_type")).startswith("image/")]
+        return images_in(self.body) + [path.read_bytes() for path in stored]
+
+    @property
+    def artifacts(self) -> tuple[dict[str, Any], ...]:
+        """Results that were stored as files beside the output; `file` leads there from the output's folder."""
+        return tuple(self._all().get("artifacts") or ())
+
+    def _stored(self, artifact: Mapping[str, Any]) -> Path:
+        return (self._folder or Path()) / str(artifact["file"])
+
+    # --- what it took ---
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, else the one that was asked for."""
+        return self._text("model")
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens; None where nobody counted."""
+        told = self._all()["usage"]
+        return Usage(**{one.name: told.get(one.name) for one in fields(Usage)})
+
+    @property
+    def billing(self) -> Billing:
+        """Whether the last attempt was paid for, as far as can be known."""
+        return Billing(self._all()["billing"])
+
+    @property
+    def billing_reason(self) -> str | None:
+        """`quota` or `budget` where money was the reason."""
+        return self._text("billing_reason")
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The earlier jobs of the row, each of which may have been paid."""
+        return tuple(
+            Attempt(one["job_id"], State(one["state"]), one["code"], Billing(one["billing"]))
+            for one in self._all()["attempts"]
+        )
+
+    @property
+    def retry_count(self) -> int:
+        """How many attempts there were before the last."""
+        return len(self._all()["attempts"])
+
+    @property
+    def polls(self) -> int:
+        """How often it was looked at."""
+        return int(self._all()["polls"])
+
+    @property
+    def submitted_at(self) -> datetime | None:
+        """When the last job was accepted."""
+        return self._moment("submitted_at")
+
+    @property
+    def running_at(self) -> datetime | None:
+        """When it was first seen at work."""
+        return self._moment("running_at")
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it was seen to be over."""
+        return self._moment("finished_at")
+
+    @property
+    def queued_s(self) -> float | None:
+        """Seconds from `submitted_at` to `running_at`."""
+        seconds: float | None = self._all()["queued_s"]
+        return seconds
+
+    @property
+    def running_s(self) -> float | None:
+        """Seconds from `running_at` to `finished_at`."""
+        seconds: float | None = self._all()["running_s"]
+        return seconds
+
+    # --- as a value ---
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole line as a dictionary of its own."""
+        whole: dict[str, Any] = (json.loads if _LONG_NUMBER.search(self._line) else orjson.loads)(self._line)
+        return whole
+
+    def to_json(self) -> bytes:
+        """The line as it stands in the output, without its line end."""
+        return self._line.rstrip(b"\n")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self._line)
+
+    def __repr__(self) -> str:
+        error, text = self.error, self.text
+        if error is not None:
+            told = f"{visible(error.code or error.kind, _SHOWN)}: {visible(error.message, _SHOWN)}"
+        else:
+            told = repr(visible(text, _SHOWN)) if text is not None else "no text"
+        return f"<Record {visible(self.key, _SHOWN)!r}: {self.state}, {told}>"
+
+    def _text(self, name: str) -> str | None:
+        text: str | None = self._all()[name]
+        return text
+
+    def _moment(self, name: str) -> datetime | None:
+        text = self._text(name)
+        return None if text is None else datetime.fromisoformat(text)

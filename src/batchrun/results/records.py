@@ -1,0 +1,132 @@
+"""Many records: a list of them, in the order of the rows, with what a person asks of it first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from batchrun.core.states import State
+from batchrun.core.usage import Usage
+from batchrun.results.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class Records(Sequence[Record]):
+    """The records of a batch: a list in the order of the rows, so that ``zip(rows, records)`` fits.
+
+    ``records["row-7"]`` finds one by its key; `ok` and `failed` are the two halves, `by_state` all parts. At a prompt
+    it tells what happened, what to do about it and what to type next.
+    """
+
+    __module__ = "batchrun"
+
+    def __init__(self, records: Iterable[Record] = (), *, path: Path | None = None) -> None:
+        self._records = tuple(records)
+        self._by_key: dict[str, Record] | None = None
+        self.path = path
+        """The output that holds them, None where nothing was kept."""
+
+    @overload
+    def __getitem__(self, which: int) -> Record: ...
+    @overload
+    def __getitem__(self, which: str) -> Record: ...
+    @overload
+    def __getitem__(self, which: slice) -> Records: ...
+    def __getitem__(self, which: int | str | slice) -> Record | Records:
+        """A record by place or by key, or the records of a slice."""
+        if isinstance(which, str):
+            if self._by_key is None:
+                self._by_key = {record.key: record for record in self._records}
+            return self._by_key[which]
+        if isinstance(which, slice):
+            return self._part(self._records[which])
+        return self._records[which]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Records) and self._records == other._records
+
+    __hash__ = None  # type: ignore[assignment] # as a list's
+
+    @property
+    def ok(self) -> Records:
+        """Those that succeeded."""
+        return self._part(one for one in self if one.ok)
+
+    @property
+    def failed(self) -> Records:
+        """Those that did not."""
+        return self._part(one for one in self if not one.ok)
+
+    @property
+    def by_state(self) -> dict[State, Records]:
+        """The records of each state that was met."""
+        found: dict[State, list[Record]] = {}
+        for one in self:
+            found.setdefault(one.state, []).append(one)
+        return {state: self._part(found[state]) for state in State if state in found}
+
+    @property
+    def codes(self) -> Counter[tuple[str, str]]:
+        """How many rows ended in which (state, error code), those that succeeded apart."""
+        return Counter(
+            (one.state.value, error.code or error.kind)
+            for one in self
+            if not one.ok and (error := one.error) is not None
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all together; a count that no record has is None."""
+        all_of = [one.usage for one in self]
+        summed: dict[str, int | None] = {}
+        for each in fields(Usage):
+            counted = [count for usage in all_of if (count := getattr(usage, each.name)) is not None]
+            summed[each.name] = sum(counted) if counted else None
+        return Usage(**summed)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A DataFrame with a line for each record, in the same order; ids are texts and times are times."""
+        from batchrun.results import tables  # noqa: PLC0415 - only who asks for tables needs them
+
+        return tables.to_pandas(self)
+
+    def to_arrow(self) -> pa.Table:
+        """A pyarrow Table with the same columns; `metadata` as JSON."""
+        from batchrun.results import tables  # noqa: PLC0415
+
+        return tables.to_arrow(self)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the same columns as CSV (mode 0600). What a spreadsheet would run as a formula stands behind a quote."""
+        from batchrun.results import tables  # noqa: PLC0415
+
+        tables.to_csv(self, path)
+
+    def __repr__(self) -> str:
+        from batchrun.results.story import story  # noqa: PLC0415 - only at a prompt
+
+        return story(self)
+
+    def _repr_html_(self) -> str:
+        from batchrun.results.story import page  # noqa: PLC0415
+
+        return page(self)
+
+    def _part(self, records: Iterable[Record]) -> Records:
+        return Records(records, path=self.path)
+
+
+NO_RECORDS: Any = Records()
+"""Of a run that has none."""

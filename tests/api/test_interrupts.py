@@ -1,0 +1,180 @@
+"""Interrupted at any moment: nothing orphaned, nothing unclosed, nothing paid twice, and the same call goes on."""
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+import batchrun
+from tests.api.stage import on, play, rows
+
+ROOT = Path(__file__).parents[2]
+ROWS = 12
+
+
+async def interrupted(simulator, call, delay, twice_after):
+    """`call()` as a task, cancelled after `delay` seconds and perhaps once more; what it ended with."""
+    task = asyncio.ensure_future(call())
+    await asyncio.sleep(delay)
+    task.cancel()
+    if twice_after is not None:
+        await asyncio.sleep(twice_after)
+        task.cancel()
+    try:
+        return await task
+    except batchrun.Interrupted as error:
+        return error
+    except asyncio.CancelledError:
+        return None
+
+
+@pytest.mark.timeout(300)
+def test_interrupted_at_random_moments(long):
+    trials, met = 100 if long else 15, {"whole": 0, "interrupted": 0, "at once": 0}
+    dice = random.Random(20261120)
+
+    async def scene(simulator):
+        never_sent = 0
+        for trial in range(trials):
+            arguments = on(simulator, out=f"{trial}.jsonl", retries=0)
+            given = [{**row, "body": {**row["body"], "metadata": {"custom_id": f"{trial}-{row['custom_id']}"}}} for row in rows(ROWS, "[[sleep 60ms]] x")]  # fmt: skip
+
+            async def whole(given=given, arguments=arguments):
+                return await batchrun.run(given, **arguments)
+
+            async def streamed(given=given, arguments=arguments):
+                async with batchrun.open(given, **arguments) as batch:
+                    return [record async for record in batch]
+
+            for _ in range(dice.randint(1, 2)):
+                twice = dice.uniform(0, 0.03) if dice.random() < 0.3 else None
+                found = await interrupted(simulator, dice.choice([whole, streamed]), dice.uniform(0, 0.25), twice)
+                if isinstance(found, batchrun.Interrupted):
+                    met["interrupted"] += 1
+                    met["at once"] += twice is not None
+                    assert {record.state for record in found.records} <= {"succeeded", "unconfirmed"}
+                elif found is not None:
+                    met["whole"] += 1
+                left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+                assert not left, f"trial {trial}: tasks that nobody ended: {left}"
+            records = await whole()
+            assert len(records) == ROWS
+            lost = [record for record in records if not record.ok]
+            assert {record.state for record in lost} <= {batchrun.State.UNCONFIRMED}, lost
+            never_sent += sum(not simulator.books.posts_of(f"{trial}-{record.key}") for record in lost)
+        paid = simulator.books.posts_per_row()
+        assert set(paid.values()) == {1}, {row: posts for row, posts in paid.items() if posts != 1}
+        assert len(paid) + never_sent == trials * ROWS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "error", ResourceWarning
+        )  # what is not closed is an unraisable error, which pytest raises
+        play(scene, "[times]\nduration = '60ms'\npost = '5ms..40ms'\n")
+        gc.collect()
+    print(met)
+    assert met["interrupted"] > trials / 2
+
+
+def test_the_first_interrupt_waits_for_the_posts_in_flight_and_the_second_does_not():
+    async def scene(simulator):
+        for twice in (None, 0.05):
+            before = simulator.books.posts
+            task = asyncio.ensure_future(
+                batchrun.run(rows(4, f"[[sleep 30]] {twice}"), out=f"{twice}.jsonl", **on(simulator, submits=1))
+            )
+            while simulator.books.posts == before:
+                await asyncio.sleep(0.005)
+            begun = asyncio.get_running_loop().time()
+            task.cancel()
+            if twice is not None:
+                await asyncio.sleep(twice)
+                task.cancel()
+            with pytest.raises(batchrun.Interrupted) as caught:
+                await task
+            took = asyncio.get_running_loop().time() - begun
+            assert (took < 0.35) is (twice is not None), took
+            assert caught.value.going_on == (1 if twice is None else 0)
+            assert "the same call goes on from here and pays nothing twice" in str(caught.value)
+
+    play(scene, "[times]\npost = '500ms'\n")
+
+
+def test_asyncio_sees_a_cancellation():
+    """`except Exception` must not swallow it, and timeouts and groups work as with any coroutine."""
+    assert not issubclass(batchrun.Interrupted, Exception)
+
+    async def scene(simulator):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(batchrun.run(["[[sleep 30]] a"], out="a.jsonl", **on(simulator)), 0.2)
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(batchrun.run(["[[sleep 30]] b"], out="b.jsonl", **on(simulator)))
+                group.create_task(batchrun.run([{"foo": 1}], out="c.jsonl", **on(simulator)))
+        assert len(caught.value.exceptions) == 1
+
+    play(scene)
+
+
+def test_before_the_first_request_it_ends_without_one():
+    async def scene(simulator):
+        task = asyncio.ensure_future(batchrun.run(rows(5), out="a.jsonl", **on(simulator)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert simulator.books.posts == 0
+
+    play(scene)
+
+
+def test_while_the_rows_are_gathered():
+    async def scene(simulator):
+        async def never():
+            yield "a"
+            await asyncio.sleep(3600)
+
+        task = asyncio.ensure_future(batchrun.run(never(), **on(simulator)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(batchrun.Interrupted, match="nothing was sent"):
+            await task
+
+    play(scene)
+
+
+SCRIPT = """
+    import sys
+    import batchrun
+    try:
+        batchrun.run_sync(["[[sleep 30]] a"] * 5, out="x.jsonl", demo=True, model="gpt-5", poll_min=0.05, progress=True)
+    except batchrun.Interrupted as error:
+        print("interrupted", error.open, error.going_on, flush=True)
+        sys.exit(7)
+"""
+
+
+def test_ctrl_c_in_a_script(somewhere):
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        journal = somewhere / "x.jsonl.journal"
+        end = time.monotonic() + 20
+        while not (journal.exists() and journal.read_text().count('"submitted"') == 5) and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("interrupted 5 5\n", 7), said
+    assert "Traceback" not in said

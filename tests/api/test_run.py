@@ -1,0 +1,323 @@
+"""One call: rows in, records out, kept without being asked."""
+
+import asyncio
+import json
+import logging
+import os
+import stat
+import time
+
+import pytest
+
+import batchrun
+from batchrun import errors
+from tests.api.stage import on, play, rows
+
+
+def test_records_come_in_the_order_of_the_rows():
+    given = [row for n in range(10) for row in rows(10)[n : n + 1]]
+    given = [{**row, "body": {**row["body"], "input": f"[[sleep {300 - 30 * n}ms]] x"}} for n, row in enumerate(given)]
+
+    async def scene(simulator):
+        records = await batchrun.run(given, **on(simulator))
+        finished = [one["custom_id"] for one in map(json.loads, records.path.read_bytes().splitlines())]
+        return [record.key for record in records], finished
+
+    keys, finished = play(scene)
+    assert keys == [row["custom_id"] for row in given]
+    assert finished != keys, "the output has them as they ended"
+
+
+def test_without_out_it_is_kept_and_the_same_call_finds_it_without_a_request(somewhere):
+    async def scene(simulator):
+        first = await batchrun.run(["a", "b"], **on(simulator))
+        requests = simulator.books.posts, simulator.books.polls
+        begun = time.monotonic()
+        again = await batchrun.run(["a", "b"], **on(simulator))
+        took = time.monotonic() - begun
+        assert (simulator.books.posts, simulator.books.polls) == requests
+        other = await batchrun.run(["a", "c"], **on(simulator))
+        model = await batchrun.run(["a", "b"], **on(simulator, model="gpt-6"))
+        assert simulator.books.posts == 6
+        return first, again, other, model, took
+
+    first, again, other, model, took = play(scene)
+    assert again == first
+    assert took < 1
+    assert len({first.path, other.path, model.path}) == 3
+    assert first.path.parts[0] == ".batchrun"
+    for path in (somewhere / ".batchrun").rglob("*"):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+    assert (somewhere / ".batchrun" / ".gitignore").read_text() == "*\n"
+
+
+def test_fresh_begins_anew_and_keeps_the_old_records(somewhere):
+    async def scene(simulator):
+        for _ in range(2):
+            await batchrun.run(["a", "b"], fresh=True, **on(simulator))
+        return simulator.books.posts
+
+    assert play(scene) == 4
+    assert len(list((somewhere / ".batchrun").glob("2-rows-*/out.jsonl.2*"))) == 1
+
+
+def test_out_names_the_file_and_false_keeps_nothing(somewhere):
+    async def scene(simulator):
+        kept = await batchrun.run(["a"], out="mine.jsonl", **on(simulator))
+        nothing = await batchrun.run(["a"], out=False, **on(simulator))
+        return kept, nothing
+
+    kept, nothing = play(scene)
+    assert batchrun.read("mine.jsonl") == kept
+    assert (nothing.path, len(nothing)) == (None, 1)
+    assert not (somewhere / ".batchrun").exists()
+
+
+def test_it_says_in_one_line_where_it_is_kept(capsys):
+    async def scene(simulator):
+        await batchrun.run(["a"], **on(simulator, progress=True))
+        await batchrun.run(["a"], **on(simulator, progress=True))
+        await batchrun.run(["a"], out=False, **on(simulator, progress=True))
+        await batchrun.run(["a"], **on(simulator, progress=False))
+
+    play(scene)
+    said = capsys.readouterr()
+    one, two, three = said.err.splitlines()
+    assert one.startswith("batchrun: 1 row; kept in .batchrun/1-row-")
+    assert one.endswith("the same call goes on from there")
+    assert "1 done by earlier runs" in two
+    assert "nothing is kept (out=False)" in three
+    assert "lost" in three
+    assert said.out == ""
+
+
+def test_a_bar_where_somebody_looks(capsys, monkeypatch):
+    from batchrun.api import bar
+
+    monkeypatch.setattr(bar, "_can_be_seen", lambda: True)
+
+    async def scene(simulator):
+        await batchrun.run(rows(5), **on(simulator, progress=True))
+        async with batchrun.open(rows(1), out="x.jsonl", **on(simulator, progress=True)) as batch:
+            await batch.submit("b")
+
+    play(scene)
+    said = capsys.readouterr().err
+    assert "5/5" in said
+    assert "5 ok" in said
+    assert "2/2" in said
+
+
+def test_a_file_is_known_by_its_path_so_that_rows_may_be_appended(somewhere):
+    file = somewhere / "in.jsonl"
+
+    async def scene(simulator):
+        file.write_text('{"prompt": "a"}\n')
+        first = await batchrun.run("in.jsonl", **on(simulator))
+        with file.open("a") as more:
+            more.write('{"prompt": "b"}\n')
+        both = await batchrun.run(file, **on(simulator))
+        assert simulator.books.posts == 2
+        return first, both
+
+    first, both = play(scene)
+    assert (len(first), len(both), first.path) == (1, 2, both.path)
+    assert both[0] == first[0]
+
+
+def test_the_demo_is_kept_apart_from_what_is_paid_for():
+    async def scene(simulator):
+        rehearsed = await batchrun.run(["[[sleep 10ms]] a"], demo=True, model="gpt-5", progress=False, poll_min=0.05)
+        paid = await batchrun.run(["[[sleep 10ms]] a"], **on(simulator))
+        return rehearsed, paid, simulator.books.posts
+
+    rehearsed, paid, posts = play(scene)
+    assert rehearsed.path != paid.path
+    assert posts == 1
+
+
+def test_settings_come_from_the_call_then_the_environment(monkeypatch):
+    monkeypatch.setenv("BATCHRUN_MODEL", "gpt-env")
+    monkeypatch.setenv("BATCHRUN_SET", "temperature=0.5")
+
+    async def scene(simulator):
+        arguments = on(simulator)
+        del arguments["model"]
+        by_variable = await batchrun.run(["a"], **arguments)
+        by_call = await batchrun.run(["a"], **arguments, model="gpt-call", set={"user": "me", "top_p": 0.25})
+        return by_variable[0].model, by_call[0].model
+
+    assert play(scene) == ("gpt-env", "gpt-call")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"concurrency": 0}, "concurrency: expected a number above 0, got 0"),
+        ({"deadline": "soon"}, "deadline: expected a time such as 90s, 5m or 24h, got 'soon'; write deadline='24h'"),
+        ({"skip_bad": "perhaps"}, "skip_bad: expected yes or no, got 'perhaps'; write skip_bad=True"),
+        ({"concurrency": 2.5}, "concurrency: expected a whole number, got 2.5; write concurrency=500"),
+        ({"concurrency": True}, "concurrency: expected a whole number, got True; write concurrency=500"),
+        ({"model": 5}, "model: expected text, got int; write model='gpt-5'"),
+        ({"retry_failed": ["timeuot"]}, "did you mean timeout"),
+        ({"poll_max": "10m"}, "poll_max: expected at most 300 s"),
+        ({"service": "opnai"}, "did you mean openai"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_in_the_callers_words(given, told):
+    with pytest.raises(errors.SettingsError) as caught:
+        asyncio.run(batchrun.run(["a"], **({"service": "compatible"} | given)))
+    assert told in str(caught.value)
+    assert "--" not in str(caught.value).replace("--service", "")
+
+
+def test_a_name_that_is_no_setting_is_met_with_the_nearest():
+    with pytest.raises(TypeError, match="'concurency' is no setting; did you mean concurrency"):
+        batchrun.open(["a"], concurency=5)
+    with pytest.raises(TypeError, match="did you mean observers"):
+        batchrun.open(["a"], observer=None)
+
+
+def test_bad_rows_are_told_by_their_number_and_nothing_is_left(somewhere):
+    async def scene(simulator):
+        with pytest.raises(errors.InputError) as caught:
+            await batchrun.run(["a", {"foo": 1}, {"custom_id": 7, "prompt": "x"}], **on(simulator))
+        assert simulator.books.posts == 0
+        return str(caught.value)
+
+    said = play(scene)
+    assert said.startswith("the rows: 2 of 3 rows are bad and nothing was sent:\n  row 2: no_body:")
+    assert "  row 3: invalid_custom_id:" in said
+    assert said.endswith("mend them, or run the others with skip_bad=True")
+    assert [path.name for path in (somewhere / ".batchrun").iterdir()] == [".gitignore"]
+
+
+def test_bad_rows_become_records_where_that_is_wanted():
+    async def scene(simulator):
+        return await batchrun.run(["a", {"foo": 1}, "b"], **on(simulator, skip_bad=True))
+
+    assert [record.state for record in play(scene)] == ["succeeded", "rejected", "succeeded"]
+
+
+def test_a_halt_raises_with_the_records_so_far_and_the_same_call_goes_on():
+    async def scene(simulator):
+        with pytest.raises(batchrun.Halted) as caught:
+            await batchrun.run(rows(8), **on(simulator, submits=2))
+        halted = caught.value
+        assert halted.reason == "quota"
+        assert (len(halted.records), halted.open) == (3, 5)
+        assert "the same call goes on from here" in str(halted)
+        assert "--" not in str(halted)
+        assert "top up" in halted.advice
+        from batchrun.simulator import parse
+
+        simulator.use(parse("[times]\nduration = '30ms'\n"))
+        records = await batchrun.run(rows(8), **on(simulator))
+        assert records.ok == records
+        assert set(simulator.books.jobs_per_row().values()) == {1}
+
+    play(scene, "[times]\nduration = '30ms'\n[limits]\nquota = 3\n")
+
+
+def test_a_batch_that_runs_already_is_refused_by_its_process():
+    async def scene(simulator):
+        async with batchrun.open(["[[sleep 300ms]] a"], out="x.jsonl", **on(simulator)):
+            with pytest.raises(errors.FilesError, match=f"process {os.getpid()}"):
+                await batchrun.run(["[[sleep 300ms]] a"], out="x.jsonl", **on(simulator))
+            assert simulator.books.posts <= 1
+
+    play(scene)
+
+
+def test_rows_of_no_number_are_a_batch_too():
+    async def scene(simulator):
+        async def later():
+            for n in range(3):
+                await asyncio.sleep(0)
+                yield f"prompt {n}"
+
+        return len(await batchrun.run([], **on(simulator))), len(await batchrun.run(later(), **on(simulator)))
+
+    assert play(scene) == (0, 3)
+
+
+def test_limit_takes_some_now_and_the_rest_at_the_next_call():
+    async def scene(simulator):
+        some = await batchrun.run(rows(5), limit=2, **on(simulator))
+        return len(some), len(await batchrun.run(rows(5), **on(simulator)))
+
+    assert play(scene) == (2, 5)
+
+
+class Listens(batchrun.Observer):
+    def __init__(self):
+        self.heard = []
+        self.stats = None
+
+    def recorded(self, record):
+        self.heard.append(record.key)
+
+    def progressed(self, stats):
+        self.stats = stats
+
+
+class Raises:
+    def recorded(self, record):
+        raise RuntimeError("a hook of mine")
+
+    def progressed(self, stats):
+        raise RuntimeError("another")
+
+
+def test_observers_hear_of_what_is_safe_and_cannot_hurt(caplog):
+    listens = Listens()
+
+    async def scene(simulator):
+        records = await batchrun.run(rows(5), observers=[Raises(), listens], **on(simulator))
+        await batchrun.run(rows(5), observers=Raises(), **on(simulator))
+        return records
+
+    with caplog.at_level(logging.ERROR, "batchrun"):
+        records = play(scene)
+    assert sorted(listens.heard) == sorted(record.key for record in records)
+    assert listens.stats.done == 5
+    assert len([entry for entry in caplog.records if "Raises.recorded" in entry.message]) == 1, "said once"
+
+
+def test_in_a_script_and_under_a_running_loop(somewhere):
+    demo = {"demo": True, "model": "gpt-5", "progress": False, "poll_min": 0.05}
+    assert batchrun.run_sync(["[[sleep 10ms]] a"], **demo)[0].ok
+
+    async def main():
+        return batchrun.run_sync(["[[sleep 10ms]] b"], **demo)
+
+    assert asyncio.run(main())[0].ok
+
+
+def test_what_stops_it_in_a_script_is_what_stops_it_elsewhere():
+    with pytest.raises(errors.InputError, match="say hello"):
+        batchrun.run_sync("say hello")
+    with pytest.raises(errors.SettingsError, match="no API key for openai"):
+        batchrun.run_sync(["a"], model="gpt-5", progress=False)
+
+
+def test_a_failed_disk_is_told_and_the_next_call_completes(monkeypatch):
+    async def scene(simulator):
+        real, left = os.fdatasync, [6]
+
+        def sync(descriptor):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device")
+            real(descriptor)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fdatasync", sync)
+            with pytest.raises(errors.FilesError, match="No space left on device"):
+                await batchrun.run(rows(6), **on(simulator))
+        records = await batchrun.run(rows(6), **on(simulator))
+        assert max(simulator.books.posts_per_row().values()) == 1
+        assert len(records) == 6
+
+    play(scene)
