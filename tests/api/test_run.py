@@ -321,3 +321,41 @@ def test_a_failed_disk_is_told_and_the_next_call_completes(monkeypatch):
         assert len(records) == 6
 
     play(scene)
+
+
+def test_images_as_files_beside_the_records(somewhere):
+    async def scene(simulator):
+        return await batchrun.run(["[[image]] a cover"], artifacts="images", **on(simulator))
+
+    record = play(scene)[0]
+    (file,) = (somewhere / "images").iterdir()
+    assert record.images() == [file.read_bytes()]
+    assert record.images()[0].startswith(b"\x89PNG")
+    assert record.artifacts[0]["media_type"] == "image/png"
+
+
+def test_an_interrupt_may_cancel_what_runs_over_there():
+    slow = [{**row, "body": {**row["body"], "input": "[[sleep 30]] x"}} for row in rows(3)]
+
+    async def scene(simulator):
+        settings = on(simulator, cancel_on_interrupt=True, cancel_settle=0.05)
+        task = asyncio.ensure_future(batchrun.run(slow, **settings))
+        while simulator.books.jobs < 3:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(batchrun.Interrupted) as caught:
+            await task
+        assert {record.state for record in caught.value.records} == {"cancelled"}
+        assert (simulator.books.cancels, caught.value.going_on) == (3, 0)
+
+    play(scene)
+
+
+def test_sent_now_and_collected_later():
+    async def scene(simulator):
+        sent = await batchrun.run(rows(5, "[[sleep 300ms]] x"), detach=True, **on(simulator))
+        assert (len(sent), simulator.books.posts) == (0, 5)
+        records = await batchrun.run(rows(5, "[[sleep 300ms]] x"), **on(simulator))
+        assert (len(records.ok), simulator.books.posts) == (5, 5)
+
+    play(scene)
