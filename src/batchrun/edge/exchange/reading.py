@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import NamedTuple
 
 from batchrun.core.answer import Cause
 from batchrun.edge.exchange import Caps
@@ -30,8 +31,16 @@ class Broken(Exception):
         self.cause = cause
 
 
-def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict[str, str], str]:
-    """The headers by lower-case name, repeated ones joined, and the content coding ("" for none).
+class Head(NamedTuple):
+    """What the headers of an answer say: by lower-case name, repeated ones joined; and of its body."""
+
+    fields: dict[str, str]
+    coding: str  # of the content, "" for none
+    measured: bool  # by a length or in chunks; if not, the body goes on to the end of the connection
+
+
+def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> Head:
+    """The headers of an answer without those that only concern its transfer.
 
     Raises Broken for too many, and for lengths that contradict each other (request smuggling lives there).
     """
@@ -40,18 +49,28 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict
     for count, (raw_name, raw_value) in enumerate(pairs, 1):
         size += len(raw_name) + len(raw_value)
         if count > caps.headers or size > caps.header_bytes:
-            most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
-            raise Broken(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
+            raise too_many_headers(caps)
         name = raw_name.decode("latin-1").lower()
         value = raw_value.decode("latin-1").strip()
         found[name] = f"{found[name]}, {value}" if name in found else value
     length = found.get("content-length")
-    if length is not None and ("transfer-encoding" in found or not (length.isascii() and length.isdigit())):
+    transfer = found.get("transfer-encoding")
+    if length is not None and (transfer is not None or not (length.isascii() and length.isdigit())):
         raise Broken(
             Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
         )
+    if transfer is not None and transfer.lower() != "chunked":
+        raise Broken(Cause.PROTOCOL, f"expected a body in chunks or of one length, it comes as {transfer}")
+    measured = length is not None or transfer is not None
     coding = found.get("content-encoding", "")
-    return {name: value for name, value in found.items() if name not in _DROPPED}, coding
+    for name in _DROPPED & found.keys():
+        del found[name]
+    return Head(found, coding, measured)
+
+
+def too_many_headers(caps: Caps) -> Broken:
+    most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
+    return Broken(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
 
 
 class Body:
@@ -69,6 +88,11 @@ class Body:
             self._decoder = _Decoder(coding.lower())
         elif coding.lower() not in ("", "identity"):
             raise Broken(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self._taken)
 
     def take(self, chunk: bytes) -> bool:
         """Add `chunk`; True when no more is wanted. Raises Broken beyond the cap."""
