@@ -21,7 +21,6 @@ import logging
 import os
 import re
 import ssl
-import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -40,6 +39,7 @@ from batchrun.edge.exchange import (
 )
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.causes import why_no_connection
+from batchrun.edge.exchange.packages import package_of
 from batchrun.edge.exchange.pool import Pool
 from batchrun.edge.exchange.progress import Progress
 from batchrun.edge.exchange.reading import Body, Broken, read_headers
@@ -222,11 +222,9 @@ class HttpxWire:
 
 
 def _package_of(client: Any) -> ModuleType:
-    """The package whose classes `client` works with: httpx, httpx2, or whatever has their shape."""
-    for cls in type(client).__mro__:
-        package = sys.modules.get(cls.__module__.partition(".")[0])
-        if package is not None and hasattr(package, "AsyncBaseTransport") and hasattr(package, "Request"):
-            return package
+    package = package_of(client)
+    if package is not None:
+        return package
     if hasattr(client, "send") or hasattr(client, "handle_async_request"):
         return httpx
     raise Misuse(f"client: expected an httpx.AsyncClient or an asynchronous transport, got {type(client).__name__}")

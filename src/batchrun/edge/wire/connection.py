@@ -21,7 +21,7 @@ import httptools
 from batchrun.core.answer import Cause
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.reading import Broken, read_headers, too_many_headers
-from batchrun.edge.wire.exchange import Exchange, Lane, Stage
+from batchrun.edge.wire.exchange import Exchange, Lane, Stage, Torn
 
 _SLICE = 64 * 1024  # of a long body, at a time
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
@@ -48,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_barren", "_blocked", "_exchange", "_fault", "_first", "_headed", "_interim", "_keep", "_measured", "_moved", "_pairs",
-        "_parser", "_paused", "_pool", "_size", "_transport", "_unsent", "_view", "_watch", "_whole", "generation", "used",
+        "_parser", "_paused", "_pool", "_transport", "_unsent", "_view", "_watch", "_whole", "generation", "used",
     )  # fmt: skip
 
     def __init__(self, pool: Keeper) -> None:
@@ -68,8 +68,7 @@ class Connection(asyncio.BufferedProtocol):
     def _reset(self) -> None:
         """Ready for the next answer."""
         self._pairs: list[tuple[bytes, bytes]] = []
-        self._size = 0  # of the headers
-        self._barren = 0  # bytes since anything came of them
+        self._barren = 0  # bytes since the last piece of a body: of headers, of chunks' lengths, of trailers
         self._first = True  # nothing of the answer was read
         self._headed = self._measured = self._interim = False
         self._whole = self._keep = False
@@ -97,6 +96,11 @@ class Connection(asyncio.BufferedProtocol):
             transport.write(exchange.head)
             self._unsent = memoryview(exchange.body)
             self._write()
+
+    @property
+    def unwritten(self) -> int:
+        waiting = len(self._unsent) if self._unsent is not None else 0
+        return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
     def let_go(self) -> None:
         """The exchange is given up: the answer, when it comes, could not be told from that of the next."""
@@ -161,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._first = False
         self._barren = 0 if self._moved else self._barren + len(data)
-        if self._barren > self._pool.caps.header_bytes:
+        if self._barren > 2 * self._pool.caps.header_bytes:
             self._fail(too_many_headers(self._pool.caps))
         elif exchange.waits() and not self._paused and self._transport is not None:
             self._paused = True
@@ -174,15 +178,9 @@ class Connection(asyncio.BufferedProtocol):
             raise _Enough
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._moved = True
-        self._size += len(name) + len(value)
-        caps = self._pool.caps
-        if self._size > caps.header_bytes or len(self._pairs) >= caps.headers:
-            raise self._stop(too_many_headers(caps))
-        self._pairs.append((name, value))
+        self._pairs.append((name, value))  # trailers too, which nobody reads; `feed` bounds both
 
     def on_headers_complete(self) -> None:
-        self._moved = True
         exchange, status = self._exchange, self._parser.get_status_code()
         assert exchange is not None
         if status < 200:
@@ -229,7 +227,7 @@ class Connection(asyncio.BufferedProtocol):
     def _finish(self, exchange: Exchange) -> None:
         transport = self._transport
         fit = self._keep and transport is not None and not transport.is_closing()
-        if fit and exchange.body and (self._unsent or cast(asyncio.Transport, transport).get_write_buffer_size()):
+        if fit and exchange.body and self.unwritten:
             fit = False  # the rest of the request would be taken for the next one
         self._exchange = None
         if exchange.headless and fit:
@@ -256,9 +254,11 @@ class Connection(asyncio.BufferedProtocol):
             self._finish(exchange)
             return
         where = "within the answer" if self._headed or not self._first else "before the answer"
-        if isinstance(exc, OSError) and exc.errno:
-            where += f": {os.strerror(exc.errno).lower()}"
-        self._fail(Broken(Cause.DROPPED, f"the connection was closed {where}"))
+        if exc is None:
+            self._fail(Broken(Cause.DROPPED, f"the connection was closed {where}"))
+        else:
+            why = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else exc
+            self._fail(Torn(Cause.DROPPED, f"the connection broke {where}: {why}"))
 
     def _unreadable(self, data: memoryview, error: Exception) -> Broken:
         """An answer that is not HTTP; quoted only where the whole first line is at hand: half a secret has no form."""

@@ -26,6 +26,14 @@ class Stage(Enum):
     OVER = auto()
 
 
+class Late(Broken):
+    """A limit of time ran out."""
+
+
+class Torn(Broken):
+    """The network took the connection away, not the other side's goodbye."""
+
+
 class Lane:
     """How many exchanges of one sort are under way, and which wait for one of those to end."""
 
@@ -40,10 +48,12 @@ class Lane:
 class Carrier(Protocol):
     """The connection that an exchange is on."""
 
+    @property
+    def unwritten(self) -> int:
+        """How many bytes of the request are not yet the system's; nearly."""
+
     def resume(self) -> None:
         """Read on, after `waits` said to wait."""
-
-    def abort(self) -> None: ...
 
 
 class Exchange(ABC):
@@ -51,13 +61,13 @@ class Exchange(ABC):
 
     __slots__ = ("body", "carrier", "connect", "dial", "fresh", "head", "headless", "lane", "stage")
 
-    def __init__(self, lane: Lane, head: bytes, body: bytes, *, method: str, connect: float) -> None:
+    def __init__(self, lane: Lane, head: bytes, body: bytes, method: str) -> None:
         self.lane = lane
         self.head = head
         self.body = body
         self.fresh = method == "POST"  # only on a connection that has just been used, or on a new one
         self.headless = method == "HEAD"  # the answer has no body, whatever its head says
-        self.connect = connect  # seconds that a new connection may take
+        self.connect: float | None = None  # seconds that a new connection may take
         self.stage = Stage.QUEUED
         self.dial: asyncio.Task[None] | None = None
         self.carrier: Carrier | None = None

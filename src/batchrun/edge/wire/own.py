@@ -1,6 +1,6 @@
 """The wire of batchrun's own: exchanges of the seam, carried out by the pool of one origin.
 
-On the hot lane an exchange costs a future, a timer and a write; no task, no lock, no object of an HTTP library.
+On the hot lane an exchange costs a future and a write; no task, no lock, no object of an HTTP library.
 Submits and looks have a lane each, so that looks which hang cannot keep submits from going; the connections they
 use are the same ones. A POST goes over a connection that was used within the last second, or over a fresh one.
 """
@@ -25,9 +25,10 @@ from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.reading import Broken
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.exchange.surroundings import tls_context
-from batchrun.edge.wire.exchange import Lane, Stage
+from batchrun.edge.wire.deadlines import Deadlines
+from batchrun.edge.wire.exchange import Lane, Late, Stage
 from batchrun.edge.wire.place import place_of
-from batchrun.edge.wire.pool import Pool
+from batchrun.edge.wire.pool import Pool, shared_buffer
 from batchrun.edge.wire.whole import Whole
 from batchrun.edge.wire.writing import lines_of, written
 
@@ -70,7 +71,9 @@ class OwnWire:
             most=2 * connections,
             post_keepalive=POST_KEEPALIVE,
             keepalive=LOOK_KEEPALIVE,
+            view=shared_buffer(),
         )
+        self._deadlines = Deadlines(self._too_late)
         self._lines: dict[tuple[tuple[str, str], ...], bytes] = {}  # of the headers seen last
 
     async def exchange(self, request: Request, timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's law 1
@@ -79,21 +82,16 @@ class OwnWire:
             head = self._head(request)
         except Broken as fault:
             return self._failure(fault, sent=False)
-        exchange = Whole(
-            self._submits if request.method == "POST" else self._looks,
-            head,
-            request.body,
-            method=request.method,
-            connect=min(self._connect_timeout, timeout * 0.9),  # a handshake then ends by its own rule
-            caps=self._caps,
-            budget=self._budget,
-        )
-        timer = asyncio.get_running_loop().call_later(timeout, self._too_late, exchange, timeout)
+        loop = asyncio.get_running_loop()
+        lane = self._submits if request.method == "POST" else self._looks
+        exchange = Whole(lane, head, request.body, request.method, loop.create_future(), self._caps, self._budget)
+        exchange.connect = min(self._connect_timeout, timeout * 0.9)  # a handshake then ends by its own rule
+        self._deadlines.add(exchange, timeout, loop)
         try:
             self._pool.begin(exchange)
             result = await exchange.done
         finally:
-            timer.cancel()
+            self._deadlines.remove(exchange, timeout)
             if exchange.stage is not Stage.OVER:  # cancelled
                 self._pool.give_up(exchange, Broken(Cause.DROPPED, "given up"))
         if isinstance(result, Broken):
@@ -106,13 +104,14 @@ class OwnWire:
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+        self._deadlines.clear()
 
     def __repr__(self) -> str:
         return f"<OwnWire to {self._origin}>"
 
     def _too_late(self, exchange: Whole, timeout: float) -> None:
         if exchange.stage is not Stage.OVER:
-            self._pool.give_up(exchange, Broken(Cause.TIMEOUT, f"no complete answer within {timeout:g} s"))
+            self._pool.give_up(exchange, Late(Cause.TIMEOUT, f"no complete answer within {timeout:g} s"))
 
     def _head(self, request: Request) -> bytes:
         headers = tuple(request.headers.items())

@@ -18,11 +18,16 @@ from batchrun.edge.exchange.causes import why_no_connection
 from batchrun.edge.exchange.reading import Broken
 from batchrun.edge.wire.connection import Connection
 from batchrun.edge.wire.dialing import dial
-from batchrun.edge.wire.exchange import Exchange, Lane, Stage
+from batchrun.edge.wire.exchange import Exchange, Lane, Late, Stage
 from batchrun.edge.wire.place import Place
 
 BUFFER = 64 * 1024
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # after a suspension a connection is old
+
+
+def shared_buffer() -> memoryview:
+    """What all connections of one event loop may read into: whatever is read is taken before the next is."""
+    return memoryview(bytearray(BUFFER))
 
 
 class Pool:
@@ -37,9 +42,10 @@ class Pool:
         most: int,
         post_keepalive: float,
         keepalive: float,
+        view: memoryview,
     ) -> None:
         self.caps = caps
-        self.view = memoryview(bytearray(BUFFER))
+        self.view = view
         self.generation = 0
         self._place = place
         self._tls = tls
@@ -84,6 +90,10 @@ class Pool:
         self.generation += 1
         while self._idle:
             self._idle.popleft().abort()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self._open or self._dials)
 
     async def aclose(self) -> None:
         """Close everything; exchanges that are under way fail."""
@@ -171,7 +181,7 @@ class Pool:
     def _why(self, error: BaseException, *, late: bool) -> Broken:
         if self._closed:
             return Broken(Cause.DROPPED, "the wire was closed")
-        return Broken(Cause.CONNECT, "no connection in time") if late else Broken(*why_no_connection(error))
+        return Late(Cause.CONNECT, "no connection in time") if late else Broken(*why_no_connection(error))
 
     def _leave(self, lane: Lane) -> None:
         """A place in `lane` is free: the next one starts."""

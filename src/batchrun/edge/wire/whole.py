@@ -1,4 +1,4 @@
-"""An answer taken whole, within the caps and the budget, by one deadline: a future and a timer, and no task."""
+"""An answer taken whole, within the caps and the budget, by one deadline: a future, and no task."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from batchrun.edge.exchange.budget import Budget, Reading
 from batchrun.edge.exchange.reading import Body, Broken, Head
 from batchrun.edge.wire.exchange import Exchange, Lane, Stage
 
+Result = tuple[int, dict[str, str], bytes] | Broken
+
 
 class Whole(Exchange):
     """One exchange of the seam. `done` ends with its answer as (status, headers, body), or with the fault."""
 
-    __slots__ = ("_body", "_budget", "_caps", "_reading", "_status", "done", "fields", "sent")
+    __slots__ = ("_body", "_budget", "_caps", "_fields", "_reading", "_status", "done", "sent")
 
     def __init__(
         self,
         lane: Lane,
         head: bytes,
         body: bytes,
-        *,
         method: str,
-        connect: float,
+        done: asyncio.Future[Result],
         caps: Caps,
         budget: Budget,
     ) -> None:
-        super().__init__(lane, head, body, method=method, connect=connect)
+        super().__init__(lane, head, body, method)
+        self.done = done
         self._caps = caps
         self._budget = budget
         self._reading: Reading | None = None
         self._body: Body | None = None
         self._status = 0
-        self.fields: dict[str, str] = {}
+        self._fields: dict[str, str] = {}
         self.sent = False
-        self.done: asyncio.Future[tuple[int, dict[str, str], bytes] | Broken] = (
-            asyncio.get_running_loop().create_future()
-        )
 
     def headed(self, status: int, head: Head, pairs: Sequence[tuple[bytes, bytes]]) -> None:  # noqa: ARG002
         self._status = status
-        self.fields = head.fields
+        self._fields = head.fields
         self._body = Body(status, head.coding, self._caps)
 
     def took(self, piece: bytes) -> bool:
@@ -62,14 +61,14 @@ class Whole(Exchange):
     def ended(self) -> None:
         assert self._body is not None
         try:
-            self._end((self._status, self.fields, self._body.whole()))
+            self._end((self._status, self._fields, self._body.whole()))
         except Broken as fault:
             self._end(fault)
 
     def failed(self, fault: Broken) -> None:
         self._end(fault)
 
-    def _end(self, result: tuple[int, dict[str, str], bytes] | Broken) -> None:
+    def _end(self, result: Result) -> None:
         self.sent = self.stage is Stage.SENT
         self.stage = Stage.OVER
         self._body = None
