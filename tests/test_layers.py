@@ -16,6 +16,7 @@ LEVELS = {
     "edge": 1,
     "simulator": 2,
     "runner": 2,
+    "transport": 2,
     "api": 3,
     "cli": 4,
     "__main__": 5,

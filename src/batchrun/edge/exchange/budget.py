@@ -3,11 +3,14 @@
 A reader that would go beyond the budget waits until others have ended; its socket is simply not read, so the
 other side waits too. The one that has been reading longest never waits, so that one always gets on.
 The answer to a POST never waits either: it may hold a result that is paid for and cannot be asked for again.
+
+A coroutine awaits its room (``took``); a protocol, which cannot await, is called when there is room (``hold``).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Budget:
@@ -17,7 +20,7 @@ class Budget:
         self.most = most
         self.taken = 0
         self._readers: dict[Reading, None] = {}  # in the order in which they began
-        self._room = asyncio.Event()
+        self._held: dict[Reading, Callable[[], None]] = {}
 
     def begin(self, *, patient: bool) -> Reading:
         """A new answer; a `patient` one may be held back."""
@@ -25,19 +28,28 @@ class Budget:
         self._readers[reading] = None
         return reading
 
-    async def count(self, reading: Reading, size: int) -> None:
-        """Count `size` bytes more of `reading`; returns once the next ones may be read."""
+    def add(self, reading: Reading, size: int) -> bool:
+        """Count `size` bytes more of `reading`; whether the next ones have to wait."""
         reading.size += size
         self.taken += size
-        while self.taken > self.most and reading.patient and next(iter(self._readers)) is not reading:
-            self._room.clear()
-            await self._room.wait()
+        return self._must_wait(reading)
+
+    def hold(self, reading: Reading, resume: Callable[[], None]) -> None:
+        """Call `resume` once the next bytes of `reading` may be read."""
+        self._held[reading] = resume
 
     def end(self, reading: Reading) -> None:
         """The answer is handed over, or given up."""
-        if self._readers.pop(reading, reading) is None:
-            self.taken -= reading.size
-            self._room.set()
+        self._held.pop(reading, None)
+        if self._readers.pop(reading, reading) is not None:
+            return
+        self.taken -= reading.size
+        for held in tuple(self._held):
+            if held in self._held and not self._must_wait(held):
+                self._held.pop(held)()
+
+    def _must_wait(self, reading: Reading) -> bool:
+        return self.taken > self.most and reading.patient and next(iter(self._readers)) is not reading
 
 
 class Reading:
@@ -51,7 +63,11 @@ class Reading:
         self.size = 0
 
     async def took(self, chunk: bytes) -> None:
-        await self._budget.count(self, len(chunk))
+        """Count `chunk`; returns once the next one may be read."""
+        if self._budget.add(self, len(chunk)):
+            room = asyncio.Event()
+            self._budget.hold(self, room.set)
+            await room.wait()
 
     def end(self) -> None:
         self._budget.end(self)
