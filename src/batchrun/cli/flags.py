@@ -40,7 +40,13 @@ _METAVAR = {
     Kind.TEXT: "TEXT", Kind.TEXTS: "NAME=VALUE", Kind.COUNT: "N", Kind.NUMBER: "N", Kind.SECONDS: "TIME",
     Kind.BYTES: "SIZE", Kind.STATES: "STATES",
 }  # fmt: skip
-_METAVARS = {"service": "NAME|FILE", "base_url": "URL", "key_file": "FILE", "token_command": "COMMAND"}
+_METAVARS = {
+    "service": "NAME|FILE",
+    "base_url": "URL",
+    "key_file": "FILE",
+    "token_command": "COMMAND",
+    "wire": "own|httpx",
+}
 _EXAMPLES = {
     "rpm": "600", "tpm": "200000", "poll_rate": "50", "limit": "10", "retry_budget": "200", "max_wait": "8h",
     "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "wire": "httpx",

@@ -25,9 +25,11 @@ from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange.surroundings import proxy_for
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, InputRefused, check
 from batchrun.edge.tape import Names
+from batchrun.edge.wire import OwnWire
 from batchrun.runner.loop import Observer, Runner
 from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
@@ -119,7 +121,7 @@ async def run_session(
             await anyio.to_thread.run_sync(rewrite_as_wanted, batch, source, settings)
             if source is not None:
                 source.keep()
-            wire = HttpxWire(
+            wire = _wire_of(settings, service.origin, environment)(
                 service.origin,
                 redactor=redactor,
                 connections=settings.connections,
@@ -168,6 +170,11 @@ async def _service(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
     return service, command
+
+
+def _wire_of(settings: Settings, origin: str, environment: Mapping[str, str]) -> type[OwnWire | HttpxWire]:
+    """Our own wire knows no proxies."""
+    return OwnWire if settings.wire == "own" and proxy_for(origin, environment) is None else HttpxWire
 
 
 def _toml(path: str) -> dict[str, Any]:

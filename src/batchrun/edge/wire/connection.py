@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import ssl
 from typing import Protocol, cast
 
 import httptools
 
 from batchrun.core.answer import Cause
 from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.reading import Broken, read_headers, too_many_headers
+from batchrun.edge.exchange.reading import Broken
+from batchrun.edge.wire.answering import Answering
 from batchrun.edge.wire.exchange import Exchange, Lane, Stage, Torn
 
 _SLICE = 64 * 1024  # of a long body, at a time
@@ -39,40 +41,34 @@ class Keeper(Protocol):
     def lost(self, connection: Connection) -> None: ...
 
 
-class _Enough(Exception):
-    """Stops llhttp: the rest of what was read is of no interest."""
-
-
-class Connection(asyncio.BufferedProtocol):
+class Connection(Answering, asyncio.BufferedProtocol):
     """One connection of a pool; `used` is when its last answer ended, by the pool's clock."""
 
     __slots__ = (
-        "_barren", "_blocked", "_exchange", "_fault", "_first", "_headed", "_interim", "_keep", "_measured", "_moved", "_pairs",
-        "_parser", "_paused", "_pool", "_transport", "_unsent", "_view", "_watch", "_whole", "generation", "used",
-    )  # fmt: skip
+        "_blocked",
+        "_paused",
+        "_pool",
+        "_transport",
+        "_unsent",
+        "_view",
+        "_watch",
+        "generation",
+        "is_new",
+        "used",
+    )
 
     def __init__(self, pool: Keeper) -> None:
+        super().__init__(pool.caps)
         self._pool = pool
         self._view = pool.view
-        self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._watch = select.poll()
-        self._exchange: Exchange | None = None
         self._blocked = False  # the other side does not read
         self._paused = False  # we do not
         self._unsent: memoryview | None = None
         self.generation = pool.generation
+        self.is_new = True  # no answer has come on it yet
         self.used = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
-        """Ready for the next answer."""
-        self._pairs: list[tuple[bytes, bytes]] = []
-        self._barren = 0  # bytes since the last piece of a body: of headers, of chunks' lengths, of trailers
-        self._first = True  # nothing of the answer was read
-        self._headed = self._measured = self._interim = False
-        self._whole = self._keep = False
-        self._fault: Broken | None = None
 
     # for the pool
 
@@ -96,6 +92,10 @@ class Connection(asyncio.BufferedProtocol):
             transport.write(exchange.head)
             self._unsent = memoryview(exchange.body)
             self._write()
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
 
     @property
     def unwritten(self) -> int:
@@ -152,77 +152,16 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is None:
             self.abort()
             return
-        self._moved = False
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._whole:
-                self._fail(self._fault or self._unreadable(data, error))
-                return
-            self._keep = False
-        if self._whole:
+        fault = self._read(data)
+        if fault is not None:
+            self._fail(fault)
+        elif self._whole:
             self._finish(exchange)
-            return
-        self._first = False
-        self._barren = 0 if self._moved else self._barren + len(data)
-        if self._barren > 2 * self._pool.caps.header_bytes:
-            self._fail(too_many_headers(self._pool.caps))
         elif exchange.waits() and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
-    # llhttp; what is raised here stops it
-
-    def on_message_begin(self) -> None:
-        if self._whole:
-            raise _Enough
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._pairs.append((name, value))  # trailers too, which nobody reads; `feed` bounds both
-
-    def on_headers_complete(self) -> None:
-        exchange, status = self._exchange, self._parser.get_status_code()
-        assert exchange is not None
-        if status < 200:
-            if status == 101:
-                raise self._stop(Broken(Cause.PROTOCOL, "it turned to another protocol, which nobody asked for"))
-            self._interim = True
-            return
-        try:
-            head = read_headers(self._pairs, self._pool.caps)
-            exchange.headed(status, head, self._pairs)
-        except Broken as fault:
-            raise self._stop(fault) from None
-        self._headed = True
-        self._measured = head.measured
-        if exchange.headless:
-            self._keep = self._parser.should_keep_alive()
-            self._whole = True
-
-    def on_body(self, piece: bytes) -> None:
-        self._moved = True
-        exchange = self._exchange
-        if self._whole or exchange is None:
-            raise _Enough
-        try:
-            if exchange.took(piece):
-                self._whole = True
-                raise _Enough
-        except Broken as fault:
-            raise self._stop(fault) from None
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._reset()
-        elif not self._whole:
-            self._whole = True
-            self._keep = self._parser.should_keep_alive()
-
     # ends
-
-    def _stop(self, fault: Broken) -> _Enough:
-        self._fault = fault.with_traceback(None)  # its frames hold what was read so far
-        return _Enough()
 
     def _finish(self, exchange: Exchange) -> None:
         transport = self._transport
@@ -259,13 +198,6 @@ class Connection(asyncio.BufferedProtocol):
         else:
             why = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else exc
             self._fail(Torn(Cause.DROPPED, f"the connection broke {where}: {why}"))
-
-    def _unreadable(self, data: memoryview, error: Exception) -> Broken:
-        """An answer that is not HTTP; quoted only where the whole first line is at hand: half a secret has no form."""
-        said = str(error).lower() or "not to be read"
-        line, end, _ = bytes(data).partition(b"\n")
-        quoted = f": {line.decode('latin-1').rstrip()}" if self._first and end and not self._headed else ""
-        return Broken(Cause.PROTOCOL, f"the answer is no HTTP/1.1, {said}{quoted}")
 
     def _write(self) -> None:
         transport = self._transport

@@ -29,6 +29,7 @@ from batchrun.edge.wire.deadlines import Deadlines
 from batchrun.edge.wire.exchange import Lane, Late, Stage
 from batchrun.edge.wire.place import place_of
 from batchrun.edge.wire.pool import Pool, shared_buffer
+from batchrun.edge.wire.sessions import Remembering
 from batchrun.edge.wire.whole import Whole
 from batchrun.edge.wire.writing import lines_of, written
 
@@ -61,7 +62,7 @@ class OwnWire:
         self._connect_timeout = connect_timeout
         tls: ssl.SSLContext | None = None
         if self._place.secure:
-            tls = tls_context(os.environ if environment is None else environment)
+            tls = Remembering.made_of(tls_context(os.environ if environment is None else environment))
             tls.set_alpn_protocols(["http/1.1"])
         self._submits, self._looks = Lane(connections), Lane(connections)
         self._pool = Pool(

@@ -20,6 +20,7 @@ from batchrun.edge.wire.connection import Connection
 from batchrun.edge.wire.dialing import dial
 from batchrun.edge.wire.exchange import Exchange, Lane, Late, Stage
 from batchrun.edge.wire.place import Place
+from batchrun.edge.wire.sessions import Remembering
 
 BUFFER = 64 * 1024
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # after a suspension a connection is old
@@ -73,15 +74,15 @@ class Pool:
 
     def give_up(self, exchange: Exchange, fault: Broken) -> None:
         """End `exchange` with `fault`: it is late, or nobody waits for it any more."""
-        stage = exchange.stage
+        stage, carrier = exchange.stage, exchange.carrier
         exchange.failed(fault)
         exchange.stage = Stage.OVER
         if stage is Stage.DIALING:
             assert exchange.dial is not None
             exchange.dial.cancel()
         elif stage is Stage.SENT:
-            assert isinstance(exchange.carrier, Connection)
-            exchange.carrier.let_go()
+            assert isinstance(carrier, Connection)
+            carrier.let_go()
         if stage is not Stage.QUEUED:
             self._leave(exchange.lane)
 
@@ -116,6 +117,9 @@ class Pool:
     def returned(self, connection: Connection, lane: Lane, *, fit: bool) -> None:
         """The exchange on `connection` has ended."""
         if fit and connection.generation == self.generation:
+            if connection.is_new and isinstance(self._tls, Remembering):
+                self._tls.remember(self._place.host, connection.tls)
+            connection.is_new = False
             connection.used = now = time.clock_gettime(_CLOCK)
             self._idle.append(connection)
             while now - self._idle[0].used > self._keepalive:
@@ -136,9 +140,8 @@ class Pool:
         if connection is not None:
             connection.carry(exchange)
             return
-        while len(self._open) >= self._most and self._idle:
-            self._open.discard(oldest := self._idle.popleft())
-            oldest.abort()
+        if len(self._open) >= self._most and self._idle:
+            self._idle.popleft().abort()
         exchange.stage = Stage.DIALING
         exchange.dial = asyncio.get_running_loop().create_task(self._dial(exchange))
         self._dials.add(exchange.dial)

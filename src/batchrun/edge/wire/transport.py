@@ -26,6 +26,7 @@ from batchrun.edge.exchange.surroundings import tls_context
 from batchrun.edge.wire.exchange import Lane, Late, Stage, Torn
 from batchrun.edge.wire.place import Place, place_at
 from batchrun.edge.wire.pool import Pool, shared_buffer
+from batchrun.edge.wire.sessions import Remembering
 from batchrun.edge.wire.streamed import Ended, Streamed
 from batchrun.edge.wire.writing import lines_of, written
 
@@ -93,7 +94,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _new_pool(self, place: Place) -> Pool:
         if place.secure and self._tls is None:
-            self._tls = tls_context(os.environ)
+            self._tls = Remembering.made_of(tls_context(os.environ))
             self._tls.set_alpn_protocols(["http/1.1"])
         return Pool(
             place,
