@@ -60,7 +60,7 @@ def nginx() -> Iterator[tuple[str, int] | None]:
     if program is None:
         yield None
         return
-    from benchmarks.stub import id_of, in_progress  # noqa: PLC0415 - only here
+    from benchmarks.stub import id_of, in_progress
 
     before, after = in_progress(id_of(0, None)).decode().split(id_of(0, None))
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def resident(pid: int | str = "self") -> int:
 
 
 def _free_port() -> int:
-    import socket  # noqa: PLC0415 - only here
+    import socket
 
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -141,9 +141,7 @@ async def serve(delay: float) -> None:
     stats, numbers, stopped = Stats(), itertools.count(1), asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopped.set)
-    server = await loop.create_server(
-        lambda: Connection(stats, delay, numbers.__next__), "127.0.0.1", 0, backlog=4096
-    )
+    server = await loop.create_server(lambda: Connection(stats, delay, numbers.__next__), "127.0.0.1", 0, backlog=4096)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await stopped.wait()
     server.close()
@@ -158,7 +156,7 @@ def main(arguments: list[str]) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     factory = None
     with contextlib.suppress(ImportError):
-        from uvloop import new_event_loop as factory  # noqa: PLC0415 - it may be missing
+        from uvloop import new_event_loop as factory
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(serve(options.delay))
     return 0

@@ -207,7 +207,7 @@ def _profiled(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    import cProfile  # noqa: PLC0415 - only when it is asked for
+    import cProfile
 
     profile = cProfile.Profile()
     profile.enable()
@@ -223,21 +223,12 @@ def main(arguments: list[str]) -> int:
     factory = None
     if options.get("loop", "uvloop") == "uvloop":
         with suppress(ImportError):
-            from uvloop import new_event_loop as factory  # noqa: PLC0415 - it may be missing
-    _with_wire(options.get("wire"))
+            from uvloop import new_event_loop as factory
     before = resident()
     with _profiled(options.get("profile")), asyncio.Runner(loop_factory=factory) as runner:
         facts = runner.run(_run(options))
     print(json.dumps(facts | {"pid": os.getpid(), "resident_before": before}))
     return 0
-
-
-def _with_wire(name: str | None) -> None:
-    if name == "own":
-        from batchrun.edge.wire import OwnWire  # noqa: PLC0415
-        from batchrun.runner import session  # noqa: PLC0415
-
-        session.HttpxWire = OwnWire  # type: ignore[misc, assignment]
 
 
 if __name__ == "__main__":

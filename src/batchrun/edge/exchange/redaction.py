@@ -50,6 +50,9 @@ class Redactor:
     def headers(self, headers: dict[str, str]) -> dict[str, str]:
         if not self._forms:
             return headers
+        whole = "\n".join(headers.values()).encode("utf-8", "surrogatepass")
+        if self.raw(whole) is whole:  # nearly always: one search for all of them
+            return headers
         return {name: self.text(value) for name, value in headers.items()}
 
     def filter(self, record: logging.LogRecord) -> bool:
