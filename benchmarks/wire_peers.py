@@ -3,7 +3,8 @@
     python benchmarks/wire_peers.py PEER URL CONNECTIONS SECONDS LOOP [AUTHORITY]
 
 Every client is one object with a pool of CONNECTIONS, asked by as many workers; each reads the body and parses
-it. It prints one line of JSON: polls, seconds, processor seconds, bytes of memory that the connections took.
+it. It prints one line of JSON: polls, failed ones, seconds, processor seconds, and bytes of memory that the connections
+took.
 Exit code 3: the client is not installed here.
 """
 
@@ -165,26 +166,33 @@ async def measure(peer: str, url: str, connections: int, seconds: float, authori
         await poll()
         await poll()
         before = _resident()
-        polls = 0
-        counting = running = True
+        polls = failed = 0
 
         async def worker() -> None:
-            nonlocal polls
-            while running:
-                await poll()
-                if counting:
+            nonlocal polls, failed
+            while True:
+                try:
+                    await poll()
                     polls += 1
+                except Exception as error:
+                    failed += 1
+                    if not polls:
+                        raise
+                    print(repr(error), file=sys.stderr)
 
-        counting = False
         workers = [asyncio.create_task(worker()) for _ in range(connections)]
         await asyncio.sleep(min(1.0, seconds / 2) + connections / 1000)  # all are connected
-        counting, begun, cpu = True, time.perf_counter(), time.process_time()
+        begun, cpu, first = time.perf_counter(), time.process_time(), (polls, failed)
         await asyncio.sleep(seconds)
-        counting, took, cpu = False, time.perf_counter() - begun, time.process_time() - cpu
-        grown = _resident() - before
-        running = False
-        await asyncio.gather(*workers)
-    return {"polls": polls, "seconds": took, "cpu": cpu, "memory": grown}
+        took, used = time.perf_counter() - begun, time.process_time() - cpu
+        result = {"polls": polls - first[0], "failed": failed - first[1], "seconds": took, "cpu": used}
+        result["memory"] = _resident() - before
+        for one in workers:
+            one.cancel()
+        for fault in await asyncio.gather(*workers, return_exceptions=True):
+            if isinstance(fault, Exception):
+                raise fault
+    return result
 
 
 def main(arguments: list[str]) -> int:

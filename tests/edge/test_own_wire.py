@@ -299,7 +299,7 @@ def test_closing_while_connecting(run):
 
 def test_cancelled_while_it_connects_or_waits(run):
     async def main():
-        async with HostileServer(lambda talk: talk.hold()) as server:
+        async with HostileServer(lambda talk: talk.hold()) as server:  # noqa: SIM117
             async with own(server.origin.replace("http:", "https:"), connections=1) as wire:
                 asked = [asyncio.create_task(wire.exchange(GET, 5.0)) for _ in range(3)]
                 await server.wait_connected(1)
@@ -334,7 +334,7 @@ def test_tls_sessions_are_resumed(run, authority, tmp_path, version):
         await talk.request()
 
     async def main():
-        async with HostileServer(script, tls=context) as server:
+        async with HostileServer(script, tls=context) as server:  # noqa: SIM117
             async with own(server.origin, environment={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}) as wire:
                 for _ in range(3):
                     assert isinstance(await wire.exchange(POST, 2.0), Answer)
@@ -346,7 +346,7 @@ def test_tls_sessions_are_resumed(run, authority, tmp_path, version):
 
 def test_a_server_that_hangs_up_in_the_handshake_is_named(run):
     async def main():
-        async with HostileServer(lambda talk: talk.reader.read(10)) as server:
+        async with HostileServer(lambda talk: talk.reader.read(10)) as server:  # noqa: SIM117
             async with own(server.origin.replace("http:", "https:")) as wire:
                 return await wire.exchange(POST, 2.0)
 
