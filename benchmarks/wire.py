@@ -98,8 +98,8 @@ def measure_all(setting: Setting, server: Serving, seconds: float, missing: set[
         facts = {"cpu_us": round(told["cpu"] / max(1, told["polls"]) * 1e6, 1)}
         if told["failed"]:
             facts["failed"] = told["failed"]
-        if setting.secure and setting.connections == 1_000:
-            facts["kb_a_connection"] = round(told["memory"] / setting.connections / 1024, 1)
+        if setting.connections == 1_000:
+            facts |= {"open": told["open"], "kb_a_connection": round(told["memory"] / max(1, told["open"]) / 1024, 1)}
         against = None if peer == YARDSTICK else name + YARDSTICK
         record(name + peer, told["polls"] / told["seconds"], "polls/s", against, **facts)
 

@@ -3,8 +3,8 @@
     python benchmarks/wire_peers.py PEER URL CONNECTIONS SECONDS LOOP [AUTHORITY]
 
 Every client is one object with a pool of CONNECTIONS, asked by as many workers; each reads the body and parses
-it. It prints one line of JSON: polls, failed ones, seconds, processor seconds, and bytes of memory that the connections
-took.
+it. It prints one line of JSON: polls, failed ones, seconds, processor seconds, bytes of memory that the connections
+took, and how many of those there were.
 Exit code 3: the client is not installed here.
 """
 
@@ -161,11 +161,16 @@ def _resident() -> int:
     return 0
 
 
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
 async def measure(peer: str, url: str, connections: int, seconds: float, authority: str | None) -> dict[str, float]:
     async with PEERS[peer](url, connections, authority) as poll:
         await poll()
         await poll()
-        before = _resident()
+        before, descriptors = _resident(), _descriptors()
         polls = failed = 0
 
         async def worker() -> None:
@@ -186,7 +191,7 @@ async def measure(peer: str, url: str, connections: int, seconds: float, authori
         await asyncio.sleep(seconds)
         took, used = time.perf_counter() - begun, time.process_time() - cpu
         result = {"polls": polls - first[0], "failed": failed - first[1], "seconds": took, "cpu": used}
-        result["memory"] = _resident() - before
+        result["memory"], result["open"] = _resident() - before, _descriptors() - descriptors + 1
         for one in workers:
             one.cancel()
         for fault in await asyncio.gather(*workers, return_exceptions=True):
