@@ -3,7 +3,8 @@
     python benchmarks/wire_peers.py PEER URL CONNECTIONS SECONDS LOOP [AUTHORITY]
 
 Every client is one object with a pool of CONNECTIONS, asked by as many workers; each reads the body and parses
-it. It prints one line of JSON: polls, seconds, processor seconds, bytes of memory that the connections took.
+it. It prints one line of JSON: polls, failed ones, seconds, processor seconds, bytes of memory that the connections
+took, and how many of those there were.
 Exit code 3: the client is not installed here.
 """
 
@@ -160,31 +161,43 @@ def _resident() -> int:
     return 0
 
 
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
 async def measure(peer: str, url: str, connections: int, seconds: float, authority: str | None) -> dict[str, float]:
     async with PEERS[peer](url, connections, authority) as poll:
         await poll()
         await poll()
-        before = _resident()
-        polls = 0
-        counting = running = True
+        before, descriptors = _resident(), _descriptors()
+        polls = failed = 0
 
         async def worker() -> None:
-            nonlocal polls
-            while running:
-                await poll()
-                if counting:
+            nonlocal polls, failed
+            while True:
+                try:
+                    await poll()
                     polls += 1
+                except Exception as error:
+                    failed += 1
+                    if not polls:
+                        raise
+                    print(repr(error), file=sys.stderr)
 
-        counting = False
         workers = [asyncio.create_task(worker()) for _ in range(connections)]
         await asyncio.sleep(min(1.0, seconds / 2) + connections / 1000)  # all are connected
-        counting, begun, cpu = True, time.perf_counter(), time.process_time()
+        begun, cpu, first = time.perf_counter(), time.process_time(), (polls, failed)
         await asyncio.sleep(seconds)
-        counting, took, cpu = False, time.perf_counter() - begun, time.process_time() - cpu
-        grown = _resident() - before
-        running = False
-        await asyncio.gather(*workers)
-    return {"polls": polls, "seconds": took, "cpu": cpu, "memory": grown}
+        took, used = time.perf_counter() - begun, time.process_time() - cpu
+        result = {"polls": polls - first[0], "failed": failed - first[1], "seconds": took, "cpu": used}
+        result["memory"], result["open"] = _resident() - before, _descriptors() - descriptors + 1
+        for one in workers:
+            one.cancel()
+        for fault in await asyncio.gather(*workers, return_exceptions=True):
+            if isinstance(fault, Exception):
+                raise fault
+    return result
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,9 @@
 """The samples that are run on the simulated service: good input, and rows that end as they say."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,11 @@ def test_every_row_ends_within_seconds(name):
             bench.now += 3.0
             assert bench.look(job["id"])["status"] in ENDS, row
         assert answer.status in (200, 400, 429), (row, answer)
+
+
+def test_plain_httpx_runs_on_our_wire():
+    command = [sys.executable, "-W", "error", str(SAMPLES / "httpx_transport.py")]
+    environment = {**os.environ, "PYTHONPATH": str(SAMPLES.parent / "src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(" completed\n")

@@ -56,5 +56,5 @@ class Deadlines(Generic[T]):
             del self._due[timeout], self._timers[timeout]
         else:
             self._timers[timeout] = loop.call_at(following, self._look, timeout, loop)
-        for one in late:
+        for one in reversed(late):  # or one that waits would be begun at the end of an older one, too late itself
             self._late(one, timeout)
