@@ -3,8 +3,9 @@
     python benchmarks/whole.py '{"url": …, "input": …, "output": …, "settings": {…}}'
 
 `measured(…)` starts it and returns what it tells. With `seconds` it waits until `jobs` are watched, measures
-for so long what looks cost, and leaves; else it runs to the end. Nothing of the runner is replaced: where
-`lateness` is asked for, the agenda and the builder of requests are listened to.
+for so long what looks cost, and leaves (with `hold` it goes on and is killed with SIGKILL); else it runs to the
+end. Nothing of the runner is replaced: where `lateness` is asked for, the agenda and the builder of requests are
+listened to. With `collector` the garbage collector is kept away as the command does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
     sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
-from batchrun.core.agenda import TICKS_PER_SECOND, Agenda  # noqa: E402 - runs from a checkout as well
+from batchrun.cli.collector import Collector  # noqa: E402 - runs from a checkout as well
+from batchrun.core.agenda import Agenda  # noqa: E402
 from batchrun.core.job import Job  # noqa: E402
 from batchrun.core.messages import StopMode  # noqa: E402
 from batchrun.core.snapshot import Snapshot  # noqa: E402
@@ -45,8 +47,14 @@ EVERY = 16  # one job of so many is listened to
 def measured(**options: Any) -> dict[str, Any]:
     """What one run in a process of its own tells of itself."""
     command = [*pinned(CLIENT_CORE), sys.executable, __file__, json.dumps(options)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        if options.get("hold"):
+            process.kill()
+    if not told:
+        raise RuntimeError(f"the run ended with {process.returncode}: {options}")
+    return dict(json.loads(told))
 
 
 class Terminal(io.StringIO):
@@ -124,7 +132,9 @@ class Observer:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
-        self.facts: dict[str, Any] = {"begun": time.time()}
+        self.facts: dict[str, Any] = {"begun": time.time(), "resident_before": resident()}
+        self.lags = array("d")  # from the end of a job over there to its record, in seconds
+        self._collector = Collector().__enter__() if options.get("collector") else None
         self.late = Late() if options.get("lateness") else None
         self.pulse = Pulse()
         self._progress: Progress | None = None
@@ -137,12 +147,17 @@ class Observer:
         self._opening = opening
         self._progress = Progress(opening.rows, stream=Terminal())
         self.facts["opened_after"] = time.time() - self.facts["begun"]
+        self.opened_at = time.perf_counter()
+        if self._collector is not None:
+            self._collector.freeze()
         self.pulse.begin()
 
     def progressed(self, snapshot: Snapshot) -> None:
         assert self._progress is not None
         assert self._opening is not None
         self._progress.show(snapshot)
+        if self._collector is not None:
+            self._collector.look(snapshot.waiting + snapshot.in_flight)
         now, seconds = time.perf_counter(), self.options.get("seconds")
         if self._first is None:
             self._first = now
@@ -174,13 +189,18 @@ class Observer:
                 **(self.late.facts() if self.late is not None else {}),
             }
             self.options["seconds"] = None
-            self._opening.stop(StopMode.NOW, "measured")
+            if self.options.get("hold"):
+                print(json.dumps(self.facts), flush=True)
+            else:
+                self._opening.stop(StopMode.NOW, "measured")
 
     def halted(self, reason: str, message: str) -> None:
         self.facts["halted"] = f"{reason}: {message}"
 
     def recorded(self, line: bytes) -> None:
-        pass
+        if self.options.get("lags"):
+            at = line.index(b'"job_id":"resp_') + 15
+            self.lags.append(time.time() - int(line[at : at + 12], 16) / 1e3)
 
     def noted(self, text: str) -> None:
         print(text, file=sys.stderr)
@@ -189,12 +209,13 @@ class Observer:
 async def _run(options: dict[str, Any]) -> dict[str, Any]:
     observer = Observer(options)
     given = {"service": "compatible", "base_url": options["url"], **options.get("settings", {})}
-    begun, cpu = time.perf_counter(), time.process_time()
+    cpu = time.process_time()
     task = Task(output=options["output"], input=options.get("input"))
     result = await run_session(task, given, {"OPENAI_API_KEY": KEY}, observer, observer.opened)
     snapshot = result.snapshot
     return observer.facts | {
-        "took": time.perf_counter() - begun,
+        "took": time.perf_counter() - observer.opened_at,
+        "lag": sum(observer.lags) / len(observer.lags) if observer.lags else None,
         "cpu": time.process_time() - cpu,
         "polls": snapshot.polls,
         "done": snapshot.done,
@@ -224,10 +245,9 @@ def main(arguments: list[str]) -> int:
     if options.get("loop", "uvloop") == "uvloop":
         with suppress(ImportError):
             from uvloop import new_event_loop as factory
-    before = resident()
     with _profiled(options.get("profile")), asyncio.Runner(loop_factory=factory) as runner:
         facts = runner.run(_run(options))
-    print(json.dumps(facts | {"pid": os.getpid(), "resident_before": before}))
+    print(json.dumps(facts), flush=True)
     return 0
 
 
