@@ -176,6 +176,22 @@ def test_a_reader_that_waits_holds_the_sender_back_and_loses_nothing(package):
     assert asyncio.run(main()) == size
 
 
+def test_who_does_not_wait_for_a_piece_is_not_late_for_it(package):
+    async def main():
+        async def script(talk):
+            await talk.request()
+            await talk.send(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n")
+            await asyncio.sleep(0.2)
+            await talk.send(b"onetwo")
+
+        async with HostileServer(script) as server, package.AsyncClient(transport=Transport(), timeout=0.05) as client:  # noqa: SIM117
+            async with client.stream("GET", server.origin) as got:
+                await asyncio.sleep(0.25)
+                return await got.aread()
+
+    assert asyncio.run(main()) == b"onetwo"
+
+
 def test_a_stream_that_is_left_closes_its_connection(package):
     async def main():
         ended = asyncio.Event()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+MOST = 256  # names
+
 
 class Remembering(ssl.SSLContext):
     """A context that offers the last session of a name to the next connection there."""
@@ -27,6 +29,8 @@ class Remembering(ssl.SSLContext):
     def remember(self, name: str, tls: ssl.SSLObject | None) -> None:
         """Keep the session of `tls`, whose peer has said all that belongs to it."""
         if tls is not None and (session := tls.session) is not None and session.has_ticket:
+            if len(self._sessions) >= MOST:
+                self._sessions.clear()
             self._sessions[name] = session
 
     def wrap_bio(

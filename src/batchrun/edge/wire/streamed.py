@@ -34,20 +34,9 @@ class Streamed(Exchange):
     """One exchange; `limits` names the seconds for pool, connect, write and read, each may be None."""
 
     __slots__ = (
-        "_ended",
-        "_fault",
-        "_held",
-        "_left",
-        "_limits",
-        "_loop",
-        "_moved",
-        "_pieces",
-        "_pool",
-        "_tick",
-        "_timer",
-        "_waiter",
+        "_ended", "_fault", "_held", "_left", "_limits", "_loop", "_moved", "_pieces", "_pool", "_tick", "_timer", "_waiter",
         "head_came",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, pool: Pool, lane: Lane, head: bytes, body: bytes, method: str, limits: Mapping[str, float | None]
@@ -142,7 +131,8 @@ class Streamed(Exchange):
         """Whether the limit of the present stage has run out."""
         now = self._loop.time()
         left = self.carrier.unwritten if self.carrier is not None else 0
-        if self._pieces or left < self._left or self.stage is Stage.DIALING:  # that has a limit of its own
+        nobody_waits = self.head_came.done() and (self._waiter is None or self._waiter.done())
+        if nobody_waits or left < self._left or self.stage is Stage.DIALING:  # which has a limit of its own
             self._moved = now
         self._left = left
         name = "pool" if self.stage is Stage.QUEUED else "write" if left else "read"
