@@ -95,8 +95,7 @@ class Checked:
 
     def body(self, ordinal: int) -> Prepared:
         """What is sent for a good row."""
-        line = self._reader.line(ordinal)
-        found = self._reader.found(line)
+        line, found = self._reader.taken(ordinal)
         if not isinstance(found, Admitted) or self._reader.index.is_bad(ordinal):
             raise ValueError(f"row {ordinal} was rejected: it has no body to send")
         return self._reader.intake.prepare(found, line)
