@@ -4,8 +4,10 @@ import json
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 
@@ -21,6 +23,7 @@ def record(name: str, value: float, unit: str, ratio_to: str | None = None, **fa
             "commit": _commit(),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
             **facts,
         },
         ensure_ascii=False,
@@ -28,6 +31,15 @@ def record(name: str, value: float, unit: str, ratio_to: str | None = None, **fa
     print(line, flush=True)
     with (HERE / "results.jsonl").open("a", encoding="utf-8") as kept:
         kept.write(line + "\n")
+
+
+def latest() -> dict[str, dict[str, Any]]:
+    """The last result of each name."""
+    try:
+        lines = (HERE / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    return {found["name"]: found for found in map(json.loads, lines)}
 
 
 @cache

@@ -17,6 +17,7 @@ LEVELS = {
     "edge": 1,
     "simulator": 2,
     "runner": 2,
+    "transport": 2,
     "api": 3,
     "otel": 3,
     "cli": 4,

@@ -129,3 +129,11 @@ def _texts(cell):
     """What a cell shows, as text."""
     told = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", [])]
     return "\n".join(told)
+
+
+def test_plain_httpx_runs_on_our_wire():
+    command = [sys.executable, "-W", "error", str(SAMPLES / "httpx_transport.py")]
+    environment = {**os.environ, "PYTHONPATH": str(SAMPLES.parent / "src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(" completed\n")

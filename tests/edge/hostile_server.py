@@ -110,11 +110,17 @@ class HostileServer:
             self.arrival.clear()
             await self.arrival.wait()
 
+    async def wait_connected(self, count: int) -> None:
+        while self.connections < count:
+            self.arrival.clear()
+            await self.arrival.wait()
+
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._talks.add(task)
         self.connections += 1
+        self.arrival.set()
         talk = Conversation(self, reader, writer)
         try:
             # A client that hangs up in the middle is what these tests provoke.

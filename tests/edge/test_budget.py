@@ -6,7 +6,7 @@ import pytest
 
 from batchrun.core.answer import Answer, Request
 from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.httpx_wire import HttpxWire
+from tests.edge.wires import OURS
 
 PIECE, PIECES, JOBS = 64 * 1024, 16, 20  # a megabyte an answer
 
@@ -22,28 +22,29 @@ async def slow_pieces(reader, writer):
     writer.close()
 
 
-async def read_all(budget, method, highest):
+async def read_all(open_wire, budget, method, highest):
     server = await asyncio.start_server(slow_pieces, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    wire = HttpxWire(f"http://127.0.0.1:{port}", connections=JOBS, budget=budget)
-    count = budget.count
+    add = budget.add
 
-    async def watched(reading, size):
-        await count(reading, size)
+    def watched(reading, size):
+        more = add(reading, size)
         highest.append(budget.taken)
+        return more
 
-    budget.count = watched
-    answers = await asyncio.gather(*(wire.exchange(Request(method, "/", {}), 20.0) for _ in range(JOBS)))
-    await wire.aclose()
+    budget.add = watched
+    async with open_wire(f"http://127.0.0.1:{port}", connections=JOBS, budget=budget) as wire:
+        answers = await asyncio.gather(*(wire.exchange(Request(method, "/", {}), 20.0) for _ in range(JOBS)))
     server.close()
     await server.wait_closed()
     return answers
 
 
+@pytest.mark.parametrize("open_wire", OURS.values(), ids=OURS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_answers_beyond_the_budget_wait_their_turn_and_all_arrive(method):
+def test_answers_beyond_the_budget_wait_their_turn_and_all_arrive(method, open_wire):
     budget, highest = Budget(2 << 20), []
-    answers = asyncio.run(read_all(budget, method, highest))
+    answers = asyncio.run(read_all(open_wire, budget, method, highest))
     assert [len(answer.body) for answer in answers if isinstance(answer, Answer)] == [PIECE * PIECES] * JOBS
     assert budget.taken == 0
     if method == "GET":

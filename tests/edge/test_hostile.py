@@ -139,7 +139,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("name", ["own", "httpx2"])
+@pytest.mark.parametrize("name", ["own", "httpx", "httpx2"])
 def test_h01_h02_memory_stays_flat_under_endless_bodies_and_bombs(name):
     env = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", _MEMORY, name], env=env, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ from batchrun.core.secret import Secret
 from batchrun.core.verdict import Seen, Unclear, read_poll
 from batchrun.edge.exchange.redaction import Redactor
 from tests.edge.hostile_server import HostileServer, always, answer
-from tests.edge.wires import GET, POST, WIRES, exchanged, own
+from tests.edge.wires import GET, OURS, POST, WIRES, exchanged
 
 CANARY = "sk-canary/+&4f9c0e7ab1"
 DONE = {"id": "resp_1", "status": "completed", "output": []}
@@ -24,6 +24,11 @@ DONE = {"id": "resp_1", "status": "completed", "output": []}
 @pytest.fixture(params=WIRES)
 def wire(request):
     return WIRES[request.param]
+
+
+@pytest.fixture(params=OURS)
+def ours(request):
+    return OURS[request.param]
 
 
 def one(open_wire, script, request=GET, **options):
@@ -59,9 +64,12 @@ def test_h04_an_answer_that_was_there_before_its_request_is_never_taken_for_its_
 
     first, second, third = exchanged(wire, HostileServer(script), GET, GET, GET)
     assert b"resp_1" in first.body
-    assert isinstance(second, Failure)
-    assert second.sent
-    assert "before its request" in second.message
+    if wire is OURS["own"]:  # sees at once that there is more, and uses that connection no more
+        assert b"resp_1" in second.body
+    else:
+        assert isinstance(second, Failure)
+        assert second.sent
+        assert "before its request" in second.message
     assert b"resp_1" in third.body  # on a new connection
 
 
@@ -76,11 +84,11 @@ def test_h05_headers_are_capped_and_no_result_is_written_off_for_them(wire, head
     assert isinstance(read_poll(failure, 0.0, "resp_1"), Unclear)
 
 
-def test_h05_one_byte_chunks_take_linear_time():
+def test_h05_one_byte_chunks_take_linear_time(ours):
     def cost(count):
         raw = chunked(*[b"x"] * count)
         begun = time.process_time()
-        assert one(own, raw).body == b"x" * count
+        assert one(ours, raw).body == b"x" * count
         return time.process_time() - begun
 
     cost(100)
@@ -135,7 +143,7 @@ def test_h06_json_is_known_by_its_content(wire, kind, raw, read):
     ids=["a million keys", "deep", "deep and open"],
 )
 def test_h07_a_body_made_to_be_slow_is_read_within_a_second_or_refused(body):
-    got = one(own, answer(200, body))
+    got = one(OURS["own"], answer(200, body))
     for _ in range(3):  # on a busy machine even the time of one process differs by half
         begun = time.process_time()
         verdict = read_poll(got, 0.0, "resp_1")
@@ -224,6 +232,6 @@ def test_h13_nothing_in_a_failure_moves_a_terminal(wire):
     assert "52;c" in failure.message
 
 
-def test_h13_nothing_in_a_failure_of_reading_moves_a_terminal():
-    failure = one(own, answer(200, b"{}", content_encoding="\x85\x9b2J\xad"))
+def test_h13_nothing_in_a_failure_of_reading_moves_a_terminal(ours):
+    failure = one(ours, answer(200, b"{}", content_encoding="\x85\x9b2J\xad"))
     assert failure.message.isprintable()

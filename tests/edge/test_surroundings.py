@@ -13,8 +13,14 @@ from batchrun.core.answer import Answer, Cause, Failure, Request
 from batchrun.core.misuse import Misuse
 from batchrun.edge.exchange.surroundings import proxy_for, tls_context
 from batchrun.edge.httpx_wire import HttpxWire
+from batchrun.edge.wire import OwnWire
 from tests.edge.hostile_server import HostileServer, answer
-from tests.edge.wires import POST, exchanged, own
+from tests.edge.wires import OURS, POST, by_httpx, exchanged
+
+
+@pytest.fixture(params=OURS)
+def ours(request):
+    return OURS[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +44,14 @@ def tls_server(script, certificate):
 # --- TLS ---
 
 
-def test_h09_a_private_authority_is_trusted_beside_the_public_ones(authority, trusted):
+def test_h09_a_private_authority_is_trusted_beside_the_public_ones(ours, authority, trusted):
     certificate = authority.issue_cert("127.0.0.1")
-    (got,) = exchanged(own, tls_server(answer(200, b"{}"), certificate), environment=trusted)
+    (got,) = exchanged(ours, tls_server(answer(200, b"{}"), certificate), environment=trusted)
     assert isinstance(got, Answer)
     assert tls_context(trusted).cert_store_stats()["x509_ca"] == tls_context({}).cert_store_stats()["x509_ca"] + 1
 
 
-def test_h09_certificates_that_are_not_good_are_refused_and_it_says_why(authority, trusted):
+def test_h09_certificates_that_are_not_good_are_refused_and_it_says_why(ours, authority, trusted):
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     bad = {
         "expired": (
@@ -58,28 +64,29 @@ def test_h09_certificates_that_are_not_good_are_refused_and_it_says_why(authorit
     }
     for word, (certificate, environment) in bad.items():
         server = tls_server(answer(200, b"{}"), certificate)
-        (failure,) = exchanged(own, server, POST, environment=environment)
+        (failure,) = exchanged(ours, server, POST, environment=environment)
         assert (failure.sent, failure.cause) == (False, Cause.TLS)
         assert word in failure.message
         assert server.received == []
 
 
-def test_h09_a_self_signed_certificate_is_refused(tmp_path):
+def test_h09_a_self_signed_certificate_is_refused(ours, tmp_path):
     alone = trustme.CA()  # an authority that serves its own certificate
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     path = tmp_path / "self.pem"
     path.write_bytes(alone.private_key_pem.bytes() + alone.cert_pem.bytes())
     context.load_cert_chain(path)
-    (failure,) = exchanged(own, HostileServer(answer(200, b"{}"), tls=context), POST)
+    (failure,) = exchanged(ours, HostileServer(answer(200, b"{}"), tls=context), POST)
     assert (failure.sent, failure.cause) == (False, Cause.TLS)
     assert "self-signed" in failure.message or "self signed" in failure.message
 
 
-def test_an_authority_that_cannot_be_read_is_refused_at_once(tmp_path):
+@pytest.mark.parametrize("kind", [OwnWire, HttpxWire])
+def test_an_authority_that_cannot_be_read_is_refused_at_once(kind, tmp_path):
     (tmp_path / "empty.pem").write_text("nothing")
     for name in ("missing.pem", "empty.pem"):
         with pytest.raises(Misuse, match=f"SSL_CERT_FILE=.*{name}: expected a readable file"):
-            HttpxWire("https://service.example", environment={"SSL_CERT_FILE": str(tmp_path / name)})
+            kind("https://service.example", environment={"SSL_CERT_FILE": str(tmp_path / name)})
 
 
 # --- proxies ---
@@ -110,7 +117,7 @@ def through_proxy(service, proxy_of, trusted, timeout=2.0):
     async def main():
         async with service, HostileServer(proxy_of(service.port)) as proxy:
             environment = {**trusted, "HTTPS_PROXY": proxy.origin.replace("http://", "http://user:word@")}
-            async with own("https://service.example", environment=environment) as wire:
+            async with by_httpx("https://service.example", environment=environment) as wire:
                 request = Request("POST", "/v1/responses", {"authorization": "Bearer key"}, b"{}")
                 return await wire.exchange(request, timeout), proxy.received
 
@@ -154,7 +161,7 @@ def test_a_users_proxy_that_drops_before_the_request_sent_nothing(package):
         async with HostileServer(lambda talk: talk.request()) as proxy:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             client = package.AsyncClient(proxy=proxy.origin, verify=context, trust_env=False)
-            async with client, own("https://service.example", client=client) as wire:
+            async with client, by_httpx("https://service.example", client=client) as wire:
                 return await wire.exchange(POST, 2.0)
 
     failure = asyncio.run(main())

@@ -10,6 +10,7 @@ import httpx2
 from batchrun.core.answer import Request
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
+from batchrun.edge.wire import OwnWire
 
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; made once, because authorities take 30 ms to load
 
@@ -18,18 +19,25 @@ POST = Request("POST", "/v1/responses", {"content-type": "application/json"}, b'
 
 
 @contextlib.asynccontextmanager
-async def own(origin, **options):
-    wire = HttpxWire(origin, environment=options.pop("environment", {}), **options)
+async def _closed_after(wire):
     try:
         yield wire
     finally:
         await wire.aclose()
 
 
+def own(origin, **options):
+    return _closed_after(OwnWire(origin, environment=options.pop("environment", {}), **options))
+
+
+def by_httpx(origin, **options):
+    return _closed_after(HttpxWire(origin, environment=options.pop("environment", {}), **options))
+
+
 @contextlib.asynccontextmanager
 async def _brought(client, origin, **options):
     options.pop("environment", None)
-    async with client, own(origin, client=client, **options) as wire:
+    async with client, by_httpx(origin, client=client, **options) as wire:
         yield wire
 
 
@@ -45,7 +53,8 @@ def users_httpx2(origin, **options):
     return _brought(httpx2.AsyncClient(follow_redirects=True, trust_env=False, verify=_TLS), origin, **options)
 
 
-WIRES = {"own": own, "client": users_client, "transport": users_transport, "httpx2": users_httpx2}
+OURS = {"own": own, "httpx": by_httpx}  # those that batchrun makes itself
+WIRES = OURS | {"client": users_client, "transport": users_transport, "httpx2": users_httpx2}
 
 
 def exchanged(open_wire, server, *requests, timeout=5.0, redactor=None, **options):
@@ -54,5 +63,13 @@ def exchanged(open_wire, server, *requests, timeout=5.0, redactor=None, **option
     async def main():
         async with server, open_wire(server.origin, redactor=redactor or Redactor(), **options) as wire:
             return [await wire.exchange(request, timeout) for request in requests or (GET,)]
+
+    return asyncio.run(main())
+
+
+def to_origin(open_wire, origin, request=POST, *, timeout=2.0, **options):
+    async def main():
+        async with open_wire(origin, **options) as wire:
+            return await wire.exchange(request, timeout)
 
     return asyncio.run(main())

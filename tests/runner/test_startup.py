@@ -120,6 +120,27 @@ def test_f08_another_input_is_refused_and_both_are_named(night):
     refused(night, InputRefused, "other.jsonl", "in.jsonl", "none of the 3 rows", path=other)
 
 
+@pytest.mark.parametrize("walk", [0, 1_000])
+@pytest.mark.parametrize("wanted", [None, lambda key, _: key in ("b", "gone")])
+def test_open_rows_are_the_same_walked_or_looked_for_and_their_trails_are_given_away(night, monkeypatch, walk, wanted):
+    monkeypatch.setattr(startup, "WALK", walk)
+    begun(night)
+    for key in ("gone", "b", "a"):
+        journal(night, Intent(key, 1, sha(night, key) if key != "gone" else "0" * 32, WALL))
+        journal(night, Submitted(key, 1, f"resp_{key}", WALL))
+    night.rows(row("a", "A"), row("b", "B2"), row("c", "C"))
+    batch = night.open(accept_changes=True)
+    taken = [(one.key, (one.about.sendable, trail.job_id)) for one, trail in batch.open_rows(night.source, wanted)]
+    found = dict(taken)
+    assert len(found) == len(taken), "each once"
+    left = set(batch.recovery.open_trails)
+    night.close()
+    every = {"a": (True, "resp_a"), "b": (False, "resp_b"), "gone": (False, "resp_gone")}
+    assert found == {key: told for key, told in every.items() if wanted is None or wanted(key, None)}
+    assert left == every.keys() - found.keys()
+    assert not batch.state.trails
+
+
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_f09_a_row_that_vanished_is_collected_and_named(night, status):
     begun(night)

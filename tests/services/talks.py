@@ -18,14 +18,14 @@ def openai(origin, **options):
     return choose({"OPENAI_API_KEY": KEY}, base_url=f"{origin}/v1", **options)
 
 
-def talk(script, *calls, service_of=openai, open_wire=own, timeout=5.0, caps=None):
+def talk(script, *calls, service_of=openai, open_wire=None, timeout=5.0, caps=None):
     """What each call of `calls` comes to, one after the other; a call is ("submit", path), ("poll", id), …"""
 
     async def main():
         async with HostileServer(script) as server:
             service = service_of(server.origin)
             redactor = Redactor(service.secrets)
-            async with open_wire(service.origin, redactor=redactor, caps=caps or Caps()) as wire:
+            async with (open_wire or own)(service.origin, redactor=redactor, caps=caps or Caps()) as wire:
                 verdicts = []
                 for kind, what in calls:
                     request = service.submit(what, BODY) if kind == "submit" else getattr(service, kind)(what)

@@ -10,7 +10,8 @@ from batchrun.core.states import State
 from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Trouble, Unclear
 from batchrun.edge.exchange import Caps
 from tests.edge.hostile_server import always, answer
-from tests.edge.wires import WIRES
+from tests.edge.wires import OURS, WIRES
+from tests.services import talks
 from tests.services.talks import openai, polled, submitted, talk
 
 DONE = {"id": "resp_1", "status": "completed", "output": [{"type": "message", "content": [{"text": "hello"}]}]}
@@ -18,6 +19,12 @@ IMAGE = {"type": "image_generation_call", "status": "generating", "result": "aGk
 REFUSAL = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
 NO_TOOL = {"type": "image_generation_call", "status": "failed", "result": None}
 SERVER_ERROR = {"code": "server_error", "message": "boom"}
+
+
+@pytest.fixture(autouse=True, params=OURS)
+def carried_by(request, monkeypatch):
+    """Every test here runs over each wire of ours."""
+    monkeypatch.setattr(talks, "own", OURS[request.param])
 
 
 @pytest.fixture(params=WIRES)
@@ -51,7 +58,7 @@ def sequence(*answers):
     return script
 
 
-# --- submits; s01 without a connection: tests/edge/test_httpx_wire.py ---
+# --- submits; s01 without a connection: tests/edge/test_wires.py ---
 
 WHOLE = answer(200, {"id": "resp_1", "status": "queued"}, x_request_id="req_1")
 

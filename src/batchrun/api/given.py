@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 Seconds: TypeAlias = float | str
 """Seconds, or a text as on the command line: ``"90s"``, ``"24h"``."""
@@ -34,6 +34,7 @@ class Given(TypedDict, total=False):
     poll_max: Seconds
     poll_rate: float
     connections: int
+    wire: Literal["own", "httpx"]
     retries: int
     retry_budget: int | None
     deadline: Seconds

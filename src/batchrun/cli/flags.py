@@ -37,6 +37,7 @@ _METAVAR = {
 }  # fmt: skip
 _METAVARS = {
     "service": "NAME|FILE", "base_url": "URL", "key_file": "FILE", "token_command": "COMMAND", "artifacts": "DIR",
+    "wire": "own|httpx",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import orjson
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
+from batchrun.cli.collector import Collector
 from batchrun.cli.flags import given
 from batchrun.cli.stdout import Copy, Place
 from batchrun.cli.summary import facts, summary
@@ -69,8 +70,9 @@ def _run_task(
     screen: _Screen | None = None
     try:
         settings = {**(more or {}), **given(options, os.environ)}
-        screen = _Screen(options, arguments, copy)
-        return _with_a_loop(lambda: _run(task, settings, options, screen))
+        with Collector() as collector:
+            screen = _Screen(options, arguments, copy, collector)
+            return _with_a_loop(lambda: _run(task, settings, options, screen))
     except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
         return _refuse(str(error), EXIT_USAGE)
     except (FilesError, SpoolFailed) as error:
@@ -125,8 +127,11 @@ async def _demo(options: argparse.Namespace) -> AsyncIterator[str | None]:
 class _Screen:
     """What a person sees of the run, and what the event log keeps of it."""
 
-    def __init__(self, options: argparse.Namespace, arguments: Sequence[str], copy: Copy | None) -> None:
+    def __init__(
+        self, options: argparse.Namespace, arguments: Sequence[str], copy: Copy | None, collector: Collector
+    ) -> None:
         self._options = options
+        self._collector = collector
         self._copy = copy
         self._arguments = arguments
         self._quiet = options.quiet
@@ -142,6 +147,7 @@ class _Screen:
     # --- the observer of the run ---
 
     def progressed(self, snapshot: Snapshot) -> None:
+        self._collector.look(snapshot.waiting + snapshot.in_flight)
         if self._begun is None:
             self._begun = snapshot.now
         if self._copy is not None and self._opening is not None:
@@ -178,6 +184,7 @@ class _Screen:
 
     def opened(self, opening: Opening) -> None:
         self._opening = opening
+        self._collector.freeze()
         if self._copy is not None:
             self._copy.begin()
             self._copy.closed = lambda: opening.stop(StopMode.DRAIN, "stdout closed")

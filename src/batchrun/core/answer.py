@@ -1,14 +1,16 @@
-"""What passes the seam between the house and the wire: a request, and how it ended."""
+"""What passes the seam between the house and the wire: a request, and how it ended.
+
+Named tuples: two are made for every poll, and a frozen dataclass costs three times as much to make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request to a service's origin; `path` begins with a slash, header names are lower-case."""
 
     method: str
@@ -17,8 +19,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A complete HTTP answer; header names are lower-case, the body is decoded and within the cap."""
 
     status: int
@@ -38,8 +39,7 @@ class Cause(StrEnum):
     TOO_LARGE = "too_large"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """An exchange without a complete answer. `sent` is false only if no byte of the request was written."""
 
     sent: bool

@@ -8,6 +8,7 @@ have one, and it refuses years that hostile headers contain. The calendar formul
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _MONTHS = {
     name: i
@@ -24,6 +25,15 @@ def utc(seconds: float) -> str:
     """The moment as ISO 8601 in UTC with milliseconds: ``2026-11-20T08:34:18.120Z``."""
     millis = round(seconds * 1000)
     days, rest = divmod(millis, 86_400_000)
+    hour, rest = divmod(rest, 3_600_000)
+    minute, rest = divmod(rest, 60_000)
+    second, milli = divmod(rest, 1000)
+    return f"{_date(days)}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _date(days: int) -> str:
+    """The date so many days after 1970-01-01."""
     day_of_era_base = days + 719_468
     era, day_of_era = divmod(day_of_era_base, 146_097)
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
@@ -32,10 +42,7 @@ def utc(seconds: float) -> str:
     day = day_of_year - (153 * shifted_month + 2) // 5 + 1
     month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
     year = year_of_era + era * 400 + (month <= 2)
-    hour, rest = divmod(rest, 3_600_000)
-    minute, rest = divmod(rest, 60_000)
-    second, milli = divmod(rest, 1000)
-    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+    return f"{year:04}-{month:02}-{day:02}"
 
 
 def seconds_of_utc(text: str) -> float | None:

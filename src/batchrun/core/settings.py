@@ -63,6 +63,9 @@ class Settings:
     token_command: str | None = _setting(
         None, Group.SERVICE, Kind.TEXT, "a command that prints a bearer token; run again when it expires"
     )
+    wire: str = _setting(
+        "own", Group.SERVICE, Kind.TEXT, "own, or httpx: what carries requests; through HTTPS_PROXY it is always httpx"
+    )
 
     model: str | None = _setting(None, Group.INPUT, Kind.TEXT, "model of the rows that name none")
     set: tuple[str, ...] = _setting((), Group.INPUT, Kind.TEXTS, "name=value: set a field in the body of every row")
@@ -179,6 +182,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise _error(name, "0 or more", value)
+        if self.wire not in WIRES:
+            raise _error("wire", " or ".join(WIRES), self.wire)
         if self.poll_max > LONGEST_GAP:
             raise _error(
                 "poll_max",
@@ -210,6 +215,7 @@ class Settings:
 
 
 AT_ONCE_CONCURRENCY = 64
+WIRES = ("own", "httpx")
 _ABOVE_ZERO = (
     "concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_row", "max_body", "max_memory",
     "connect_timeout", "submit_timeout", "answer_timeout", "poll_timeout", "cancel_timeout", "rpm", "tpm", "max_wait", "limit",

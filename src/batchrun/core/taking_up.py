@@ -51,6 +51,7 @@ class TakingUp:
             self._cancels.recover(job, reason)
         if trail.job_id is not None and trail.job_id not in desk.watched:
             desk.identify(job, trail.job_id, min(trail.submitted_at, desk.wall))
+            job.row_sha256 = ""  # as after its acceptance
             if trail.again is not None:
                 history = job.remember()
                 history.again, history.again_since = State(trail.again), desk.wall

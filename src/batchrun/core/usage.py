@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -16,7 +16,14 @@ class Usage:
     reasoning_tokens: int | None = None
 
     def to_dict(self) -> dict[str, int | None]:
-        return asdict(self)
+        # Not asdict: it copies each value deeply, which took a thirtieth of all that a row costs.
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "total_tokens": self.total_tokens,
+            "cached_tokens": self.cached_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
 
     @property
     def paid(self) -> bool | None:

@@ -72,7 +72,7 @@ class Watch:
             self._cancels.begin(job)
             return
         self._desk.move(job, Step.ID_SYNCED)
-        self._look_later(job, 0.0)
+        self._look_later(job, 0.0, self._deadline_of(job))
 
     def recover(self, job: Job) -> None:
         """A job that an earlier run left: looked at soon, all of them spread over the first gap."""
@@ -89,15 +89,14 @@ class Watch:
         """Send the polls that are due, as the rate and the room for answers allow; returns when to come back."""
         if self.stopped:
             return NEVER
-        desk, now, agenda = self._desk, self._desk.now, self._agenda
+        desk, now, agenda, rate = self._desk, self._desk.now, self._agenda, self._rate
         while self._has_room():
             due = agenda.soonest()
-            ready = max(due, self._rate.ready_at(), self._paused_until)
-            if ready > now:
-                return ready
+            if due > now or rate.ready_at() > now or self._paused_until > now:
+                return max(due, rate.ready_at(), self._paused_until)
             job = agenda.take(now)
             if job is not None:
-                self._rate.take(now)
+                rate.take(now)
                 self.in_flight += 1
                 desk.move(job, Step.LOOK_DUE)
                 desk.instruct(Poll(job, job.attempt))
@@ -120,18 +119,18 @@ class Watch:
                 self.note(job, look)
             if job.history is not None and job.history.reason is not None:
                 self._settle(job, None)
-            elif self._overdue(job):
+            elif (deadline := self._deadline_of(job)) <= desk.now:
                 self._cancels.latch(job, CancelReason.DEADLINE)
                 self._cancels.begin(job)
             else:
                 desk.move(job, Step.STILL_OPEN)
-                self._look_later(job, look.poll_after or 0.0)
+                self._look_later(job, look.poll_after or 0.0, deadline)
             return
         assert isinstance(look, Ended)
         if job.reason is not None:
             self._settle(job, look, Response(seen.http_status, seen.request_id, seen.body))
             return
-        if self._overdue(job) and keeps_payload(CancelReason.DEADLINE, look):
+        if self._deadline_of(job) <= desk.now and keeps_payload(CancelReason.DEADLINE, look):
             job.warn("after_deadline")
         response = Response(seen.http_status, seen.request_id, seen.body) if seen.body else None
         self._attempts.conclude(job, look, response)
@@ -150,11 +149,12 @@ class Watch:
             told = f"the service no longer knows the job: {unclear.problem.message}"
             self._attempts.conclude(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
             return
-        if self._overdue(job) and self._end_unseen(job, unclear):
+        deadline = self._deadline_of(job)
+        if deadline <= desk.now and self._end_unseen(job, unclear):
             return
         desk.move(job, Step.STILL_OPEN)
         slower = UNAUTHORISED_GAP if unclear.trouble is Trouble.UNAUTHORISED else 0.0
-        self._look_later(job, max(slower, unclear.retry_after or 0.0))
+        self._look_later(job, max(slower, unclear.retry_after or 0.0), deadline)
 
     def note(self, job: Job, look: Running) -> None:
         """Remember what the service says of a job that goes on."""
@@ -170,23 +170,19 @@ class Watch:
         desk = self._desk
         return self.in_flight < desk.settings.connections and desk.unsynced_records < desk.settings.max_memory
 
-    def _look_later(self, job: Job, floor: float) -> None:
-        """Put the job's next look into the agenda: `floor` seconds away at least, its deadline at most."""
+    def _look_later(self, job: Job, floor: float, deadline: float) -> None:
+        """Put the job's next look into the agenda: `floor` seconds away at least, its `deadline` at most."""
         desk = self._desk
         delay = self.pacing.gap(job.polls, desk.chance())
         if floor > delay:
             delay = min(floor_with_jitter(floor, desk.chance()), LONGEST_GAP)
         at = desk.now + delay
-        begun = _watched_from(job)
-        if begun is not None:
-            deadline = begun - desk.epoch + self._deadline
-            if desk.now < deadline < at:
-                at = deadline
-        self._agenda.put(job, at)
+        self._agenda.put(job, deadline if desk.now < deadline < at else at)
 
-    def _overdue(self, job: Job) -> bool:
+    def _deadline_of(self, job: Job) -> float:
+        """When the job's time is up, on the engine's clock."""
         begun = _watched_from(job)
-        return begun is not None and self._desk.wall - begun >= self._deadline
+        return NEVER if begun is None else begun - self._desk.epoch + self._deadline
 
     def _settle(self, job: Job, final: Ended | None, response: Response | None = None) -> None:
         """A look at a job that is to end."""

@@ -21,7 +21,6 @@ import logging
 import os
 import re
 import ssl
-import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -30,20 +29,22 @@ import httpx
 
 from batchrun.core.answer import Answer, Cause, Failure, Request
 from batchrun.core.misuse import Misuse
-from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange import (
+    CONNECT_TIMEOUT,
+    DEFAULT_BUDGET,
+    DEFAULT_CONNECTIONS,
+    LOOK_KEEPALIVE,
+    POST_KEEPALIVE,
+    Caps,
+)
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.causes import why_no_connection
+from batchrun.edge.exchange.packages import package_of
 from batchrun.edge.exchange.pool import Pool
 from batchrun.edge.exchange.progress import Progress
 from batchrun.edge.exchange.reading import Body, Broken, read_headers
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.exchange.surroundings import proxy_for, tls_context
-
-CONNECT_TIMEOUT = 10.0
-POST_KEEPALIVE = 1.0  # seconds that an idle connection may still carry a submit
-LOOK_KEEPALIVE = 4.0  # below the 5 s after which common servers close idle connections
-DEFAULT_CONNECTIONS = 100
-DEFAULT_BUDGET = 256 << 20
 
 _NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"}
@@ -179,8 +180,8 @@ class HttpxWire:
         seen.answered = True
         reading = self._budget.begin(patient=request.method != "POST")
         try:
-            headers, coding = read_headers(response.headers.raw, self._caps)
-            body = Body(response.status_code, coding, self._caps)
+            head = read_headers(response.headers.raw, self._caps)
+            body = Body(response.status_code, head.coding, self._caps)
             async for chunk in response.stream:
                 if body.take(chunk):
                     break  # the rest of an error's body; closing the response closes the connection
@@ -189,7 +190,7 @@ class HttpxWire:
         finally:
             reading.end()
             await response.aclose()
-        return Answer(response.status_code, self._redactor.headers(headers), self._redactor.raw(whole))
+        return Answer(response.status_code, self._redactor.headers(head.fields), self._redactor.raw(whole))
 
     def _pool(self, keepalive: float, connections: int) -> Pool[httpx.AsyncHTTPTransport]:
         tls = self._tls
@@ -221,11 +222,9 @@ class HttpxWire:
 
 
 def _package_of(client: Any) -> ModuleType:
-    """The package whose classes `client` works with: httpx, httpx2, or whatever has their shape."""
-    for cls in type(client).__mro__:
-        package = sys.modules.get(cls.__module__.partition(".")[0])
-        if package is not None and hasattr(package, "AsyncBaseTransport") and hasattr(package, "Request"):
-            return package
+    package = package_of(client)
+    if package is not None:
+        return package
     if hasattr(client, "send") or hasattr(client, "handle_async_request"):
         return httpx
     raise Misuse(f"client: expected an httpx.AsyncClient or an asynchronous transport, got {type(client).__name__}")

@@ -2,7 +2,8 @@
 
 A lane has as many workers as its exchanges need at once, which follows from rate × round trip by itself: a
 new one is begun when an instruction finds no idle one, and one that stays idle for a while ends. An idle
-worker is one future; handing over costs its result.
+worker is one future; handing over costs its result. All idle workers share one timer: one each would cost more
+than all the rest of handing over, to be cancelled nearly every time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Lane(Generic[T]):
         self._work = work
         self._limit = limit
         self._failed = failed
-        self._idle: list[asyncio.Future[T | None]] = []
+        self._idle: dict[asyncio.Future[T | None], float] = {}  # by the time since when, the longest first
+        self._timer: asyncio.TimerHandle | None = None
         self._queue: deque[T] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -37,7 +39,7 @@ class Lane(Generic[T]):
     def put(self, instruction: T) -> None:
         """Have `instruction` carried out as soon as a worker is free."""
         while self._idle:
-            worker = self._idle.pop()  # the last one that became idle: the others may end
+            worker, _ = self._idle.popitem()  # the last one that became idle: the others may end
             if not worker.done():
                 worker.set_result(instruction)
                 return
@@ -50,6 +52,8 @@ class Lane(Generic[T]):
 
     async def close(self) -> None:
         """Cancel all workers and wait for their end."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -62,15 +66,23 @@ class Lane(Generic[T]):
                 instruction = self._queue.popleft()
                 continue
             idle: asyncio.Future[T | None] = loop.create_future()
-            self._idle.append(idle)
-            timer = loop.call_later(IDLE_FOR, self._dismiss, idle)
+            self._idle[idle] = loop.time()
+            if self._timer is None:
+                self._timer = loop.call_later(IDLE_FOR, self._dismiss, loop)
             instruction = await idle
-            timer.cancel()
 
-    def _dismiss(self, idle: asyncio.Future[T | None]) -> None:
-        if not idle.done():
-            self._idle.remove(idle)
-            idle.set_result(None)
+    def _dismiss(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the workers that were idle for so long, and come back for the next of them."""
+        self._timer = None
+        until = loop.time() - IDLE_FOR
+        while self._idle:
+            idle, since = next(iter(self._idle.items()))
+            if since > until:
+                self._timer = loop.call_at(since + IDLE_FOR, self._dismiss, loop)
+                return
+            del self._idle[idle]
+            if not idle.done():
+                idle.set_result(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

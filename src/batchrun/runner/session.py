@@ -28,9 +28,11 @@ from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange.surroundings import proxy_for
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.edge.tape import Names
+from batchrun.edge.wire import OwnWire
 from batchrun.runner.contents import lines_of, size_of
 from batchrun.runner.files import find_files
 from batchrun.runner.loop import Observer, Runner
@@ -151,7 +153,7 @@ async def run_session(
             if source is not None:
                 source.keep()
             budget = Budget(settings.max_memory)
-            wire = HttpxWire(
+            wire = _wire_of(settings, service.origin, environment)(
                 service.origin,
                 redactor=redactor,
                 connections=settings.connections,
@@ -228,6 +230,11 @@ def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
     """Whether every row that is known ends at its submit."""
     shares = source.report.shares
     return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
+
+
+def _wire_of(settings: Settings, origin: str, environment: Mapping[str, str]) -> type[OwnWire | HttpxWire]:
+    """Our own wire knows no proxies."""
+    return OwnWire if settings.wire == "own" and proxy_for(origin, environment) is None else HttpxWire
 
 
 def _toml(path: str) -> dict[str, Any]:

@@ -35,6 +35,8 @@ from batchrun.runner.repair import records_behind, refuse_damage, repair, survey
 __all__ = ["Batch", "Identity", "open_batch", "read_header"]
 
 _BODILESS = About(sendable=False)
+WALK = 4
+"""To find a row by its key takes as long as to read so many in order."""
 
 
 @dataclass(slots=True)
@@ -68,19 +70,32 @@ class Batch:
         What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
         attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting; where
         none is wanted any more (`last_attempts`), it is looked at once more for its record.
+
+        The trails are given away: at a million rows they weigh as much as the jobs that are made of them.
         """
-        changed = self.differences.changed
-        for key, trail in self.recovery.open_trails.items():
-            if wanted is not None and not wanted(key, trail):
+        trails = self.recovery.open_trails
+        self.state.trails.clear()
+        if source is not None and len(source) <= WALK * len(trails):
+            for row in source.rows():
+                trail = trails.get(row.key)
+                if trail is not None and (wanted is None or wanted(row.key, trail)):
+                    del trails[row.key]
+                    yield self._as_it_was_sent(row), trail
+        for key in list(trails):
+            if wanted is not None and not wanted(key, trails[key]):
                 continue
+            trail = trails.pop(key)
             ordinal = None if source is None else source.ordinal_of(key)
             if source is not None and ordinal is not None:
-                row = source.row(ordinal)
-                yield (replace(row, about=replace(row.about, sendable=False)) if key in changed else row), trail
+                yield self._as_it_was_sent(source.row(ordinal)), trail
             elif source is not None or last_attempts:
                 yield Row(key, _BODILESS), trail
             elif not trail.waits or wanted is not None:
                 yield Row(key), trail
+
+    def _as_it_was_sent(self, row: Row) -> Row:
+        changed = row.key in self.differences.changed
+        return replace(row, about=replace(row.about, sendable=False)) if changed else row
 
     def open_tapes(self) -> tuple[Opened, Opened]:
         """Journal and output, for appends."""

@@ -4,11 +4,14 @@ A reader that would go beyond the budget waits until others have ended; its sock
 other side waits too. The one that has been reading longest waits for no other reader, so that one always gets on;
 it waits while answers that were handed over and are not on the disk fill the budget, since those leave by themselves.
 The answer to a POST never waits either: it may hold a result that is paid for and cannot be asked for again.
+
+A coroutine awaits its room (``took``); a protocol, which cannot await, is called when there is room (``hold``).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Budget:
@@ -19,7 +22,7 @@ class Budget:
         self.taken = 0
         self.elsewhere = 0
         self._readers: dict[Reading, None] = {}  # in the order in which they began
-        self._room = asyncio.Event()
+        self._held: dict[Reading, Callable[[], None]] = {}
 
     def begin(self, *, patient: bool) -> Reading:
         """A new answer; a `patient` one may be held back."""
@@ -27,30 +30,39 @@ class Budget:
         self._readers[reading] = None
         return reading
 
-    async def count(self, reading: Reading, size: int) -> None:
-        """Count `size` bytes more of `reading`; returns once the next ones may be read."""
+    def add(self, reading: Reading, size: int) -> bool:
+        """Count `size` bytes more of `reading`; whether the next ones have to wait."""
         reading.size += size
         self.taken += size
-        while self._must_wait(reading):
-            self._room.clear()
-            await self._room.wait()
+        return self._must_wait(reading)
+
+    def hold(self, reading: Reading, resume: Callable[[], None]) -> None:
+        """Call `resume` once the next bytes of `reading` may be read."""
+        self._held[reading] = resume
 
     def count_elsewhere(self, size: int) -> None:
         """So many bytes of answers that were handed over are still in memory: on their way to a disk."""
         less, self.elsewhere = size < self.elsewhere, size
         if less:
-            self._room.set()
+            self._let_go_on()
+
+    def end(self, reading: Reading) -> None:
+        """The answer is handed over, or given up."""
+        self._held.pop(reading, None)
+        if self._readers.pop(reading, reading) is not None:
+            return
+        self.taken -= reading.size
+        self._let_go_on()
+
+    def _let_go_on(self) -> None:
+        for held in tuple(self._held):
+            if held in self._held and not self._must_wait(held):
+                self._held.pop(held)()
 
     def _must_wait(self, reading: Reading) -> bool:
         if not reading.patient or self.taken + self.elsewhere <= self.most:
             return False
         return self.elsewhere > self.most or next(iter(self._readers)) is not reading
-
-    def end(self, reading: Reading) -> None:
-        """The answer is handed over, or given up."""
-        if self._readers.pop(reading, reading) is None:
-            self.taken -= reading.size
-            self._room.set()
 
 
 class Reading:
@@ -64,7 +76,11 @@ class Reading:
         self.size = 0
 
     async def took(self, chunk: bytes) -> None:
-        await self._budget.count(self, len(chunk))
+        """Count `chunk`; returns once the next one may be read."""
+        if self._budget.add(self, len(chunk)):
+            room = asyncio.Event()
+            self._budget.hold(self, room.set)
+            await room.wait()
 
     def end(self) -> None:
         self._budget.end(self)

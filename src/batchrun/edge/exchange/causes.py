@@ -29,4 +29,4 @@ def why_no_connection(error: BaseException) -> tuple[Cause, str]:
             beneath = beneath.__cause__ or beneath.__context__
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
-    return Cause.CONNECT, f"no connection: {error}"
+    return Cause.CONNECT, f"no connection: {str(error) or 'the other side hung up'}"

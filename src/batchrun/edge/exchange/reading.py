@@ -7,8 +7,9 @@ has already said what counts, so it is cut at its cap instead.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from http import HTTPStatus
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 from batchrun.core.answer import Cause
 from batchrun.edge.exchange import Caps
@@ -30,28 +31,52 @@ class Broken(Exception):
         self.cause = cause
 
 
-def read_headers(pairs: Iterable[tuple[bytes, bytes]], caps: Caps) -> tuple[dict[str, str], str]:
-    """The headers by lower-case name, repeated ones joined, and the content coding ("" for none).
+class Head(NamedTuple):
+    """What the headers of an answer say: by lower-case name, repeated ones joined; and of its body."""
+
+    fields: dict[str, str]
+    coding: str  # of the content, "" for none
+    measured: bool  # by a length or in chunks; if not, the body goes on to the end of the connection
+
+
+def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> Head:
+    """The headers of an answer without those that only concern its transfer.
 
     Raises Broken for too many, and for lengths that contradict each other (request smuggling lives there).
     """
+    if len(pairs) > caps.headers or sum(map(len, chain.from_iterable(pairs))) > caps.header_bytes:
+        raise too_many_headers(caps)
     found: dict[str, str] = {}
-    size = 0
-    for count, (raw_name, raw_value) in enumerate(pairs, 1):
-        size += len(raw_name) + len(raw_value)
-        if count > caps.headers or size > caps.header_bytes:
-            most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
-            raise Broken(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
-        name = raw_name.decode("latin-1").lower()
+    transfer: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name = _names.get(raw_name) or _name(raw_name)
         value = raw_value.decode("latin-1").strip()
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    length = found.get("content-length")
-    if length is not None and ("transfer-encoding" in found or not (length.isascii() and length.isdigit())):
+        into = transfer if name in _DROPPED else found
+        into[name] = f"{into[name]}, {value}" if name in into else value
+    length = transfer.get("content-length")
+    chunks = transfer.get("transfer-encoding")
+    if length is not None and (chunks is not None or not (length.isascii() and length.isdigit())):
         raise Broken(
             Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
         )
-    coding = found.get("content-encoding", "")
-    return {name: value for name, value in found.items() if name not in _DROPPED}, coding
+    if chunks is not None and chunks.lower() != "chunked":
+        raise Broken(Cause.PROTOCOL, f"expected a body in chunks or of one length, it comes as {chunks}")
+    return Head(found, transfer.get("content-encoding", ""), length is not None or chunks is not None)
+
+
+_names: dict[bytes, str] = {}  # as services write them; half the cost of a header is its name
+
+
+def _name(raw: bytes) -> str:
+    if len(_names) >= 1_000:
+        _names.clear()
+    name = _names[raw] = raw.decode("latin-1").lower()
+    return name
+
+
+def too_many_headers(caps: Caps) -> Broken:
+    most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
+    return Broken(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
 
 
 class Body:
@@ -60,15 +85,22 @@ class Body:
     __slots__ = ("_cap", "_decoder", "_is_error", "_raw_size", "_taken")
 
     def __init__(self, status: int, coding: str, caps: Caps) -> None:
-        self._is_error = status >= HTTPStatus.MULTIPLE_CHOICES
+        self._is_error = status >= 300
         self._cap = caps.error_body if self._is_error else caps.body
         self._taken = bytearray()
         self._raw_size = 0
         self._decoder: _Decoder | None = None
+        if not coding or coding.lower() == "identity":
+            return
         if coding.lower() in _WINDOW:
             self._decoder = _Decoder(coding.lower())
-        elif coding.lower() not in ("", "identity"):
+        else:
             raise Broken(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self._taken)
 
     def take(self, chunk: bytes) -> bool:
         """Add `chunk`; True when no more is wanted. Raises Broken beyond the cap."""

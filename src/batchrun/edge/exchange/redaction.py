@@ -48,7 +48,11 @@ class Redactor:
         return visible(self.text(text), limit)
 
     def headers(self, headers: dict[str, str]) -> dict[str, str]:
-        if not self._forms:
+        whole = "\n".join(headers.values()).encode("utf-8", "surrogatepass")
+        if not any(form in whole for form in self._forms):  # one search for all of them; none spans two
+            return headers
+        whole = "\n".join(headers.values()).encode("utf-8", "surrogatepass")
+        if self.raw(whole) is whole:  # nearly always: one search for all of them
             return headers
         return {name: self.text(value) for name, value in headers.items()}
 

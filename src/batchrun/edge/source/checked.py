@@ -59,13 +59,13 @@ class Checked:
     ) -> None:
         self.close()
 
-    def rows(self, start: int = 0, *, tokens: bool = False) -> Iterator[Row]:
-        """All rows from the ordinal `start` on, in order, the bad ones with their problem.
+    def rows(self, start: int = 0, stop: int | None = None, *, tokens: bool = False) -> Iterator[Row]:
+        """All rows from the ordinal `start` on (and before `stop`), in order, the bad ones with their problem.
 
         With `tokens` each has an estimate of the tokens that it and its answer will take.
         """
         reader, shared = self._reader, dict[str, About]()
-        for ordinal, line in reader.lines(start):
+        for ordinal, line in reader.lines(start, stop):
             found = reader.found(line)
             key = reader.key(ordinal, line, found)
             if not isinstance(found, Admitted) or reader.index.is_bad(ordinal):
@@ -81,7 +81,7 @@ class Checked:
 
     def row(self, ordinal: int) -> Row:
         """The row with this ordinal."""
-        return next(self.rows(ordinal))
+        return next(self.rows(ordinal, ordinal + 1))
 
     def sha256(self, ordinal: int) -> str:
         """The hash by which a later run sees that a row was changed."""
@@ -95,8 +95,7 @@ class Checked:
 
     def body(self, ordinal: int) -> Prepared:
         """What is sent for a good row."""
-        line = self._reader.line(ordinal)
-        found = self._reader.found(line)
+        line, found = self._reader.taken(ordinal)
         if not isinstance(found, Admitted) or self._reader.index.is_bad(ordinal):
             raise ValueError(f"row {ordinal} was rejected: it has no body to send")
         return self._reader.intake.prepare(found, line)

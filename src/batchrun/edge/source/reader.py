@@ -21,6 +21,7 @@ class Reader:
     def __init__(self, fd: int, name: str, intake: Intake, *, max_row: int, mark: Callable[[str], int] = hash) -> None:
         self.fd, self.name, self.intake, self.max_row, self.mark = fd, name, intake, max_row, mark
         self.index = Index()
+        self._last: tuple[int, bytes, Admitted | Rejection] | None = None  # found by its key
 
     def found(self, line: bytes) -> Admitted | Rejection:
         """What `line` holds; lines over `max_row` are cut, and known by that."""
@@ -66,9 +67,19 @@ class Reader:
         """The ordinal of the row with `key`; rows whose mark is the same by chance are read and compared."""
         for ordinal in self.index.seen.at(self.mark(key)):
             line = self.line(ordinal)
-            if self.key(ordinal, line, self.found(line)) == key:
+            found = self.found(line)
+            if self.key(ordinal, line, found) == key:
+                self._last = (ordinal, line, found)
                 return ordinal
         return None
+
+    def taken(self, ordinal: int) -> tuple[bytes, Admitted | Rejection]:
+        """The line of a row and what it holds; read once for whoever has just found it by its key."""
+        last, self._last = self._last, None
+        if last is not None and last[0] == ordinal:
+            return last[1:]
+        line = self.line(ordinal)
+        return line, self.found(line)
 
     def _read(self, at: int, size: int) -> bytes:
         data = os.pread(self.fd, size, at)

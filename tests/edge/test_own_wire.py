@@ -1,0 +1,355 @@
+"""Our own wire in what only it does: dialing, deadlines, TLS sessions, its pool under load, both event loops."""
+
+import asyncio
+import socket
+import ssl
+import time
+
+import pytest
+import trustme
+import uvloop
+
+from batchrun.core.answer import Answer, Cause, Request
+from batchrun.core.misuse import Misuse
+from batchrun.edge.wire import OwnWire, dialing
+from batchrun.edge.wire.deadlines import Deadlines
+from batchrun.edge.wire.place import place_of
+from tests.edge.hostile_server import HostileServer, always, answer
+from tests.edge.wires import GET, POST, exchanged, own
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request):
+    """Run a coroutine on one of both loops."""
+
+    def runs(work):
+        factory = uvloop.new_event_loop if request.param == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(work)
+
+    return runs
+
+
+# --- dialing ---
+
+
+def addresses_of(monkeypatch, *hosts):
+    """`getaddrinfo` of either loop finds these addresses, of any family, for any name."""
+    found = [
+        (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", host)
+        for host in hosts
+    ]
+
+    async def getaddrinfo(_host, port, **_options):
+        return [(family, kind, proto, name, (host, port)) for family, kind, proto, name, host in found]
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(type(loop), "getaddrinfo", lambda _self, host, port, **options: getaddrinfo(host, port, **options), raising=False)  # fmt: skip
+
+
+def slow_to(monkeypatch, *hosts):
+    """Connecting to these takes for ever."""
+    joined = dialing._joined
+
+    async def hangs(address):
+        if address[3][0] in hosts:
+            await asyncio.Event().wait()
+        return await joined(address)
+
+    monkeypatch.setattr(dialing, "_joined", hangs)
+
+
+@pytest.mark.parametrize("slow", [(), ("::1",), ("::1", "127.0.0.3")])
+def test_the_first_address_that_answers_is_taken(slow, monkeypatch):
+    monkeypatch.setattr(dialing, "ATTEMPT_DELAY", 0.01)
+
+    async def main():
+        async with HostileServer(always(answer(200, b"x"))) as server:
+            addresses_of(monkeypatch, "::1", "127.0.0.3", "127.0.0.1")
+            slow_to(monkeypatch, *slow)
+            async with own(f"http://service.example:{server.port}") as wire:
+                return await wire.exchange(GET, 2.0), server.received[0].header("host")
+
+    got, host = asyncio.run(main())
+    assert isinstance(got, Answer)
+    assert host.startswith("service.example:")
+
+
+def test_where_no_address_answers_the_first_one_s_fault_is_told(monkeypatch):
+    async def main():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        addresses_of(monkeypatch, "127.0.0.1", "127.0.0.2")
+        async with own(f"http://service.example:{port}") as wire:
+            return await wire.exchange(POST, 2.0)
+
+    failure = asyncio.run(main())
+    assert (failure.sent, failure.cause) == (False, Cause.CONNECT)
+    assert "refused" in failure.message
+
+
+def test_families_take_turns():
+    four, six = (socket.AF_INET, 1, 6, "4"), (socket.AF_INET6, 1, 6, "6")
+    assert dialing.by_turns([six, six, six, four, four]) == [six, four, six, four, six]
+    assert dialing.by_turns([]) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "port", "named"),
+    [
+        ("https://a.example", "a.example", 443, b"a.example"),
+        ("https://a.example:443", "a.example", 443, b"a.example"),
+        ("http://a.example:8080", "a.example", 8080, b"a.example:8080"),
+        ("http://[::1]", "::1", 80, b"[::1]"),
+        ("https://[fe80::1]:8443", "fe80::1", 8443, b"[fe80::1]:8443"),
+        ("https://bücher.example", "xn--bcher-kva.example", 443, b"xn--bcher-kva.example"),
+    ],
+)
+def test_a_place_is_named_as_http_wants_it(origin, host, port, named):
+    place = place_of(origin)
+    assert (place.host, place.port, place.named) == (host, port, named)
+
+
+@pytest.mark.parametrize(
+    "origin", ["ftp://a", "https://", "https://a/path", "https://u:p@a", "a.example", "https://a:x"]
+)
+def test_what_is_no_origin_is_refused(origin):
+    with pytest.raises(Misuse, match="expected an origin such as"):
+        OwnWire(origin)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("GET", "/x\r\nx: y", {}),
+        Request("GET", "/x y", {}),
+        Request("GET", "/ü", {}),
+        Request("GET\r\n", "/", {}),
+        Request("CONNECT", "/", {}),
+        Request("GET", "/", {"x": "1\r\ny: 2"}),
+        Request("GET", "/", {"x": "1\n"}),
+        Request("GET", "/", {"x": "\x00"}),
+        Request("GET", "/", {"x\r\ny": "1"}),
+        Request("GET", "/", {"x": "\u20ac"}),
+        Request("GET", "/", {"": "1"}),
+    ],
+    ids=repr,
+)
+def test_nothing_that_could_be_read_as_another_line_is_sent(request_):
+    server = HostileServer(b"")
+    (failure,) = exchanged(own, server, request_)
+    assert (failure.sent, failure.cause, server.connections) == (False, Cause.PROTOCOL, 0)
+    assert failure.message.isprintable()
+
+
+# --- deadlines ---
+
+
+def test_each_timeout_is_kept_by_one_timer():
+    async def main():
+        late = []
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(lambda one, timeout: late.append((one, timeout, round(loop.time() - begun, 2))))
+        begun = loop.time()
+        deadlines.add("never", 60.0, loop)
+        for name in ("a", "removed", "b"):
+            deadlines.add(name, 0.02, loop)
+        deadlines.add("c", 0.01, loop)
+        await asyncio.sleep(0.005)
+        deadlines.add("d", 0.02, loop)
+        deadlines.remove("removed", 0.02)
+        deadlines.remove("unknown", 7.0)
+        await asyncio.sleep(0.05)
+        assert sorted((one, timeout) for one, timeout, _ in late) == [
+            ("a", 0.02),
+            ("b", 0.02),
+            ("c", 0.01),
+            ("d", 0.02),
+        ]
+        assert all(timeout <= took + 0.006 for _, timeout, took in late)
+        assert list(deadlines._timers) == [60.0], "no timer is left where nothing waits"
+        deadlines.add("again", 0.01, loop)
+        await asyncio.sleep(0.02)
+        assert late[-1][0] == "again"
+        deadlines.clear()
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_1xx_ends_at_the_deadline(run):
+    async def flood(talk):
+        await talk.request()
+        while True:
+            await talk.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    async def main():
+        async with HostileServer(flood) as server, own(server.origin) as wire:
+            begun = time.monotonic()
+            return await wire.exchange(POST, 0.2), time.monotonic() - begun
+
+    failure, took = run(main())
+    assert (failure.sent, failure.cause) == (True, Cause.TIMEOUT)
+    assert 0.19 < took < 1.0
+
+
+# --- the pool ---
+
+
+def test_a_large_request_is_sent_as_the_other_side_takes_it(run):
+    body = bytes(range(256)) * 65_536  # 16 MiB
+
+    async def script(talk):
+        await asyncio.sleep(0.05)
+        received = await talk.request()
+        await talk.send(answer(200, {"same": received.body == body}))
+
+    async def main():
+        async with HostileServer(script) as server, own(server.origin) as wire:
+            asked = asyncio.create_task(wire.exchange(Request("POST", "/", {}, body), 20.0))
+            await asyncio.sleep(0.03)
+            (connection,) = wire._pool._open
+            assert connection._transport.get_write_buffer_size() < 1 << 20, "the rest waits where it is"
+            return await asked
+
+    assert run(main()).body == b'{"same": true}'
+
+
+def test_idle_connections_give_way_and_old_ones_are_closed(monkeypatch):
+    monkeypatch.setattr("batchrun.edge.wire.own.LOOK_KEEPALIVE", 0.03)
+
+    async def main():
+        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin, connections=4) as wire:
+            await asyncio.gather(*(wire.exchange(GET, 2.0) for _ in range(4)))
+            assert len(wire._pool._open) == 4
+            for _ in range(6):
+                await asyncio.sleep(0.01)
+                await wire.exchange(GET, 2.0)
+            assert (len(wire._pool._open), server.connections) == (1, 4)
+            await asyncio.sleep(0.04)
+            await wire.exchange(GET, 2.0)
+            assert server.connections == 5
+
+    asyncio.run(main())
+
+
+def test_looks_that_hang_do_not_keep_submits_from_going():
+    async def script(talk):
+        while received := await talk.request():
+            if received.method == "GET":
+                await talk.hold()
+            await talk.send(answer(200, b"x"))
+
+    async def main():
+        async with HostileServer(script) as server, own(server.origin, connections=2) as wire:
+            looks = [asyncio.create_task(wire.exchange(GET, 0.3)) for _ in range(5)]
+            await asyncio.sleep(0.02)
+            assert isinstance(await wire.exchange(POST, 0.2), Answer)
+            ended = await asyncio.gather(*looks)
+            return [one.sent for one in ended], server.connections
+
+    assert asyncio.run(main()) == ([True, True, False, False, False], 3)
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_used(run):
+    async def once(talk):
+        await talk.request()
+        await talk.send(answer(200, b"x"))
+
+    async def main():
+        async with HostileServer(once) as server, own(server.origin) as wire:
+            for _ in range(50):
+                got = await wire.exchange(POST, 2.0)
+                assert isinstance(got, Answer)
+                (talk,) = server._talks or (None,)
+                if talk is not None:
+                    await asyncio.wait([talk])
+                await asyncio.sleep(0)  # the farewell is on its way, whether the loop has read it or not
+
+    run(main())
+
+
+def test_closing_ends_what_is_under_way_and_later_exchanges_fail(run):
+    async def main():
+        async with HostileServer(lambda talk: talk.hold()) as server:
+            wire = OwnWire(server.origin, connections=1)
+            under_way = [asyncio.create_task(wire.exchange(request, 5.0)) for request in (POST, GET, GET)]
+            await server.wait_connected(2)
+            await asyncio.sleep(0.01)
+            await wire.aclose()
+            ended = [await one for one in under_way]
+            later = await wire.exchange(GET, 1.0)
+            return [(one.sent, one.cause) for one in (*ended, later)]
+
+    assert run(main()) == [(True, Cause.DROPPED)] * 2 + [(False, Cause.DROPPED)] * 2
+
+
+def test_closing_while_connecting(run):
+    async def main():
+        async with HostileServer(lambda talk: talk.hold()) as server:
+            wire = OwnWire(server.origin.replace("http:", "https:"))
+            asked = asyncio.create_task(wire.exchange(POST, 5.0))
+            await server.wait_connected(1)
+            await wire.aclose()
+            return await asked
+
+    failure = run(main())
+    assert (failure.sent, failure.cause) == (False, Cause.DROPPED)
+
+
+def test_cancelled_while_it_connects_or_waits(run):
+    async def main():
+        async with HostileServer(lambda talk: talk.hold()) as server:  # noqa: SIM117
+            async with own(server.origin.replace("http:", "https:"), connections=1) as wire:
+                asked = [asyncio.create_task(wire.exchange(GET, 5.0)) for _ in range(3)]
+                await server.wait_connected(1)
+                for one in asked:
+                    one.cancel()
+                assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*asked, return_exceptions=True))  # fmt: skip
+                assert wire._looks.busy == 0
+
+    run(main())
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_sessions_are_resumed(run, authority, tmp_path, version):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = context.maximum_version = version
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    resumed = []
+
+    async def script(talk):
+        await talk.request()
+        resumed.append(talk.writer.get_extra_info("ssl_object").session_reused)
+        await talk.send(answer(200, b"x"))
+        await talk.request()
+
+    async def main():
+        async with HostileServer(script, tls=context) as server:  # noqa: SIM117
+            async with own(server.origin, environment={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}) as wire:
+                for _ in range(3):
+                    assert isinstance(await wire.exchange(POST, 2.0), Answer)
+                    await wire.drop_idle()
+
+    run(main())
+    assert resumed == [False, True, True]
+
+
+def test_a_server_that_hangs_up_in_the_handshake_is_named(run):
+    async def main():
+        async with HostileServer(lambda talk: talk.reader.read(10)) as server:  # noqa: SIM117
+            async with own(server.origin.replace("http:", "https:")) as wire:
+                return await wire.exchange(POST, 2.0)
+
+    failure = run(main())
+    assert not failure.sent
+    assert failure.message.endswith(("hung up; nothing was sent", "reset by peer; nothing was sent"))

@@ -1,0 +1,169 @@
+"""Arbitrary bytes in arbitrary cuts, straight into a connection: it always ends, the same however they were cut."""
+
+import asyncio
+import gzip
+import socket
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from batchrun.core.answer import Cause
+from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.exchange.reading import Broken
+from batchrun.edge.wire.connection import Connection
+from batchrun.edge.wire.exchange import Lane, Stage
+from batchrun.edge.wire.place import place_of
+from batchrun.edge.wire.pool import Pool, shared_buffer
+from batchrun.edge.wire.whole import Whole
+from tests.edge.hostile_server import answer
+
+GOOD = [
+    answer(200, {"id": "resp_1"}, x_request_id="req_1"),
+    answer(200, gzip.compress(b'{"id": "resp_1"}'), content_encoding="gzip"),
+    answer(404, b"no", connection="close"),
+    b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n1\r\nd\r\n0\r\nt: 1\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\n\r\nto the end",
+    b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nxyz",
+]
+WORDS = [b"\r\n", b"\r\n\r\n", b"\n", b":", b"0", b"\x00", b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n", b"HTTP/1.1 ", b"99999999999999999999", b"-1", b"; ", b"\xff" * 3, *GOOD]  # fmt: skip
+
+edits = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 6), st.sampled_from(WORDS) | st.binary(max_size=5)), max_size=6
+)
+streams = st.binary(max_size=300) | st.builds(
+    lambda good, made: edited(b"".join(good), made), st.lists(st.sampled_from(GOOD), min_size=1, max_size=3), edits
+)
+cuts = st.lists(st.integers(1, 40), min_size=1, max_size=8)
+
+
+def edited(data, made):
+    """`data` with pieces cut out and others put in."""
+    for where, gone, put in made:
+        at = int(where * len(data))
+        data = data[:at] + put + data[at + gone :]
+    return data
+
+
+class Wires:
+    """The transport of a connection that nothing is connected to."""
+
+    def __init__(self):
+        self.pair = socket.socketpair()
+        self.aborted = False
+        self.reading = True
+
+    def get_extra_info(self, name):
+        return self.pair[0]
+
+    def is_closing(self):
+        return self.aborted
+
+    def write(self, data):
+        assert not self.aborted
+
+    def abort(self):
+        self.aborted = True
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+
+@pytest.fixture(scope="module")
+def loop():
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def wires():
+    made = Wires()
+    yield made
+    for end in made.pair:
+        end.close()
+
+
+def outcome(loop, wires, data, sizes, method="GET", *, caps=Caps(body=9_999, error_body=9_999)):
+    """What becomes of one exchange over `data`, cut by `sizes` over and over; and whether the connection is kept."""
+    wires.aborted, wires.reading = False, True
+    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
+    lane = Lane(1)
+    lane.busy = 1
+    exchange = Whole(lane, b"head", b"", method, loop.create_future(), caps, Budget(1000))
+    connection = Connection(pool)
+    connection.connection_made(wires)
+    connection.carry(exchange)
+    at = turn = 0
+    while at < len(data) and not wires.aborted:
+        size = min(sizes[turn % len(sizes)], len(data) - at)
+        pool.view[:size] = data[at : at + size]
+        connection.buffer_updated(size)
+        at, turn = at + size, turn + 1
+    kept = not wires.aborted
+    connection.eof_received()
+    connection.connection_lost(None)
+    assert exchange.stage is Stage.OVER
+    assert lane.busy == 0
+    assert wires.reading
+    assert not pool._open
+    result = exchange.done.result()
+    if isinstance(result, Broken):
+        assert result.cause in (Cause.PROTOCOL, Cause.DROPPED, Cause.TOO_LARGE)
+        assert exchange.sent
+        return result.cause, kept
+    assert 200 <= result[0] <= 999
+    assert len(result[2]) <= caps.body
+    return result, kept
+
+
+@settings(settings(), max_examples=5 * settings().max_examples)  # a millisecond or two each
+@given(streams, cuts, st.sampled_from(["GET", "POST", "HEAD"]))
+@example(GOOD[4] + b"x", [1], "GET")
+@example(GOOD[0] + GOOD[0], [len(GOOD[0])], "GET")
+@example(b"HTTP/1.1 200 OK\r\nx:" + b"y" * 200_000, [40], "GET")
+@example(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"y" * 200_000, [40], "GET")
+@example(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx:" + b"y" * 200_000, [40], "GET")
+@example(b"HTTP/1.1 200 " + b"y" * 200_000, [40], "GET")
+def test_it_always_ends_and_the_same_however_it_is_cut(loop, wires, data, sizes, method):
+    expected, kept = outcome(loop, wires, data, [65_536], method)
+    result, stays = outcome(loop, wires, data, sizes, method)
+    assert result == expected
+    assert kept or not stays, "what comes after an answer may come later, but it never keeps a connection"
+
+
+def test_what_is_good_is_read_in_any_cuts(loop, wires):
+    for good, (status, body, kept) in zip(
+        GOOD[:6],
+        [(200, b'{"id": "resp_1"}', True), (200, b'{"id": "resp_1"}', True), (404, b"no", False), (204, b"", True), (200, b"abcd", True), (200, b"to the end", True)],
+        strict=True,
+    ):  # fmt: skip
+        for size in range(1, len(good) + 1):
+            result, stays = outcome(loop, wires, good, [size])
+            assert (result[0], result[2], stays) == (status, body, kept)
+
+
+def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
+    wires.aborted = False
+    caps = Caps()
+    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
+    connection = Connection(pool)
+    connection.connection_made(wires)
+    assert connection.is_fit()
+    wires.pair[1].send(b"H")
+    assert not connection.is_fit(), "even before the loop has read them"
+    wires.pair[0].recv(1)
+    connection.buffer_updated(1)
+    assert wires.aborted
+
+
+def test_trailers_and_extensions_without_end_are_capped(loop, wires):
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    for endless in (b"1;" + b"y" * 400_000, b"0\r\nx: " + b"y" * 400_000, b"0\r\n" + b"x: y\r\n" * 80_000):
+        result, kept = outcome(loop, wires, head + endless, [4_096])
+        assert (result, kept) == (Cause.PROTOCOL, False)

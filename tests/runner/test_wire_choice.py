@@ -1,0 +1,36 @@
+"""Which wire carries a run: our own, unless the user or a proxy wants httpx's."""
+
+import pytest
+
+from batchrun.core.misuse import Misuse
+from batchrun.core.settings import Settings, SettingsError
+from batchrun.edge.httpx_wire import HttpxWire
+from batchrun.edge.wire import OwnWire
+from batchrun.runner.session import _wire_of
+
+HTTPS, PROXY = "https://service.example", {"HTTPS_PROXY": "http://proxy.example:3128"}
+
+
+@pytest.mark.parametrize(
+    ("given", "origin", "environment", "chosen"),
+    [
+        ({}, HTTPS, {}, OwnWire),
+        ({"wire": "own"}, "http://127.0.0.1:8000", PROXY, OwnWire),
+        ({}, HTTPS, {**PROXY, "NO_PROXY": "service.example"}, OwnWire),
+        ({}, HTTPS, PROXY, HttpxWire),
+        ({"wire": "own"}, HTTPS, PROXY, HttpxWire),
+        ({"wire": "httpx"}, HTTPS, {}, HttpxWire),
+    ],
+)
+def test_our_own_wire_is_taken_where_it_can_be(given, origin, environment, chosen):
+    assert _wire_of(Settings.of(given), origin, environment) is chosen
+
+
+def test_a_proxy_that_cannot_be_is_refused_before_anything_is_sent():
+    with pytest.raises(Misuse, match="HTTPS_PROXY: expected"):
+        _wire_of(Settings(), HTTPS, {"HTTPS_PROXY": "socks5://x"})
+
+
+def test_another_wire_there_is_not():
+    with pytest.raises(SettingsError, match="--wire: expected own or httpx, got 'pigeon'"):
+        Settings(wire="pigeon")
