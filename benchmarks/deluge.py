@@ -55,9 +55,9 @@ async def measure(url: str, connections: int, seconds: float) -> dict[str, float
     base.asyncio = clock
     work = asyncio.create_task(client.process_prompts_async(["x"] * connections, show_progress=False))
     deadline = time.monotonic() + 30
-    while clock.polls < 2 * connections and time.monotonic() < deadline and not work.done():
+    while clock.polls < 2 * connections and time.monotonic() < deadline and not work.done():  # noqa: ASYNC110 - a peer of which nothing else can be asked
         await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)  # noqa: ASYNC110 - a peer of which nothing else can be asked
+    await asyncio.sleep(0.5)
     polls, begun, cpu = clock.polls, time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
     facts = {"polls": clock.polls - polls, "seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
