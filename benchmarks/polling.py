@@ -33,6 +33,7 @@ from benchmarks.results import record  # noqa: E402
 
 Found = dict[str, float]  # polls a second, and µs of processor time for one
 
+JOBS = 2_000
 OURS = (("whole runner", "uvloop"), ("whole runner", "asyncio"))
 OTHERS = (
     ("our wire alone", "uvloop", "seam", "batchrun"),
@@ -58,7 +59,7 @@ RATIOS = (
 
 def our_polls(url: str, connections: int, seconds: float, loop: str) -> Found:
     """The whole runner on jobs that never end, more of them than connections, each always due again."""
-    jobs = max(2_000, 4 * connections)
+    jobs = max(JOBS, 4 * connections)
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder, "in.jsonl")
         with rows.open("w") as file:
@@ -128,7 +129,8 @@ def compare(url: str, connections: int, what: str, rounds: int, seconds: float, 
         record(f"polling: {name}, {loop}, {what}", rate, "polls/s", version=versions.get(name), **facts)
     for loop, name, their_loop in RATIOS:
         theirs = found.get((name, their_loop), [None])
-        pairs = [(ours, other) for ours, other in zip(found["whole runner", loop], theirs, strict=False) if ours and other]
+        runs = zip(found.get(("whole runner", loop), []), theirs, strict=False)
+        pairs = [(ours, other) for ours, other in runs if ours and other]
         if not pairs:
             continue
         ratio = statistics.median(ours["polls"] / max(other["polls"], 1e-9) for ours, other in pairs)

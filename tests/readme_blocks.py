@@ -15,7 +15,7 @@ from batchrun.core.lifecycle import state_diagram, transition_table
 from batchrun.core.settings import Settings
 from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
 from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Rule
-from benchmarks import wire_chart
+from benchmarks import table, wire_chart
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -111,4 +111,5 @@ BLOCKS = {
     "halts": halts,
     "summary_json": summary_json,
     "wire": wire_chart.table,
+    "benchmarks": table.table,
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 from types import TracebackType
+from typing import Self
 
 THRESHOLDS = (10_000, 20, 50)
 """New objects before a young collection, young ones before a middle one, middle ones before a full one."""
@@ -23,7 +24,7 @@ YOUNG = 1
 class Collector:
     """Freezes what stands while it is entered; leaving it puts everything back as it was."""
 
-    def __enter__(self) -> Collector:
+    def __enter__(self) -> Self:
         self._thresholds = gc.get_threshold()
         self._frozen = 0
         gc.set_threshold(*THRESHOLDS)
