@@ -6,7 +6,7 @@ The runner has everything on: agenda, limits, verdicts, journal, progress. Every
 one task a connection that asks for one job over and over, parses the answer and does nothing else. All are
 asked for the same 720 bytes by nginx on another core, in turn, several rounds; figures are medians of rounds,
 ratios medians of the ratios within a round. `wrk` (C, no work with the answer) is the ceiling. Then the same
-behind a delay of 200 ms, where what counts is whether a client can keep its connections busy, and the processor
+behind a delay of 200 ms, one round, where what counts is whether a client can keep its connections busy, and the processor
 time that it takes. `cpu_us` is processor time of the client for one poll: on a machine that others use as well it
 is the figure to trust.
 """
@@ -168,7 +168,7 @@ def main(arguments: list[str]) -> int:
         with services.stub(delay) as (url, _):
             for connections in counts:
                 what = f"{connections:,} connections" + (f", answers after {delay * 1e3:.0f} ms" if delay else "")
-                compare(url, connections, what, rounds, seconds, best=False)
+                compare(url, connections, what, 1 if delay else rounds, seconds, best=False)
     return 0
 
 
