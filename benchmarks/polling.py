@@ -6,7 +6,7 @@ The runner has everything on: agenda, limits, verdicts, journal, progress. Every
 one task a connection that asks for one job over and over, parses the answer and does nothing else. All are
 asked for the same 720 bytes by nginx on another core, in turn, several rounds; figures are medians of rounds,
 ratios medians of the ratios within a round. `wrk` (C, no work with the answer) is the ceiling. Then the same
-behind a delay of 200 ms, where what counts is whether a client can keep its connections busy, and the processor
+behind a delay of 200 ms, one round, where what counts is whether a client can keep its connections busy, and the processor
 time that it takes. `cpu_us` is processor time of the client for one poll: on a machine that others use as well it
 is the figure to trust.
 """
@@ -33,6 +33,7 @@ from benchmarks.results import record  # noqa: E402
 
 Found = dict[str, float]  # polls a second, and µs of processor time for one
 
+JOBS = 2_000
 OURS = (("whole runner", "uvloop"), ("whole runner", "asyncio"))
 OTHERS = (
     ("our wire alone", "uvloop", "seam", "batchrun"),
@@ -58,7 +59,7 @@ RATIOS = (
 
 def our_polls(url: str, connections: int, seconds: float, loop: str) -> Found:
     """The whole runner on jobs that never end, more of them than connections, each always due again."""
-    jobs = max(2_000, 4 * connections)
+    jobs = max(JOBS, 4 * connections)
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder, "in.jsonl")
         with rows.open("w") as file:
@@ -128,9 +129,8 @@ def compare(url: str, connections: int, what: str, rounds: int, seconds: float, 
         record(f"polling: {name}, {loop}, {what}", rate, "polls/s", version=versions.get(name), **facts)
     for loop, name, their_loop in RATIOS:
         theirs = found.get((name, their_loop), [None])
-        pairs = [
-            (ours, other) for ours, other in zip(found["whole runner", loop], theirs, strict=False) if ours and other
-        ]
+        runs = zip(found.get(("whole runner", loop), []), theirs, strict=False)
+        pairs = [(ours, other) for ours, other in runs if ours and other]
         if not pairs:
             continue
         ratio = statistics.median(ours["polls"] / max(other["polls"], 1e-9) for ours, other in pairs)
@@ -168,7 +168,7 @@ def main(arguments: list[str]) -> int:
         with services.stub(delay) as (url, _):
             for connections in counts:
                 what = f"{connections:,} connections" + (f", answers after {delay * 1e3:.0f} ms" if delay else "")
-                compare(url, connections, what, rounds, seconds, best=False)
+                compare(url, connections, what, 1 if delay else rounds, seconds, best=False)
     return 0
 
 

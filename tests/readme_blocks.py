@@ -18,7 +18,7 @@ from batchrun.core.lifecycle import state_diagram, transition_table
 from batchrun.core.settings import Settings
 from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
 from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Rule
-from benchmarks import wire_chart
+from benchmarks import table, wire_chart
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -124,4 +124,5 @@ BLOCKS = {
     "summary_json": summary_json,
     "status_json": status_json,
     "wire": wire_chart.table,
+    "benchmarks": table.table,
 }

@@ -7,14 +7,15 @@ import stat
 import pytest
 
 from batchrun.core.body import BodyFlags
+from batchrun.core.engine import Engine
 from batchrun.core.fold import fold
 from batchrun.core.ledger import Ended, Header, Intent, Submitted, frame
-from batchrun.core.messages import Outcome
+from batchrun.core.messages import Outcome, Recovered, Woke
 from batchrun.core.misuse import Misuse
 from batchrun.edge.lock import Lock, LockHeld
 from batchrun.edge.source import InputRefused, check
 from batchrun.edge.tape import FileRefused, FilesError
-from batchrun.runner import startup
+from batchrun.runner import loop, startup
 from tests.runner.night import KEY, WALL, Night, row
 
 
@@ -370,3 +371,30 @@ def test_a_torn_header_is_begun_anew_and_a_damaged_one_is_not(night):
     data = night.journal.read_bytes()
     night.journal.write_bytes(data.replace(b"header", b"hEader"))
     refused(night, FilesError, "byte 0", "--fresh")
+
+
+def test_looks_that_fell_due_while_many_rows_were_taken_up_are_spread(night, monkeypatch):
+    begun(night)
+    journal(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    night.wire.jobs = {"resp_a": "A"}
+    events, ahead = [], [0.0]
+    handle, real, open_rows = Engine.handle, loop.clock, startup.Batch.open_rows
+
+    def slow(*arguments, **named):
+        for one in open_rows(*arguments, **named):
+            ahead[0] += 30.0
+            yield one
+
+    def noted(engine, event, now):
+        events.append(event)
+        return handle(engine, event, now)
+
+    monkeypatch.setattr(loop, "clock", lambda: real() + ahead[0])
+    monkeypatch.setattr(startup.Batch, "open_rows", slow)
+    monkeypatch.setattr(Engine, "handle", noted)
+    night.complete()
+    recovered, woke, *_ = events
+    assert isinstance(recovered, Recovered)
+    assert isinstance(woke, Woke)
+    assert woke.gap >= 30.0
+    assert night.states()["a"] == "succeeded"

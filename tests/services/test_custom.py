@@ -148,7 +148,7 @@ def test_every_group_but_unknown_has_a_word_that_belongs_to_it():
         assert meaning_of(group) == meaning_of(word) == word
 
 
-@pytest.mark.parametrize("group", [group.value for group in FINAL_GROUPS])
+@pytest.mark.parametrize("group", sorted(group.value for group in FINAL_GROUPS))
 def test_a_word_of_a_profile_ends_a_job_as_its_group_says(group):
     changed = table(words={"zapped": group})
     service_of = lambda origin: choose({}, service=read_profile(changed, "p.toml"), base_url=origin)  # noqa: E731 - used once

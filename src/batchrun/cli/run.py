@@ -195,7 +195,7 @@ class _Screen:
         open_jobs = sum(trail.job_id is not None for trail in batch.recovery.open_trails.values())
         for line in announcement(
             settings,
-            rows=opening.rows,
+            rows=None if opening.source is None else opening.rows,
             finished=len(batch.finished),
             open_jobs=open_jobs,
             service=opening.service,

@@ -109,13 +109,21 @@ def _place(standing: Standing, options: argparse.Namespace) -> Place:
 
 
 def _page(standing: Standing, options: argparse.Namespace) -> list[str]:
-    width = max(40, min(100, shutil.get_terminal_size().columns))
+    width = max(40, min(100, _size_of_terminal()[0]))
     return page(standing, _place(standing, options), width)
 
 
 def _told(standing: Standing, options: argparse.Namespace, indent: int | None = None) -> str:
     names = _names(options)
     return json.dumps(facts(standing, _place(standing, options), names.output, names.journal), indent=indent)
+
+
+def _size_of_terminal() -> tuple[int, int]:
+    """Columns and rows of the terminal itself; what COLUMNS and LINES say may be of another."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return shutil.get_terminal_size()
 
 
 class _Screen:
@@ -127,7 +135,7 @@ class _Screen:
 
     def show(self, lines: list[str], *, last: bool) -> None:
         """Draw `lines` over what was drawn; what the terminal has no room for is left out, but for the last time."""
-        columns, rows = shutil.get_terminal_size()
+        columns, rows = _size_of_terminal()
         shown = lines if last else lines[: max(1, rows - 1)]
         body = "".join(f"{line}\x1b[K\n" for line in shown)
         if not last:  # the terminal wraps nothing meanwhile, however wide a character may be there

@@ -73,6 +73,7 @@ from batchrun.services.service import Service
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _CANCELS_AT_ONCE = 32
 _GAP_OF_A_SUSPENSION = 5.0
+_LONG = 1.0  # seconds; a million open rows take ten or more to be taken up
 _ROUNDS_A_SECOND = 4
 
 
@@ -323,6 +324,7 @@ class Runner:
     def _begin(self, output_end: int) -> None:
         batch, state = self._batch, self._batch.state
         wishes = self._hearing.new(self._rows.are_to_come)
+        begun = clock()
         self.feed(
             Recovered(
                 open_rows=batch.open_rows(
@@ -342,6 +344,8 @@ class Runner:
                 files=batch.files,
             )
         )
+        if (took := clock() - begun) > _LONG:  # looks that fell due meanwhile do not come all at once
+            self.feed(Woke(took))
         for wish in wishes:
             self.feed(wish)
         if self._settings.detach:

@@ -111,7 +111,9 @@ class OwnWire:
         return f"<OwnWire to {self._origin}>"
 
     def _too_late(self, exchange: Whole, timeout: float) -> None:
-        if exchange.stage is not Stage.OVER:
+        if exchange.stage is Stage.DIALING:
+            self._pool.give_up(exchange, Late(Cause.CONNECT, "no connection in time"))
+        elif exchange.stage is not Stage.OVER:
             self._pool.give_up(exchange, Late(Cause.TIMEOUT, f"no complete answer within {timeout:g} s"))
 
     def _head(self, request: Request) -> bytes:

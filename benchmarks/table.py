@@ -1,0 +1,94 @@
+"""The table of the README's section on benchmarks, from results.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.charts import BACKOFFS, sizes
+from benchmarks.results import latest
+
+Found = dict[str, dict[str, Any]]
+Line = tuple[str, str, str]  # what was measured, the figure, what it was meant to be
+
+GOALS = (
+    ("the whole runner against a bare aiohttp loop, both on asyncio", "asyncio against aiohttp", "100", "1.5×"),
+    ("the same, both on uvloop", "uvloop against aiohttp", "100", "1.5×"),
+    ("the same at 1,000 connections, both on asyncio", "asyncio against aiohttp", "1,000", "1.5×"),
+    ("against a bare httpx loop", "uvloop against httpx", "100", "30×"),
+    ("against a bare httpx loop at 1,000 connections", "uvloop against httpx", "1,000", "100×"),
+    ("against a loop on the openai SDK", "uvloop against openai SDK", "100", "12×"),
+    ("against a bare httpx2 loop", "uvloop against httpx2", "100", ""),
+    ("against lm-deluge, its waits of 5 s taken out", "uvloop against lm-deluge", "100", ""),
+    ("against wrk, which is C and reads no answer", "uvloop against wrk", "100", "0.25×"),
+)
+
+
+def table() -> str:
+    """What was measured last, its date and machine, and the goals beside it."""
+    found = latest()
+    lines = [*_polling(found), *_end_to_end(found), *_scale(found)]
+    if not lines:
+        return "Nothing was measured yet: `python -m benchmarks`."
+    rows = "\n".join(f"| {what} | {figure} | {goal} |" for what, figure, goal in lines)
+    return f"{_when(found)}\n\n| measured | figure | goal |\n| --- | --- | --- |\n{rows}"
+
+
+def _when(found: Found) -> str:
+    ours = [one for name, one in found.items() if name.startswith(("polling: ", "end to end: ", "scale: "))]
+    dates = sorted({one["date"] for one in ours})
+    peers = {name.split(": ")[1].split(",")[0]: one["version"] for name, one in found.items() if one.get("version")}
+    named = ", ".join(f"{name} {which}" for name, which in sorted(peers.items()) if not name.startswith("our "))
+    load = max(one.get("load", 0.0) for one in ours)
+    return (
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {ours[0]['machine']} that other work shared (load up to {load:g}), "
+        f"Python {ours[0]['python']}; {named}. `×` are looks a second of the whole runner over those of the other, in turn in "
+        "one run, median of rounds; behind it the same by processor time."
+    )
+
+
+def _polling(found: Found) -> Iterator[Line]:
+    for what, pair, connections, goal in GOALS:
+        one = found.get(f"polling: whole runner on {pair}, {connections} connections")
+        if one is not None:
+            yield what, f"{one['value']:.3g}×, by processor time {one['by_cpu']:.3g}×", goal
+    for loop in ("asyncio", "uvloop"):
+        one = found.get(f"polling: whole runner, {loop}, 100 connections")
+        if one is not None:
+            yield f"one look, everything on, {loop}", f"{one['cpu_us']:.0f} µs of processor time", ""
+
+
+def _end_to_end(found: Found) -> Iterator[Line]:
+    one = found.get("end to end: rows a second, every job ends at once")
+    if one is not None:
+        yield "rows a second through submit, look, record and both files", f"{one['value']:,.0f}", "4,000"
+    ideal = found.get("end to end: ideal makespan")
+    for name in BACKOFFS if ideal is not None else ():
+        makespan = found[f"end to end: makespan, {name}"]
+        looks, lag = (found[f"end to end: {what}, {name}"]["value"] for what in ("looks a job", "lag of a record"))
+        told = f"{makespan['value']:.1f} s, ideal {ideal['value']:.1f} s; {looks:.1f} looks a job, {lag:.2f} s behind its end"
+        yield f"makespan of {makespan['rows']:,} jobs of {ideal['mean_duration']:.1f} s, {name}", told, ""
+
+
+def _scale(found: Found) -> Iterator[Line]:
+    for jobs, spelled in sizes(found):
+        what = f"{spelled} jobs in flight"
+        weight, look, p50, p99, stall, back, pause, plain = (
+            found[f"scale: {name}, {what}"]
+            for name in (
+                "memory of a job", "processor time of a look", "lateness of a look, p50", "lateness of a look, p99",
+                "longest stall of the loop", "resumed after kill -9", "longest pause of the collector",
+                "the same with Python's own thresholds",
+            )
+        )  # fmt: skip
+        told = (
+            f"{look['value']:.0f} µs a look at {look['polls_per_s']:,}/s; {p50['value']:.3g} ms late, p99 {p99['value']:.3g} ms; "
+            f"longest stall {stall['value']:.0f} ms; collector {pause['value']:.0f} ms (untuned {plain['value']:.0f} ms); "
+            f"resumed after `kill -9` in {back['value']:.3g} s"
+        )
+        if jobs >= 100_000:
+            told = f"{weight['value']:.0f} bytes a job; {told}"
+        yield what, told, "1,000 bytes, p99 200 ms" if jobs == 100_000 else ""
+    for name, one in found.items():
+        if name.startswith("scale: a look at ") and one["ratio_to"]:
+            yield name.removeprefix("scale: "), f"{one['value']:.2f}×", "1.3×"
