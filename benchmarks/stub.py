@@ -99,8 +99,12 @@ class Connection(asyncio.Protocol):
     def _answer(self, answer: bytes) -> None:
         assert self._transport is not None
         if self._delay:
-            asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
+            asyncio.get_running_loop().call_later(self._delay, self._write, answer)
         else:
+            self._transport.write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():  # the client may have left
             self._transport.write(answer)
 
     def _look(self, request: bytes) -> bytes:
