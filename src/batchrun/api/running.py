@@ -87,6 +87,10 @@ class Running:
         """Open the files and begin; whatever must be refused is refused here, before the first request."""
         wanted = self.wanted
         with plainly():
+            if wanted.out is False and wanted.given.get("detach"):
+                raise Misuse(
+                    "detach: expected a batch that is kept, got out=False; leave out=False away, or give out=PATH"
+                )
             try:
                 flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
             except ValueError as error:
