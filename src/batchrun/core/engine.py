@@ -5,7 +5,7 @@ by the runner, by tables of exact times, and by a simulator that crashes it at e
 
 Its parts: the **desk** changes jobs and writes entries and records; the **gate** says when a submit may go;
 three lanes (**submits**, **watch** for polls, **cancels**) take the answers; **attempts** decides what
-follows on a job that is over. Everything that waits for a time sits in an agenda, and one `Wake` asks for
+follows on a job that is over; **inflow** takes rows, **requests** and **stops** what is asked from outside. Everything that waits for a time sits in an agenda, and one `Wake` asks for
 the earliest; everything that ends comes back as an event.
 """
 
@@ -20,10 +20,10 @@ from batchrun.core.agenda import NEVER
 from batchrun.core.attempts import Attempts
 from batchrun.core.cancels import Cancels
 from batchrun.core.desk import Desk
-from batchrun.core.endings import cancelled, rejected
 from batchrun.core.fold import Trail
+from batchrun.core.inflow import Inflow
 from batchrun.core.invariants import check
-from batchrun.core.job import CancelReason, Row
+from batchrun.core.job import Row
 from batchrun.core.lifecycle import Phase
 from batchrun.core.limits import Gate, Halted, HaltReason
 from batchrun.core.messages import (
@@ -39,7 +39,6 @@ from batchrun.core.messages import (
     Outcome,
     PollAnswered,
     PollFailed,
-    Read,
     Recovered,
     RoomCame,
     RowRead,
@@ -60,13 +59,11 @@ from batchrun.core.requests import Requests
 from batchrun.core.settings import Settings
 from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
+from batchrun.core.stops import Stops
 from batchrun.core.storing import Storing
 from batchrun.core.submit_lane import SubmitLane
 from batchrun.core.taking_up import TakingUp
 from batchrun.core.watch import Watch
-
-READ_AHEAD = 64
-"""Rows in memory beyond those that may be in flight."""
 
 
 class Engine:
@@ -99,19 +96,14 @@ class Engine:
         self.cancels.settle_at = self.watch.settle_at
         self._taking_up = TakingUp(self.desk, self.submits, self.watch, self.cancels, self.attempts)
         self.outcome: Outcome | None = None
-        self.gate.closed = self._collecting = collecting
-        self._taken_up = False
-        self._taken = 0  # rows of the input that this run took in hand
-        self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
+        self.gate.closed = collecting
         self._states_before: dict[str, int] = {}
-        self.requests = Requests(self.desk, self.cancels, self.submits, self._known, collecting=collecting)
-        self._input_ended = False
-        self._left_out = False  # rows that --limit leaves to the next run
-        self._dry = False  # no row is at hand, and more may come
-        self._asked_for = 0
-        self._stop: StopMode | None = None
-        self._stop_at: float | None = None
-        self._max_wait_at = now + settings.max_wait if settings.max_wait else None
+        known: set[str] = set()
+        self.requests = Requests(self.desk, self.cancels, self.submits, known, collecting=collecting)
+        self._inflow = Inflow(self.desk, self.gate, self.submits, self.requests, known)
+        self._stops = Stops(
+            self.desk, self.gate, self.watch, self.cancels, self.requests, self._inflow, collecting=collecting
+        )
         self._told: Halted | None = None
         self._rest_at = self._wake_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -123,12 +115,12 @@ class Engine:
             SubmitRefused: self._current(Phase.SUBMITTING, self.submits.refused),
             SubmitFailed: self._current(Phase.SUBMITTING, self.submits.failed),
             CancelAnswered: self._current(Phase.CANCELLING, self.cancels.answered),
-            RowRead: self._row_read,
-            InputEnded: self._on_input_ended,
+            RowRead: self._inflow.row_read,
+            InputEnded: self._inflow.input_ended,
             Recovered: self._recovered,
             RowsRecalled: lambda event: self._take_up(event.open_rows, None),
             CancelRequested: self.requests.asked,
-            StopRequested: self._stop_requested,
+            StopRequested: self._stops.requested,
             Woke: lambda _: self.watch.spread(),
             WriteFailed: self._write_failed,
             RoomCame: lambda _: None,  # whoever waits asks again
@@ -172,37 +164,7 @@ class Engine:
 
         return take
 
-    # --- rows ---
-
-    def _row_read(self, event: RowRead) -> None:
-        row = event.row
-        self._asked_for = max(0, self._asked_for - 1)
-        self._dry = False
-        if row.key in self._known:
-            self._known.discard(row.key)
-            return
-        if self._input_ended:  # beyond --limit: left to the next run
-            self._left_out = True
-            self.requests.left_out.add(row.key)
-            return
-        self._taken += 1
-        if self._taken == self.settings.limit:
-            self._input_ended = self._left_out = True
-        reason = self.requests.of(row)
-        job = self.desk.open(row)
-        if row.problem is not None:
-            self.desk.end(job, rejected(row.problem), None)
-        elif reason is not None:
-            self.desk.end(job, cancelled(reason, None, sent=False), None)
-        else:
-            self.submits.enter(job)
-
-    def _on_input_ended(self, event: InputEnded) -> None:
-        if event.for_now:
-            self._dry = True
-            return
-        self._input_ended = True
-        self._known.clear()
+    # --- what an earlier run left ---
 
     def _recovered(self, event: Recovered) -> None:
         desk = self.desk
@@ -210,35 +172,22 @@ class Engine:
         desk.gen, desk.output_end = event.gen, event.output_end
         if self._storing is not None:
             self._storing.left.update(event.files)
-        self._known.update(event.finished)
-        self._taken_up = True
+        self._inflow.known.update(event.finished)
+        self._stops.taken_up = True
         self._states_before = dict(Counter(event.finished.values()))
         self._take_up(event.open_rows, event.wished)
         self.gate.doubted = event.doubted and bool(desk.watched)
         self.requests.recovered(event.heard_to, cancel_all=event.cancel_all)
 
     def _take_up(self, open_rows: Iterable[tuple[Row, Trail]], wished: AbstractSet[str] | None) -> None:
+        known = self._inflow.known
         for row, trail in open_rows:
-            if row.key not in self._known:
-                self._known.add(row.key)
+            if row.key not in known:
+                known.add(row.key)
                 ends = wished is None or row.key in wished or trail.job_id in wished
                 self._taking_up.take(row, trail, ends=ends)
 
-    # --- asked from outside ---
-
-    def _stop_requested(self, event: StopRequested) -> None:
-        mode = self._stop = StopMode.DRAIN if event.mode is StopMode.INTERRUPT else event.mode
-        if event.mode is StopMode.INTERRUPT and self.settings.cancel_on_interrupt:
-            self.requests.asked(CancelRequested(None, CancelReason.INTERRUPT))
-        if mode is StopMode.DETACH:
-            self.gate.places = NEVER  # no look will ever free a place
-            self.watch.stopped = not self.gate.doubted
-            return
-        self.gate.closed = True
-        # What an interrupt cancelled is looked at once more; nothing else is watched then.
-        self.watch.stopped = not self.requests.interrupted
-        patience = self.settings.drain + (self.settings.cancel_settle if self.requests.interrupted else 0.0)
-        self._stop_at = self.desk.now + (patience if mode is StopMode.DRAIN else 0.0)
+    # --- what cannot be written ---
 
     def _write_failed(self, event: WriteFailed) -> None:
         self.gate.halt(HaltReason.WRITE_FAILED, event.message)
@@ -254,7 +203,7 @@ class Engine:
             self.gate.halt(HaltReason.WRITE_FAILED, event.message)
             self.desk.instruct(Halt(HaltReason.WRITE_FAILED.value, event.message))
             self._told = self.gate.halted
-            self._stop_requested(StopRequested(StopMode.DRAIN))
+            self._stops.requested(StopRequested(StopMode.DRAIN))
 
     # --- going on ---
 
@@ -279,27 +228,22 @@ class Engine:
     def _advance_the_rest(self) -> None:
         if self.outcome is not None:
             return
-        now = self.desk.now
-        if self._max_wait_at is not None and now >= self._max_wait_at:
-            self.gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self.settings.max_wait:g} s is over")
-            self.watch.stopped = True
-        if self._stop is StopMode.DETACH and not self.gate.doubted:
-            self.watch.stopped = True
+        self._stops.look()
         self.gate.shared.count(self.gate, self.desk.open_jobs)
         self.submits.advance()
-        if self._input_ended or self._dry:
+        if self._inflow.ended or self._inflow.dry:
             self.submits.input_is_over()
         if self.gate.halted is not self._told:
             self._tell_halt()
-        outcome = self._outcome()
+        outcome = self._stops.outcome()
         if outcome is not None:
             broken = self._storing is not None and self._storing.broken
             self._finish(Outcome.WRITE_FAILED if broken else outcome)
             return
-        self._read_on()
+        self._inflow.read_on()
         self.desk.touched = False
-        times = (self.submits.next_time(), self._stop_at, self._max_wait_at)
-        self._rest_at = min((time for time in times if time is not None), default=NEVER)
+        submits_at = self.submits.next_time()
+        self._rest_at = min(NEVER if submits_at is None else submits_at, self._stops.next_time())
 
     def _tell_halt(self) -> None:
         halted = self._told = self.gate.halted
@@ -309,46 +253,6 @@ class Engine:
     def _finish(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.desk.instruct(Finish(outcome))
-
-    def _outcome(self) -> Outcome | None:
-        """How the run is over; None while it is not."""
-        desk, gate = self.desk, self.gate
-        if self._stop_at is not None and desk.now >= self._stop_at:
-            return Outcome.STOPPED
-        if gate.exposed or not desk.all_synced or not (self._storing is None or self._storing.at_rest()):
-            return None
-        if self._stop is StopMode.DRAIN:
-            waits = desk.latched if self.requests.interrupted else self.cancels.in_flight
-            return Outcome.STOPPED if not waits else None
-        settled = desk.open_jobs == 0
-        if gate.halted is not None:
-            return Outcome.HALTED if settled or (self.watch.stopped and self.cancels.in_flight == 0) else None
-        if self._collecting:
-            if not settled or not self._taken_up:
-                return None
-            return Outcome.STOPPED if desk.in_phase[Phase.WAITING] else Outcome.COMPLETE
-        if not self._input_ended or desk.in_phase[Phase.WAITING]:
-            return None
-        if self._stop is StopMode.DETACH:
-            return Outcome.DETACHED if self.cancels.in_flight == 0 else None
-        if not settled:
-            return None
-        if not self._left_out and self.requests.all:
-            self.requests.done()
-            return None  # once that is on the disk
-        return Outcome.COMPLETE
-
-    def _read_on(self) -> None:
-        """Ask for rows while there is room for them: a place in memory for each job in flight, and some ahead."""
-        desk = self.desk
-        if self._input_ended or self.gate.halted is not None or self.gate.closed:
-            return
-        in_memory = len(desk.unsubmitted) + len(desk.watched)
-        room = self.gate.places + READ_AHEAD - in_memory - self._asked_for
-        room = int(min(room, READ_AHEAD - self.submits.waiting() - self._asked_for))
-        if room >= READ_AHEAD // 2 and desk.unsynced_records < self.settings.max_memory:
-            self._asked_for += room
-            desk.instruct(Read(room))
 
     # --- looked at ---
 
