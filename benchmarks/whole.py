@@ -34,7 +34,7 @@ from batchrun.core.job import Job  # noqa: E402
 from batchrun.core.messages import StopMode  # noqa: E402
 from batchrun.core.snapshot import Snapshot  # noqa: E402
 from batchrun.edge.progress import Progress  # noqa: E402
-from batchrun.runner.loop import clock  # noqa: E402
+from batchrun.runner.pulse import clock  # noqa: E402
 from batchrun.runner.session import Opening, Task, run_session  # noqa: E402
 from batchrun.services.service import Service  # noqa: E402
 from benchmarks.services import CLIENT_CORE, pinned, resident  # noqa: E402

@@ -13,14 +13,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.engine import Engine
 from batchrun.core.job import CancelReason
-from batchrun.core.ledger import Entry, Started, Stopped, mark
+from batchrun.core.ledger import Started, Stopped
 from batchrun.core.limits import HaltReason
 from batchrun.core.messages import (
     Append,
@@ -45,7 +43,6 @@ from batchrun.core.messages import (
     StopRequested,
     Store,
     Submit,
-    Synced,
     Tape,
     TimeCame,
     Wake,
@@ -54,41 +51,25 @@ from batchrun.core.messages import (
 )  # fmt: skip
 from batchrun.core.settings import Settings
 from batchrun.core.sharing import Shared
-from batchrun.core.snapshot import Snapshot
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import Wire
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
-from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
 from batchrun.edge.unreadable import keep_unreadable
 from batchrun.runner.exchanges import Exchanges, Keys, submit_ceiling
 from batchrun.runner.files import Files
 from batchrun.runner.lanes import Lane
+from batchrun.runner.observer import Observer
+from batchrun.runner.pulse import ROUNDS_A_SECOND, Pulse, clock
 from batchrun.runner.rows import Rows
 from batchrun.runner.startup import Batch
+from batchrun.runner.tapes import Tapes
 from batchrun.runner.wishes import Hearing
 from batchrun.services.service import Service
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _CANCELS_AT_ONCE = 32
-_GAP_OF_A_SUSPENSION = 5.0
 _LONG = 1.0  # seconds; a million open rows take ten or more to be taken up
-_ROUNDS_A_SECOND = 4
-
-
-def clock() -> float:
-    """Seconds on a clock that counts suspension where the system has one."""
-    return time.clock_gettime(_CLOCK)
-
-
-class Observer(Protocol):
-    """Who is told how the run goes; nothing that it does may raise."""
-
-    def progressed(self, snapshot: Snapshot) -> None: ...
-    def halted(self, reason: str, message: str) -> None: ...
-    def recorded(self, line: bytes) -> None: ...
-    def noted(self, text: str) -> None: ...
 
 
 class Runner:
@@ -161,8 +142,7 @@ class Runner:
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
-        self._lines: dict[Tape, Lines] = {}
-        self._scribes: list[Scribe] = []
+        self._tapes: Tapes | None = None
         self._ended: asyncio.Future[Outcome] | None = None
         self._input_error: InputChanged | None = None
         self._stop_reason = ""
@@ -171,7 +151,6 @@ class Runner:
             Poll: self._polls.put,
             Submit: self._submits.put,
             Cancel: self._cancels.put,
-            Append: lambda order: self._give(Tape.JOURNAL, order.line, lazy=order.lazy),
             Emit: self._emit,
             Wake: self._wake,
             Read: lambda order: self._loop.call_soon(self._read, order.rows),
@@ -190,23 +169,19 @@ class Runner:
         shared = self.engine.gate.shared
         shared.join(self.engine.gate, lambda: self._loop.call_soon(self._take_turn))
         journal, output = self._batch.open_tapes()
-        self._lines = {
-            Tape.JOURNAL: self._tape(Tape.JOURNAL, journal, mark),
-            Tape.OUTPUT: self._tape(Tape.OUTPUT, output, None),
-        }
-        self._scribes = [Scribe(lines.tape, self._loop) for lines in self._lines.values()]
+        tapes = self._tapes = Tapes(journal, output, self._loop, self.feed, self.reported)
+        self._carriers[Append] = tapes.append
         if self._folder is not None:
             self._files = Files(self._folder, self.feed, self._loop)
             self._carriers |= {Store: self._files.store, Discard: self._files.discard}
-        self._note(Started(os.getpid(), self._wall(), None if self._source is None else len(self._source)))
-        heart = self._loop.create_task(self._beat())
-        heart.add_done_callback(self._heart_stopped)
+        tapes.note(Started(os.getpid(), self._wall(), None if self._source is None else len(self._source)))
+        pulse = Pulse(self._woke, self._each_round, self._broke)
         outcome = Outcome.WRITE_FAILED
         try:
             self._begin(output.size)
             outcome = await self._ended
         finally:
-            heart.cancel()
+            pulse.stop()
             shared.leave(self.engine.gate)
             if self._timer is not None:
                 self._timer.cancel()
@@ -219,45 +194,22 @@ class Runner:
                 told = None if halted is None else f"{halted[0]}: {halted[1]}"
                 done = "cancelled" if self._only_wished else "collected" if self._source is None else outcome.value
                 how = self._stop_reason or done
-                self._note(Stopped(how, self._wall(), told))
-            for scribe in self._scribes:
-                scribe.close()
+                tapes.note(Stopped(how, self._wall(), told))
+            tapes.close()
             await self._wire.aclose()
             self._observer.progressed(self.engine.snapshot())
         if self._input_error is not None:
             raise self._input_error
-        return self._closed_as(outcome)
-
-    def _closed_as(self, outcome: Outcome) -> Outcome:
-        """`outcome`, unless the last lines did not reach their file: nothing is left to be told by then but this."""
-        failures = [lines.tape.failure for lines in self._lines.values() if lines.tape.failure is not None]
-        if not failures or outcome is Outcome.WRITE_FAILED:
+        if tapes.failure is None or outcome is Outcome.WRITE_FAILED:
             return outcome
-        self._observer.halted(HaltReason.WRITE_FAILED.value, str(failures[0]))
+        # The last lines did not reach their file: nothing is left to be told by then but this.
+        self._observer.halted(HaltReason.WRITE_FAILED.value, str(tapes.failure))
         return Outcome.WRITE_FAILED
-
-    def _tape(self, kind: Tape, file: Opened, first: Callable[[int], bytes] | None) -> Lines:
-        return Lines(
-            file,
-            mark=first,
-            safe=lambda lines: self._safe(kind, lines),
-            failed=lambda error: self.feed(WriteFailed(kind, str(error))),
-        )
-
-    def _safe(self, kind: Tape, lines: int) -> None:
-        self.feed(Synced(kind, lines))
-        if kind is Tape.OUTPUT:
-            self.reported(lines)
 
     def _take_turn(self) -> None:
         gate = self.engine.gate
         self.feed(RoomCame())
         gate.shared.passed(gate)
-
-    def _note(self, entry: Entry) -> None:
-        """An entry of the runner's own, which the engine does not count."""
-        with suppress(FilesError):
-            self._lines[Tape.JOURNAL].tape.append(entry.to_line())
 
     def stop(self, mode: StopMode, reason: str) -> None:
         """Stop as `mode` says; asked again, leave at once."""
@@ -272,7 +224,7 @@ class Runner:
 
     def synced_output(self) -> int:
         """Bytes of the output that are safely on the disk."""
-        return self._lines[Tape.OUTPUT].tape.synced_to if self._lines else 0
+        return 0 if self._tapes is None else self._tapes.output_safe
 
     def feed(self, event: Event) -> None:
         """Hand an event to the engine and carry out what it asks for."""
@@ -298,12 +250,9 @@ class Runner:
             self._carriers[type(instruction)](instruction)
 
     def _emit(self, order: Emit) -> None:
-        self._give(Tape.OUTPUT, order.line, lazy=False)
+        assert self._tapes is not None
+        self._tapes.emit(order)
         self._observer.recorded(order.line)
-
-    def _give(self, tape: Tape, line: bytes, *, lazy: bool) -> None:
-        with suppress(FilesError):  # a tape that failed has said so already
-            self._lines[tape].give(line, lazy=lazy)
 
     def _wake(self, order: Wake) -> None:
         if self._timer is not None:
@@ -376,23 +325,16 @@ class Runner:
 
     # --- what happens by itself ---
 
-    async def _beat(self) -> None:
-        """A few times a second: tell how it goes; look whether the process was suspended, or the lock lost."""
-        behind = clock() - self._loop.time()
-        rounds = 0
-        while True:
-            await asyncio.sleep(1 / _ROUNDS_A_SECOND)
-            rounds += 1
-            gap = clock() - self._loop.time() - behind
-            behind += gap
-            if gap > _GAP_OF_A_SUSPENSION:
-                await self._wire.drop_idle()
-                self.feed(Woke(gap))
-            self._hear()
-            if rounds % _ROUNDS_A_SECOND == 0 and self._batch.lock.is_lost():
-                told = f"{self._batch.names.lock} was removed or replaced while the run went on"
-                self.feed(WriteFailed(Tape.OUTPUT, told))
-            self._observer.progressed(self.engine.snapshot())
+    async def _woke(self, gap: float) -> None:
+        await self._wire.drop_idle()
+        self.feed(Woke(gap))
+
+    def _each_round(self, rounds: int) -> None:
+        self._hear()
+        if rounds % ROUNDS_A_SECOND == 0 and self._batch.lock.is_lost():
+            told = f"{self._batch.names.lock} was removed or replaced while the run went on"
+            self.feed(WriteFailed(Tape.OUTPUT, told))
+        self._observer.progressed(self.engine.snapshot())
 
     def _hear(self) -> None:
         """Take up what other processes wish."""
@@ -401,10 +343,6 @@ class Runner:
             self.feed(RowsRecalled(self._batch.open_rows(None, self._hearing.concerns)))
         for wish in wishes:
             self.feed(wish)
-
-    def _heart_stopped(self, heart: asyncio.Task[None]) -> None:
-        if not heart.cancelled() and (error := heart.exception()) is not None:
-            self._broke(error)
 
 
 def _nobody(_: int) -> None:

@@ -35,7 +35,8 @@ from batchrun.edge.tape import Names
 from batchrun.edge.wire import OwnWire
 from batchrun.runner.contents import lines_of, size_of
 from batchrun.runner.files import find_files
-from batchrun.runner.loop import Observer, Runner
+from batchrun.runner.loop import Runner
+from batchrun.runner.observer import Observer
 from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
 from batchrun.services.choice import choose

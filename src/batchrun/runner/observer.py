@@ -1,0 +1,16 @@
+"""Who is told how a run goes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from batchrun.core.snapshot import Snapshot
+
+
+class Observer(Protocol):
+    """Who is told how the run goes; nothing that it does may raise."""
+
+    def progressed(self, snapshot: Snapshot) -> None: ...
+    def halted(self, reason: str, message: str) -> None: ...
+    def recorded(self, line: bytes) -> None: ...
+    def noted(self, text: str) -> None: ...

@@ -1,0 +1,70 @@
+"""The two files that a run appends to: the journal and the output, each with the thread that syncs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from batchrun.core.ledger import Entry, mark
+from batchrun.core.messages import Append, Emit, Event, Synced, Tape, WriteFailed
+from batchrun.edge.tape import FilesError, Lines, Opened, Scribe
+
+
+class Tapes:
+    """Journal and output, open. `feed` is told what is synced and what failed; `reported` how many records are safe."""
+
+    def __init__(
+        self,
+        journal: Opened,
+        output: Opened,
+        loop: asyncio.AbstractEventLoop,
+        feed: Callable[[Event], None],
+        reported: Callable[[int], object],
+    ) -> None:
+        self._feed = feed
+        self._reported = reported
+        self._journal = self._lines(Tape.JOURNAL, journal, mark)
+        self._output = self._lines(Tape.OUTPUT, output, None)
+        self._scribes = [Scribe(lines.tape, loop) for lines in (self._journal, self._output)]
+
+    @property
+    def output_safe(self) -> int:
+        """Bytes of the output that are safely on the disk."""
+        return self._output.tape.synced_to
+
+    @property
+    def failure(self) -> FilesError | None:
+        """What could not be written, if anything."""
+        return self._journal.tape.failure or self._output.tape.failure
+
+    def append(self, order: Append) -> None:
+        with suppress(FilesError):  # a tape that failed has said so already
+            self._journal.give(order.line, lazy=order.lazy)
+
+    def emit(self, order: Emit) -> None:
+        with suppress(FilesError):
+            self._output.give(order.line, lazy=False)
+
+    def note(self, entry: Entry) -> None:
+        """An entry of the runner's own, which the engine does not count."""
+        with suppress(FilesError):
+            self._journal.tape.append(entry.to_line())
+
+    def close(self) -> None:
+        """Sync what there is, and give the files back."""
+        for scribe in self._scribes:
+            scribe.close()
+
+    def _lines(self, kind: Tape, file: Opened, first: Callable[[int], bytes] | None) -> Lines:
+        return Lines(
+            file,
+            mark=first,
+            safe=lambda lines: self._safe(kind, lines),
+            failed=lambda error: self._feed(WriteFailed(kind, str(error))),
+        )
+
+    def _safe(self, kind: Tape, lines: int) -> None:
+        self._feed(Synced(kind, lines))
+        if kind is Tape.OUTPUT:
+            self._reported(lines)
