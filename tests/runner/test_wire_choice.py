@@ -1,12 +1,28 @@
 """Which wire carries a run: our own, unless the user or a proxy wants httpx's."""
 
+import asyncio
+
 import pytest
 
 from batchrun.core.misuse import Misuse
 from batchrun.core.settings import Settings, SettingsError
+from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.wire import OwnWire
-from batchrun.runner.session import _wire_of
+from batchrun.runner.access import wire_to
+
+
+def wire(origin, settings, environment):
+    """One that is made within a loop and given back there."""
+
+    async def made():
+        it = wire_to(origin, settings, environment, Redactor(), Budget(1000))
+        await it.aclose()
+        return it
+
+    return asyncio.run(made())
+
 
 HTTPS, PROXY = "https://service.example", {"HTTPS_PROXY": "http://proxy.example:3128"}
 
@@ -23,12 +39,12 @@ HTTPS, PROXY = "https://service.example", {"HTTPS_PROXY": "http://proxy.example:
     ],
 )
 def test_our_own_wire_is_taken_where_it_can_be(given, origin, environment, chosen):
-    assert _wire_of(Settings.of(given), origin, environment) is chosen
+    assert type(wire(origin, Settings.of(given), environment)) is chosen
 
 
 def test_a_proxy_that_cannot_be_is_refused_before_anything_is_sent():
     with pytest.raises(Misuse, match="HTTPS_PROXY: expected"):
-        _wire_of(Settings(), HTTPS, {"HTTPS_PROXY": "socks5://x"})
+        wire(HTTPS, Settings(), {"HTTPS_PROXY": "socks5://x"})
 
 
 def test_another_wire_there_is_not():

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -24,26 +22,18 @@ from batchrun.core.settings import Settings
 from batchrun.core.sharing import Shared
 from batchrun.core.snapshot import Snapshot
 from batchrun.edge.artifacts import Folder, open_folder
-from batchrun.edge.credentials import TokenCommand, read_key_file
-from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
-from batchrun.edge.exchange.surroundings import proxy_for
-from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.edge.tape import Names
-from batchrun.edge.wire import OwnWire
+from batchrun.runner.access import Renewing, service_of, wire_to, within_the_file_limit
 from batchrun.runner.contents import lines_of, size_of
 from batchrun.runner.files import find_files
 from batchrun.runner.loop import Runner
 from batchrun.runner.observer import Observer
 from batchrun.runner.rewriting import rewrite_as_wanted
 from batchrun.runner.startup import Batch, Identity, open_batch, read_header
-from batchrun.services.choice import choose
-from batchrun.services.custom import read_profile
 from batchrun.services.service import Service
-
-SPARE_DESCRIPTORS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +116,7 @@ async def run_session(
                 "--detach: expected a run with an input to send; to bring home what was sent, leave it out (BATCHRUN_DETACH too)"
             )
         settings = replace(settings, detach=False)
-    service, keys = await _service(task, settings, environment)
+    service, keys = await service_of(settings, environment, task.demo)
     redactor = Redactor(service.secrets)
     names = Names.of(task.output, task.journal)
     flags = _flags(settings)
@@ -143,7 +133,7 @@ async def run_session(
             _refuse_problems(source, settings)
             background = {one.path for one in service.endpoints if one.background}
             settings = Settings.of(given, at_once=_ends_at_once(source, background))
-        settings = _within_the_file_limit(settings)
+        settings = within_the_file_limit(settings)
         identity = _identity(task, service, flags)
         batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
         try:
@@ -154,15 +144,7 @@ async def run_session(
             if source is not None:
                 source.keep()
             budget = Budget(settings.max_memory)
-            wire = _wire_of(settings, service.origin, environment)(
-                service.origin,
-                redactor=redactor,
-                connections=settings.connections,
-                connect_timeout=settings.connect_timeout,
-                caps=Caps(body=settings.max_body),
-                budget=budget,
-                environment=environment,
-            )
+            wire = wire_to(service.origin, settings, environment, redactor, budget)
             runner = Runner(
                 batch,
                 source,
@@ -171,7 +153,7 @@ async def run_session(
                 settings,
                 observer,
                 only_wished=task.only_wished,
-                keys=None if keys is None else _Renewing(keys, redactor, observer.noted),
+                keys=None if keys is None else Renewing(keys, redactor, observer.noted),
                 folder=folder,
                 budget=budget,
                 ceiling=None if sharing is None else sharing.ceiling,
@@ -190,23 +172,6 @@ async def run_session(
     finally:
         if source is not None:
             source.close()
-
-
-async def _service(
-    task: Task, settings: Settings, environment: Mapping[str, str]
-) -> tuple[Service, TokenCommand | None]:
-    profile: Any = settings.service
-    if profile is not None and profile.endswith(".toml"):
-        profile = read_profile(_toml(profile), profile)
-    if task.demo is not None:
-        return choose({"OPENAI_API_KEY": "sk-demo-needs-no-key"}, service="compatible", base_url=task.demo), None
-    key = read_key_file(settings.key_file) if settings.key_file else None
-    command = TokenCommand(settings.token_command) if settings.token_command else None
-    token = None if command is None else await command.current()
-    service = choose(
-        environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
-    )
-    return service, command
 
 
 def _folder(task: Task, names: Names, settings: Settings) -> Folder | None:
@@ -231,20 +196,6 @@ def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
     """Whether every row that is known ends at its submit."""
     shares = source.report.shares
     return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
-
-
-def _wire_of(settings: Settings, origin: str, environment: Mapping[str, str]) -> type[OwnWire | HttpxWire]:
-    """Our own wire knows no proxies."""
-    return OwnWire if settings.wire == "own" and proxy_for(origin, environment) is None else HttpxWire
-
-
-def _toml(path: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Misuse(f"--service: cannot read the profile {path}: {error.strerror}; name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misuse(f"--service: {path} is no TOML: {error}; see samples/profile.toml") from error
 
 
 def _flags(settings: Settings) -> BodyFlags:
@@ -278,44 +229,6 @@ def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
 def _shown(task: Task, service: Service) -> tuple[str, str]:
     """Service and address as a person is told of them."""
     return ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
-
-
-def _within_the_file_limit(settings: Settings) -> Settings:
-    """As many connections as files may be open; the soft limit is raised to the hard one first."""
-    import resource  # noqa: PLC0415 - not on every system
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        wanted = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-            soft = max(soft, wanted)
-        except (ValueError, OSError):
-            pass
-    most = max(8, (soft - SPARE_DESCRIPTORS) // 2)  # submits and polls have a pool each
-    return replace(settings, connections=min(settings.connections, most), submits=min(settings.submits, most))
-
-
-class _Renewing:
-    """Renews a token that was refused, once for all who were refused with it; says why where that fails."""
-
-    def __init__(self, command: TokenCommand, redactor: Redactor, noted: Callable[[str], None]) -> None:
-        self._noted = noted
-        self._command = command
-        self._redactor = redactor
-
-    async def renewed_service(self, service: Service) -> Service:
-        if service.key is None:
-            return service
-        try:
-            key = await self._command.renewed(service.key)
-        except Misuse as error:  # the answer that asked for it stands: 401, which halts the run in good order
-            self._noted(str(error))
-            return service
-        if key == service.key:
-            return service
-        self._redactor.learn(key)
-        return service.with_key(key)
 
 
 def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[str, Any]]:
