@@ -1,9 +1,7 @@
 """Every case of cases.txt has a test that names it.
 
 A test names an id where it stands as a word in its name or in its parametrize id: `test_p04_p12_a_status_…`,
-`…[s11-204]`. A case whose outcome is only in part decided by what stands so far is owed: `OWED` says what is
-missing, and in which rooms of the tests the part stands that can be tested already. As soon as a test of it
-stands anywhere else this test fails, and the entry goes; so the list can only shrink.
+`…[s11-204]`.
 """
 
 import os
@@ -20,33 +18,16 @@ TESTS = Path(__file__).parent
 
 NAMED = re.compile(r"(?<![A-Za-z0-9])[cfhiops]\d\d(?![A-Za-z0-9])")
 
-RUN = "needs the runner"
-RESUME = "needs resume, which compares journal, output and input"
 
-# id: (what is missing, the rooms where a part of it is tested)
-OWED: dict[str, tuple[str, set[str]]] = {
-    "o23": (f"{RUN}: a real process that is suspended", {"core"}),
-}
-
-
-def complaints(cases: Iterable[str], node_ids: Iterable[str], owed: dict[str, tuple[str, set[str]]]) -> list[str]:
-    """What is wrong between the list, the tests and what is owed."""
+def complaints(cases: Iterable[str], node_ids: Iterable[str]) -> list[str]:
+    """What is wrong between the list and the tests."""
     rooms = defaultdict(set)
     for node_id in node_ids:
         path, _, name = node_id.partition("::")
         for case in NAMED.findall(name):
             rooms[case].add(path.split("/")[1])
     found = [f"{case}: {', '.join(rooms[case])} names it, cases.txt does not" for case in rooms.keys() - set(cases)]
-    found += [f"{case}: owed, and not in cases.txt" for case in owed.keys() - set(cases)]
-    unnamed = {"crash"}  # tests/crash proves promises, not cases: it may name one, and need not
-    for case in cases:
-        missing, tested_in = owed.get(case, (None, set()))
-        if missing is None:
-            found += [] if rooms[case] else [f"{case}: no test names it"]
-        else:
-            found += [f"{case}: no test in {room} names it any more" for room in tested_in - rooms[case] - unnamed]
-            elsewhere = rooms[case] - tested_in
-            found += [f"{case}: owed ({missing}), and {room} has a test: take it off" for room in elsewhere]
+    found += [f"{case}: no test names it" for case in set(cases) - rooms.keys()]
     return sorted(found)
 
 
@@ -72,35 +53,21 @@ def test_every_case_has_a_test_of_its_own(cases):
     node_ids = [line for line in done.stdout.splitlines() if line.startswith("tests/") and "::" in line]
     others = [node_id for node_id in node_ids if not node_id.startswith("tests/test_cases.py::")]
     assert len(others) < len(node_ids), "this test was collected too, so that all were"
-    assert complaints(cases, others, OWED) == []
+    assert complaints(cases, others) == []
 
 
 S11 = "tests/core/test_a.py::test_s11_x"
 
 
 @pytest.mark.parametrize(
-    ("node_ids", "owed", "complaint"),
+    ("node_ids", "complaint"),
     [
-        ([], {}, "s11: no test names it"),
-        (["tests/core/test_a.py::test_xs11_x[s111]", "tests/core/test_s11.py::test_x"], {}, "s11: no test names it"),
-        ([S11, "tests/core/test_a.py::test_x[s99-1]"], {}, "s99: core names it, cases.txt does not"),
-        ([S11], {"s11": ("why", set())}, "s11: owed (why), and core has a test: take it off"),
-        ([S11], {"s11": ("why", {"core", "edge"})}, "s11: no test in edge names it any more"),
-        ([S11], {"s98": ("why", set())}, "s98: owed, and not in cases.txt"),
+        ([], ["s11: no test names it"]),
+        (["tests/core/test_a.py::test_xs11_x[s111]", "tests/core/test_s11.py::test_x"], ["s11: no test names it"]),
+        ([S11, "tests/core/test_a.py::test_x[s99-1]"], ["s99: core names it, cases.txt does not"]),
+        ([S11], []),
+        (["tests/core/test_a.py::test_x[s11-204]"], []),
     ],
 )
-def test_this_test_can_fail(node_ids, owed, complaint):
-    assert complaints(["s11"], node_ids, owed) == [complaint]
-
-
-@pytest.mark.parametrize(
-    ("node_ids", "owed"),
-    [
-        ([S11], {}),
-        (["tests/core/test_a.py::test_x[s11-204]"], {}),
-        ([S11], {"s11": ("why", {"core"})}),
-        ([], {"s11": ("why", set())}),
-    ],
-)
-def test_and_it_need_not(node_ids, owed):
-    assert complaints(["s11"], node_ids, owed) == []
+def test_this_test_can_fail(node_ids, complaint):
+    assert complaints(["s11"], node_ids) == complaint

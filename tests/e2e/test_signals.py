@@ -127,3 +127,19 @@ def test_o18_in_the_demo_too(tmp_path):
     sent = len(journal)
     assert batch.run().code == 0
     assert batch.journal.read_text()[sent:].count('"intent":') == 0
+
+
+def test_o23_a_process_that_was_stopped_goes_on_and_its_overdue_looks_keep_to_their_rate(service, tmp_path):
+    batch = Batch(tmp_path, rows(150), "--base-url", service.url, *FAST, "--poll-rate", "60")
+    process = batch.start()
+    service.wait_until(lambda books: books["jobs"] >= 60)
+    process.send_signal(signal.SIGSTOP)
+    stopped = service.books()
+    time.sleep(3)
+    assert service.books()["polls"] <= stopped["polls"] + 60, "what was under way may still be answered"
+    process.send_signal(signal.SIGCONT)
+    ended = batch.end(process)
+    assert ended.code == 0
+    assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
+    assert service.posts() == dict.fromkeys(batch.whole(), 1)
+    assert service.books()["peak_polls_per_second"] <= 60 * 1.5
