@@ -309,6 +309,23 @@ def test_an_outage_of_the_service_writes_nothing_off():
     assert run.states() == {"succeeded": 100}
 
 
+def test_looks_of_which_none_is_answered_are_told_of():
+    """One that is answered among many that are not is no outage."""
+
+    def poll(job_id, n):
+        return answer(502, b"<html>") if 20 <= run.now < 100 else running(job_id, n)
+
+    run = Driver(start=False, poll=poll, poll_min=1.0, poll_max=2.0).recover(20)
+    told = {}
+    for second in (15, 25, 40, 99, 110):
+        told[second] = run.run(until=second).engine.snapshot().unanswered
+    assert told == {15: None, 25: None, 40: "HTTP 502", 99: "HTTP 502", 110: None}
+    flaky = Driver(
+        start=False, poll=lambda job_id, n: answer(502) if n % 4 else running(job_id, n), poll_min=1.0, poll_max=2.0
+    ).recover(20)
+    assert all(flaky.run(until=at).engine.snapshot().unanswered is None for at in range(1, 60))
+
+
 def test_o23_overdue_looks_are_spread_after_a_suspension():
     run = Driver(
         start=False, poll=running, latency=0.0, poll_rate=1e6, connections=10_000, poll_min=10, poll_max=10

@@ -26,6 +26,7 @@ from batchrun.cli.summary import facts, summary
 from batchrun.core.given import FlagError
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
+from batchrun.core.quantities import many
 from batchrun.core.settings import SettingsError
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.visible import visible
@@ -154,15 +155,24 @@ class _Screen:
             self._copy.upto(self._opening.synced())
         if self._progress is not None:
             self._progress.show(snapshot)
-            if snapshot.trouble and snapshot.paused_until and snapshot.now - self._told_at >= _TOLD_AGAIN:
-                self._told_at = snapshot.now
-                self._progress.warn(f"submits wait: {visible(snapshot.trouble)}")
+            self._tell_what_fails(snapshot)
         if self._log is not None:
             if (snapshot.paused_until is not None) > self._paused:
                 self._log.write("pause", seconds=round((snapshot.paused_until or snapshot.now) - snapshot.now, 3))
             if snapshot.outage > self._outage:
                 self._log.write("outage")
         self._paused, self._outage = snapshot.paused_until is not None, snapshot.outage
+
+    def _tell_what_fails(self, snapshot: Snapshot) -> None:
+        waits = snapshot.trouble if snapshot.paused_until else None
+        if self._progress is None or snapshot.now - self._told_at < _TOLD_AGAIN or not (waits or snapshot.unanswered):
+            return
+        self._told_at = snapshot.now
+        if waits:
+            self._progress.warn(f"submits wait: {visible(waits)}")
+        if snapshot.unanswered:
+            jobs = many(snapshot.watched, "job")
+            self._progress.warn(f"no look at {jobs} is answered: {visible(snapshot.unanswered)}; looking on")
 
     def halted(self, reason: str, message: str) -> None:
         if reason == "write failed":

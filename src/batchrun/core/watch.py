@@ -35,6 +35,8 @@ LONE_WATCH = 600.0
 UNAUTHORISED_FOR = 600.0
 """Polls that are refused for their key for so long, in seconds, halt the run."""
 UNAUTHORISED_GAP = 30.0
+TOLD_AFTER = 10.0
+"""Looks of which none is answered for so long, in seconds, are worth telling."""
 BLIND_PATIENCE = 3600.0
 """A job past its deadline that cannot be seen is looked for so long, in seconds."""
 
@@ -58,8 +60,17 @@ class Watch:
         self.polls = 0
         self._last_found: float | None = None
         self._unauthorised_since: float | None = None
+        self._unanswered: tuple[float, str] | None = None  # since when looks fail, and what the last one met
 
     # --- asked ---
+
+    def unanswered(self) -> str | None:
+        """What looks meet, where none was answered for a while."""
+        if self._unanswered is None or self.in_flight + len(self._desk.watched) == 0:
+            return None
+        since, met = self._unanswered
+        answered = self._last_found is not None and self._last_found >= since
+        return None if answered or self._desk.now - since < TOLD_AFTER else met
 
     def waiting(self) -> list[Job]:
         return self._agenda.waiting()
@@ -140,6 +151,10 @@ class Watch:
         self.in_flight -= 1
         self.polls += 1
         job.polls += 1
+        since = desk.now
+        if self._unanswered is not None and (self._last_found is None or self._last_found < self._unanswered[0]):
+            since = self._unanswered[0]
+        self._unanswered = since, unclear.problem.message
         if unclear.retry_after is not None and unclear.problem.http_status == 429:
             self._paused_until = desk.now + floor_with_jitter(unclear.retry_after, desk.chance())
         if job.reason is not None:
