@@ -41,8 +41,10 @@ def bars(title: str, told: str, rows: Iterable[Bar]) -> str:
     height = 62 + ROW * len(rows)
     room = WIDTH - LABELS - VALUES
     drawn = [
-        (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="{escape(title)}">'),
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+            f'font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="{escape(title)}">'
+        ),
         f'<rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff" stroke="{PALE}"/>',
         f'<text x="14" y="24" font-size="15" font-weight="600" fill="#0f172a">{escape(title)}</text>',
         f'<text x="14" y="42" font-size="11" fill="{INK}">{escape(told)}</text>',
