@@ -35,15 +35,19 @@ class FaultProxy:
         self.arrived = 0
         self._talks = set()
         self._server = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._listens = False
+        # Bound all the time, so that the port stays ours while nobody listens: connections take free ports.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self.port = self._place.getsockname()[1]
 
     async def __aenter__(self):
         return self
 
     async def __aexit__(self, *exc):
         await self.close()
+        self._place.close()
 
     async def set_fault(self, fault):
         """From the next exchange on."""
@@ -51,11 +55,13 @@ class FaultProxy:
         if fault == "nobody listens":
             await self.close()
         elif self._server is None:
-            self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port)
+            self._listens = True
+            self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, reuse_port=True)
 
     async def close(self):
         """No longer listen, and end all connections; once it returns, `arrived` is final."""
         server, self._server = self._server, None
+        self._listens = False
         if server is not None:
             server.close()
         await self.settle()
@@ -70,6 +76,9 @@ class FaultProxy:
             await asyncio.sleep(0)
 
     async def _talk(self, reader, writer):
+        if not self._listens:  # accepted before, begun only now; nobody would end it any more
+            writer.transport.abort()
+            return
         self._talks.add(asyncio.current_task())
         up = None
         try:

@@ -88,6 +88,7 @@ class HostileServer:
         self.connections = 0
         self.arrival = asyncio.Event()
         self._talks: set[asyncio.Task[None]] = set()
+        self._over = False
 
     @property
     def origin(self) -> str:
@@ -99,6 +100,7 @@ class HostileServer:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._over = True
         self._server.close()
         for talk in self._talks:
             talk.cancel()
@@ -116,6 +118,9 @@ class HostileServer:
             await self.arrival.wait()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over:  # accepted before, begun only now; nobody would end it any more
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._talks.add(task)

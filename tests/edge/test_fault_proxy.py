@@ -52,7 +52,7 @@ async def work(open_wire, upstream, worker, count, seen):
                 await wire.drop_idle()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # by --long; 2 s are usual
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("open_wire", OURS.values(), ids=OURS)
 def test_every_exchange_ends_as_what_it_was(open_wire, loop, long):
