@@ -2,7 +2,8 @@
 
     python benchmarks/whole.py '{"url": …, "input": …, "output": …, "settings": {…}}'
 
-`measured(…)` starts it and returns what it tells. With `seconds` it waits until `jobs` are watched, measures
+`measured(…)` starts it and returns what it tells. With `seconds` it waits until `jobs` are watched and the input is
+read, measures
 for so long what looks cost, and leaves (with `hold` it goes on and is killed with SIGKILL); else it runs to the
 end. Nothing of the runner is replaced: where `lateness` is asked for, the agenda and the builder of requests are
 listened to. With `collector` the garbage collector is kept away as the command does.
@@ -143,7 +144,6 @@ class Observer:
         self._opening: Opening | None = None
         self._since: tuple[float, float, int] | None = None
         self._ready: float | None = None
-        self._first: float | None = None
 
     def opened(self, opening: Opening) -> None:
         self._opening = opening
@@ -161,15 +161,14 @@ class Observer:
         if self._collector is not None:
             self._collector.look(snapshot.waiting + snapshot.in_flight)
         now, seconds = time.perf_counter(), self.options.get("seconds")
-        if self._first is None:
-            self._first = now
         if seconds is None:
             return
         if self._since is None:
             if snapshot.watched >= self.options["jobs"] and self._ready is None:
-                self._ready = now
-                self.facts["all_in_flight_after"] = time.time() - self.facts["begun"]
-                self.facts["submits_per_s"] = snapshot.submits / (now - self._first) if now > self._first else None
+                self.facts.setdefault("all_in_flight_after", time.time() - self.facts["begun"])
+                runner = self._opening.stop.__self__  # type: ignore[attr-defined]
+                if runner.engine._inflow.ended:  # noqa: SLF001 - rows that are known are still passed over: no look's cost
+                    self._ready = now
             if self._ready is not None and now - self._ready >= WARM:
                 self._since = (now, time.process_time(), snapshot.polls)
                 self._sys = os.times().system
