@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from batchrun.core.fold import fold
-from batchrun.core.ledger import Cleared, Ended, Intent, Submitted, Unconfirmed, mark
+from batchrun.core.ledger import Cleared, Done, Ended, Intent, Submitted, Unconfirmed, mark
 from batchrun.core.messages import Outcome
 from batchrun.edge.tape import REAL_DISK, FileRefused, open_append
 from batchrun.runner import repair as repairing
@@ -47,9 +47,7 @@ def test_o14_a_flipped_bit_is_refused_with_its_offset_and_what_a_repair_would_co
     places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
     flip(night.journal, places[0] + 20)
     night.wire.jobs = {"resp_a": "A"}
-    refused(
-        night, FileRefused, f"byte {places[0]:,}", "--repair", "at most 1 rows", "among 3", "--resubmit-unconfirmed"
-    )
+    refused(night, FileRefused, f"byte {places[0]:,}", "--repair", "at most 1 row", "among 3", "--resubmit-unconfirmed")
 
 
 def test_o14_repair_keeps_every_good_line_and_sends_nothing_that_may_have_been_sent(night):
@@ -203,3 +201,65 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_one_completes_it(night, monke
     assert set(night.states()) == set("abcd")
     unconfirmed = sum(state == "unconfirmed" for state in night.states().values())
     assert len(night.wire.posts) == len(set(night.wire.posts)) >= 4 - unconfirmed
+
+
+def test_a_journal_older_than_the_output_is_refused_as_its_rows_would_be_paid_again(night):
+    begun(night)
+    older = night.journal.read_bytes()
+    night.complete()
+    newer, records = night.journal.read_bytes(), night.output.read_bytes()
+    night.journal.write_bytes(older)
+    refused(
+        night, FileRefused, "does not know 4 rows that have a record", "older than the output", "put the newer journal back",
+        "--new-journal",
+    )  # fmt: skip
+    assert (night.journal.read_bytes(), night.output.read_bytes()) == (older, records)
+    night.journal.write_bytes(newer)
+    night.complete()
+    assert len(night.wire.posts) == 4
+
+
+def test_a_new_journal_knows_the_records_that_it_was_begun_with(night):
+    night.complete()
+    night.journal.unlink()
+    night.rows(*(row(key, key.upper()) for key in "abcdef"))
+    night.complete(new_journal=True)
+    night.complete()
+    assert sorted(night.wire.posts) == list("ABCDEF")
+
+
+def test_a_row_of_which_repair_left_nothing_but_its_record_is_known_afterwards(night):
+    night.complete()
+    lines = night.journal.read_bytes().splitlines(keepends=True)
+    for i, line in enumerate(lines):
+        if b'"key":"b"' in line:
+            lines[i] = b"x" + line[1:]
+    night.journal.write_bytes(b"".join(lines) + mark(sum(map(len, lines))))
+    night.complete(repair=True)
+    night.complete()
+    assert sorted(night.wire.posts) == list("ABCD")
+    assert night.states() == dict.fromkeys("abcd", "succeeded")
+
+
+@pytest.mark.parametrize("junk", [b"\n", b"junk\n", b"\xef\xbb\xbf"], ids=["a blank line", "a line", "four bytes"])
+def test_o14_an_output_that_was_changed_by_hand_is_damaged_and_not_torn(night, junk):
+    """Whatever stands behind moved; the journal's markers know it by its bytes."""
+    night.complete()
+    lines = night.output.read_bytes().splitlines(keepends=True)
+    place = len(lines[0])
+    changed = b"".join([lines[0], junk, *lines[1:]])
+    night.output.write_bytes(changed)
+    refused(night, FileRefused, f"it is damaged at byte {place:,}", "--repair leaves the damaged lines out")
+    assert night.output.read_bytes() == changed
+    night.complete(repair=True)
+    assert night.states() == dict.fromkeys("abcd", "succeeded")
+    assert sorted(night.wire.posts) == list("ABCD")
+    assert night.output.read_bytes().count(b"\n") == 4
+
+
+def test_o03_a_finished_row_without_a_job_id_whose_record_is_gone_is_never_sent_again(night):
+    written(night, Intent("a", 1, sha(night, "a"), WALL), Done("a", 0, 0, 10, 1, "succeeded"))
+    for given in ({"limit": 1}, {"limit": 1, "resubmit_unconfirmed": True}):
+        night.run(**given)
+        assert night.states()["a"] == "expired"
+    assert "A" not in night.wire.posts

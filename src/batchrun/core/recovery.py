@@ -2,7 +2,8 @@
 
 One home for each fact: the journal says what is in flight, the output what is finished. A `done` marker is
 an index into the output and never believed unseen: it counts where the bytes it points at have its CRC.
-What no marker covers is scanned, and the first line there that is no record starts the torn part.
+What no marker covers is scanned, and the first line there that is no record starts the torn part, unless a record
+stands behind it that a marker knows by its bytes: then somebody changed the file, and it is damage.
 """
 
 from __future__ import annotations
@@ -53,8 +54,33 @@ def recover(fold: Fold, output: Readable) -> Recovery:
         finished[key] = marker[4]
         position = max(position, start + marker[2])
     good_to = _scan(output, position, len(output), finished)
+    while good_to < len(output) and (known_to := _known_behind(output, good_to, trails, finished)) > good_to:
+        corrupt = good_to if corrupt is None else corrupt
+        good_to = _scan(output, known_to, len(output), finished)
     open_trails = {key: trail for key, trail in fold.trails.items() if key not in finished and not trail.is_void}
     return Recovery(finished, open_trails, good_to, corrupt)
+
+
+def _known_behind(output: Readable, start: int, trails: dict[str, Trail], finished: dict[str, str]) -> int:
+    """Where the last record ends that stands behind the bad line at `start` and is known to have been on the disk.
+
+    A marker knows it by its bytes, wherever they stand by now: whoever changes a line by hand moves all that follow.
+    Such a record, and what stands before it, is no torn tail. Collects their keys; `start` where there is none.
+    """
+    found: list[tuple[str, str]] = []
+    known, known_to, position = 0, start, start
+    while (end := output.find(b"\n", position) + 1) > 0:
+        line = output[position:end]
+        record = read_record(line)
+        if record is not None:
+            found.append(record)
+            trail = trails.get(record[0])
+            marker = None if trail is None else trail.marker
+            if marker is not None and (len(line), crc32(line)) == marker[2:4]:
+                known, known_to = len(found), end
+        position = end
+    finished.update(found[:known])
+    return known_to
 
 
 def _fits(marker: Marker, gen: int, output: Readable) -> bool:

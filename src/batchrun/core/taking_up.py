@@ -59,6 +59,10 @@ class TakingUp:
                 self._cancels.begin(job)
             else:
                 self._watch.recover(job)
+        elif reason is None and trail.marker is not None and trail.recorded_as != State.UNCONFIRMED:
+            # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.
+            told = "its record is gone from the output, and it has no job id to fetch it by"
+            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
         elif trail.open_intent or trail.unconfirmed or trail.job_id is not None:
             self._unconfirmed(job, reason)
         elif reason is not None:
@@ -68,9 +72,6 @@ class TakingUp:
         elif trail.retry_at is not None:
             delay = min(trail.retry_at - desk.wall, trail.retry_at - trail.ended[-1].at)
             self._attempts.wait_until(job, desk.now + max(0.0, delay))
-        elif trail.marker is not None:  # its record is gone, and there is no id to fetch it by
-            told = "its record is gone from the output, and it has no job id to fetch it by"
-            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
         else:
             self._submits.enter(job)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from batchrun.core.fold import Fold
-from batchrun.core.ledger import Intent, Synced, Unconfirmed, mark, read_line
+from batchrun.core.ledger import Done, Entry, Intent, Synced, Unconfirmed, mark, read_line
 from batchrun.core.recovery import Recovery, read_record
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.tape import Names, keep_torn, rewrite
@@ -112,7 +112,7 @@ def repair(names: Names, damage: Damage, source: Checked | None, wall: float) ->
         names,
         announce=None,
         output=_good_records(names, damage.recovery.output_good_to) if damage.output else None,
-        journal=_journal(names, damage.state, unconfirmed, wall),
+        journal=_journal(names, damage, unconfirmed, wall),
     )
     return notes
 
@@ -122,8 +122,12 @@ def records_behind(names: Names, offset: int) -> int:
     return sum(good for start, _, good in _records(names, size_of(names.output)) if start > offset)
 
 
-def _journal(names: Names, state: Fold, unconfirmed: Iterable[tuple[str, int]], wall: float) -> Iterator[bytes]:
-    """The good lines. Marks are offsets and have moved: one at the end stands for all, for the whole is synced."""
+def _journal(names: Names, damage: Damage, unconfirmed: Iterable[tuple[str, int]], wall: float) -> Iterator[bytes]:
+    """The good lines, and one for each row of which nothing but its record is left.
+
+    Marks are offsets and have moved: one at the end stands for all, for the whole is synced.
+    """
+    state = damage.state
     bad, offset, end = dict(state.damaged), 0, 0
     for line in lines_of(names.journal):
         if offset >= state.good_to:
@@ -132,8 +136,11 @@ def _journal(names: Names, state: Fold, unconfirmed: Iterable[tuple[str, int]], 
             yield line
             end += len(line)
         offset += len(line)
-    for key, attempt in unconfirmed:
-        line = Unconfirmed(key, attempt, wall).to_line()
+    known = ((key, how) for key, how in damage.recovery.finished.items() if key not in state.trails)
+    added: list[Entry] = [Done(key, state.gen, 0, 0, 0, how) for key, how in known]
+    added += [Unconfirmed(key, attempt, wall) for key, attempt in unconfirmed]
+    for entry in added:
+        line = entry.to_line()
         yield line
         end += len(line)
     yield mark(end)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from batchrun.core.fold import Fold, Trail
 from batchrun.core.job import About, Row
-from batchrun.core.ledger import VERSION, Header
+from batchrun.core.ledger import VERSION, Done, Header
+from batchrun.core.quantities import many
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings
+from batchrun.core.states import State
 from batchrun.edge.lock import Locks
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.tape import (
@@ -178,7 +180,8 @@ def _begin(
         notes += _told_cut(cut, names.output)
     if size_of(names.journal):
         cut_torn(names.journal, 0)  # a header that a crash cut off: nothing was sent under it
-    _append_now(names.journal, header.to_line())
+    adopted = (Done(key, 0, 0, 0, 0, state) for key, state in recovery.finished.items())
+    _append_now(names.journal, [header.to_line(), *(entry.to_line() for entry in adopted)])
     return Batch(names, lock, header, state, recovery, notes, differences)
 
 
@@ -217,9 +220,10 @@ def _refuse_foreign(names: Names, source: Checked, recovery: Recovery, size: int
     return len(finished) - known
 
 
-def _append_now(path: str, line: bytes) -> None:
+def _append_now(path: str, lines: Iterable[bytes]) -> None:
     tape = Tape(open_append(path), synced=lambda _: None, failed=lambda _: None)
-    tape.append(line)
+    for line in lines:
+        tape.append(line)
     tape.close()
     if tape.failure is not None:
         raise tape.failure
@@ -251,10 +255,30 @@ def _resume(
         notes += repair(names, damage, source, wall)
         state = fold_file(names.journal)
         recovery = recovered(names, state)
+    _refuse_older_journal(names, state, recovery)
     batch = Batch(names, lock, header, state, recovery, notes, differences)
     _mend(batch)
     _tell(batch, source, settings)
     return batch
+
+
+def _refuse_older_journal(names: Names, state: Fold, recovery: Recovery) -> None:
+    """Refuse a journal that does not know rows which have a record of something that was sent.
+
+    An intent is on the disk before its POST, and that before its record: such a journal is a copy from before, or was
+    cut. What else was sent since then nobody can know, and it would be sent again.
+    """
+    unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
+    strangers = [key for key, how in recovery.finished.items() if key not in state.trails and how not in unsent]
+    if strangers:
+        refuse(
+            names.journal,
+            f"it does not know {many(len(strangers), 'row')} that {'has' if len(strangers) == 1 else 'have'} a record in "
+            f"{names.output}, such as {named(strangers)}: it is older than the output, or was cut, and rows may have been sent "
+            "that it does not know either",
+            "put the newer journal back; or move this one away and give --new-journal, which keeps all records and sends the "
+            "other rows, perhaps again",
+        )
 
 
 def _mend(batch: Batch) -> None:
