@@ -35,7 +35,6 @@ from batchrun.core.messages import (
     Outcome,
     Poll,
     Read,
-    Recovered,
     RoomCame,
     RowRead,
     RowsRecalled,
@@ -57,6 +56,7 @@ from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.unreadable import keep_unreadable
+from batchrun.runner.beginning import recovered
 from batchrun.runner.exchanges import Exchanges, Keys, submit_ceiling
 from batchrun.runner.files import Files
 from batchrun.runner.lanes import Lane
@@ -271,26 +271,16 @@ class Runner:
     # --- rows ---
 
     def _begin(self, output_end: int) -> None:
-        batch, state = self._batch, self._batch.state
         wishes = self._hearing.new(self._rows.are_to_come)
         begun = clock()
         self.feed(
-            Recovered(
-                open_rows=batch.open_rows(
-                    self._source,
-                    self._hearing.concerns if self._only_wished else None,
-                    last_attempts=not (self._only_wished or self._settings.retries),
-                ),
-                finished=batch.finished,
-                accepted=state.accepted,
-                retries=state.retries,
-                gen=state.gen,
+            recovered(
+                self._batch,
+                self._source,
+                self._hearing,
+                self._settings,
+                only_wished=self._only_wished,
                 output_end=output_end,
-                heard_to=state.heard_to,
-                cancel_all=state.cancel_all,
-                wished=self._hearing.wanted,
-                doubted=batch.doubted,
-                files=batch.files,
             )
         )
         if (took := clock() - begun) > _LONG:  # looks that fell due meanwhile do not come all at once
