@@ -230,6 +230,39 @@ def test_a_batch_that_runs_already_is_refused_by_its_process():
     play(scene)
 
 
+def test_of_equal_calls_at_one_moment_one_works_and_the_others_are_told():
+    async def scene(simulator):
+        for _ in range(5):
+            calls = [batchrun.run(["a", "b"], fresh=True, **on(simulator)) for _ in range(3)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            (worked,) = [one for one in ended if isinstance(one, batchrun.Records)]
+            assert len(worked.ok) == 2
+            told = [str(one) for one in ended if isinstance(one, errors.FilesError)]
+            assert len(told) == 2
+            assert all(f"process {os.getpid()}, works on this output" in one for one in told)
+        return simulator.books.posts
+
+    assert play(scene) == 10
+
+
+def test_a_second_batch_on_one_output_takes_nothing_from_the_first(somewhere):
+    async def scene(simulator):
+        more = on(simulator, out="out.jsonl", concurrency=1)
+        first = asyncio.create_task(batchrun.run(rows(8), **more))
+        while not simulator.books.posts:
+            await asyncio.sleep(0.01)
+        with pytest.raises(errors.FilesError, match="works on this output"):
+            await batchrun.run(["another"], **more)
+        assert (somewhere / "out.jsonl.input").read_bytes().count(b"\n") == 8
+        first.cancel()
+        with pytest.raises(batchrun.Interrupted):
+            await first
+        return await batchrun.run((somewhere / "out.jsonl.input"), **more)
+
+    records = play(scene)
+    assert [record.key for record in records.ok] == [f"row-{n}" for n in range(8)]
+
+
 def test_rows_of_no_number_are_a_batch_too():
     async def scene(simulator):
         async def later():
