@@ -5,13 +5,15 @@ import json
 import logging
 import os
 import stat
+import threading
 import time
 
 import pytest
 
 import batchrun
 from batchrun import errors
-from tests.api.stage import on, play, rows
+from batchrun.runner import session
+from tests.api.stage import lines, on, play, rows
 
 
 def test_records_come_in_the_order_of_the_rows():
@@ -245,22 +247,28 @@ def test_of_equal_calls_at_one_moment_one_works_and_the_others_are_told():
     assert play(scene) == 10
 
 
-def test_a_second_batch_on_one_output_takes_nothing_from_the_first(somewhere):
+def test_a_second_batch_on_one_output_takes_nothing_from_the_first(somewhere, monkeypatch):
+    locked, refused, real = threading.Event(), threading.Event(), session.open_batch
+
+    def open_batch(*given, **named):
+        batch = real(*given, **named)
+        locked.set()
+        refused.wait(5)
+        return batch
+
+    monkeypatch.setattr(session, "open_batch", open_batch)
+
     async def scene(simulator):
-        more = on(simulator, out="out.jsonl", concurrency=1)
-        first = asyncio.create_task(batchrun.run(rows(8), **more))
-        while not simulator.books.posts:
-            await asyncio.sleep(0.01)
+        first = asyncio.create_task(batchrun.run(rows(8), **on(simulator, out="out.jsonl")))
+        await asyncio.to_thread(locked.wait, 5)
         with pytest.raises(errors.FilesError, match="works on this output"):
-            await batchrun.run(["another"], **more)
-        assert (somewhere / "out.jsonl.input").read_bytes().count(b"\n") == 8
-        first.cancel()
-        with pytest.raises(batchrun.Interrupted):
-            await first
-        return await batchrun.run((somewhere / "out.jsonl.input"), **more)
+            await batchrun.run(["another"], **on(simulator, out="out.jsonl"))
+        refused.set()
+        return await first
 
     records = play(scene)
     assert [record.key for record in records.ok] == [f"row-{n}" for n in range(8)]
+    assert [row["custom_id"] for row in lines(somewhere / "out.jsonl.input")] == [record.key for record in records]
 
 
 def test_rows_of_no_number_are_a_batch_too():
@@ -316,6 +324,39 @@ def test_observers_hear_of_what_is_safe_and_cannot_hurt(caplog):
     assert sorted(listens.heard) == sorted(record.key for record in records)
     assert listens.stats.done == 5
     assert len([entry for entry in caplog.records if "Raises.recorded" in entry.message]) == 1, "said once"
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit, BaseException])
+def test_an_observer_cannot_cancel_the_run(raised, caplog):
+    class Cancels(batchrun.Observer):
+        def recorded(self, record):
+            raise raised
+
+        progressed = recorded
+
+    async def scene(simulator):
+        return await batchrun.run(rows(5), observers=Cancels(), **on(simulator))
+
+    with caplog.at_level(logging.ERROR, "batchrun"):
+        assert len(play(scene).ok) == 5
+    assert len([entry for entry in caplog.records if "Cancels.recorded raised" in entry.message]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (Listens, r"the class Listens: write Listens\(\)"),
+        ([Listens], r"the class Listens: write Listens\(\)"),
+        (7, "got int"),
+        (print, "got builtin_function_or_method"),
+        ([Listens(), None], "got NoneType"),
+        ("me", "got str"),
+    ],
+)
+def test_what_nobody_could_tell_is_no_observer(given, told, somewhere):
+    with pytest.raises(errors.SettingsError, match=rf"observers: expected a batchrun\.Observer .*{told}"):
+        batchrun.open(["a"], observers=given)
+    assert not list(somewhere.iterdir())
 
 
 def test_in_a_script_and_under_a_running_loop(somewhere):
