@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,29 @@ def test_out_names_the_file_and_false_keeps_nothing(somewhere):
     assert batchrun.read("mine.jsonl") == kept
     assert (nothing.path, len(nothing)) == (None, 1)
     assert not (somewhere / ".batchrun").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("", "got ''; give a path, or False"),
+        ("-", "got '-'; the command's standard output has no meaning here; give a path, or False"),
+        (".", "the folder .; name a file in it"),
+        (Path(), "the folder .; name a file in it"),
+        (7, "got int; give a path"),
+        (True, "got True"),
+    ],
+)
+def test_an_out_that_names_no_file_is_refused_before_anything_is_written(out, told, somewhere):
+    async def scene(simulator):
+        with pytest.raises(errors.InputError, match=f"^out: expected .*{told}"):
+            await batchrun.run(["a"], out=out, **on(simulator))
+        with pytest.raises(errors.InputError, match=f"^out: expected .*{told}"):
+            async with batchrun.open(out=out, **on(simulator)):
+                pass
+
+    play(scene)
+    assert not list(somewhere.iterdir())
 
 
 def test_it_says_in_one_line_where_it_is_kept(capsys):
@@ -428,8 +452,15 @@ def test_an_interrupt_may_cancel_what_runs_over_there():
 def test_sent_now_and_collected_later():
     async def scene(simulator):
         sent = await batchrun.run(rows(5, "[[sleep 300ms]] x"), detach=True, **on(simulator))
-        assert (len(sent), simulator.books.posts) == (0, 5)
+        assert (len(sent), sent.going_on, simulator.books.posts) == (0, 5, 5)
+        assert repr(sent).splitlines() == [
+            "0 records",
+            "5 jobs left to run on over there, billed; next: the same call without detach=True collects the records",
+            f"kept in {sent.path}",
+        ]
+        assert "5 jobs left" in sent._repr_html_()
         records = await batchrun.run(rows(5, "[[sleep 300ms]] x"), **on(simulator))
-        assert (len(records.ok), simulator.books.posts) == (5, 5)
+        assert (len(records.ok), records.going_on, simulator.books.posts) == (5, 0, 5)
+        assert "left to run on" not in repr(records)
 
     play(scene)
