@@ -19,6 +19,7 @@ from tests.api.stage import on, play, rows
 
 ROOT = Path(__file__).parents[2]
 ROWS = 12
+PYTHON = sys.version_info[:2]
 
 
 async def interrupted(simulator, call, delay, twice_after):
@@ -110,17 +111,32 @@ def test_the_first_interrupt_waits_for_the_posts_in_flight_and_the_second_does_n
 
 
 def test_asyncio_sees_a_cancellation():
-    """`except Exception` must not swallow it, and timeouts and groups work as with any coroutine."""
+    """`except Exception` must not swallow it, and a task that ends with it is cancelled, whatever the Python."""
     assert not issubclass(batchrun.Interrupted, Exception)
 
     async def scene(simulator):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(batchrun.run(["[[sleep 30]] a"], out="a.jsonl", **on(simulator)), 0.2)
+        task = asyncio.create_task(batchrun.run(["[[sleep 30]] a"], out="a.jsonl", **on(simulator)))
+        assert await asyncio.wait({task}, timeout=0.2) == (set(), {task})
+        task.cancel()
+        with pytest.raises(batchrun.Interrupted):
+            await task
+        assert task.cancelled()
         with pytest.raises(ExceptionGroup) as caught:
             async with asyncio.TaskGroup() as group:
                 group.create_task(batchrun.run(["[[sleep 30]] b"], out="b.jsonl", **on(simulator)))
                 group.create_task(batchrun.run([{"foo": 1}], out="c.jsonl", **on(simulator)))
         assert len(caught.value.exceptions) == 1
+
+    play(scene)
+
+
+def test_what_asyncio_makes_of_it_is_what_the_readme_says_of_each_python():
+    async def scene(simulator):
+        with pytest.raises(batchrun.Interrupted if PYTHON == (3, 12) else TimeoutError):
+            await asyncio.wait_for(batchrun.run(["[[sleep 30]] a"], out="a.jsonl", **on(simulator)), 0.2)
+        with pytest.raises(batchrun.Interrupted if PYTHON < (3, 13) else TimeoutError):
+            async with asyncio.timeout(0.2):
+                await batchrun.run(["[[sleep 30]] b"], out="b.jsonl", **on(simulator))
 
     play(scene)
 

@@ -134,9 +134,25 @@ def test_a_list_by_place_key_and_state(some):
         "succeeded": 2, "rejected": 1, "timeout": 1, "unconfirmed": 1,
     }  # fmt: skip
     assert some.usage == Usage(2, 4, 6)
-    with pytest.raises(KeyError):
-        some["nobody"]
+    assert some[True].key == "b"
     assert pickle.loads(pickle.dumps(some)) == some
+
+
+@pytest.mark.parametrize(
+    ("which", "error", "told"),
+    [
+        ("nobody\x1b", KeyError, r"none of the 5 records has the key nobody(?!\x1b)"),
+        (5, IndexError, r"records\[5\]: there are 5 records, from 0"),
+        (-6, IndexError, r"records\[-6\]: there are 5 records"),
+        (None, TypeError, "expected a place, a key or a slice, got NoneType"),
+        (1.0, TypeError, "expected a place, a key or a slice, got float"),
+    ],
+)
+def test_what_is_no_record_of_theirs_is_told(some, which, error, told):
+    with pytest.raises(error, match=told):
+        some[which]
+    with pytest.raises(IndexError, match="there are no records"):
+        Records()[0]
 
 
 def test_the_story_tells_what_happened_and_what_to_do(some):
@@ -218,6 +234,9 @@ def test_reading_an_output(tmp_path):
         batchrun.read(path)
     with pytest.raises(errors.InputError, match="there is no such file"):
         batchrun.read(tmp_path / "other.jsonl")
+    for folder in (".", "", tmp_path):
+        with pytest.raises(batchrun.errors.InputError, match="found a folder; name the file in it"):
+            batchrun.read(folder)
 
 
 def test_what_ends_a_run_survives_a_process_boundary(some):

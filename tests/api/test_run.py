@@ -5,13 +5,16 @@ import json
 import logging
 import os
 import stat
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import batchrun
 from batchrun import errors
-from tests.api.stage import on, play, rows
+from batchrun.runner import session
+from tests.api.stage import lines, on, play, rows
 
 
 def test_records_come_in_the_order_of_the_rows():
@@ -72,6 +75,29 @@ def test_out_names_the_file_and_false_keeps_nothing(somewhere):
     assert batchrun.read("mine.jsonl") == kept
     assert (nothing.path, len(nothing)) == (None, 1)
     assert not (somewhere / ".batchrun").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("", "got ''; give a path, or False"),
+        ("-", "got '-'; the command's standard output has no meaning here; give a path, or False"),
+        (".", "the folder .; name a file in it"),
+        (Path(), "the folder .; name a file in it"),
+        (7, "got int; give a path"),
+        (True, "got True"),
+    ],
+)
+def test_an_out_that_names_no_file_is_refused_before_anything_is_written(out, told, somewhere):
+    async def scene(simulator):
+        with pytest.raises(errors.InputError, match=f"^out: expected .*{told}"):
+            await batchrun.run(["a"], out=out, **on(simulator))
+        with pytest.raises(errors.InputError, match=f"^out: expected .*{told}"):
+            async with batchrun.open(out=out, **on(simulator)):
+                pass
+
+    play(scene)
+    assert not list(somewhere.iterdir())
 
 
 def test_it_says_in_one_line_where_it_is_kept(capsys):
@@ -230,6 +256,45 @@ def test_a_batch_that_runs_already_is_refused_by_its_process():
     play(scene)
 
 
+def test_of_equal_calls_at_one_moment_one_works_and_the_others_are_told():
+    async def scene(simulator):
+        for _ in range(5):
+            calls = [batchrun.run(["a", "b"], fresh=True, **on(simulator)) for _ in range(3)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            (worked,) = [one for one in ended if isinstance(one, batchrun.Records)]
+            assert len(worked.ok) == 2
+            told = [str(one) for one in ended if isinstance(one, errors.FilesError)]
+            assert len(told) == 2
+            assert all(f"process {os.getpid()}, works on this output" in one for one in told)
+        return simulator.books.posts
+
+    assert play(scene) == 10
+
+
+def test_a_second_batch_on_one_output_takes_nothing_from_the_first(somewhere, monkeypatch):
+    locked, refused, real = threading.Event(), threading.Event(), session.open_batch
+
+    def open_batch(*given, **named):
+        batch = real(*given, **named)
+        locked.set()
+        refused.wait(5)
+        return batch
+
+    monkeypatch.setattr(session, "open_batch", open_batch)
+
+    async def scene(simulator):
+        first = asyncio.create_task(batchrun.run(rows(8), **on(simulator, out="out.jsonl")))
+        await asyncio.to_thread(locked.wait, 5)
+        with pytest.raises(errors.FilesError, match="works on this output"):
+            await batchrun.run(["another"], **on(simulator, out="out.jsonl"))
+        refused.set()
+        return await first
+
+    records = play(scene)
+    assert [record.key for record in records.ok] == [f"row-{n}" for n in range(8)]
+    assert [row["custom_id"] for row in lines(somewhere / "out.jsonl.input")] == [record.key for record in records]
+
+
 def test_rows_of_no_number_are_a_batch_too():
     async def scene(simulator):
         async def later():
@@ -283,6 +348,39 @@ def test_observers_hear_of_what_is_safe_and_cannot_hurt(caplog):
     assert sorted(listens.heard) == sorted(record.key for record in records)
     assert listens.stats.done == 5
     assert len([entry for entry in caplog.records if "Raises.recorded" in entry.message]) == 1, "said once"
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit, BaseException])
+def test_an_observer_cannot_cancel_the_run(raised, caplog):
+    class Cancels(batchrun.Observer):
+        def recorded(self, record):
+            raise raised
+
+        progressed = recorded
+
+    async def scene(simulator):
+        return await batchrun.run(rows(5), observers=Cancels(), **on(simulator))
+
+    with caplog.at_level(logging.ERROR, "batchrun"):
+        assert len(play(scene).ok) == 5
+    assert len([entry for entry in caplog.records if "Cancels.recorded raised" in entry.message]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (Listens, r"the class Listens: write Listens\(\)"),
+        ([Listens], r"the class Listens: write Listens\(\)"),
+        (7, "got int"),
+        (print, "got builtin_function_or_method"),
+        ([Listens(), None], "got NoneType"),
+        ("me", "got str"),
+    ],
+)
+def test_what_nobody_could_tell_is_no_observer(given, told, somewhere):
+    with pytest.raises(errors.SettingsError, match=rf"observers: expected a batchrun\.Observer .*{told}"):
+        batchrun.open(["a"], observers=given)
+    assert not list(somewhere.iterdir())
 
 
 def test_in_a_script_and_under_a_running_loop(somewhere):
@@ -354,8 +452,15 @@ def test_an_interrupt_may_cancel_what_runs_over_there():
 def test_sent_now_and_collected_later():
     async def scene(simulator):
         sent = await batchrun.run(rows(5, "[[sleep 300ms]] x"), detach=True, **on(simulator))
-        assert (len(sent), simulator.books.posts) == (0, 5)
+        assert (len(sent), sent.going_on, simulator.books.posts) == (0, 5, 5)
+        assert repr(sent).splitlines() == [
+            "0 records",
+            "5 jobs left to run on over there, billed; next: the same call without detach=True collects the records",
+            f"kept in {sent.path}",
+        ]
+        assert "5 jobs left" in sent._repr_html_()
         records = await batchrun.run(rows(5, "[[sleep 300ms]] x"), **on(simulator))
-        assert (len(records.ok), simulator.books.posts) == (5, 5)
+        assert (len(records.ok), records.going_on, simulator.books.posts) == (5, 0, 5)
+        assert "left to run on" not in repr(records)
 
     play(scene)

@@ -74,8 +74,11 @@ def test_a_copy_that_somebody_changes_is_noticed(grown, tmp_path):
 
 def test_fresh_leaves_the_copy_that_is_being_written(tmp_path):
     names = Names.of(tmp_path / "out.jsonl")
+    (tmp_path / "in.jsonl").write_bytes(row("the new batch's own") + b"\n")
     for path in (names.output, names.journal, names.spool, names.submitted):
         Path(path).write_text("old\n")
-    Path(names.spool + ".new").write_text("the new batch's own\n")
-    moved = dict(set_aside(names, 0.0))
-    assert set(moved) == {names.output, names.journal, names.spool, names.submitted}
+    with check(tmp_path / "in.jsonl", spool=names.spool, more=()) as source:
+        moved = dict(set_aside(names, 0.0))
+        assert set(moved) == {names.output, names.journal, names.spool, names.submitted}
+        source.keep()
+        assert Path(names.spool).read_bytes() == row("the new batch's own") + b"\n"

@@ -79,6 +79,33 @@ def test_the_lock_outlives_another_descriptor_of_its_file(path, others):
     held.release()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the children touch nothing but the lock
+def test_a_process_that_was_forked_meanwhile_neither_keeps_nor_drops_the_lock(path):
+    held = Lock.take(path)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # holds the same open file until it is told to end
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    dropping = os.fork()
+    if dropping == 0:
+        held.release()
+        os._exit(0)
+    try:
+        os.waitpid(dropping, 0)
+        assert holder_of(path) == Holder(os.getpid())
+        with pytest.raises(LockHeld):
+            Lock.take(path)
+        held.release()
+        assert holder_of(path) is None
+        Lock.take(path).release()
+    finally:
+        os.close(write)
+        os.close(read)
+        os.waitpid(child, 0)
+
+
 def test_a_rewrite_of_the_output_leaves_the_lock_alone(tmp_path, path, others):
     names = Names.of(tmp_path / "out.jsonl")
     assert names.lock == path
@@ -132,7 +159,7 @@ def test_a_pid_that_is_not_yet_written_is_waited_for(path, monkeypatch):
     assert (caught.value.pid, len(pauses)) == (os.getpid(), 1)
     os.ftruncate(first, 0)
     monkeypatch.setattr(lock_room.time, "sleep", pauses.append)
-    with pytest.raises(LockHeld, match="another run works on this output") as caught:
+    with pytest.raises(LockHeld, match="or a process forked from one that is over, works") as caught:
         Lock.take(path)
     assert caught.value.pid is None
     os.close(first)

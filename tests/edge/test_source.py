@@ -232,7 +232,7 @@ def test_f02_a_pipe_is_spooled(tmp_path):
     pipe, spool = tmp_path / "pipe", tmp_path / "out.jsonl.input"
     os.mkfifo(pipe)
     spool.write_text("of an earlier run")
-    (tmp_path / "out.jsonl.input.new").symlink_to(tmp_path / "victim")
+    (tmp_path / "out.jsonl.input.0badcafe.new").symlink_to(tmp_path / "victim")
     feeder = fed(pipe, data)
     source = checked(pipe, spool=spool)
     feeder.join()
@@ -242,7 +242,29 @@ def test_f02_a_pipe_is_spooled(tmp_path):
     assert spool.stat().st_mode & 0o777 == 0o600
     assert keys(source) == [f"r{n}" for n in range(300)]
     source.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl.input", "pipe"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out.jsonl.input", "out.jsonl.input.0badcafe.new", "pipe"}, "a link is not ours to judge"
+
+
+def test_copies_of_one_input_do_not_meet(tmp_path):
+    target = tmp_path / "out.input"
+    dead = tmp_path / "out.input.00000000.new"
+    dead.write_text("left by a run that died")
+    copies = [Spool(target) for _ in range(3)]
+    for number, copy in enumerate(copies):
+        copy.write(b"%d" % number)
+    copies[0].keep()
+    assert (target.read_text(), dead.exists(), len(list(tmp_path.iterdir()))) == ("0", False, 3)
+    copies[1].close()
+    assert (target.read_text(), len(list(tmp_path.iterdir()))) == ("0", 2)
+    (own,) = tmp_path.glob("*.new")
+    own.unlink()
+    own.write_text("another program's")
+    with pytest.raises(SpoolFailed, match="taken away by another program: run it again"):
+        copies[2].keep()
+    copies[2].close()
+    copies[0].close()
+    assert (target.read_text(), own.read_text()) == ("0", "another program's")
 
 
 def test_f02_a_descriptor_is_spooled_and_an_unkept_copy_is_gone(tmp_path):

@@ -264,6 +264,43 @@ def test_what_goes_wrong_is_raised_as_the_package_raises_it(package, script, err
     assert caught.value.request.method == "GET"
 
 
+def test_the_limit_of_reading_counts_from_the_last_byte_also_within_the_head(package):
+    async def script(talk):
+        await talk.request()
+        for piece in (b"HTTP/1.1 200 OK\r\nx-", b"a: 1\r\n", b"content-length", b": 1\r\n", b"\r\nx"):
+            await talk.send(piece)
+            await asyncio.sleep(0.1)
+
+    got, _ = asked(package, script, timeout=0.3)
+    assert (got.text, got.headers["x-a"]) == ("x", "1")
+    for head in (b"", b"HTTP/1.1 200 OK\r\nx-"):
+
+        async def silent(talk, head=head):
+            await talk.request()
+            await talk.send(head)
+            await talk.hold()
+
+        with pytest.raises(package.ReadTimeout, match=r"nothing happened within 0\.1 s"):
+            asked(package, silent, timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"connections": 0}, "connections: expected 1 or more, got 0"),
+        ({"connections": -1}, "connections: expected 1 or more, got -1"),
+        ({"connections": 2.5}, r"connections: expected a whole number, got 2\.5"),
+        ({"connections": "9"}, "connections: expected a whole number, got '9'"),
+        ({"connections": True}, "connections: expected a whole number, got True"),
+        ({"verify": False}, r"verify: expected an ssl\.SSLContext or None, got False; .*cafile="),
+        ({"verify": "ca.pem"}, r"verify: expected an ssl\.SSLContext or None, got 'ca\.pem'"),
+    ],
+)
+def test_a_transport_that_could_not_work_is_not_made(given, told):
+    with pytest.raises((TypeError, ValueError), match=told):
+        Transport(**given)
+
+
 def test_no_connection_no_name_no_tls(package, monkeypatch):
     with pytest.raises(package.ConnectError, match="refused"):
         asked(package, b"", origin=f"http://127.0.0.1:{free_port()}")

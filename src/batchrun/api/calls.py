@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 from batchrun.api.batch import Batch
 from batchrun.api.given import Given, Paths
-from batchrun.api.hooks import Observer
+from batchrun.api.hooks import Observer, observers_of
 from batchrun.api.limits import Limits
 from batchrun.api.plain import in_python
 from batchrun.api.rows import Rows
@@ -62,7 +62,7 @@ async def run(
             rows=_some(rows),
             out=out,
             given=_given(settings, fresh=fresh),
-            observers=_several(observers),
+            observers=observers_of(observers),
             limits=_shared(limits),
             progress=progress,
             demo=demo,
@@ -99,7 +99,7 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
             rows=rows,
             out=out,
             given=_given(settings, fresh=fresh),
-            observers=_several(observers),
+            observers=observers_of(observers),
             limits=_shared(limits),
             progress=progress,
             demo=demo,
@@ -217,10 +217,6 @@ def _shared(limits: Any) -> Limits | None:
     raise endings.SettingsError(
         f"limits: expected a batchrun.Limits, got {type(limits).__name__}; write Limits(rpm=600)"
     )
-
-
-def _several(observers: Observer | Iterable[Observer]) -> list[Any]:
-    return list(observers) if isinstance(observers, Iterable) else [observers]
 
 
 def _given(settings: Given, *, fresh: bool) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from batchrun.core.snapshot import Snapshot
 from batchrun.core.visible import visible
+from batchrun.results.endings import SettingsError
 from batchrun.results.record import Record
 
 _LOG = logging.getLogger("batchrun")
@@ -42,6 +43,21 @@ class Observer(Protocol):
 
 
 Observer.__module__ = "batchrun"  # where people find it
+
+
+_HOOKS = ("progressed", "recorded", "halted", "noted")
+
+
+def observers_of(given: Any) -> list[Any]:
+    """The observers of a call, which may be one or several. Raises SettingsError for what could never be told."""
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, type) else [given]
+    for one in several:
+        if isinstance(one, type) or not any(callable(getattr(one, hook, None)) for hook in _HOOKS):
+            came = f"the class {one.__name__}: write {one.__name__}()" if isinstance(one, type) else type(one).__name__
+            raise SettingsError(
+                f"observers: expected a batchrun.Observer or several, with one of {', '.join(_HOOKS)}; got {came}"
+            )
+    return several
 
 
 class Fan:
@@ -98,7 +114,9 @@ class Fan:
                 continue
             try:
                 call(*told)
-            except Exception:  # noqa: BLE001 - law of this file
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - law of this file; a CancelledError of its own would end the run
                 if (id(one), method) not in self._broken:
                     self._broken.add((id(one), method))
                     _LOG.exception("%s.%s raised; the run goes on, and this is said once", type(one).__name__, method)

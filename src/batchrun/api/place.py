@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from batchrun.api.rows import lines_of, path_of
+from batchrun.core.visible import visible
 from batchrun.results.endings import FilesError, InputError
 
 FOLDER = ".batchrun"
@@ -60,10 +61,7 @@ async def place_of(rows: Any, out: Any, enters: Any, *, demo: bool) -> Place:
     Raises InputError, FilesError.
     """
     path = None if rows is None else path_of(rows)
-    if out is True:
-        raise InputError(
-            "out: expected a path, False or nothing, got True; leave it out to keep the batch in .batchrun/"
-        )
+    _refuse_no_output(out)
     if rows is None and out is None:
         raise InputError(
             'out: a batch that is opened without rows has no content to be named after; give out="out.jsonl", or out=False'
@@ -88,6 +86,25 @@ async def place_of(rows: Any, out: Any, enters: Any, *, demo: bool) -> Place:
             file.close()
         raise
     return Place(f"{folder}/out.jsonl", given, named=False, _rows=file)
+
+
+def _refuse_no_output(out: Any) -> None:
+    """Refuse what names no file, before one is written beside it."""
+    if out is True:
+        raise InputError(
+            "out: expected a path, False or nothing, got True; leave it out to keep the batch in .batchrun/"
+        )
+    if out is None or out is False:
+        return
+    if not isinstance(out, str | os.PathLike):
+        raise InputError(f"out: expected a path, False or nothing, got {type(out).__name__}; give a path")
+    if out in ("", "-"):
+        why = "; the command's standard output has no meaning here" if out else ""
+        raise InputError(
+            f"out: expected a path, False or nothing, got {out!r}{why}; give a path, or False to keep nothing"
+        )
+    if os.path.isdir(out):  # noqa: PTH112 - a slash at the end says something
+        raise InputError(f"out: expected a file, got the folder {visible(os.fsdecode(out), 200)}; name a file in it")
 
 
 async def _spooled(rows: Any, digest: Any) -> tuple[IO[bytes], int]:

@@ -25,13 +25,13 @@ def read(path: str | os.PathLike[str]) -> Records:
     It may be one that a run is writing just now: a last line that is not whole is left out. Raises InputError where
     there is no such file, or it holds something else.
     """
-    file = Path(path)
+    file, shown = Path(path), visible(os.fspath(path), 200) or '""'
+    if file.is_dir():
+        raise InputError(f"{shown}: expected an output of batchrun, found a folder; name the file in it, as out.jsonl")
     if not file.is_file():
-        raise InputError(f"{visible(os.fspath(path), 200)}: expected an output of batchrun, there is no such file")
+        raise InputError(f"{shown}: expected an output of batchrun, there is no such file")
     try:
-        found = (
-            record for _, record in _records(lines_of(os.fspath(path)), file.parent, visible(os.fspath(path), 200))
-        )
+        found = (record for _, record in _records(lines_of(os.fspath(path)), file.parent, shown))
         return Records(found, path=file)
     except FilesError as error:
         raise InputError(str(error)) from error
@@ -40,13 +40,15 @@ def read(path: str | os.PathLike[str]) -> Records:
 read.__module__ = "batchrun"  # where people find it
 
 
-def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool) -> Records:
+def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool, going_on: int = 0) -> Records:
     """The records at `path`; with `keys` in their order, and those alone."""
     found = _records(lines_of(str(path)), path.parent, str(path))
     if keys is None:
-        return Records((record for _, record in found), path=path if kept else None)
-    by_key = dict(found)
-    return Records((by_key[key] for key in keys if key in by_key), path=path if kept else None)
+        records = [record for _, record in found]
+    else:
+        by_key = dict(found)
+        records = [by_key[key] for key in keys if key in by_key]
+    return Records(records, path=path if kept else None, going_on=going_on)
 
 
 def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[str, Record]]:

@@ -236,7 +236,13 @@ class Running:
 
     def _read(self) -> Records:
         assert self.place is not None
-        return records_in(Path(self.place.output), self._keys, kept=self.place.kept)
+        going_on = 0 if self.opening is None else self.opening.runner.engine.snapshot().watched
+        return records_in(
+            Path(self.place.output),
+            self._keys,
+            kept=self.place.kept,
+            going_on=going_on if self.wanted.given.get("detach") else 0,
+        )
 
     def interrupted(self) -> Interrupted:
         """What an interruption is told as; the run is over."""

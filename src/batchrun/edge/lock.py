@@ -35,7 +35,9 @@ class LockHeld(FilesError):
     """Another run has the output. `pid` is its process, None where it did not say."""
 
     def __init__(self, path: str, pid: int | None) -> None:
-        who = "another run" if pid is None else f"another run, process {pid},"
+        who = (
+            "another run, or a process forked from one that is over," if pid is None else f"another run, process {pid},"
+        )
         super().__init__(f"{path}: {who} works on this output; wait for it, or end it first")
         self.path = path
         self.pid = pid
@@ -47,6 +49,7 @@ class Lock:
     def __init__(self, file: Opened) -> None:
         self._file = file
         self._held = True
+        self._owner = os.getpid()
 
     @classmethod
     def take(cls, path: str) -> Lock:
@@ -79,11 +82,19 @@ class Lock:
         return not self._held or self._file.is_replaced()
 
     def release(self) -> None:
-        """Let the next run in; harmless when called again."""
+        """Let the next run in; harmless when called again.
+
+        Closing would not do: a process that was forked meanwhile has the same open file, and would hold the locks on.
+        In such a process it does nothing but close: the run is its parent's.
+        """
         if self._held:
             self._held = False
-            with suppress(OSError):  # a pid that stays behind misleads nobody: it is read only where the lock is held
-                os.ftruncate(self._file.descriptor, 0)
+            if self._owner == os.getpid():
+                with suppress(OSError):  # a pid that stays misleads nobody: it is read only where the lock is held
+                    os.ftruncate(self._file.descriptor, 0)
+                with suppress(OSError):
+                    fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
+                _hide(self._file)
             self._file.close()
 
 
@@ -140,9 +151,17 @@ def holder_of(path: str) -> Holder | None:
 
 def _show(file: Opened) -> None:
     """Hold what `holder_of` asks for; where that cannot be had, it looks for the process."""
+    _set_shown(file, fcntl.F_WRLCK)
+
+
+def _hide(file: Opened) -> None:
+    _set_shown(file, fcntl.F_UNLCK)
+
+
+def _set_shown(file: Opened, kind: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
-            fcntl.fcntl(file.descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            fcntl.fcntl(file.descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
 
 
 def _is_shown(file: Opened, pid: int | None) -> bool:

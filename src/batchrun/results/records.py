@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from batchrun.core.quantities import many
 from batchrun.core.states import State
 from batchrun.core.usage import Usage
+from batchrun.core.visible import visible
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:
@@ -26,11 +29,13 @@ class Records(Sequence[Record]):
 
     __module__ = "batchrun"
 
-    def __init__(self, records: Iterable[Record] = (), *, path: Path | None = None) -> None:
+    def __init__(self, records: Iterable[Record] = (), *, path: Path | None = None, going_on: int = 0) -> None:
         self._records = tuple(records)
         self._by_key: dict[str, Record] | None = None
         self.path = path
         """The output that holds them, None where nothing was kept."""
+        self.going_on = going_on
+        """The jobs that were left to run on over there, billed: those of ``detach=True``."""
 
     @overload
     def __getitem__(self, which: int) -> Record: ...
@@ -43,10 +48,19 @@ class Records(Sequence[Record]):
         if isinstance(which, str):
             if self._by_key is None:
                 self._by_key = {record.key: record for record in self._records}
+            if which not in self._by_key:
+                raise KeyError(f"none of the {many(len(self), 'record')} has the key {visible(which, 100)}")
             return self._by_key[which]
         if isinstance(which, slice):
             return self._part(self._records[which])
-        return self._records[which]
+        try:
+            place = operator.index(which)
+        except TypeError:
+            raise TypeError(f"records[…]: expected a place, a key or a slice, got {type(which).__name__}") from None
+        if not -len(self) <= place < len(self):
+            there = f"there are {many(len(self), 'record')}, from 0" if len(self) else "there are no records"
+            raise IndexError(f"records[{place}]: {there}")
+        return self._records[place]
 
     def __len__(self) -> int:
         return len(self._records)

@@ -71,7 +71,10 @@ def _lines(records: Records) -> Iterator[str]:
     if len(codes) > 3:
         yield f"… and {len(codes) - 3:,} more codes: .codes"
     yield from _next(records, states)
-    if records.path is not None and states:
+    if records.going_on:
+        going_on = many(records.going_on, "job")
+        yield f"{going_on} left to run on over there, billed; next: the same call without detach=True collects the records"
+    if records.path is not None and (states or records.going_on):
         yield f"kept in {visible(str(records.path), 2_000)}"
 
 

@@ -75,7 +75,8 @@ def set_aside(names: Names, wall: float, disk: Disk = REAL_DISK) -> list[tuple[s
 
     The journal goes first: an output without a journal is refused by the next run, while a journal without
     its output would fetch every job again. Nothing is overwritten: if any of the new names is taken, all get
-    a number. The lock stays, and must be held. Raises FileRefused; what was moved until then stays moved.
+    a number. The lock stays, and must be held; so does the copy of an input that is being made, which has a name of
+    its own. Raises FileRefused; what was moved until then stays moved.
     """
     date = utc(wall)[:19].replace(":", "") + "Z"
     found = [
@@ -83,7 +84,7 @@ def set_aside(names: Names, wall: float, disk: Disk = REAL_DISK) -> list[tuple[s
         for path in names.all()
         if path != names.lock
         for name in (path, torn_of(path), new_of(path))
-        if name != new_of(names.spool) and _exists(name, disk)  # that is the new batch's own, being written
+        if _exists(name, disk)
     ]
     suffix, number = date, 1
     while any(_exists(f"{path}.{suffix}", disk) for path in found):

@@ -92,18 +92,17 @@ class Streamed(Exchange):
     # for pool and connection
 
     def headed(self, status: int, head: Head, pairs: Sequence[tuple[bytes, bytes]]) -> None:  # noqa: ARG002
-        self._moved = self._loop.time()
         if not self.head_came.done():
             self.head_came.set_result((status, tuple(pairs)))
 
     def took(self, piece: bytes) -> bool:
-        self._moved = self._loop.time()
         self._pieces.append(piece)
         self._held += len(piece)
         self._wake()
         return False
 
     def waits(self) -> bool:
+        self._moved = self._loop.time()  # asked whenever bytes came, those of a head that is not whole yet too
         return self._held > HIGH
 
     def ended(self) -> None:

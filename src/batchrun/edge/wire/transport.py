@@ -37,10 +37,19 @@ class Transport(httpx.AsyncBaseTransport):
     """``httpx.AsyncClient(transport=Transport())``: requests on llhttp and asyncio's protocols.
 
     `connections` bounds those to each origin. `verify` is a context for TLS; without one the public authorities
-    are trusted, and those of SSL_CERT_FILE.
+    are trusted, and those of SSL_CERT_FILE. Raises TypeError or ValueError for what is neither.
     """
 
     def __init__(self, *, connections: int = DEFAULT_CONNECTIONS, verify: ssl.SSLContext | None = None) -> None:
+        if type(connections) is not int:
+            raise TypeError(f"connections: expected a whole number, got {connections!r:.100}")
+        if connections < 1:
+            raise ValueError(f"connections: expected 1 or more, got {connections}; without any nothing can be sent")
+        if verify is not None and not isinstance(verify, ssl.SSLContext):
+            raise TypeError(
+                f"verify: expected an ssl.SSLContext or None, got {verify!r:.100}; "
+                "to trust a certificate of your own, give ssl.create_default_context(cafile=…)"
+            )
         self._connections = connections
         self._tls = verify
         self._view = shared_buffer()
