@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -22,7 +20,7 @@ from batchrun.cli.closing import Closing, exit_code
 from batchrun.cli.collector import Collector
 from batchrun.cli.flags import given
 from batchrun.cli.stdout import Copy, Place
-from batchrun.cli.summary import facts, summary
+from batchrun.cli.summary import summary, write_facts
 from batchrun.core.given import FlagError
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
@@ -34,7 +32,7 @@ from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import Progress
 from batchrun.edge.source import InputError, SpoolFailed
-from batchrun.edge.tape import FilesError, InputIsOutput
+from batchrun.edge.tape import FilesError, InputIsOutput, Names, expect_regular, refuse_shared
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
@@ -71,6 +69,7 @@ def _run_task(
     screen: _Screen | None = None
     try:
         settings = {**(more or {}), **given(options, os.environ)}
+        _check_beside(task, options)
         with Collector() as collector:
             screen = _Screen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
@@ -83,6 +82,15 @@ def _run_task(
     finally:
         if screen is not None:
             screen.close()
+
+
+def _check_beside(task: Task, options: argparse.Namespace) -> None:
+    """Refuse a summary or a log that is another file of this command, before either is touched."""
+    beside = {"--summary": options.summary, "--log-json": options.log_json}
+    names = Names.of(task.output, task.journal)
+    refuse_shared(names, task.input, {flag: path for flag, path in beside.items() if path})
+    if options.summary:
+        expect_regular(options.summary)
 
 
 def _refuse(text: str, code: int) -> int:
@@ -254,21 +262,16 @@ class _Screen:
         if not self._quiet:
             self._say(summary(closing))
         if self._options.summary:
-            self._write_summary(self._options.summary, closing)
+            try:
+                write_facts(self._options.summary, closing)
+            except FilesError as error:
+                self._warn(f"--summary: {visible(str(error), 1_000)}; the run itself is not concerned")
         self._write("end", outcome=result.outcome.value, exit_code=code)
         return code
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.close()
-
-    def _write_summary(self, path: str, closing: Closing) -> None:
-        try:
-            Path(path).write_text(
-                json.dumps(facts(closing), indent=2) + "\n", encoding="ascii"
-            )  # names may be no UTF-8
-        except OSError as error:
-            self._warn(f"--summary: cannot write {path}: {error.strerror}; the run itself is not concerned")
 
     def _write(self, event: Any, **told: Any) -> None:
         if self._log is not None:

@@ -20,6 +20,7 @@ The JSON of ``--summary FILE``, every key always present:
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import textwrap
@@ -39,6 +40,7 @@ from batchrun.core.messages import Outcome
 from batchrun.core.quantities import duration, many
 from batchrun.core.states import State
 from batchrun.core.visible import visible
+from batchrun.edge.tape import write_whole
 
 SUMMARY_VERSION = 1
 _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
@@ -196,6 +198,11 @@ def facts(closing: Closing) -> dict[str, Any]:
         "files": {"output": closing.output, "journal": closing.journal, "artifacts": closing.artifacts},
         "next": [{"command": command, "what": what} for command, what in next_commands(closing)],
     }
+
+
+def write_facts(path: str, closing: Closing) -> None:
+    """Write `facts` to the file at `path`. Raises FilesError."""
+    write_whole(path, (json.dumps(facts(closing), indent=2) + "\n").encode("ascii"))  # names may be no UTF-8
 
 
 def _rows(count: int) -> str:

@@ -121,6 +121,14 @@ def open_to_read(path: str, disk: Disk = REAL_DISK) -> Opened | None:
     return Opened(path, descriptor, status.st_size, False, identity_of(status), disk)  # noqa: FBT003 - created
 
 
+def expect_regular(path: str, disk: Disk = REAL_DISK) -> None:
+    """Raise FileRefused if something other than a regular file stands at `path`, a link included."""
+    try:
+        _looked(path, disk)
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from error
+
+
 def read_chunks(file: Opened, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of `file` from `start` to `end` (or to where it ends), a MiB at a time."""
     while end is None or start < end:
