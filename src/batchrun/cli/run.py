@@ -56,8 +56,6 @@ def run_task(
     """Run `task` with the flags in `options`, `more` settings beneath them; tells how it goes on stderr."""
     if task.output == "-":
         with Place(options.journal) as records:
-            if options.journal is None:
-                print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
             to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
             return _run_task(to_file, options, arguments, more, Copy(records))
     return _run_task(task, options, arguments, more, None)
@@ -69,6 +67,8 @@ def _run_task(
     screen: _Screen | None = None
     try:
         settings = {**(more or {}), **given(options, os.environ)}
+        if copy is not None and options.journal is None:
+            _begin_without_journal(settings)
         _check_beside(task, options)
         with Collector() as collector:
             screen = _Screen(options, arguments, copy, collector)
@@ -82,6 +82,16 @@ def _run_task(
     finally:
         if screen is not None:
             screen.close()
+
+
+def _begin_without_journal(settings: Mapping[str, Any]) -> None:
+    """Say that nothing is kept; refuse to buy jobs that nobody could collect."""
+    if settings.get("detach"):
+        raise Misuse(
+            "--detach with -o -: expected a journal, without which nobody can collect the jobs, got none; "
+            "give --journal FILE (or leave --detach out, BATCHRUN_DETACH too)"
+        )
+    print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
 
 
 def _check_beside(task: Task, options: argparse.Namespace) -> None:
