@@ -61,6 +61,10 @@ class Opened:
         except FileNotFoundError:
             return True
 
+    def length(self) -> int:
+        """What it holds now."""
+        return self.disk.status(self.descriptor).st_size
+
     def close(self) -> None:
         """Give the descriptor back; once only, its number soon belongs to another file."""
         self.disk.close(self.descriptor)
