@@ -19,6 +19,7 @@ from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
 from batchrun.cli.collector import Collector
 from batchrun.cli.flags import given
+from batchrun.cli.refusals import refuse_shared_files, refuse_uncollectable
 from batchrun.cli.stdout import Copy, Place
 from batchrun.cli.summary import summary, write_facts
 from batchrun.core.given import FlagError
@@ -32,7 +33,7 @@ from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import Progress
 from batchrun.edge.source import InputError, SpoolFailed
-from batchrun.edge.tape import FilesError, InputIsOutput, Names, expect_regular, refuse_shared
+from batchrun.edge.tape import FilesError, InputIsOutput
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
@@ -57,7 +58,7 @@ def run_task(
     if task.output == "-":
         with Place(options.journal) as records:
             to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
-            return _run_task(to_file, options, arguments, more, Copy(records))
+            return _run_task(to_file, options, arguments, more, Copy(records, kept=options.journal is not None))
     return _run_task(task, options, arguments, more, None)
 
 
@@ -68,8 +69,9 @@ def _run_task(
     try:
         settings = {**(more or {}), **given(options, os.environ)}
         if copy is not None and options.journal is None:
-            _begin_without_journal(settings)
-        _check_beside(task, options)
+            refuse_uncollectable(settings)
+            print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
+        refuse_shared_files(task, options.summary, options.log_json)
         with Collector() as collector:
             screen = _Screen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
@@ -82,25 +84,6 @@ def _run_task(
     finally:
         if screen is not None:
             screen.close()
-
-
-def _begin_without_journal(settings: Mapping[str, Any]) -> None:
-    """Say that nothing is kept; refuse to buy jobs that nobody could collect."""
-    if settings.get("detach"):
-        raise Misuse(
-            "--detach with -o -: expected a journal, without which nobody can collect the jobs, got none; "
-            "give --journal FILE (or leave --detach out, BATCHRUN_DETACH too)"
-        )
-    print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
-
-
-def _check_beside(task: Task, options: argparse.Namespace) -> None:
-    """Refuse a summary or a log that is another file of this command, before either is touched."""
-    beside = {"--summary": options.summary, "--log-json": options.log_json}
-    names = Names.of(task.output, task.journal)
-    refuse_shared(names, task.input, {flag: path for flag, path in beside.items() if path})
-    if options.summary:
-        expect_regular(options.summary)
 
 
 def _refuse(text: str, code: int) -> int:
@@ -215,7 +198,7 @@ class _Screen:
         self._collector.freeze()
         if self._copy is not None:
             self._copy.begin()
-            self._copy.closed = lambda: opening.stop(StopMode.DRAIN, "stdout closed")
+            self._copy.closed = self._stdout_closed
         batch, settings = opening.batch, opening.settings
         self._progress = Progress(opening.rows, quiet=self._quiet)
         for note in batch.notes:
@@ -235,6 +218,13 @@ class _Screen:
             "start", service=opening.service, rows=opening.rows, finished=len(batch.finished), open_jobs=open_jobs
         )
         self._listen(opening)
+
+    def _stdout_closed(self, problem: str | None) -> None:
+        assert self._opening is not None
+        if problem is not None:
+            self._problem = problem
+            self._warn(problem)
+        self._opening.stop(StopMode.DRAIN, "stdout closed")
 
     def _listen(self, opening: Opening) -> None:
         loop = asyncio.get_running_loop()
