@@ -156,7 +156,7 @@ def test_c01_c03_c06_beside_a_live_run(service, tmp_path):
         assert (done.code, to_end(done)) == (0, count)
     service.wait_until(lambda books: books["jobs"] == 12 + 17)
     again = batch.tell("cancel", *named("row-0", job_of(batch, "row-3"), "row-12", "no \x1bbody"))
-    assert (again.code, to_end(again)) == (0, 2)
+    assert (again.code, to_end(again)) == (1, 2), "a name is known to be no row"
     again.says(
         "row-12: had ended already, as succeeded",
         "no \\x1bbody: no row of this batch",
