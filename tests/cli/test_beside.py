@@ -30,6 +30,16 @@ def test_one_file_for_two_is_refused_and_nothing_is_written(tmp_path, flags):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("in", ROW)]
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"), [(("-o", "nodir/x"), "nodir/x"), (("-o", "out", "--journal", "nodir/j"), "nodir/j")]
+)
+def test_a_missing_folder_is_told_of_the_file_that_was_named(tmp_path, flags, named):
+    done = batchrun(tmp_path, "in", *flags)
+    assert done.returncode == 4
+    assert f"{named}: its folder does not exist; make the folder first" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_a_summary_is_private_and_goes_through_no_link(tmp_path):
     done = batchrun(tmp_path, "in", "-o", "out", "--summary", "told", "--quiet")
     assert (done.returncode, (tmp_path / "told").stat().st_mode & 0o777) == (0, 0o600)

@@ -75,9 +75,16 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
         yield ""
         for code, text in advised:
             yield wrapped(f"{visible(code, 60)}: ", text, width)
-    if jobs := closing.snapshot.watched:
+    to_end = min(closing.snapshot.to_end, closing.snapshot.watched)
+    if to_end:
+        yield ""
+        yield wrapped("", _to_end(to_end, resumable=closing.resumable), width)
+    if jobs := closing.snapshot.watched - to_end:
         yield ""
         yield wrapped("", going_on(jobs, closing.output, resumable=closing.resumable), width)
+    if cut_off := closing.snapshot.submits_in_flight:
+        yield ""
+        yield wrapped("", _cut_off(cut_off, resumable=closing.resumable), width)
     if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
         yield ""
         yield wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
@@ -156,6 +163,20 @@ def going_on(jobs: int, output: str | None, *, resumable: bool) -> str:
         return said
     ends = f"batchrun cancel {shlex.quote(visible(_near(output), 2000))} --all"
     return f"{said}, `{ends}` ends {'it' if one else 'them'}"
+
+
+def _to_end(jobs: int, *, resumable: bool) -> str:
+    """What is said of jobs whose cancel is journaled and whose record is not."""
+    one = jobs == 1
+    said = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may go on over there, billed"
+    return f"{said}; the next run ends {'it' if one else 'them'} as cancelled" if resumable else said
+
+
+def _cut_off(posts: int, *, resumable: bool) -> str:
+    """What is said of POSTs that the run did not wait for."""
+    one = posts == 1
+    said = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
+    return f"{said}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else said
 
 
 def _near(path: str) -> str:

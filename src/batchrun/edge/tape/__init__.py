@@ -15,6 +15,7 @@ from batchrun.edge.tape.mend import cut_torn, keep_torn, set_aside
 from batchrun.edge.tape.names import Names
 from batchrun.edge.tape.opening import (
     Opened,
+    expect_folder,
     expect_regular,
     open_append,
     open_existing,
@@ -42,6 +43,7 @@ __all__ = [
     "TapeClosed",
     "TapeFailed",
     "cut_torn",
+    "expect_folder",
     "expect_regular",
     "keep_torn",
     "open_append",

@@ -133,6 +133,14 @@ def expect_regular(path: str, disk: Disk = REAL_DISK) -> None:
         raise refused(path, error) from error
 
 
+def expect_folder(path: str) -> None:
+    """Raise FileRefused, naming `path`, if there is no folder to hold it: not the first file that would stand beside it."""
+    try:
+        os.stat(f"{os.path.dirname(path) or '.'}/")  # noqa: PTH116, PTH120 - paths are str in this room
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from error
+
+
 def read_chunks(file: Opened, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of `file` from `start` to `end` (or to where it ends), a MiB at a time."""
     while end is None or start < end:
