@@ -393,7 +393,7 @@ def test_the_second_ctrl_c_leaves_at_once_and_the_next_run_finishes_the_cancels(
         ended = batch.end(run)
         assert time.monotonic() - began < 2
         assert (ended.code, batch.records(), service.books()["cancels"]) == (130, {}, 0)
-        ended.says("30 jobs go on over there and are billed")
+        ended.says("30 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled")
         proxy.let_go()
         assert batch.run().code == 1
         batch.whole()

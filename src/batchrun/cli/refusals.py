@@ -11,7 +11,7 @@ from batchrun.runner.session import Task
 
 
 def refuse_shared_files(task: Task, summary: str | None, log: str | None) -> None:
-    """Refuse a summary or a log that is another file of this command, before either is touched.
+    """Refuse a journal, a summary or a log that is another file of this command, before any is touched.
 
     Raises Misuse, and FileRefused where the summary would go through a link or to a device.
     """
