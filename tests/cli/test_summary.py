@@ -359,3 +359,23 @@ def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
     ]  # fmt: skip
     watched = closing(Outcome.STOPPED, arguments=arguments, watched=2, states={"succeeded": 18})
     assert next_commands(watched)[0][0] == "batchrun collect out.jsonl --demo"
+
+
+def test_posts_that_were_not_waited_for_are_told():
+    told = " ".join(summary(closing(Outcome.STOPPED, signal=2, submits_in_flight=3)).split())
+    assert (
+        "3 POSTs were in flight: their rows may have been sent and billed, and end as unconfirmed in the next run"
+        in told
+    )
+    one = " ".join(summary(closing(Outcome.STOPPED, signal=2, submits_in_flight=1, journal=None)).split())
+    assert "1 POST was in flight: its row may have been sent and billed" in one
+    assert "unconfirmed" not in one
+
+
+def test_jobs_whose_cancel_is_journaled_are_not_collected():
+    told = " ".join(summary(closing(Outcome.STOPPED, signal=2, watched=5, to_end=5)).split())
+    assert "5 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled" in told
+    assert "collects" not in told
+    mixed = " ".join(summary(closing(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
+    assert "1 job was being cancelled" in mixed
+    assert "4 jobs go on over there and are billed; the next run collects them" in mixed

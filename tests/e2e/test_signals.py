@@ -76,8 +76,12 @@ def test_o18_the_second_ctrl_c_leaves_at_once(tmp_path):
         assert process.poll() is None, "it waits for the POST in flight"
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert batch.end(process).code == 130
+        ended = batch.end(process)
+        assert ended.code == 130
         assert time.monotonic() - began < 2
+        ended.says(
+            "1 POST was in flight: its row may have been sent and billed, and ends as unconfirmed in the next run"
+        )
         service.behave('[times]\nduration = "100ms"\n')
         assert batch.run(*FAST).code == 1
         assert batch.states() == {"succeeded": 4, "unconfirmed": 1}

@@ -241,6 +241,31 @@ def test_o11_an_output_that_was_replaced_is_noticed(tmp_path, how, when):
         assert path.read_bytes() == b"mine\n", "a file that is not ours is not touched"
 
 
+@pytest.mark.parametrize("when", ["while it is open", "with a group under way", "before the end"])
+def test_an_output_that_was_cut_is_noticed(tmp_path, when):
+    path = tmp_path / "out"
+    desk = Desk(REAL_DISK, path)
+    desk.tape.append(b"one\n")
+    desk.tape.commit()
+    desk.tape.look()
+    assert not desk.failed
+    os.truncate(path, 1)
+    if when == "with a group under way":
+        desk.tape.append(b"two\n")
+        group = desk.tape.gather()
+        desk.tape.look()
+        group.write()
+        group.sync()
+        desk.tape.settle(group)
+    if when == "while it is open":
+        desk.tape.look()
+        desk.tape.look()
+    desk.tape.close()
+    (failure,) = desk.failed
+    assert (failure.step, desk.synced) == ("cut", [4])
+    assert "expected to find all that was written up to offset 4, but: it holds 1 byte:" in str(failure)
+
+
 def test_after_the_end_nothing_is_taken_and_nothing_reported(paper, desk):
     desk.tape.append(b"one\n")
     group = desk.tape.gather()

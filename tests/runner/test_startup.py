@@ -264,6 +264,35 @@ def test_o11_a_file_that_is_replaced_under_the_run_ends_it(night, name):
     assert sorted(night.wire.posts) == ["A", "B", "C"], "nothing was sent twice"
 
 
+def test_o11_an_output_that_is_cut_under_the_run_ends_it(night):
+    """At its end, where it is over before the next look."""
+
+    def cut(request):
+        if request.method == "GET" and night.output.stat().st_size:
+            os.truncate(night.output, 0)
+            night.wire.before = None
+
+    night.wire.before = cut
+    assert night.run(connections=1, concurrency=1) is Outcome.WRITE_FAILED
+    assert "out.jsonl: expected to find all that was written" in night.said[0]
+    night.complete()
+    assert sorted(night.wire.posts) == ["A", "B", "C"], "nothing was sent twice"
+    assert len(night.records()) == 3
+
+
+def test_o11_an_output_that_is_cut_is_noticed_within_seconds(night):
+    """Not only at the end: the jobs of this run would go on for hours."""
+
+    def cut(request):
+        if request.method == "GET" and night.output.stat().st_size:
+            os.truncate(night.output, 0)
+            night.wire.before, night.wire.status = None, "in_progress"
+
+    night.wire.before = cut
+    assert night.run(connections=1, concurrency=1) is Outcome.WRITE_FAILED
+    assert "something else cut it" in night.said[0]
+
+
 @pytest.mark.parametrize("path", ["output", "journal"])
 @pytest.mark.parametrize("tail", [b'{"half', bytes(300)], ids=["o12-torn", "o13-zeroed"])
 def test_a_tail_is_cut_and_kept(night, path, tail):

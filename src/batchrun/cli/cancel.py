@@ -2,7 +2,8 @@
 
 The wish is on the disk before anything else happens. A run that is alive takes it in hand within a second; where none
 is, this command sends the cancels itself and waits for the look after them. Exit 0: recorded, and carried out or in
-the hands of the run; else as a run ends that could not carry it out, and the next one does.
+the hands of the run; 1 where that run, which has the input, knows that one of the names is no row of it; else as a run
+ends that could not carry it out, and the next one does.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ def run(options: argparse.Namespace) -> int:
                 continue
             who = f"process {pid}" if pid else "the run"
             if wait_until_heard(made, _PATIENCE):
-                print("\n".join(_handed_over(standing(made), who)))
-                return EXIT_OK
+                found = standing(made)
+                print("\n".join(_handed_over(found, who)))
+                return EXIT_ROWS if found.unknown and not found.collecting else EXIT_OK
             if whose(made.names) is not None:
                 print(
                     f"recorded; {who} did not answer within {_PATIENCE:.0f} s: it takes the wish up, or the next run does"

@@ -64,6 +64,8 @@ class Closing:
 
 def exit_code(closing: Closing) -> int:
     """What the command ends with. A signal that came too late to stop anything does not count."""
+    if closing.problem is not None:
+        return EXIT_FILES
     match closing.outcome:
         case Outcome.WRITE_FAILED:
             return EXIT_FILES

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
@@ -21,8 +19,9 @@ from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
 from batchrun.cli.collector import Collector
 from batchrun.cli.flags import given
+from batchrun.cli.refusals import refuse_shared_files, refuse_uncollectable
 from batchrun.cli.stdout import Copy, Place
-from batchrun.cli.summary import facts, summary
+from batchrun.cli.summary import summary, write_facts
 from batchrun.core.given import FlagError
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
@@ -58,10 +57,8 @@ def run_task(
     """Run `task` with the flags in `options`, `more` settings beneath them; tells how it goes on stderr."""
     if task.output == "-":
         with Place(options.journal) as records:
-            if options.journal is None:
-                print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
             to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
-            return _run_task(to_file, options, arguments, more, Copy(records))
+            return _run_task(to_file, options, arguments, more, Copy(records, kept=options.journal is not None))
     return _run_task(task, options, arguments, more, None)
 
 
@@ -71,6 +68,10 @@ def _run_task(
     screen: _Screen | None = None
     try:
         settings = {**(more or {}), **given(options, os.environ)}
+        if copy is not None and options.journal is None:
+            refuse_uncollectable(settings)
+            print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
+        refuse_shared_files(task, options.summary, options.log_json)
         with Collector() as collector:
             screen = _Screen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
@@ -197,7 +198,7 @@ class _Screen:
         self._collector.freeze()
         if self._copy is not None:
             self._copy.begin()
-            self._copy.closed = lambda: opening.stop(StopMode.DRAIN, "stdout closed")
+            self._copy.closed = self._stdout_closed
         batch, settings = opening.batch, opening.settings
         self._progress = Progress(opening.rows, quiet=self._quiet)
         for note in batch.notes:
@@ -217,6 +218,13 @@ class _Screen:
             "start", service=opening.service, rows=opening.rows, finished=len(batch.finished), open_jobs=open_jobs
         )
         self._listen(opening)
+
+    def _stdout_closed(self, problem: str | None) -> None:
+        assert self._opening is not None
+        if problem is not None:
+            self._problem = problem
+            self._warn(problem)
+        self._opening.stop(StopMode.DRAIN, "stdout closed")
 
     def _listen(self, opening: Opening) -> None:
         loop = asyncio.get_running_loop()
@@ -254,21 +262,16 @@ class _Screen:
         if not self._quiet:
             self._say(summary(closing))
         if self._options.summary:
-            self._write_summary(self._options.summary, closing)
+            try:
+                write_facts(self._options.summary, closing)
+            except FilesError as error:
+                self._warn(f"--summary: {visible(str(error), 1_000)}; the run itself is not concerned")
         self._write("end", outcome=result.outcome.value, exit_code=code)
         return code
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.close()
-
-    def _write_summary(self, path: str, closing: Closing) -> None:
-        try:
-            Path(path).write_text(
-                json.dumps(facts(closing), indent=2) + "\n", encoding="ascii"
-            )  # names may be no UTF-8
-        except OSError as error:
-            self._warn(f"--summary: cannot write {path}: {error.strerror}; the run itself is not concerned")
 
     def _write(self, event: Any, **told: Any) -> None:
         if self._log is not None:

@@ -12,15 +12,22 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+from batchrun.core.visible import visible
+
 _PIECE = 1 << 20
 
 
 class Copy:
-    """Copies the synced part of the records at `path` to stdout. `closed` is called once nobody reads any more."""
+    """Copies the synced part of the records at `path` to stdout.
 
-    def __init__(self, path: str) -> None:
+    `closed` is called once nothing can be written there any more: with None where nobody reads on, which is how
+    ``| head`` ends, else with what is to be said of it. The file is `kept` after the run, or not.
+    """
+
+    def __init__(self, path: str, *, kept: bool) -> None:
         self.path = path
-        self.closed: Callable[[], None] = _nothing
+        self.kept = kept
+        self.closed: Callable[[str | None], None] = _nothing
         self._offset: int | None = None
         self._broken = False
 
@@ -43,11 +50,20 @@ class Copy:
         try:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
-        except (OSError, ValueError, AttributeError):  # nobody reads, no room, no stdout at all
+        except (OSError, ValueError, AttributeError) as error:  # nobody reads, no room, no stdout at all
             self._broken = True
             # So that the interpreter does not complain at its exit about what it cannot flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            self.closed()
+            self.closed(None if isinstance(error, BrokenPipeError) else self._told(error))
+
+    def _told(self, error: Exception) -> str:
+        why = error.strerror if isinstance(error, OSError) else "it is closed"
+        where = (
+            f"all records are in {visible(self.path, 2000)}; a later run prints new ones alone"
+            if self.kept
+            else "what was not printed is lost; give --journal FILE, which keeps all records in FILE.records"
+        )
+        return f"stdout: expected to write records, but: {why}; {where}"
 
 
 class Place:
@@ -68,5 +84,5 @@ class Place:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _nothing() -> None:
+def _nothing(_: str | None) -> None:
     """Until the run is open there is nothing to stop."""

@@ -20,6 +20,7 @@ The JSON of ``--summary FILE``, every key always present:
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import textwrap
@@ -39,6 +40,7 @@ from batchrun.core.messages import Outcome
 from batchrun.core.quantities import duration, many
 from batchrun.core.states import State
 from batchrun.core.visible import visible
+from batchrun.edge.tape import write_whole
 
 SUMMARY_VERSION = 1
 _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
@@ -73,9 +75,16 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
         yield ""
         for code, text in advised:
             yield wrapped(f"{visible(code, 60)}: ", text, width)
-    if jobs := closing.snapshot.watched:
+    to_end = min(closing.snapshot.to_end, closing.snapshot.watched)
+    if to_end:
+        yield ""
+        yield wrapped("", _to_end(to_end, resumable=closing.resumable), width)
+    if jobs := closing.snapshot.watched - to_end:
         yield ""
         yield wrapped("", going_on(jobs, closing.output, resumable=closing.resumable), width)
+    if cut_off := closing.snapshot.submits_in_flight:
+        yield ""
+        yield wrapped("", _cut_off(cut_off, resumable=closing.resumable), width)
     if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
         yield ""
         yield wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
@@ -156,6 +165,20 @@ def going_on(jobs: int, output: str | None, *, resumable: bool) -> str:
     return f"{said}, `{ends}` ends {'it' if one else 'them'}"
 
 
+def _to_end(jobs: int, *, resumable: bool) -> str:
+    """What is said of jobs whose cancel is journaled and whose record is not."""
+    one = jobs == 1
+    said = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may go on over there, billed"
+    return f"{said}; the next run ends {'it' if one else 'them'} as cancelled" if resumable else said
+
+
+def _cut_off(posts: int, *, resumable: bool) -> str:
+    """What is said of POSTs that the run did not wait for."""
+    one = posts == 1
+    said = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
+    return f"{said}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else said
+
+
 def _near(path: str) -> str:
     """`path` as it is typed from here, where that is shorter."""
     return min(path, os.path.relpath(path), key=len)
@@ -196,6 +219,11 @@ def facts(closing: Closing) -> dict[str, Any]:
         "files": {"output": closing.output, "journal": closing.journal, "artifacts": closing.artifacts},
         "next": [{"command": command, "what": what} for command, what in next_commands(closing)],
     }
+
+
+def write_facts(path: str, closing: Closing) -> None:
+    """Write `facts` to the file at `path`. Raises FilesError."""
+    write_whole(path, (json.dumps(facts(closing), indent=2) + "\n").encode("ascii"))  # names may be no UTF-8
 
 
 def _rows(count: int) -> str:

@@ -279,6 +279,7 @@ class Engine:
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
             watched=max(0, len(desk.watched) - desk.in_phase[Phase.ENDING] - desk.in_phase[Phase.STORING]),
             trouble=gate.trouble,
+            to_end=desk.latched,
             unanswered=self.watch.unanswered(),
         )
 

@@ -29,6 +29,7 @@ class Snapshot:
     halted: tuple[str, str] | None  # reason and message
     watched: int  # jobs that go on over there if the run stops now
     trouble: str | None = None  # what keeps submits waiting: what the last one met, until one is accepted
+    to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
     unanswered: str | None = None  # what looks at jobs meet, where none was answered for a while
 
     @property

@@ -189,7 +189,8 @@ class Runner:
             self._feeding = True  # what the last syncs report concerns nobody any more
             if self._files is not None:
                 self._files.close()
-            if outcome is not Outcome.WRITE_FAILED:
+            tapes.look()
+            if tapes.failure is None:
                 halted = self.engine.snapshot().halted
                 told = None if halted is None else f"{halted[0]}: {halted[1]}"
                 done = "cancelled" if self._only_wished else "collected" if self._source is None else outcome.value
@@ -321,9 +322,12 @@ class Runner:
 
     def _each_round(self, rounds: int) -> None:
         self._hear()
-        if rounds % ROUNDS_A_SECOND == 0 and self._batch.lock.is_lost():
-            told = f"{self._batch.names.lock} was removed or replaced while the run went on"
-            self.feed(WriteFailed(Tape.OUTPUT, told))
+        if rounds % ROUNDS_A_SECOND == 0:
+            if self._batch.lock.is_lost():
+                told = f"{self._batch.names.lock} was removed or replaced while the run went on"
+                self.feed(WriteFailed(Tape.OUTPUT, told))
+            elif self._tapes is not None:
+                self._tapes.look()
         self._observer.progressed(self.engine.snapshot())
 
     def _hear(self) -> None:

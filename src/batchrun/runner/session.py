@@ -25,7 +25,7 @@ from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
-from batchrun.edge.tape import Names
+from batchrun.edge.tape import Names, expect_folder
 from batchrun.runner.access import Renewing, service_of, wire_to, within_the_file_limit
 from batchrun.runner.contents import lines_of, size_of
 from batchrun.runner.files import find_files
@@ -119,6 +119,8 @@ async def run_session(
     service, keys = await service_of(settings, environment, task.demo)
     redactor = Redactor(service.secrets)
     names = Names.of(task.output, task.journal)
+    for path in (task.output, names.journal):
+        expect_folder(path)
     flags = _flags(settings)
     source = None
     try:

@@ -51,6 +51,11 @@ class Tapes:
         with suppress(FilesError):
             self._journal.tape.append(entry.to_line())
 
+    def look(self) -> None:
+        """Report what was cut off the files by someone else."""
+        for lines in (self._journal, self._output):
+            lines.tape.look()
+
     def close(self) -> None:
         """Sync what there is, and give the files back."""
         for scribe in self._scribes:

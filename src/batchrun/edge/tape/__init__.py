@@ -8,12 +8,15 @@ Laws of this room:
    can be simulated on the same code that runs at night.
 """
 
+from batchrun.edge.tape.apart import refuse_shared
 from batchrun.edge.tape.disk import REAL_DISK, Disk
 from batchrun.edge.tape.lines import Lines
 from batchrun.edge.tape.mend import cut_torn, keep_torn, set_aside
 from batchrun.edge.tape.names import Names
 from batchrun.edge.tape.opening import (
     Opened,
+    expect_folder,
+    expect_regular,
     open_append,
     open_existing,
     open_to_read,
@@ -21,7 +24,7 @@ from batchrun.edge.tape.opening import (
     refuse_input_as_output,
 )
 from batchrun.edge.tape.refusals import FileRefused, FilesError, InputIsOutput, TapeClosed, TapeFailed
-from batchrun.edge.tape.rewrite import rewrite
+from batchrun.edge.tape.rewrite import rewrite, write_whole
 from batchrun.edge.tape.scribe import Scribe
 from batchrun.edge.tape.tape import Group, Tape
 
@@ -40,12 +43,16 @@ __all__ = [
     "TapeClosed",
     "TapeFailed",
     "cut_torn",
+    "expect_folder",
+    "expect_regular",
     "keep_torn",
     "open_append",
     "open_existing",
     "open_to_read",
     "read_chunks",
     "refuse_input_as_output",
+    "refuse_shared",
     "rewrite",
     "set_aside",
+    "write_whole",
 ]

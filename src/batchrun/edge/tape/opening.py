@@ -61,6 +61,10 @@ class Opened:
         except FileNotFoundError:
             return True
 
+    def length(self) -> int:
+        """What it holds now."""
+        return self.disk.status(self.descriptor).st_size
+
     def close(self) -> None:
         """Give the descriptor back; once only, its number soon belongs to another file."""
         self.disk.close(self.descriptor)
@@ -119,6 +123,22 @@ def open_to_read(path: str, disk: Disk = REAL_DISK) -> Opened | None:
         disk.close(descriptor)
         raise
     return Opened(path, descriptor, status.st_size, False, identity_of(status), disk)  # noqa: FBT003 - created
+
+
+def expect_regular(path: str, disk: Disk = REAL_DISK) -> None:
+    """Raise FileRefused if something other than a regular file stands at `path`, a link included."""
+    try:
+        _looked(path, disk)
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from error
+
+
+def expect_folder(path: str) -> None:
+    """Raise FileRefused, naming `path`, if there is no folder to hold it: not the first file that would stand beside it."""
+    try:
+        os.stat(f"{os.path.dirname(path) or '.'}/")  # noqa: PTH116, PTH120 - paths are str in this room
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from error
 
 
 def read_chunks(file: Opened, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Step = Literal["write", "sync", "replaced"]
+Step = Literal["write", "sync", "replaced", "cut"]
 
 
 class FilesError(Exception):
@@ -36,12 +36,13 @@ class TapeFailed(FilesError):
 
     def __init__(self, path: str, step: Step, offset: int, cause: Exception, lost: int = 0) -> None:
         what = {
-            "write": "expected to write",
-            "sync": "expected to sync",
-            "replaced": "expected to find the open file",
+            "write": "expected to write at",
+            "sync": "expected to sync at",
+            "replaced": "expected to find the open file at",
+            "cut": "expected to find all that was written up to",
         }[step]
         super().__init__(
-            f"{path}: {what} at offset {offset}, but: {cause}; mend the cause, then run the same command again"
+            f"{path}: {what} offset {offset}, but: {cause}; mend the cause, then run the same command again"
         )
         self.path = path
         self.step = step

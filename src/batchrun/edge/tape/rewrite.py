@@ -22,7 +22,7 @@ from contextlib import suppress
 from batchrun.edge.tape.disk import REAL_DISK, Disk
 from batchrun.edge.tape.mend import sync_folders
 from batchrun.edge.tape.names import Names, new_of
-from batchrun.edge.tape.opening import OURS, open_append, refused
+from batchrun.edge.tape.opening import OURS, expect_regular, open_append, refused
 from batchrun.edge.tape.tape import Tape
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -58,6 +58,22 @@ def rewrite(
         except OSError as error:
             raise refused(path, error) from error
         sync_folders([path], disk)
+
+
+def write_whole(path: str, content: bytes, disk: Disk = REAL_DISK) -> None:
+    """Make `content` the file at `path` (0600): whoever reads it finds the old one or the new one, never a part.
+
+    Raises FileRefused, with the old one as it was.
+    """
+    expect_regular(path, disk)
+    new = f"{path}.{os.getpid()}.new"
+    _write_new(new, [content], disk)
+    try:
+        disk.rename(new, path)
+    except OSError as error:
+        with suppress(OSError):
+            disk.remove(new)
+        raise refused(path, error) from error
 
 
 def _announce(path: str, line: bytes, mark: Callable[[int], bytes] | None, disk: Disk) -> None:

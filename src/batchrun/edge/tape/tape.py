@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from batchrun.core.quantities import many
 from batchrun.edge.tape.opening import Opened
 from batchrun.edge.tape.refusals import Step, TapeClosed, TapeFailed
 
@@ -166,6 +167,8 @@ class Tape:
         if group is not self._under_way:
             return
         self._under_way = None
+        if self._failure is not None:  # cut meanwhile: what the group holds counts no more
+            return
         if group.error is not None:
             self._fail(group.error)
             return
@@ -185,6 +188,12 @@ class Tape:
         self.settle(group)
         return group.error is None
 
+    def look(self) -> None:
+        """Fail where the file no longer holds what was synced: someone else has cut it."""
+        if self._failure is None and not self._closed and (found := self._file.length()) < self._synced_to:
+            cause = EOFError(f"it holds {many(found, 'byte')}: something else cut it")
+            self._fail(TapeFailed(self.path, "cut", self._synced_to, cause))
+
     def close(self) -> None:
         """Write and sync all that was appended, here and now, and close the file. An error is reported as ever."""
         if self._closed:
@@ -192,6 +201,7 @@ class Tape:
         self._wanted_to = self._end
         while self.commit():
             pass
+        self.look()
         if self._failure is None and self._file.is_replaced():
             cause = FileNotFoundError("the path leads to another file, or to none")
             self._fail(TapeFailed(self.path, "replaced", self._synced_to, cause))
