@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from batchrun.core.fold import Fold
 from batchrun.core.ledger import Done, Entry, Intent, Synced, Unconfirmed, mark, read_line
+from batchrun.core.quantities import many
 from batchrun.core.recovery import Recovery, read_record
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.tape import Names, keep_torn, rewrite
@@ -81,7 +82,7 @@ def refuse_damage(names: Names, damage: Damage, source: Checked | None) -> None:
         if suspects:
             most = min(damage.intents, suspects)
             then += (
-                f"; at most {most:,} rows may have been sent without a trace, among {suspects:,} that have neither record nor "
+                f"; at most {many(most, 'row')} may have been sent without a trace, among {suspects:,} that have neither record nor "
                 "job: these end as unconfirmed, unless --resubmit-unconfirmed sends them, perhaps again"
             )
     size = sum(length for _, length in lost)
@@ -107,7 +108,9 @@ def repair(names: Names, damage: Damage, source: Checked | None, wall: float) ->
             size = keep_torn(path, lost)
             notes.append(f"left {size:,} damaged bytes out of {path}; they are kept in {path}.torn")
     if unconfirmed:
-        notes.append(f"{len(unconfirmed):,} rows may have been sent: the part of the journal that would tell is lost")
+        notes.append(
+            f"{many(len(unconfirmed), 'row')} may have been sent: the part of the journal that would tell is lost"
+        )
     rewrite(
         names,
         announce=None,
