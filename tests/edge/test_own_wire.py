@@ -311,6 +311,24 @@ def test_cancelled_while_it_connects_or_waits(run):
     run(main())
 
 
+def test_given_up_in_any_round_of_a_connection_s_making_it_can_be_closed(run):
+    """uvloop closes what was connected in the very round of the cancel, and tells its protocol nothing."""
+
+    async def main():
+        async with HostileServer(lambda talk: talk.hold()) as server:
+            for rounds in range(40):
+                wire = OwnWire(server.origin)
+                asked = [asyncio.create_task(wire.exchange(GET, 5.0)) for _ in range(4)]
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+                for one in asked:
+                    one.cancel()
+                await asyncio.gather(*asked, return_exceptions=True)
+                await asyncio.wait_for(wire.aclose(), 0.5)
+
+    run(main())
+
+
 # --- TLS ---
 
 

@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from contextlib import suppress
 
 from batchrun.core.answer import Cause
 from batchrun.edge.exchange import Caps
@@ -23,6 +24,7 @@ from batchrun.edge.wire.place import Place
 from batchrun.edge.wire.sessions import Remembering
 
 BUFFER = 64 * 1024
+_FAREWELL = 5.0  # seconds
 DIALS = 100  # at once: a thousand handshakes at a time leave 12 KB more of memory each behind
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # after a suspension a connection is old
 
@@ -107,9 +109,10 @@ class Pool:
         await asyncio.gather(*self._dials, return_exceptions=True)
         for connection in tuple(self._open):
             connection.abort()
-        while self._open:
+        if self._open:
             self._all_lost.clear()
-            await self._all_lost.wait()
+            with suppress(TimeoutError):  # they are closed; a loop that does not say so holds nobody
+                await asyncio.wait_for(self._all_lost.wait(), _FAREWELL)
 
     # for connections
 
@@ -184,6 +187,7 @@ class Pool:
         except (Exception, asyncio.CancelledError) as error:  # whatever the stack raises: there is no connection
             for broken in made:
                 broken.abort()
+                self.lost(broken)  # uvloop closes what a cancel came upon just made, and tells it nothing
             if exchange.stage is Stage.DIALING:  # and was not given up
                 exchange.failed(self._why(error, late=late))
                 self._leave(exchange.lane)
