@@ -89,7 +89,7 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
             yield Row(f"row-{i:07}"), trail
 
     taken_up = engine.handle(m.Recovered(rows(), {}, jobs, 0, 0, 0), 0.0)
-    engine._known.clear()  # noqa: SLF001 - the keys that reading the input would have crossed off
+    engine._inflow.known.clear()  # noqa: SLF001 - the keys that reading the input would have crossed off
     if freeze:
         gc.freeze()
 

@@ -15,10 +15,8 @@ from dataclasses import dataclass, field, replace
 from batchrun.core.fold import Fold, Trail
 from batchrun.core.job import About, Row
 from batchrun.core.ledger import VERSION, Done, Header
-from batchrun.core.quantities import many
 from batchrun.core.recovery import Recovery
 from batchrun.core.settings import Settings
-from batchrun.core.states import State
 from batchrun.edge.lock import Locks
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.tape import (
@@ -32,7 +30,8 @@ from batchrun.edge.tape import (
 )  # fmt: skip
 from batchrun.runner.agreement import Differences, Identity, compare_header, compare_rows, named
 from batchrun.runner.contents import fold_file, read_header, recovered, refuse, size_of
-from batchrun.runner.repair import records_behind, refuse_damage, repair, survey
+from batchrun.runner.mismatch import refuse_foreign, refuse_older_journal
+from batchrun.runner.repair import refuse_damage, repair, survey
 
 __all__ = ["Batch", "Identity", "open_batch", "read_header"]
 
@@ -175,7 +174,7 @@ def _begin(
     recovery = recovered(names, state)
     differences = Differences()
     if size := size_of(names.output):
-        differences.elsewhere = _refuse_foreign(names, source, recovery, size, settings)
+        differences.elsewhere = refuse_foreign(names, source, recovery, size, settings)
         cut = cut_torn(str(names.output), recovery.output_good_to)
         notes += _told_cut(cut, names.output)
     if size_of(names.journal):
@@ -187,37 +186,6 @@ def _begin(
 
 def _folder(names: Names) -> str:
     return os.path.dirname(names.output or names.journal)  # noqa: PTH120 - paths are str here
-
-
-def _refuse_foreign(names: Names, source: Checked, recovery: Recovery, size: int, settings: Settings) -> int:
-    """Refuse an output that has no journal, unless it is known that rows may be sent again.
-
-    Returns how many of its records are of no row of the input.
-    """
-    path, finished = str(names.output), recovery.finished
-    if not finished:
-        refuse(
-            path,
-            f"it holds {size:,} bytes that are no records, and may be another program's",
-            "name another output, or move it aside with --fresh",
-        )
-    known = sum(key in finished for key in source.all_keys())
-    if not settings.new_journal:
-        whose = f"{known:,} of them of this input" if known else "none of them of this input: it may be another batch's"
-        refuse(
-            path,
-            f"it holds {len(finished):,} records, {whose}, and there is no journal beside it; {len(source) - known:,} rows "
-            "have no record there and may have been sent and paid for",
-            "put the journal back, or move the output aside with --fresh; --new-journal keeps its records and sends the "
-            "other rows, perhaps again",
-        )
-    if more := records_behind(names, recovery.output_good_to):
-        refuse(
-            path,
-            f"it is damaged at byte {recovery.output_good_to:,}, before {more:,} more records",
-            "take the damaged line out by hand: without a journal nothing else tells which rows were sent",
-        )
-    return len(finished) - known
 
 
 def _append_now(path: str, lines: Iterable[bytes]) -> None:
@@ -255,30 +223,11 @@ def _resume(
         notes += repair(names, damage, source, wall)
         state = fold_file(names.journal)
         recovery = recovered(names, state)
-    _refuse_older_journal(names, state, recovery)
+    refuse_older_journal(names, state, recovery)
     batch = Batch(names, lock, header, state, recovery, notes, differences)
     _mend(batch)
     _tell(batch, source, settings)
     return batch
-
-
-def _refuse_older_journal(names: Names, state: Fold, recovery: Recovery) -> None:
-    """Refuse a journal that does not know rows which have a record of something that was sent.
-
-    An intent is on the disk before its POST, and that before its record: such a journal is a copy from before, or was
-    cut. What else was sent since then nobody can know, and it would be sent again.
-    """
-    unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
-    strangers = [key for key, how in recovery.finished.items() if key not in state.trails and how not in unsent]
-    if strangers:
-        refuse(
-            names.journal,
-            f"it does not know {many(len(strangers), 'row')} that {'has' if len(strangers) == 1 else 'have'} a record in "
-            f"{names.output}, such as {named(strangers)}: it is older than the output, or was cut, and rows may have been sent "
-            "that it does not know either",
-            "put the newer journal back; or move this one away and give --new-journal, which keeps all records and sends the "
-            "other rows, perhaps again",
-        )
 
 
 def _mend(batch: Batch) -> None:
