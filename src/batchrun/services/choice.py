@@ -46,7 +46,8 @@ def choose(
     secret, auth = _key(profile, environment, key, token)
     if secret is None and profile.key_required and not base.loopback:
         names = " or ".join((*profile.token_names, *profile.key_names))
-        raise Misuse(f"no API key for {profile.name}: {names} is not set; export it, or pass --token-command")
+        remedy = "export it, give --key-file or --token-command, or rehearse with --demo"
+        raise Misuse(f"no API key for {profile.name}: {names} is not set; {remedy}")
     if at_once:
         profile = synchronous(profile)
     return Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
