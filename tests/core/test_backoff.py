@@ -13,6 +13,8 @@ WALL = seconds_of_http_date("Fri, 20 Nov 2026 08:00:00 GMT")
     [
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": " 0.25 "}, 0.25),
+        ({"retry-after": "7\x1c"}, 7.0),  # float alone takes no separators around an ASCII number
+        ({"retry-after-ms": "\x1f1500"}, 1.5),
         ({"retry-after-ms": "1500"}, 1.5),
         ({"retry-after-ms": "20", "retry-after": "7"}, 0.02),
         ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),

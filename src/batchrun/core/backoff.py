@@ -43,9 +43,10 @@ def milliseconds(value: str | None) -> float | None:
 
 
 def _seconds(value: str | None) -> float | None:
-    if value is None or not _NUMBER.fullmatch(value.strip()):
+    number = None if value is None else _NUMBER.fullmatch(value.strip())
+    if number is None:
         return None
-    seconds = float(value)
+    seconds = float(number[0])
     return seconds if math.isfinite(seconds) else None
 
 
