@@ -12,7 +12,7 @@ from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
 from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
 from batchrun.services.place import ABSENT, Place
-from batchrun.services.profile import Auth, Call, Timeouts
+from batchrun.services.profile import Auth, Call
 from tests.edge.hostile_server import answer
 from tests.services.talks import KEY, misuse, polled
 
@@ -40,7 +40,12 @@ def test_the_sample_is_read_in_full():
     assert (profile.poll, profile.cancel) == (Call("GET", "/jobs/"), Call("DELETE", "/jobs/"))
     assert (profile.auth, profile.key_names) == (Auth("x-render-key", ""), ("RENDER_API_KEY",))
     assert profile.vouching == Vouching(frozenset({"oven_full", "http_507"}), frozenset({"http_404"}))
-    assert profile.timeouts == Timeouts(60.0, 300.0, 30.0, 15.0)
+    assert profile.timeouts == {
+        "submit_timeout": 60.0,
+        "answer_timeout": 300.0,
+        "poll_timeout": 30.0,
+        "cancel_timeout": 15.0,
+    }
     assert profile.lens.words["oven_cold"] == "service_unavailable"
 
 
@@ -59,7 +64,7 @@ def test_most_can_be_left_out():
     assert (service.origin, request.path) == ("https://mini.example", "/jobs")
     assert "authorization" not in request.headers
     assert not service.can_cancel
-    assert service.timeouts == Timeouts()
+    assert service.timeouts == {}
     body = {"id": "a", "status": "completed", "output": "hello"}
     assert (
         polled(

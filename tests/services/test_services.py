@@ -176,7 +176,6 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     service = case.service_of("http://127.0.0.1:1")
     assert not service.can_cancel
     assert not service.endpoint(path).background
-    assert service.submit_timeout(path) == 600.0
 
 
 def test_a_vouched_answer_lets_a_row_go_again_and_a_doubted_one_does_not():
@@ -205,5 +204,4 @@ def test_a_word_that_a_profile_does_not_know_is_polled_on():
 def test_the_sample_can_preview_at_once():
     service = sample("http://127.0.0.1:1")
     assert service.endpoint("/previews").background is False
-    assert service.submit_timeout("/previews") == 300.0
     assert service.endpoint(None).path == "/jobs"

@@ -117,6 +117,8 @@ async def run_session(
             )
         settings = replace(settings, detach=False)
     service, keys = await service_of(settings, environment, task.demo)
+    given = with_timeouts_of(service, given)
+    settings = replace(settings, **{name: given[name] for name in service.timeouts})
     redactor = Redactor(service.secrets)
     names = Names.of(task.output, task.journal)
     for path in (task.output, names.journal):
@@ -174,6 +176,11 @@ async def run_session(
     finally:
         if source is not None:
             source.close()
+
+
+def with_timeouts_of(service: Service, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings `given`, and beneath them the timeouts of the service's profile."""
+    return {**service.timeouts, **given}
 
 
 def _folder(task: Task, names: Names, settings: Settings) -> Folder | None:

@@ -19,7 +19,7 @@ from batchrun.services.address import read_base_url
 from batchrun.services.headers import checked_headers
 from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
 from batchrun.services.place import Place
-from batchrun.services.profile import Auth, Call, Profile, Timeouts
+from batchrun.services.profile import Auth, Call, Profile
 
 _ID = "{id}"
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?{}-]*", re.ASCII)
@@ -28,6 +28,12 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,20} ?", re.ASCII)
 _VOUCHED = re.compile(r"http_[45][0-9][0-9]|[A-Za-z][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_TIMEOUTS = {
+    "background_submit": "submit_timeout",
+    "synchronous_submit": "answer_timeout",
+    "poll": "poll_timeout",
+    "cancel": "cancel_timeout",
+}
 _SECTIONS = "name base_url endpoints auth headers read words vouches timeouts".split()
 
 
@@ -164,12 +170,13 @@ def _names(value: Any, at: str) -> Iterable[str]:
         yield name
 
 
-def _timeouts(section: Mapping[str, Any], where: str) -> Timeouts:
-    _known(section, Timeouts.__slots__, where, "in [timeouts]")
+def _timeouts(section: Mapping[str, Any], where: str) -> dict[str, float]:
+    """The settings that a profile sets, by name."""
+    _known(section, _TIMEOUTS, where, "in [timeouts]")
     for key, value in section.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 3600:
             raise Misuse(f"{where}: [timeouts] {key}: expected 1 to 3600 seconds, got {value!r}")
-    return Timeouts(**{key: float(value) for key, value in section.items()})
+    return {_TIMEOUTS[key]: float(value) for key, value in section.items()}
 
 
 def _section(table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:

@@ -14,16 +14,6 @@ NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds that a whole exchange may take, by its kind."""
-
-    background_submit: float = 120.0
-    synchronous_submit: float = 600.0
-    poll: float = 120.0
-    cancel: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
 class Auth:
     """How an API key travels: in which header, after which word."""
 
@@ -51,7 +41,7 @@ class Profile:
     `key_names` are environment variables that may hold the API key, the first that is set counts, and
     `token_names` likewise for a bearer token, which outranks a key. `path` is what the service appends to
     the address that its users know. `known_as` are other first parts of a path under which rows may name
-    an endpoint.
+    an endpoint. `timeouts` are settings by name, in seconds; what a user gives outranks them.
     """
 
     name: str
@@ -68,6 +58,6 @@ class Profile:
     headers: Mapping[str, str] = field(default_factory=dict)
     sends_organisation: bool = False
     vouching: Vouching = NO_VOUCHING
-    timeouts: Timeouts = Timeouts()
+    timeouts: Mapping[str, float] = field(default_factory=dict)
     lens: Lens | None = None
     known_as: tuple[str, ...] = ("/openai/v1", "/v1")

@@ -26,7 +26,7 @@ from batchrun.core.verdict import (
 )
 from batchrun.services.address import BaseUrl
 from batchrun.services.headers import is_secret
-from batchrun.services.profile import Auth, Call, Profile, Timeouts
+from batchrun.services.profile import Auth, Call, Profile
 
 _OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
 
@@ -70,7 +70,8 @@ class Service:
         return self.base.origin
 
     @property
-    def timeouts(self) -> Timeouts:
+    def timeouts(self) -> Mapping[str, float]:
+        """What the profile sets of the settings, in seconds."""
         return self.profile.timeouts
 
     @property
@@ -120,10 +121,6 @@ class Service:
             if path.startswith(f"{prefix}/") and (found := self._endpoints.get(path.removeprefix(prefix))):
                 return found
         return None
-
-    def submit_timeout(self, path: str) -> float:
-        background = self._endpoints[path].background
-        return self.timeouts.background_submit if background else self.timeouts.synchronous_submit
 
     def submit(self, path: str, body: bytes) -> Request:
         """A POST of `body` to the endpoint with this `path`."""
