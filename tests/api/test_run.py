@@ -198,6 +198,16 @@ def test_a_setting_that_makes_no_sense_is_refused_in_the_callers_words(given, to
     assert "--" not in str(caught.value).replace("--service", "")
 
 
+def test_a_variable_that_makes_no_sense_is_named_and_not_an_argument(monkeypatch):
+    monkeypatch.setenv("BATCHRUN_RPM", "0")
+    with pytest.raises(
+        errors.SettingsError, match=r"^BATCHRUN_RPM: expected a number above 0, got 0\.0; write BATCHRUN"
+    ):
+        batchrun.open(["a"])
+    with pytest.raises(errors.SettingsError, match=r"^rpm: expected a number above 0, got 0; write rpm=600"):
+        batchrun.open(["a"], rpm=0)
+
+
 def test_a_name_that_is_no_setting_is_met_with_the_nearest():
     with pytest.raises(TypeError, match="'concurency' is no setting; did you mean concurrency"):
         batchrun.open(["a"], concurency=5)

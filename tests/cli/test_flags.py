@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import COMMANDS, main
-from batchrun.cli.flags import given, settings_of
+from batchrun.cli.flags import given
 from batchrun.cli.parser import run_parser
 from batchrun.core.given import FlagError, example, flag, read_states, spelled, variable
 from batchrun.core.settings import Kind, Settings
@@ -76,9 +76,8 @@ def test_a_flag_outranks_its_variable():
 
 
 def test_where_rows_end_at_the_submit_other_defaults_hold():
-    assert settings_of(parsed(), {}, at_once=True).concurrency == 64
-    assert settings_of(parsed("--concurrency", "9"), {}, at_once=True).submits == 9
-    assert settings_of(parsed(), {}, limit=3).limit == 3
+    assert Settings.of(given(parsed(), {}), at_once=True).concurrency == 64
+    assert Settings.of(given(parsed("--concurrency", "9"), {}), at_once=True).submits == 9
 
 
 @pytest.mark.parametrize(("arguments", "states"), [
@@ -143,7 +142,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments, says, capsys):
 )
 def test_a_bad_variable_is_named_as_such(environment, says):
     with pytest.raises(FlagError) as error:
-        settings_of(parsed(), environment)
+        given(parsed(), environment)
     assert says in str(error.value)
 
 
@@ -153,12 +152,40 @@ def test_variables_of_others_are_left_alone():
 
 def test_a_flag_that_makes_no_sense_is_named_as_a_flag():
     with pytest.raises(FlagError) as error:
-        settings_of(parsed("--poll-max", "10m"), {"BATCHRUN_POLL_MAX": "10s"})
+        given(parsed("--poll-max", "10m"), {"BATCHRUN_POLL_MAX": "10s"})
     assert str(error.value).startswith("--poll-max: expected at most 300 s")
     assert str(error.value).endswith("write --poll-max 30s")
 
 
+def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
+    with pytest.raises(FlagError) as error:
+        given(parsed(), {"BATCHRUN_POLL_MAX": "500ms"})
+    assert str(error.value) == "--poll-min: expected at most BATCHRUN_POLL_MAX (0.5), got 1.0"
+    with pytest.raises(FlagError) as error:
+        given(parsed("--poll-max", "2s"), {"BATCHRUN_POLL_MIN": "3s"})
+    said = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
+    assert str(error.value) == said
+
+
 # --- the command as a whole ---
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "says"),
+    [
+        ({"BATCHRUN_RPM": "0"}, [], "BATCHRUN_RPM: expected a number above 0, got 0.0; write BATCHRUN_RPM=600"),
+        ({"BATCHRUN_RPM": "60"}, ["--rpm", "0"], "--rpm: expected a number above 0, got 0.0; write --rpm 600"),
+        ({"BATCHRUN_SERVICE": "opnai"}, [], "BATCHRUN_SERVICE: there is no service 'opnai'; did you mean openai?"),
+        ({"BATCHRUN_CONCURRENCY": "5"}, ["--detach"], "BATCHRUN_CONCURRENCY 5: expected none with --detach"),
+    ],
+)
+def test_the_command_blames_what_was_wrong(environment, flags, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "in.jsonl").touch()
+    assert main([*BARE, *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"batchrun: {says}")
 
 
 @pytest.fixture

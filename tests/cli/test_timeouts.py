@@ -52,9 +52,7 @@ def test_a_post_ends_by_the_profiles_timeout_unless_a_flag_or_a_variable_says_ot
 
 
 def test_a_profile_sets_every_timeout_but_those_that_were_given():
-    sample = choose(
-        {"RENDER_API_KEY": "k"}, service=read_profile(tomllib.loads(SAMPLE.read_text()), "profile.toml")
-    )
+    sample = choose({"RENDER_API_KEY": "k"}, service=read_profile(tomllib.loads(SAMPLE.read_text()), "profile.toml"))
     settings = Settings.of(with_timeouts_of(sample, {"poll_timeout": 7.0, "rpm": 60.0}))
     assert (settings.submit_timeout, settings.answer_timeout) == (60.0, 300.0)
     assert (settings.poll_timeout, settings.cancel_timeout, settings.rpm) == (7.0, 15.0, 60.0)

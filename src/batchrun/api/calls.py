@@ -17,7 +17,6 @@ from batchrun.api.plain import in_python
 from batchrun.api.rows import Rows
 from batchrun.api.running import Running, Wanted
 from batchrun.core.given import from_arguments
-from batchrun.core.settings import Settings, SettingsError
 from batchrun.results import endings
 from batchrun.results.records import Records
 
@@ -225,7 +224,6 @@ def _given(settings: Given, *, fresh: bool) -> dict[str, Any]:
         found = from_arguments(dict(settings), os.environ, _OWN)
         if fresh:
             found["fresh"] = True
-        Settings.of(found)
-    except (SettingsError, ValueError) as error:
+    except ValueError as error:
         raise endings.SettingsError(in_python(str(error))) from error
     return found

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 from batchrun.core.given import from_arguments
-from batchrun.core.settings import Settings
 from batchrun.core.sharing import Shared
 from batchrun.results.endings import SettingsError
 from batchrun.runner.exchanges import submit_ceiling
@@ -28,7 +27,6 @@ class Limits:
     def __init__(self, *, rpm: float | None = None, concurrency: int | None = None) -> None:
         try:
             given: dict[str, Any] = from_arguments({"rpm": rpm, "concurrency": concurrency}, {})
-            Settings.of(given)
         except ValueError as error:
             raise SettingsError(str(error).removeprefix("--")) from error
         self.rpm: float | None = given.get("rpm")

@@ -13,22 +13,22 @@ Laws:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
 from batchrun.core.given import (
     READERS,
-    FlagError,
     example,
     flag,
     from_variable,
     refuse_near_misses,
+    refuse_what_makes_no_sense,
     remedy,
     spelled,
     variable,
 )
-from batchrun.core.settings import Group, Kind, Settings, SettingsError
+from batchrun.core.settings import Group, Kind, Settings
 
 # What a value is called in the help.
 _METAVAR = {
@@ -92,7 +92,7 @@ def _typed(setting: Field[Any]) -> Callable[[str], Any]:
 
 
 def given(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that were given by flag or else by variable. Raises FlagError for a bad variable."""
+    """The settings that were given by flag or else by variable. Raises FlagError, which names flag or variable, whichever it was."""
     refuse_near_misses(environment)
     found: dict[str, Any] = {}
     for setting in fields(Settings):
@@ -102,24 +102,12 @@ def given(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[s
             found[name] = tuple(value) if setting.metadata["kind"] is Kind.TEXTS else value
         elif text := environment.get(variable(name)):
             found[name] = from_variable(setting, text)
+    refuse_what_makes_no_sense(
+        found, from_environment(options, found), lambda setting: f"{flag(setting.name)} {example(setting)}"
+    )
     return found
 
 
-def settings_of(
-    options: argparse.Namespace, environment: Mapping[str, str], *, at_once: bool = False, **more: Any
-) -> Settings:
-    """The settings as a whole; `more` overrides. Raises FlagError, which names flag or variable, whichever it was."""
-    chosen = {**given(options, environment), **more}
-    try:
-        return Settings.of(chosen, at_once=at_once)
-    except SettingsError as error:
-        said = str(error)
-        for setting in fields(Settings):
-            spelling, name = variable(setting.name), flag(setting.name)
-            if said.startswith(f"{name}:"):
-                if hasattr(options, setting.name) or not environment.get(spelling):
-                    raise FlagError(f"{said}; write {name} {example(setting)}") from error
-                raise FlagError(
-                    f"{spelling}{said.removeprefix(name)}; write {spelling}={example(setting)}, or unset it"
-                ) from error
-        raise FlagError(said) from error
+def from_environment(options: argparse.Namespace, given: Iterable[str]) -> list[str]:
+    """Those of the settings `given` that came from a variable and not from a flag."""
+    return [name for name in given if not hasattr(options, name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,11 +19,11 @@ from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.announcement import announcement, stopping
 from batchrun.cli.closing import Closing, exit_code
 from batchrun.cli.collector import Collector
-from batchrun.cli.flags import given
+from batchrun.cli.flags import from_environment, given
 from batchrun.cli.refusals import refuse_shared_files, refuse_uncollectable
 from batchrun.cli.stdout import Copy, Place
 from batchrun.cli.summary import summary, write_facts
-from batchrun.core.given import FlagError
+from batchrun.core.given import FlagError, as_given
 from batchrun.core.messages import StopMode
 from batchrun.core.misuse import Misuse
 from batchrun.core.quantities import many
@@ -37,6 +38,7 @@ from batchrun.edge.tape import FilesError, InputIsOutput
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
+_SETTING = re.compile(r"--[a-z-]+")
 _TOLD_AGAIN = 30.0
 """Seconds after which it is said again what keeps submits waiting."""
 
@@ -66,8 +68,11 @@ def _run_task(
     task: Task, options: argparse.Namespace, arguments: Sequence[str], more: Mapping[str, Any] | None, copy: Copy | None
 ) -> int:
     screen: _Screen | None = None
+    variables: Sequence[str] = ()
     try:
-        settings = {**(more or {}), **given(options, os.environ)}
+        typed = given(options, os.environ)
+        variables = from_environment(options, typed)
+        settings = {**(more or {}), **typed}
         if copy is not None and options.journal is None:
             refuse_uncollectable(settings)
             print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
@@ -76,7 +81,10 @@ def _run_task(
             screen = _Screen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
     except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
-        return _refuse(str(error), EXIT_USAGE)
+        about, rest = _SETTING.match(str(error)), str(error)
+        if about is not None:  # what it says to do instead may well be a flag
+            rest = as_given(about[0], variables) + rest[about.end() :]
+        return _refuse(rest, EXIT_USAGE)
     except (FilesError, SpoolFailed) as error:
         if task.only_wished and isinstance(error, LockHeld):
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
@@ -20,7 +21,7 @@ from batchrun.core.quantities import (
     spelled_bytes,
     spelled_seconds,
 )
-from batchrun.core.settings import Kind, Settings
+from batchrun.core.settings import Kind, Settings, SettingsError
 from batchrun.core.states import State
 from batchrun.core.visible import visible
 
@@ -86,6 +87,45 @@ def from_variable(setting: Field[Any], text: str) -> Any:
     except ValueError as error:
         told = remedy(setting, f"{spelling}=", str(error))
         raise FlagError(f"{spelling}: {error}; {told}, or unset it") from error
+
+
+def refuse_what_makes_no_sense(
+    found: Mapping[str, Any], variables: Collection[str], written: Callable[[Field[Any]], str]
+) -> None:
+    """Refuse settings that can be read and make no sense. Raises FlagError.
+
+    Those named in `variables` came from the environment; all others are told as the command has them, and `written`
+    gives one with an example.
+    """
+    try:
+        Settings.of(found)
+    except SettingsError as error:
+        said = as_given(str(error), variables)
+        setting = next((one for one in fields(Settings) if one.name == error.setting), None)
+        if setting is None or not _helps(found, setting):
+            raise FlagError(said) from error
+        if setting.name in variables:
+            raise FlagError(f"{said}; write {variable(setting.name)}={example(setting)}, or unset it") from error
+        raise FlagError(f"{said}; write {written(setting)}") from error
+
+
+def as_given(said: str, variables: Collection[str]) -> str:
+    """`said` with the flags of settings that came from the environment spelled as their variables."""
+
+    def spelling(found: re.Match[str]) -> str:
+        name = found[0][2:].replace("-", "_")
+        return variable(name) if name in variables else found[0]
+
+    return re.sub(r"--[a-z][a-z-]*", spelling, said)
+
+
+def _helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
+    """Whether the example of a setting would be taken with all others as they are."""
+    try:
+        Settings.of({**found, setting.name: READERS[setting.metadata["kind"]](example(setting))})
+    except SettingsError:
+        return False
+    return True
 
 
 def refuse_near_misses(environment: Mapping[str, str]) -> None:
@@ -165,6 +205,8 @@ def from_arguments(
             found[name] = _from_argument(setting, arguments[name])
         elif name not in arguments and (text := environment.get(variable(name))):
             found[name] = from_variable(setting, text)
+    of_environment = [name for name in found if arguments.get(name) is None]
+    refuse_what_makes_no_sense(found, of_environment, lambda setting: f"{setting.name}={_argument(setting)}")
     return found
 
 

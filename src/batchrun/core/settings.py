@@ -15,7 +15,11 @@ from batchrun.core.pacing import LONGEST_GAP
 
 
 class SettingsError(ValueError):
-    """A setting that makes no sense, named as the command names it."""
+    """A setting that makes no sense, named as the command names it; `setting` is its name, if it is about one."""
+
+    def __init__(self, message: str, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class Kind(Enum):
@@ -225,4 +229,4 @@ _ZERO_OR_MORE = ("retries", "retry_budget", "drain", "cancel_settle", "cancel_pa
 
 def _error(name: str, expected: str, came: object) -> SettingsError:
     flag = "--" + name.replace("_", "-")
-    return SettingsError(f"{flag}: expected {expected}, got {came!r}")
+    return SettingsError(f"{flag}: expected {expected}, got {came!r}", name)
