@@ -151,3 +151,22 @@ def test_settings_come_from_the_environment_too(batch, monkeypatch):
     code, _, said = batch()
     assert code == 2
     assert "BATCHRUN_LIMIT" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("/v1/embeddings", "limits: 64 POSTs in flight, 4 new"), ("/v1/responses", "limits: 500 jobs and 32 POSTs in flight, 200 looks a second")],
+)  # fmt: skip
+def test_the_first_lines_are_true_of_a_batch_that_ends_at_its_submits(batch, url, says):
+    code, records, said = batch([{"custom_id": "a", "url": url, "body": {"model": "m", "input": QUICK}}])
+    assert (code, records["a"]["state"]) == (0, "succeeded")
+    assert says in said
+    assert ("looks a second" in said) == (url == "/v1/responses")
+
+
+def test_a_job_that_is_still_open_is_polled_where_all_rows_of_the_input_end_at_their_submit(batch):
+    ending = [{"custom_id": key, "url": "/v1/embeddings", "body": {"model": "m", "input": "x"}} for key in "bc"]
+    batch([row("a", "[[completed]] [[sleep 1]]"), ending[0]], "--detach")
+    _, records, said = batch(ending)
+    assert set(records) == {"a", "b", "c"}
+    assert "looks a second" in said

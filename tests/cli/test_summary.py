@@ -274,6 +274,7 @@ def announced(settings=None, **more):
         "service": "openai",
         "origin": "https://api.openai.com",
         "resumed": False,
+        "at_once": False,
     }
     return announcement(settings or Settings(), **(told | more))
 
@@ -322,13 +323,17 @@ def test_no_more_jobs_than_can_be_looked_at_in_time():
     assert held.startswith("--concurrency 10,000 is held at 6,000: --poll-rate 20 can look at no more jobs every 5 min")
     assert held.endswith("--poll-rate 34 allows for all")
     assert len(announced(Settings(concurrency=10_000, poll_rate=34))) == 2
-    assert len(announced(settings, at_once=True)) == 2
-    assert "looks a second" not in announced(settings, at_once=True)[1]
     warning = announced(Settings(poll_rate=20), open_jobs=9_000)[-1]
     assert warning.startswith(
         "warning: 9,000 jobs in flight at --poll-rate 20 are each looked at every 7 min 30 s only"
     )
     assert warning.endswith("raise it to 30")
+
+
+def test_where_rows_end_at_the_submit_nothing_is_said_of_looks():
+    limits = announced(Settings.of({"rpm": 600.0}, at_once=True), at_once=True)[1:]
+    assert limits == ["limits: 64 POSTs in flight, 600 submits a minute, 4 new attempts a row, 10 min a POST"]
+    assert len(announced(Settings(concurrency=10_000, poll_rate=20), at_once=True)) == 2
 
 
 def test_a_detached_run_tells_what_it_does_not_do():

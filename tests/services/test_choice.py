@@ -12,6 +12,7 @@ from batchrun.core.misuse import Misuse
 from batchrun.core.secret import Secret
 from batchrun.services.address import BaseUrl, read_base_url
 from batchrun.services.choice import choose
+from batchrun.services.custom import read_profile
 from tests.services.talks import KEY, misuse
 
 OPENAI = {"OPENAI_API_KEY": KEY}
@@ -154,7 +155,9 @@ def test_i23_a_url_picks_from_the_paths_of_the_service(url, path):
 
 
 def test_a_service_without_background_is_never_asked_for_it():
-    service = choose(OPENAI, at_once=True)
+    table = {"name": "plain", "base_url": "https://plain.example", "endpoints": {"at_once": ["/responses"]}}
+    service = choose({}, service=read_profile(table, "plain.toml"))
+    assert not service.can_cancel
     line = b'{"model": "m", "input": "x", "background": true}'
     intake = Intake(endpoints=service.endpoints)
     prepared = intake.prepare(intake.admit(line), line)

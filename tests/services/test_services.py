@@ -74,7 +74,6 @@ SYNCHRONOUS = {
     "/chat/completions": (chat(), "hello"),
     "/embeddings": ({"object": "list", "data": [{"embedding": [0.5]}], "model": "m-1"}, None),
     "/images/generations": ({"created": 1, "data": [{"b64_json": "aGk="}]}, None),
-    "/responses": ({"id": "resp_1", "status": "completed", "output": [MESSAGE]}, "hello"),
 }
 
 
@@ -165,7 +164,7 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     environment = {"AZURE_OPENAI_API_KEY": KEY} if azure else {"OPENAI_API_KEY": KEY}
     head = {"api-key": KEY, "authorization": None} if azure else {"authorization": f"Bearer {KEY}", "api-key": None}
     root = "/openai/v1" if azure else "/v1"
-    case = Case(known(environment, root, at_once=True), path=path, root=root, head=head)
+    case = Case(known(environment, root), path=path, root=root, head=head)
     body, text = SYNCHRONOUS[path]
     verdict = ask(case, 200, body, "submit", path)
     assert (verdict.look.state, verdict.look.text) == (State.SUCCEEDED, text)
@@ -174,7 +173,6 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     for status, state in ((401, State.REJECTED), (402, State.BLOCKED_BUDGET), (429, State.RATE_LIMITED)):
         assert ask(case, status, case.fault("x"), "submit", path).rule.state is state
     service = case.service_of("http://127.0.0.1:1")
-    assert not service.can_cancel
     assert not service.endpoint(path).background
 
 

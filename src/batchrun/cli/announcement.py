@@ -20,7 +20,7 @@ def announcement(
     service: str,
     origin: str,
     resumed: bool,
-    at_once: bool = False,
+    at_once: bool,
 ) -> list[str]:
     """The first lines of a run.
 
@@ -54,7 +54,7 @@ def _lines(
         yield f"taking {many(settings.limit, 'row')} now (--limit); the others wait for the next run"
     if settings.detach:
         yield "detaching: every row is sent, and none is watched; collect them before the service forgets them"
-    yield "limits: " + ", ".join(_limits(settings, polled=not at_once))
+    yield "limits: " + ", ".join(_limits(settings, at_once=at_once))
     if at_once or settings.detach:
         return
     if settings.places < settings.concurrency:
@@ -75,17 +75,20 @@ def _slow(settings: Settings, open_jobs: int) -> Iterator[str]:
         )
 
 
-def _limits(settings: Settings, *, polled: bool) -> Iterator[str]:
-    jobs = "" if settings.detach else f"{settings.places:,} jobs and "
-    yield f"{jobs}{settings.submits:,} POSTs in flight"
+def _limits(settings: Settings, *, at_once: bool) -> Iterator[str]:
+    if at_once:  # a job is its POST
+        yield f"{min(settings.places, settings.submits):,} POSTs in flight"
+    else:
+        jobs = "" if settings.detach else f"{settings.places:,} jobs and "
+        yield f"{jobs}{settings.submits:,} POSTs in flight"
     if settings.rpm:
         yield f"{settings.rpm:,g} submits a minute"
     if settings.tpm:
         yield f"{settings.tpm:,.0f} tokens a minute"
-    if polled and not settings.detach:
+    if not (at_once or settings.detach):
         yield f"{settings.poll_rate:,g} looks a second"
     yield f"{many(settings.retries, 'new attempt')} a row" if settings.retries else "no new attempts"
-    yield f"{duration(settings.deadline)} a job"
+    yield f"{duration(settings.answer_timeout)} a POST" if at_once else f"{duration(settings.deadline)} a job"
     if settings.max_wait is not None:
         yield f"{duration(settings.max_wait)} in all"
 

@@ -220,6 +220,7 @@ class _Screen:
             service=opening.service,
             origin=opening.origin,
             resumed=bool(batch.state.trails or batch.finished),
+            at_once=opening.ends_at_once and not open_jobs,
         ):
             self._progress.say(line)
         self._write(

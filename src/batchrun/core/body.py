@@ -44,7 +44,6 @@ RESPONSES = Endpoint(
     default={"store": True},
     dropped=("stream", "stream_options"),
 )
-RESPONSES_AT_ONCE = Endpoint("/responses")
 SYNCHRONOUS = (Endpoint("/chat/completions"), Endpoint("/embeddings"), Endpoint("/images/generations"))
 ENDPOINTS = (RESPONSES, *SYNCHRONOUS)
 

@@ -73,6 +73,7 @@ class Opening:
     stop: Callable[[StopMode, str], None]
     synced: Callable[[], int]  # bytes of the output that are on the disk
     runner: Runner
+    ends_at_once: bool = False  # every row ends at its submit, so that nothing is polled
 
     @property
     def asked(self) -> str:
@@ -124,7 +125,7 @@ async def run_session(
     for path in (task.output, names.journal):
         expect_folder(path)
     flags = _flags(settings)
-    source = None
+    source, ends_at_once = None, False
     try:
         if task.input is not None:
             checking = partial(
@@ -136,7 +137,8 @@ async def run_session(
                 source.ended = not task.grows
             _refuse_problems(source, settings)
             background = {one.path for one in service.endpoints if one.background}
-            settings = Settings.of(given, at_once=_ends_at_once(source, background))
+            ends_at_once = _ends_at_once(source, background)
+            settings = Settings.of(given, at_once=ends_at_once)
         settings = within_the_file_limit(settings)
         identity = _identity(task, service, flags)
         batch = await anyio.to_thread.run_sync(partial(open_batch, names, source, identity, settings, wall=time.time()))
@@ -166,7 +168,7 @@ async def run_session(
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
-                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output, runner
+                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output, runner, ends_at_once
                 )
             )  # fmt: skip
             outcome = await runner.run()

@@ -13,7 +13,7 @@ from batchrun.core.misuse import Misuse
 from batchrun.core.secret import Secret
 from batchrun.services.address import BaseUrl, read_base_url
 from batchrun.services.headers import checked_headers, custom_headers
-from batchrun.services.known import AZURE, COMPATIBLE, KNOWN, OPENAI, synchronous
+from batchrun.services.known import AZURE, COMPATIBLE, KNOWN, OPENAI
 from batchrun.services.profile import BEARER, Auth, Profile
 from batchrun.services.service import Service
 
@@ -28,14 +28,12 @@ def choose(
     base_url: str | None = None,
     key: Secret | None = None,
     token: Secret | None = None,
-    at_once: bool = False,
     allow_http: bool = False,
 ) -> Service:
     """The service that flags and `environment` name.
 
     `key` is an API key from a file, `token` a bearer token from `--token-command`; each outranks the
-    environment. With `at_once` responses are asked for without background. Empty variables count as unset.
-    Raises Misuse, naming the variables and flags concerned.
+    environment. Empty variables count as unset. Raises Misuse, naming the variables and flags concerned.
     """
     environment = {name: value for name, value in environment.items() if value}
     profile = service if isinstance(service, Profile) else _named(service, environment)
@@ -48,8 +46,6 @@ def choose(
         names = " or ".join((*profile.token_names, *profile.key_names))
         remedy = "export it, give --key-file or --token-command, or rehearse with --demo"
         raise Misuse(f"no API key for {profile.name}: {names} is not set; {remedy}")
-    if at_once:
-        profile = synchronous(profile)
     return Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
 
 

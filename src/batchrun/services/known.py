@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchrun.core.body import RESPONSES, RESPONSES_AT_ONCE, SYNCHRONOUS
+from batchrun.core.body import RESPONSES, SYNCHRONOUS
 from batchrun.services.profile import API_KEY_HEADER, Call, Profile
 
 OPENAI = Profile(
@@ -44,12 +44,3 @@ PROXYAPI = Profile(
 )
 
 KNOWN: dict[str, Profile] = {profile.name: profile for profile in (OPENAI, AZURE, PROXYAPI, COMPATIBLE)}
-
-
-def synchronous(profile: Profile) -> Profile:
-    """`profile` with responses that are answered at once, for services that know no background."""
-    endpoints = tuple(RESPONSES_AT_ONCE if endpoint is RESPONSES else endpoint for endpoint in profile.endpoints)
-    ends = not any(endpoint.background for endpoint in endpoints)
-    return replace(
-        profile, endpoints=endpoints, poll=None if ends else profile.poll, cancel=None if ends else profile.cancel
-    )
