@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from results import record
@@ -88,7 +89,12 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
             trail.job_id, trail.submitted_at = f"resp_{i:048x}", 1.8e9 + i * 1e-3
             yield Row(f"row-{i:07}"), trail
 
-    taken_up = engine.handle(m.Recovered(rows(), {}, jobs, 0, 0, 0), 0.0)
+    taken_up = engine.handle(m.Recovered({}, jobs, 0, 0, 0), 0.0)
+    left, more = rows(), True
+    while more:  # in parts, as the runner gives them
+        part = list(islice(left, 1_000))
+        more = len(part) == 1_000
+        taken_up += engine.handle(m.RowsTakenUp(part, more), 0.0)
     engine._inflow.known.clear()  # noqa: SLF001 - the keys that reading the input would have crossed off
     if freeze:
         gc.freeze()

@@ -242,8 +242,13 @@ class Driver:
             for name, value in changes.items():
                 setattr(trail, name, value)
             rows.append((Row(f"old-{i}"), trail))
-        self.feed(m.Recovered(rows, {}, count, 0, 0, 0))
+        self.take_up(rows, {}, count, 0, 0, 0)
         return self
+
+    def take_up(self, rows: list[tuple[Row, Trail]], *facts, **more) -> None:
+        """Begin with what an earlier run left."""
+        self.feed(m.Recovered(*facts, **more))
+        self.feed(m.RowsTakenUp(rows))
 
     def times(self, kind: str, name: str | None = None) -> list[float]:
         return [round(at, 6) for at, of in self.sent[kind] if name in (None, of)]

@@ -133,7 +133,7 @@ def test_a_timer_that_fires_too_early_is_set_again():
 def test_a_limit_takes_so_many_rows_of_those_that_are_left():
     run = Driver(start=False, limit=3)
     run.rows = [Row("finished"), *(Row(f"r{i}") for i in range(500))]
-    run.feed(m.Recovered([], {"finished": "failed"}, 0, 0, 0, 0))
+    run.take_up([], {"finished": "failed"}, 0, 0, 0, 0)
     run.run()
     assert (run.outcome, set(run.records)) == (m.Outcome.COMPLETE, {"r0", "r1", "r2"})
 
@@ -415,7 +415,7 @@ def test_collecting_submits_nothing_and_watches_to_the_end():
     run = Driver(start=False, collecting=True)
     trail = Trail()
     trail.ended, trail.attempt, trail.retry_at = (OLD,), 2, OLD.retry_at
-    run.feed(m.Recovered([(Row("again"), trail)], {}, 4, 0, 0, 0))
+    run.take_up([(Row("again"), trail)], {}, 4, 0, 0, 0)
     assert (run.run().outcome, run.sent["submit"]) == (m.Outcome.STOPPED, [])
     run = Driver(start=False, collecting=True)
     assert run.recover(2).run().outcome is m.Outcome.COMPLETE
@@ -448,7 +448,7 @@ def recovered(trail_of):
     run.script["poll"] = lambda name, n: (
         run.cancelled(name, n) if run.times("cancel", name) else run.third_time(name, n)
     )
-    run.feed(m.Recovered([(Row("r"), trail)], {"finished": "succeeded"}, 1, 0, 0, 0))
+    run.take_up([(Row("r"), trail)], {"finished": "succeeded"}, 1, 0, 0, 0)
     run.run()
     return run
 
@@ -500,7 +500,7 @@ def test_budgets_survive_a_restart():
     trail = Trail()
     trail.ended, trail.attempt, trail.retry_at = ends, 3, 0.0
     run = Driver(start=False, poll=failing("server_error", 9))
-    run.feed(m.Recovered([(Row("r"), trail)], {}, 2, 2, 0, 0))
+    run.take_up([(Row("r"), trail)], {}, 2, 2, 0, 0)
     run.run()
     assert (run.records["r"]["state"], run.records["r"]["retry_count"], len(run.sent["submit"])) == (
         "internal_error",

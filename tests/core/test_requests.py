@@ -75,7 +75,7 @@ def test_what_concerns_nobody_is_heard_too():
 
 def test_c06_an_early_wish_for_a_finished_row_leaves_no_trace():
     run = Driver(3, start=False)
-    run.feed(m.Recovered([], {"row-0": "succeeded"}, 1, 0, 0, 0))
+    run.take_up([], {"row-0": "succeeded"}, 1, 0, 0, 0)
     run.feed(wished("row-0", unread=["row-0"]))
     run.run()
     assert run.tags("row-0") == []
@@ -86,7 +86,7 @@ def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
     trail = Trail()
     trail.job_id, trail.submitted_at = "j", 999_990.0
     run = Night(start=False, collecting=True)
-    run.feed(m.Recovered([(Row("a"), trail)], {"done": "failed"}, 1, 0, 0, 0))
+    run.take_up([(Row("a"), trail)], {"done": "failed"}, 1, 0, 0, 0)
     run.feed(wished("a", heard_to=20))
     run.feed(wished("a", "unsent", heard_to=40))
     run.feed(wished("a", "done", heard_to=60))
@@ -103,7 +103,7 @@ def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
         return Row(key), trail
 
     run = Night(start=False, collecting=True)
-    run.feed(m.Recovered([left("a")], {"done": "failed"}, 3, 0, 0, 0))
+    run.take_up([left("a")], {"done": "failed"}, 3, 0, 0, 0)
     run.feed(wished("a", heard_to=40))
     run.at(0.5, m.RowsRecalled([left("a"), left("b"), left("done")]))
     run.at(0.5, wished("j-b", heard_to=60))
@@ -134,7 +134,7 @@ def test_c02_c07_what_is_wished_before_a_run_begins_it_begins_with(wished):
     lost.open_intent = True
     watched.job_id, watched.submitted_at = "j", 999_990.0
     run = Night(start=False)
-    run.feed(m.Recovered([(Row("a"), lost), (Row("b"), watched)], {}, 1, 0, 0, 0, wished=wished))
+    run.take_up([(Row("a"), lost), (Row("b"), watched)], {}, 1, 0, 0, 0, wished=wished)
     run.feed(m.CancelRequested(wished and frozenset(wished), CancelReason.USER, heard_to=40))
     run.feed(m.InputEnded())
     run.run()
@@ -168,7 +168,7 @@ def test_a_wish_for_all_outlives_the_run():
     after = Night(20, start=False)
     trail = Trail()
     trail.job_id, trail.submitted_at = "j", 999_990.0
-    after.feed(m.Recovered([(Row("row-0"), trail)], {}, 1, 0, 0, 0, heard_to=25, cancel_all=True))
+    after.take_up([(Row("row-0"), trail)], {}, 1, 0, 0, 0, heard_to=25, cancel_all=True)
     after.run()
     assert (after.sent["submit"], after.states()) == ([], {"cancelled": 20})
     assert [name for _, name in after.sent["cancel"]] == ["j"]
@@ -177,7 +177,7 @@ def test_a_wish_for_all_outlives_the_run():
 
 def test_rows_that_limit_leaves_to_the_next_run_are_still_to_end():
     run = Driver(20, start=False, limit=5)
-    run.feed(m.Recovered([], {}, 0, 0, 0, 0, heard_to=25, cancel_all=True))
+    run.take_up([], {}, 0, 0, 0, 0, heard_to=25, cancel_all=True)
     run.run()
     assert (run.states(), heard(run)) == ({"cancelled": 5}, [])
 
@@ -246,7 +246,7 @@ def test_detach_with_another_key_looks_until_a_job_is_found_and_no_longer():
     trail = Trail()
     trail.job_id, trail.submitted_at = "j", 999_990.0
     run = Driver(20, start=False, poll=running)
-    run.feed(m.Recovered([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True))
+    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True)
     run.feed(m.StopRequested(m.StopMode.DETACH))
     run.run()
     assert (run.outcome, len(run.sent["poll"]), len(run.sent["submit"])) == (m.Outcome.DETACHED, 1, 20)

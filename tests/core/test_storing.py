@@ -202,7 +202,7 @@ def recover(run, files, key="old-0", **changes):
     trail.job_id, trail.submitted_at = f"job_{key}", 999_940.0
     for name, value in changes.items():
         setattr(trail, name, value)
-    run.feed(m.Recovered([(Row(key), trail)], {}, 1, 0, 0, 0, files=files))
+    run.take_up([(Row(key), trail)], {}, 1, 0, 0, 0, files=files)
     return run
 
 

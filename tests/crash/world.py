@@ -16,7 +16,7 @@ import orjson
 from batchrun.core import messages as m
 from batchrun.core.engine import Engine
 from batchrun.core.filenames import left_behind
-from batchrun.core.fold import Fold
+from batchrun.core.fold import Fold, Trail
 from batchrun.core.job import CancelReason, Job, Row
 from batchrun.core.ledger import Header, Started, mark
 from batchrun.core.lifecycle import Phase
@@ -34,6 +34,7 @@ SETTINGS = Settings(
     artifacts=SHELF,
 )  # fmt: skip
 HEADER = Header(1, "run", "sim", "sim://", "", "", {}, "rows", 0.0).to_line()
+PART = 4  # rows that are taken up at once
 PATHS = {m.Tape.JOURNAL: JOURNAL, m.Tape.OUTPUT: OUTPUT}
 
 
@@ -124,7 +125,6 @@ class Process:
             rows = {row.key: row for row in self.rows}
             open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
             event = m.Recovered(
-                open_rows,
                 recovery.finished,
                 state.accepted,
                 state.retries,
@@ -136,10 +136,20 @@ class Process:
                 files=self.left(recovery),
             )
             self.feed(event)
-            for number in range(state.heard_to, len(self.truth.wishes)):
-                self.feed(self.read_wish(number))
+            numbers = range(state.heard_to, len(self.truth.wishes))
+            self.take_up(open_rows, [lambda number=number: self.read_wish(number) for number in numbers])
         else:
             self.feed(m.TimeCame())
+
+    def take_up(self, rows: list[tuple[Row, Trail]], then: list[Callable[[], m.Event]]) -> None:
+        """Rows are taken up in parts, and other things happen in between; what was wished follows behind the last."""
+        part, rest = rows[:PART], rows[PART:]
+        self.feed(m.RowsTakenUp(part, more=bool(rest)))
+        if rest:
+            self.schedule(0.002, lambda: self.take_up(rest, then))
+        else:
+            for wish in then:
+                self.feed(wish())
 
     def left(self, recovery: Recovery) -> dict[str, tuple[str, ...]]:
         """What an earlier process left of open rows; what it left half written is removed."""

@@ -1,5 +1,6 @@
 """A batch is taken up again: what is refused leaves every file as it was, and nothing is paid for twice."""
 
+import asyncio
 import json
 import os
 import stat
@@ -10,12 +11,12 @@ from batchrun.core.body import BodyFlags
 from batchrun.core.engine import Engine
 from batchrun.core.fold import fold
 from batchrun.core.ledger import Ended, Header, Intent, Submitted, frame
-from batchrun.core.messages import Outcome, Recovered, Woke
+from batchrun.core.messages import Outcome, Recovered, RowsTakenUp, Woke
 from batchrun.core.misuse import Misuse
 from batchrun.edge.lock import Lock, LockHeld
-from batchrun.edge.source import InputRefused, check
+from batchrun.edge.source import InputChanged, InputRefused, check
 from batchrun.edge.tape import FileRefused, FilesError
-from batchrun.runner import loop, startup
+from batchrun.runner import beginning, loop, startup
 from tests.runner.night import KEY, WALL, Night, row
 
 
@@ -422,8 +423,55 @@ def test_looks_that_fell_due_while_many_rows_were_taken_up_are_spread(night, mon
     monkeypatch.setattr(startup.Batch, "open_rows", slow)
     monkeypatch.setattr(Engine, "handle", noted)
     night.complete()
-    recovered, woke, *_ = events
+    recovered, taken_up, woke, *_ = events
     assert isinstance(recovered, Recovered)
+    assert isinstance(taken_up, RowsTakenUp)
     assert isinstance(woke, Woke)
     assert woke.gap >= 30.0
     assert night.states()["a"] == "succeeded"
+
+
+def left_open(night, *keys):
+    """An earlier run sent these rows and ended."""
+    begun(night)
+    for key in keys:
+        journal(night, Intent(key, 1, sha(night, key), WALL), Submitted(key, 1, f"resp_{key}", WALL))
+    night.wire.jobs = {f"resp_{key}": key for key in keys}
+
+
+def test_an_input_that_changes_while_open_rows_are_read_ends_the_run_in_good_order(night, monkeypatch):
+    left_open(night, "a", "b")
+    path, open_rows = night.folder / "in.jsonl", startup.Batch.open_rows
+    original = path.read_text()
+
+    def changed(*arguments, **named):
+        path.write_text(original.replace('"B"', '"X"'))  # since it was checked
+        yield from open_rows(*arguments, **named)
+
+    monkeypatch.setattr(startup.Batch, "open_rows", changed)
+    with pytest.raises(InputChanged, match="the line changed since it was checked"):
+        night.run()
+    assert night.wire.posts == []
+    assert json.loads(night.journal.read_bytes().splitlines()[-1][9:])["stopped"]["reason"] == "stopped"
+    monkeypatch.undo()
+    path.write_text(original)
+    night.complete()
+    assert night.states() == {"a": "succeeded", "b": "succeeded", "c": "succeeded"}
+    assert night.wire.posts == ["C"]
+
+
+def test_others_have_their_turn_while_rows_are_taken_up(night, monkeypatch):
+    left_open(night, "a", "b", "c")
+    order, handle = [], Engine.handle
+
+    def noted(engine, event, now):
+        if isinstance(event, RowsTakenUp):
+            order.append(len(event.rows))
+            asyncio.get_running_loop().call_soon(order.append, "others")
+        return handle(engine, event, now)
+
+    monkeypatch.setattr(beginning, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(Engine, "handle", noted)
+    night.complete()
+    assert order == [2, "others", 1, "others"]
+    assert (night.wire.posts, set(night.states())) == ([], {"a", "b", "c"})

@@ -12,7 +12,7 @@ the earliest; everything that ends comes back as an event.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -43,6 +43,7 @@ from batchrun.core.messages import (
     RoomCame,
     RowRead,
     RowsRecalled,
+    RowsTakenUp,
     StopMode,
     StopRequested,
     StoreFailed,
@@ -97,6 +98,7 @@ class Engine:
         self._taking_up = TakingUp(self.desk, self.submits, self.watch, self.cancels, self.attempts)
         self.outcome: Outcome | None = None
         self.gate.closed = collecting
+        self._wished: AbstractSet[str] | None = frozenset()  # of the rows that are being taken up
         self._states_before: dict[str, int] = {}
         known: set[str] = set()
         self.requests = Requests(self.desk, self.cancels, self.submits, known, collecting=collecting)
@@ -104,6 +106,7 @@ class Engine:
         self._stops = Stops(
             self.desk, self.gate, self.watch, self.cancels, self.requests, self._inflow, collecting=collecting
         )
+        self._any_watched = False  # of the rows that are being taken up
         self._told: Halted | None = None
         self._rest_at = self._wake_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -118,7 +121,8 @@ class Engine:
             RowRead: self._inflow.row_read,
             InputEnded: self._inflow.input_ended,
             Recovered: self._recovered,
-            RowsRecalled: lambda event: self._take_up(event.open_rows, None),
+            RowsTakenUp: self._rows_taken_up,
+            RowsRecalled: lambda event: self._take_up(event.rows, None),
             CancelRequested: self.requests.asked,
             StopRequested: self._stops.requested,
             Woke: lambda _: self.watch.spread(),
@@ -173,15 +177,25 @@ class Engine:
         if self._storing is not None:
             self._storing.left.update(event.files)
         self._inflow.known.update(event.finished)
-        self._stops.taken_up = True
+        self._stops.taken_up = False
         self._states_before = dict(Counter(event.finished.values()))
-        self._take_up(event.open_rows, event.wished)
-        self.gate.doubted = event.doubted and bool(desk.watched)
+        self._wished = event.wished
+        self.gate.doubted = event.doubted
+        self._any_watched = False
         self.requests.recovered(event.heard_to, cancel_all=event.cancel_all)
 
-    def _take_up(self, open_rows: Iterable[tuple[Row, Trail]], wished: AbstractSet[str] | None) -> None:
+    def _rows_taken_up(self, event: RowsTakenUp) -> None:
+        self._take_up(event.rows, self._wished)
+        self._any_watched |= bool(self.desk.watched)
+        if not event.more:
+            self._stops.taken_up = True
+            self._wished = frozenset()
+            self.gate.doubted &= self._any_watched  # without a job there is nothing to find
+            self.requests.taken_up()
+
+    def _take_up(self, rows: Sequence[tuple[Row, Trail]], wished: AbstractSet[str] | None) -> None:
         known = self._inflow.known
-        for row, trail in open_rows:
+        for row, trail in rows:
             if row.key not in known:
                 known.add(row.key)
                 ends = wished is None or row.key in wished or trail.job_id in wished
@@ -230,9 +244,11 @@ class Engine:
             return
         self._stops.look()
         self.gate.shared.count(self.gate, self.desk.open_jobs)
-        self.submits.advance()
-        if self._inflow.ended or self._inflow.dry:
-            self.submits.input_is_over()
+        taken_up = self._stops.taken_up  # before, nobody knows how many jobs are in flight
+        if taken_up:
+            self.submits.advance()
+            if self._inflow.ended or self._inflow.dry:
+                self.submits.input_is_over()
         if self.gate.halted is not self._told:
             self._tell_halt()
         outcome = self._stops.outcome()
@@ -240,9 +256,10 @@ class Engine:
             broken = self._storing is not None and self._storing.broken
             self._finish(Outcome.WRITE_FAILED if broken else outcome)
             return
-        self._inflow.read_on()
+        if taken_up:
+            self._inflow.read_on()
         self.desk.touched = False
-        submits_at = self.submits.next_time()
+        submits_at = self.submits.next_time() if taken_up else None
         self._rest_at = min(NEVER if submits_at is None else submits_at, self._stops.next_time())
 
     def _tell_halt(self) -> None:

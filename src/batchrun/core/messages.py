@@ -6,7 +6,7 @@ each are made for every poll.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from types import MappingProxyType
@@ -50,14 +50,14 @@ class Outcome(Enum):
 
 
 class Recovered(NamedTuple):
-    """What an earlier run left: rows that are open by their trails, and the states of those that are finished.
+    """What an earlier run left: the states of the rows that are finished, and the counts.
 
-    `wished` are rows, by their keys or their jobs' ids, that other processes wish to end (None: all of them); it is said
-    once more by the CancelRequested that follows. `files` are the names of files that stand in the folder of
-    artifacts, by the open row to which they belong.
+    The rows that are open follow in parts, as RowsTakenUp; until the last of them nothing is submitted, no row of the
+    input is asked for, and only a stop ends the run. `wished` are rows, by their keys or their jobs' ids, that other
+    processes wish to end (None: all of them); it is said once more by the CancelRequested that follows. `files` are the
+    names of files that stand in the folder of artifacts, by the open row to which they belong.
     """
 
-    open_rows: Iterable[tuple[Row, Trail]]
     finished: Mapping[str, str]
     accepted: int
     retries: int
@@ -70,10 +70,17 @@ class Recovered(NamedTuple):
     files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
+class RowsTakenUp(NamedTuple):
+    """Rows that an earlier run left open, with their trails; `more` where others follow."""
+
+    rows: Sequence[tuple[Row, Trail]]
+    more: bool = False
+
+
 class RowsRecalled(NamedTuple):
     """Other processes wish the end of rows that an earlier run left, and that this one had left alone."""
 
-    open_rows: Iterable[tuple[Row, Trail]]
+    rows: Sequence[tuple[Row, Trail]]
 
 
 class RowRead(NamedTuple):
@@ -195,7 +202,7 @@ class Woke(NamedTuple):
 
 
 Event = (
-    Recovered | RowsRecalled | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
+    Recovered | RowsTakenUp | RowsRecalled | RowRead | InputEnded | Synced | WriteFailed | SubmitAccepted | SubmitRefused | SubmitFailed
     | PollAnswered | PollFailed | CancelAnswered | ArtifactsStored | ArtifactsDiscarded | StoreFailed | CancelRequested
     | StopRequested | TimeCame | Woke | RoomCame
 )  # fmt: skip

@@ -43,23 +43,35 @@ class Requests:
         self._early: dict[str, CancelReason] = {}  # of rows that are not read yet
         self.left_out: set[str] = set()  # rows that were read and are left to the next run
         self._heard_to = 0
+        self._to_repeat: list[CancelRequested] | None = None  # what came while rows were being taken up
         self._left: int | None = None  # where the first wish begins that is left to a run with an input
         self.all = self.interrupted = False
 
     def recovered(self, heard_to: int, *, cancel_all: bool) -> None:
         """What an earlier run had in hand."""
         self._heard_to = heard_to
-        if cancel_all:
-            self.all = True
+        self.all |= cancel_all
+        self._to_repeat = []
+
+    def taken_up(self) -> None:
+        """All rows that an earlier run left are in hand: what was asked meanwhile concerns all of them."""
+        repeated, self._to_repeat = self._to_repeat or [], None
+        if self.all:
             self._end(self._jobs(), CancelReason.USER)
+        for event in repeated:
+            self.asked(event)
 
     def asked(self, event: CancelRequested) -> None:
         """Rows are to end: each is latched, and the wish taken in hand."""
         jobs = self._jobs()
+        heard = event.heard_to is not None
+        if self._to_repeat is not None:
+            self._to_repeat.append(event)
+            heard = False  # it is only then in hand (law 1)
         if event.keys is not None:
             wanted = [job for job in jobs if job.key in event.keys or job.job_id in event.keys]
             strangers = event.keys - {name for job in wanted for name in (job.key, job.job_id)} - self._known
-            if self._collecting and strangers and self._left is None:
+            if self._collecting and strangers and self._left is None and self._to_repeat is None:
                 self._left = self._heard_to
             self._remember(strangers & (event.unread | self.left_out), event.reason)
             self._end(wanted, event.reason)
@@ -69,9 +81,9 @@ class Requests:
         else:
             self.all = True
             self._end(jobs, event.reason)
-        if event.heard_to is not None:
+        if heard and event.heard_to is not None:
             self._heard_to = event.heard_to
-        if event.heard_to is not None or (self.all and event.keys is None):
+        if heard or (self.all and event.keys is None):
             self._hear()
 
     def of(self, row: Row) -> CancelReason | None:

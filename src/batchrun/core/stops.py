@@ -5,7 +5,8 @@ Laws:
 1. A run ends in good order only when nothing is on its way: no POST whose outcome is not safe, no line that somebody
    waits for, no file. Two things end it before: time is up for a stop, or the files cannot be written.
 2. A detached run watches nothing, so nothing but its own submits can hold it.
-3. With a cancel of all rows the batch is complete only once the wish itself is noted as fulfilled.
+3. While rows that an earlier run left are being taken up only a stop ends it: those that are still to come stay open.
+4. With a cancel of all rows the batch is complete only once the wish itself is noted as fulfilled.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Stops:
         self._requests = requests
         self._inflow = inflow
         self._collecting = collecting
-        self.taken_up = False  # what an earlier run left is in hand
+        self.taken_up = not collecting  # what an earlier run left is in hand
         self._mode: StopMode | None = None
         self._stop_at = NEVER
         max_wait = desk.settings.max_wait
@@ -84,13 +85,16 @@ class Stops:
         if gate.exposed or not desk.all_synced or not (storing is None or storing.at_rest()):
             return None
         if self._mode is StopMode.DRAIN:
-            waits = desk.latched if self._requests.interrupted else self._cancels.in_flight
+            interrupted = self._requests.interrupted
+            waits = (desk.latched or not self.taken_up) if interrupted else self._cancels.in_flight
             return Outcome.STOPPED if not waits else None
+        if not self.taken_up:
+            return None
         settled = desk.open_jobs == 0
         if gate.halted is not None:
             return Outcome.HALTED if settled or (self._watch.stopped and not self._cancels.in_flight) else None
         if self._collecting:
-            if not settled or not self.taken_up:
+            if not settled:
                 return None
             return Outcome.STOPPED if desk.in_phase[Phase.WAITING] else Outcome.COMPLETE
         if not self._inflow.ended or desk.in_phase[Phase.WAITING]:

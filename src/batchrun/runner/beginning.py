@@ -1,29 +1,24 @@
-"""What a run begins with: what an earlier one left, as the event that tells the engine."""
+"""What a run begins with: what an earlier one left, as the events that tell the engine."""
 
 from __future__ import annotations
 
-from batchrun.core.messages import Recovered
+from collections.abc import Iterator
+from itertools import islice
+
+from batchrun.core.messages import Recovered, RowsTakenUp
 from batchrun.core.settings import Settings
 from batchrun.edge.source import Checked
 from batchrun.runner.startup import Batch
 from batchrun.runner.wishes import Hearing
 
+_ROWS_AT_ONCE = 1_000
+"""Rows that are taken up before anything else gets its turn: some ten milliseconds."""
 
-def recovered(
-    batch: Batch, source: Checked | None, hearing: Hearing, settings: Settings, *, only_wished: bool, output_end: int
-) -> Recovered:
-    """The rows that are taken up, the counts, and what other processes wished meanwhile.
 
-    With `only_wished` those rows alone that are to end; without an input and without new attempts (``--retries 0``) also
-    those that wait for one.
-    """
+def recovered(batch: Batch, hearing: Hearing, *, output_end: int) -> Recovered:
+    """The counts, and what other processes wished meanwhile."""
     state = batch.state
     return Recovered(
-        open_rows=batch.open_rows(
-            source,
-            hearing.concerns if only_wished else None,
-            last_attempts=not (only_wished or settings.retries),
-        ),
         finished=batch.finished,
         accepted=state.accepted,
         retries=state.retries,
@@ -35,3 +30,23 @@ def recovered(
         files=batch.files,
         output_end=output_end,
     )
+
+
+def taken_up(
+    batch: Batch, source: Checked | None, hearing: Hearing, settings: Settings, *, only_wished: bool
+) -> Iterator[RowsTakenUp]:
+    """The rows that are taken up, in parts, read as they are asked for. Raises InputChanged.
+
+    With `only_wished` those rows alone that are to end; without an input and without new attempts (``--retries 0``) also
+    those that wait for one.
+    """
+    rows = batch.open_rows(
+        source,
+        hearing.concerns if only_wished else None,
+        last_attempts=not (only_wished or settings.retries),
+    )
+    more = True
+    while more:
+        part = list(islice(rows, _ROWS_AT_ONCE))
+        more = len(part) == _ROWS_AT_ONCE
+        yield RowsTakenUp(part, more)

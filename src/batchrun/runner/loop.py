@@ -56,7 +56,7 @@ from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.unreadable import keep_unreadable
-from batchrun.runner.beginning import recovered
+from batchrun.runner.beginning import recovered, taken_up
 from batchrun.runner.exchanges import Exchanges, Keys, submit_ceiling
 from batchrun.runner.files import Files
 from batchrun.runner.lanes import Lane
@@ -145,6 +145,7 @@ class Runner:
         self._tapes: Tapes | None = None
         self._ended: asyncio.Future[Outcome] | None = None
         self._input_error: InputChanged | None = None
+        self._taken_up = False  # what an earlier run left is in hand
         self._stop_reason = ""
         self._stops = 0
         self._carriers: dict[type, Callable[..., object]] = {
@@ -178,7 +179,7 @@ class Runner:
         pulse = Pulse(self._woke, self._each_round, self._broke)
         outcome = Outcome.WRITE_FAILED
         try:
-            self._begin(output.size)
+            await self._begin(output.size)
             outcome = await self._ended
         finally:
             pulse.stop()
@@ -271,19 +272,24 @@ class Runner:
 
     # --- rows ---
 
-    def _begin(self, output_end: int) -> None:
+    async def _begin(self, output_end: int) -> None:
+        """Take up what an earlier run left; what is due meanwhile is not kept waiting."""
+        assert self._ended is not None
         wishes = self._hearing.new(self._rows.are_to_come)
         begun = clock()
-        self.feed(
-            recovered(
-                self._batch,
-                self._source,
-                self._hearing,
-                self._settings,
-                only_wished=self._only_wished,
-                output_end=output_end,
-            )
-        )
+        self.feed(recovered(self._batch, self._hearing, output_end=output_end))
+        parts = taken_up(self._batch, self._source, self._hearing, self._settings, only_wished=self._only_wished)
+        try:
+            for part in parts:
+                self.feed(part)
+                if part.more:
+                    await asyncio.sleep(0)
+                if self._ended.done():
+                    return
+        except InputChanged as error:
+            self._input_is_gone(error)
+            return
+        self._taken_up = True
         if (took := clock() - begun) > _LONG:  # looks that fell due meanwhile do not come all at once
             self.feed(Woke(took))
         for wish in wishes:
@@ -332,9 +338,11 @@ class Runner:
 
     def _hear(self) -> None:
         """Take up what other processes wish."""
+        if not self._taken_up:
+            return  # which rows are taken up depends on what was heard before
         wishes = self._hearing.new(self._rows.are_to_come)
         if wishes and self._only_wished:
-            self.feed(RowsRecalled(self._batch.open_rows(None, self._hearing.concerns)))
+            self.feed(RowsRecalled(list(self._batch.open_rows(None, self._hearing.concerns))))
         for wish in wishes:
             self.feed(wish)
 
