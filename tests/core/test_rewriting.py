@@ -154,6 +154,18 @@ def test_a_dropped_row_comes_back_as_far_as_it_may(story, state, expected):
         assert {name: getattr(trail, name) for name in expected} == expected
 
 
+def test_a_second_attempt_that_was_answered_at_once_comes_back_behind_the_first():
+    story = [ended("a", 1, "job_0"), Intent("a", 2, "sha", 2.0)]
+    line = record("a", "failed")
+    after, _ = rewritten(folded(*story, Done("a", 0, 0, len(line), crc32(line), "failed")), line)
+    trail = after.trails["a"]
+    assert [(end.attempt, end.job_id, end.state) for end in trail.ended] == [
+        (1, "job_0", "internal_error"),
+        (2, None, "failed"),
+    ]
+    assert (trail.attempt, trail.open_intent) == (3, False)
+
+
 def test_a_cancel_whose_submit_was_never_answered_counts_as_unconfirmed():
     line = record("a", "cancelled", "submit_unanswered")
     state = folded(Intent("a", 1, "sha", 2.0), Cancelling("a", 1, "user", 3.0))
@@ -186,7 +198,7 @@ def test_a_finished_row_whose_record_is_gone_is_still_never_sent_again():
 def test_every_flipped_bit_of_a_rewritten_journal_is_corruption():
     lines = list(new_journal(*_small()))
     data = b"".join(lines)
-    last = len(data) - len(lines[-1]) - len(lines[-2])
+    last = sum(len(line) for line in lines if b'{"synced":' not in line)
     for at in range(last * 8):
         flipped = bytearray(data)
         flipped[at // 8] ^= 1 << at % 8

@@ -9,6 +9,7 @@ import pytest
 from batchrun.core import messages as m
 from batchrun.core.answer import Cause, Failure
 from batchrun.core.schema import RECORD_SCHEMA
+from batchrun.core.verdict import read_submit
 from tests.core.driver import DROPPED, UNSENT, Driver, answer, error
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
@@ -150,6 +151,17 @@ def test_s09_s10_over_at_once_is_a_record_without_a_poll(status, word, state):
     assert run.records["row-1"]["polls"] == 0
     assert "resp_1" not in {name for _, name in run.sent["poll"]}
     assert len(run.times("submit", "row-1")) == 1
+
+
+@pytest.mark.parametrize(("background", "tags"), [(True, ["intent", "submitted", "done"]), (False, ["intent", "done"])])
+def test_s09_over_at_once_its_id_is_in_the_journal_where_the_job_can_be_asked_for_by_it(background, tags):
+    """A crash before the record then costs no result; an id that no poll would find stays out."""
+    run = Driver(1)
+    run.run(until=0.05)
+    over = answer(200, {"id": "resp_1", "status": "completed", "output": "x"})
+    job = run.engine.desk.unsubmitted["row-0"]
+    run.feed(m.SubmitAccepted(job, 1, read_submit(over, 0.0, background=background)))
+    assert (run.tags("row-0"), run.records["row-0"]["state"]) == (tags, "succeeded")
 
 
 @pytest.mark.parametrize("status", [201, 202])

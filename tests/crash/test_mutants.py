@@ -70,6 +70,7 @@ def dropping(entry_class):
 real_append = desk.Desk.append
 real_enter = SubmitLane.enter
 real_rewrite = rewrite
+real_begin = cancels.Cancels.begin
 
 
 def intent_not_awaited(self, entry, job, then=None, *, lazy=False):
@@ -84,6 +85,13 @@ def intent_before_the_turn(self, job):
     """Every row's intent is written as soon as the row is read."""
     self._desk.append(ledger.Intent(job.key, job.attempt, "", self._desk.wall), job)
     real_enter(self, job)
+
+
+def cancel_not_awaited(self, job):
+    """A cancel is sent at once, while its entry is on its way to the disk."""
+    real_begin(self, job)
+    if not job.remember().cancel_sent:
+        self._send(job)
 
 
 class RecordBeforeItsFiles(Process):
@@ -237,10 +245,11 @@ MUTANTS = [
     Mutant("files not synced", "names a file", process=FilesNotSynced),
     Mutant("files of the cancelled stay", "reached a file|no record names", process=FilesStay),
     Mutant("files not looked for", "reached a file|no record names", process=FilesNotLookedFor),
-    # beyond PROTOCOL §4's list: what rewriting and the tapes add
+    # beyond PROTOCOL §4's list: what rewriting, cancels and the tapes add
     Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
     Mutant("rewriting not announced", "written off", startup=NotAnnounced(), first=40),
     Mutant("journal renamed first", "counts as done", [(startup, "rewrite", journal_first)]),
+    Mutant("cancel not awaited", "acknowledged", [(cancels.Cancels, "begin", cancel_not_awaited)]),
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 
@@ -257,4 +266,4 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 4, "of files, and of rewriting and tapes"
+    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 5, "of files, and of rewriting, cancels and tapes"
