@@ -215,6 +215,28 @@ def test_a_large_request_is_sent_as_the_other_side_takes_it(run):
     assert run(main()).body == b'{"same": true}'
 
 
+def test_an_answer_that_comes_before_its_request_is_sent_leaves_a_connection_that_is_not_used_again(run):
+    """The rest of the request and the next one would reach the service as one: the next one's answer would be no answer to it."""
+
+    async def main():
+        async def script(talk):
+            if server.connections == 1:
+                await talk.reader.readuntil(b"\r\n\r\n")
+                await talk.send(answer(413, b"too large"))
+                await asyncio.Event().wait()
+            await always(answer(200, b"x"))(talk)
+
+        async with HostileServer(script) as server, own(server.origin) as wire:
+            large = await wire.exchange(Request("POST", "/", {}, bytes(64 << 20)), 10.0)
+            following = await wire.exchange(POST, 2.0)
+            return large, following, server.connections
+
+    large, following, connections = run(main())
+    assert (large.status, large.body) == (413, b"too large")
+    assert isinstance(following, Answer), following
+    assert (following.status, connections) == (200, 2)
+
+
 def test_idle_connections_give_way_and_old_ones_are_closed(monkeypatch):
     monkeypatch.setattr("batchrun.edge.wire.own.LOOK_KEEPALIVE", 0.03)
 

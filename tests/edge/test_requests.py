@@ -66,11 +66,13 @@ def test_what_is_no_wish_is_counted_and_skipped(path, line):
 
 def test_a_long_line_that_is_still_growing_is_not_kept(path):
     wishes = Wishes(str(path))
+    wish(str(path), {"n": 1})
+    assert wishes.read_new() == [{"n": 1}]
     for _ in range(3):
         write(path, b"x" * LINE_BYTES)
-        assert wishes.read_new() == []
-    write(path, b'\n{"n":1}\n')
-    assert (wishes.read_new(), wishes.unreadable) == ([{"n": 1}], 1)
+        assert wishes.read_new() == [], "neither of it, nor again of what stands before"
+    write(path, b'\n{"n":2}\n')
+    assert (wishes.read_new(), wishes.unreadable) == ([{"n": 2}], 1)
 
 
 def test_a_wish_that_is_too_long_is_refused_before_anything_is_written(path):
@@ -90,6 +92,19 @@ def test_a_file_begun_anew_is_read_from_its_start(path):
     wish(str(path), {"n": 4})
     wish(str(path), {"n": 5})
     assert [read["n"] for read in wishes.read_new()] == [3, 4, 5]
+
+
+def test_a_file_begun_anew_between_two_runs_is_read_from_its_start_where_no_line_begins_at_the_old_offset(path):
+    earlier = Wishes(str(path))
+    wish(str(path), {"n": 1})
+    earlier.read_new()
+    path.rename(f"{path}.old")
+    wish(str(path), {"text": "longer than all that was read before"})
+    wish(str(path), {"n": 2})
+    assert path.stat().st_size > earlier.offset, "its size alone does not tell"
+    later = Wishes(str(path), earlier.offset)
+    assert later.read_new() == [{"text": "longer than all that was read before"}, {"n": 2}]
+    assert later.unreadable == 0
 
 
 def test_writers_that_come_together_lose_nothing(path):

@@ -54,6 +54,10 @@ class Wires:
         self.pair = socket.socketpair()
         self.aborted = False
         self.reading = True
+        self.unwritten = 0
+
+    def get_write_buffer_size(self):
+        return self.unwritten
 
     def get_extra_info(self, name):
         return self.pair[0]
@@ -160,6 +164,32 @@ def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     wires.pair[0].recv(1)
     connection.buffer_updated(1)
     assert wires.aborted
+
+
+@pytest.mark.parametrize(
+    ("size", "blocked", "buffered", "kept"),
+    [(10, False, 0, True), (10, False, 1, False), (200_000, False, 0, True), (200_000, True, 0, False)],
+    ids=["sent", "in the buffer of the transport", "sent in pieces", "in our own hands"],
+)
+def test_a_connection_whose_request_is_not_sent_in_full_is_not_kept(loop, wires, size, blocked, buffered, kept):
+    wires.aborted, wires.unwritten = False, buffered
+    caps = Caps()
+    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
+    lane = Lane(1)
+    lane.busy = 1
+    exchange = Whole(lane, b"head", bytes(size), "POST", loop.create_future(), caps, Budget(1000))
+    connection = Connection(pool)
+    connection.connection_made(wires)
+    if blocked:
+        connection.pause_writing()
+    connection.carry(exchange)
+    data = answer(413, b"too large")
+    pool.view[: len(data)] = data
+    connection.buffer_updated(len(data))
+    wires.unwritten = 0
+    assert exchange.done.result()[0] == 413
+    assert wires.aborted is not kept
+    connection.connection_lost(None)
 
 
 def test_trailers_and_extensions_without_end_are_capped(loop, wires):
