@@ -166,6 +166,26 @@ def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     assert wires.aborted
 
 
+@pytest.mark.parametrize("how", ["closing", "closed"])
+def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop, wires, how):
+    wires.aborted = False
+    caps = Caps()
+    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
+    lane = Lane(1)
+    lane.busy = 1
+    exchange = Whole(lane, b"head", b"body", "POST", loop.create_future(), caps, Budget(1000))
+    connection = Connection(pool)
+    connection.connection_made(wires)
+    wires.aborted = True
+    if how == "closed":
+        connection.connection_lost(None)
+    connection.carry(exchange)
+    if how == "closing":
+        connection.connection_lost(None)
+    fault = exchange.done.result()
+    assert (fault.cause, exchange.sent, lane.busy) == (Cause.DROPPED, False, 0)
+
+
 @pytest.mark.parametrize(
     ("size", "blocked", "buffered", "kept"),
     [(10, False, 0, True), (10, False, 1, False), (200_000, False, 0, True), (200_000, True, 0, False)],
