@@ -202,6 +202,17 @@ def test_who_is_turned_away_leaves_nothing_open(path):
     held.release()
 
 
+def test_a_pid_of_which_only_a_part_is_there_is_not_told(path, monkeypatch):
+    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    os.write(held, str(os.getpid()).encode())  # more digits may follow
+    monkeypatch.setattr(lock_room.time, "sleep", lambda _: None)
+    with pytest.raises(LockHeld) as caught:
+        Lock.take(path)
+    assert caught.value.pid is None
+    os.close(held)
+
+
 def test_o04_a_lock_that_is_no_regular_file_is_refused(path):
     Path(path).mkdir()
     with pytest.raises(FileRefused, match="a folder"):

@@ -141,6 +141,25 @@ def test_it_always_ends_and_the_same_however_it_is_cut(loop, wires, data, sizes,
     assert kept or not stays, "what comes after an answer may come later, but it never keeps a connection"
 
 
+def not_begun(loop, wires, body=b"body", method="POST"):
+    """An exchange, a connection that may carry it, and their pool."""
+    wires.aborted, wires.reading, wires.unwritten = False, True, 0
+    caps = Caps()
+    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
+    lane = Lane(1)
+    lane.busy = 1
+    exchange = Whole(lane, b"head", body, method, loop.create_future(), caps, Budget(1000))
+    connection = Connection(pool)
+    connection.connection_made(wires)
+    return exchange, connection, pool
+
+
+def on_its_way(loop, wires, body=b"body", method="POST"):
+    exchange, connection, pool = not_begun(loop, wires, body, method)
+    connection.carry(exchange)
+    return exchange, connection, pool
+
+
 def test_what_is_good_is_read_in_any_cuts(loop, wires):
     for good, (status, body, kept) in zip(
         GOOD[:6],
@@ -166,16 +185,23 @@ def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     assert wires.aborted
 
 
+@pytest.mark.parametrize(
+    ("error", "whole"), [(None, True), (ConnectionResetError(104, "reset"), False), (OSError("torn"), False)], ids=repr
+)
+def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_in_good_order(loop, wires, error, whole):
+    exchange, connection, pool = on_its_way(loop, wires)
+    data = b"HTTP/1.1 200 OK\r\n\r\nall there is"
+    pool.view[: len(data)] = data
+    connection.buffer_updated(len(data))
+    connection.connection_lost(error)
+    result = exchange.done.result()
+    assert (not isinstance(result, Broken)) is whole
+    assert exchange.sent
+
+
 @pytest.mark.parametrize("how", ["closing", "closed"])
 def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop, wires, how):
-    wires.aborted = False
-    caps = Caps()
-    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
-    lane = Lane(1)
-    lane.busy = 1
-    exchange = Whole(lane, b"head", b"body", "POST", loop.create_future(), caps, Budget(1000))
-    connection = Connection(pool)
-    connection.connection_made(wires)
+    exchange, connection, _ = not_begun(loop, wires)
     wires.aborted = True
     if how == "closed":
         connection.connection_lost(None)
@@ -183,7 +209,7 @@ def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop
     if how == "closing":
         connection.connection_lost(None)
     fault = exchange.done.result()
-    assert (fault.cause, exchange.sent, lane.busy) == (Cause.DROPPED, False, 0)
+    assert (fault.cause, exchange.sent, exchange.lane.busy) == (Cause.DROPPED, False, 0)
 
 
 @pytest.mark.parametrize(
@@ -192,14 +218,8 @@ def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop
     ids=["sent", "in the buffer of the transport", "sent in pieces", "in our own hands"],
 )
 def test_a_connection_whose_request_is_not_sent_in_full_is_not_kept(loop, wires, size, blocked, buffered, kept):
-    wires.aborted, wires.unwritten = False, buffered
-    caps = Caps()
-    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
-    lane = Lane(1)
-    lane.busy = 1
-    exchange = Whole(lane, b"head", bytes(size), "POST", loop.create_future(), caps, Budget(1000))
-    connection = Connection(pool)
-    connection.connection_made(wires)
+    exchange, connection, pool = not_begun(loop, wires, bytes(size))
+    wires.unwritten = buffered
     if blocked:
         connection.pause_writing()
     connection.carry(exchange)
