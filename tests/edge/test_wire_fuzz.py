@@ -199,6 +199,19 @@ def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_i
     assert exchange.sent
 
 
+def test_a_connection_that_was_not_read_for_want_of_memory_is_read_again_for_the_next_exchange(loop, wires):
+    exchange, connection, pool = on_its_way(loop, wires, b"", "GET")
+    exchange._budget.count_elsewhere(2_000)
+    data = answer(200, b"x" * 30)
+    for part, reading in ((data[:-10], False), (data[-10:], True)):
+        pool.view[: len(part)] = part
+        connection.buffer_updated(len(part))
+        assert wires.reading is reading
+    assert exchange.done.result()[2] == b"x" * 30
+    assert not wires.aborted
+    connection.connection_lost(None)
+
+
 @pytest.mark.parametrize("how", ["closing", "closed"])
 def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop, wires, how):
     exchange, connection, _ = not_begun(loop, wires)

@@ -8,6 +8,7 @@ import pytest
 from batchrun.core.fold import fold
 from batchrun.core.ledger import Cleared, Done, Ended, Intent, Submitted, Unconfirmed, mark
 from batchrun.core.messages import Outcome
+from batchrun.edge.source import InputRefused
 from batchrun.edge.tape import REAL_DISK, FileRefused, open_append
 from batchrun.runner import repair as repairing
 from batchrun.runner import startup
@@ -131,6 +132,19 @@ def test_any_flipped_bit_leads_to_no_second_post(night):
     night.journal.write_bytes(whole)
     night.complete()
     assert len(night.wire.posts) == posts
+
+
+def test_f07_a_repair_is_refused_for_a_row_behind_the_damage_that_was_sent_with_another_body(night):
+    places = written(
+        night,
+        Intent("a", 1, sha(night, "a"), WALL),
+        Submitted("a", 1, "resp_a", WALL),
+        Intent("b", 1, sha(night, "b"), WALL),
+        Submitted("b", 1, "resp_b", WALL),
+    )
+    flip(night.journal, places[0] + 20)
+    night.rows(row("a", "A"), row("b", "other"), row("c", "C"), row("d", "D"))
+    refused(night, InputRefused, "line 2", "--accept-changes", repair=True)
 
 
 def test_a_repair_needs_the_input_where_an_intent_may_be_lost(night):

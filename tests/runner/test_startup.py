@@ -1,8 +1,10 @@
 """A batch is taken up again: what is refused leaves every file as it was, and nothing is paid for twice."""
 
+import errno
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +16,7 @@ from batchrun.core.messages import Outcome, Recovered, Woke
 from batchrun.core.misuse import Misuse
 from batchrun.edge.lock import Lock, LockHeld
 from batchrun.edge.source import InputRefused, check
-from batchrun.edge.tape import FileRefused, FilesError
+from batchrun.edge.tape import REAL_DISK, FileRefused, FilesError, TapeFailed, open_append
 from batchrun.runner import loop, startup
 from tests.runner.night import KEY, WALL, Night, row
 
@@ -350,6 +352,46 @@ def test_o17_another_key_is_said_first_and_its_jobs_are_looked_for(night):
     assert "API key is not the one" in night.batch.notes[0]
     assert night.records()["a"]["job_id"] == "resp_a"
     assert night.wire.polls.count("resp_a") == 1
+
+
+def test_o17_with_another_key_nothing_is_sent_before_one_of_its_jobs_was_found(night):
+    """It may be the key of another project: what was sent there would be paid there, and looked for here."""
+    begun(night)
+    journal(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    night.wire.jobs = {"resp_a": "A"}
+    asked = []
+    night.wire.before = lambda request: asked.append(request.method)
+    night.key = "sk-another"
+    night.complete()
+    assert (asked[0], sorted(night.wire.posts)) == ("GET", ["B", "C"])
+
+
+def test_o12_a_torn_record_is_cut_also_where_the_journal_is_begun_anew(night):
+    """The next record would stand behind it, on the same line."""
+    night.rows(row("a", "A"))
+    night.complete()
+    night.journal.unlink()
+    torn = b'{"custom_id":"b","state":"succ'
+    night.output.write_bytes(night.output.read_bytes() + torn)
+    night.rows(row("a", "A"), row("b", "B"))
+    night.complete(new_journal=True)
+    assert night.states() == {"a": "succeeded", "b": "succeeded"}
+    assert night.output.with_name("out.jsonl.torn").read_bytes() == torn + b"\n"
+
+
+@pytest.mark.parametrize("step", ["write", "sync"])
+def test_o07_where_the_journal_cannot_be_begun_nothing_is_sent(night, monkeypatch, step):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = replace(REAL_DISK, **{step: full})
+    monkeypatch.setattr(startup, "open_append", lambda path: open_append(path, disk))
+    with pytest.raises(TapeFailed, match="No space left"):
+        night.open()
+    assert night.journal.read_bytes() == b""
+    monkeypatch.undo()
+    night.complete()
+    assert sorted(night.wire.posts) == ["A", "B", "C"]
 
 
 def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
