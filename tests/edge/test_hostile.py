@@ -196,7 +196,15 @@ async def _reset_in_a_body_to_the_end(talk):
         (b"HTTP/1.1 200 OK\r\ncontent-type: te", {Cause.DROPPED, Cause.PROTOCOL}),
         (lambda talk: talk.hold(), {Cause.TIMEOUT}),
     ],
-    ids=["reset", "reset in a body to the end", "reset in the body", "closed", "closed after headers", "closed in headers", "half-open"],
+    ids=[
+        "reset",
+        "reset in a body to the end",
+        "reset in the body",
+        "closed",
+        "closed after headers",
+        "closed in headers",
+        "half-open",
+    ],
 )
 def test_h10_a_connection_that_dies_ends_at_the_deadline_at_the_latest(wire, script, causes):
     failure = one(wire, script, POST, timeout=0.2)

@@ -276,7 +276,9 @@ def test_idle_connections_give_way_and_old_ones_are_closed(clock):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("request_", "keepalive"), [(GET, LOOK_KEEPALIVE), (POST, POST_KEEPALIVE)], ids=["GET", "POST"])
+@pytest.mark.parametrize(
+    ("request_", "keepalive"), [(GET, LOOK_KEEPALIVE), (POST, POST_KEEPALIVE)], ids=["GET", "POST"]
+)
 def test_a_connection_is_used_until_it_was_idle_for_too_long_and_each_answer_counts_anew(clock, request_, keepalive):
     async def main():
         async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as wire:

@@ -171,6 +171,15 @@ def test_what_is_good_is_read_in_any_cuts(loop, wires):
             assert (result[0], result[2], stays) == (status, body, kept)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_connection_that_the_other_side_closes_after_its_answer_is_not_kept(loop, wires, method):
+    body = b"" if method == "HEAD" else b"x"
+    for more, expected in (({}, True), ({"connection": "close"}, False)):
+        raw = answer(200, b"x", **more).removesuffix(b"x") + body
+        result, kept = outcome(loop, wires, raw, [65_536], method)
+        assert (result[2], kept) == (body, expected)
+
+
 def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     wires.aborted = False
     caps = Caps()

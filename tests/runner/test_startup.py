@@ -15,7 +15,7 @@ from batchrun.core.ledger import Ended, Header, Intent, Submitted, frame
 from batchrun.core.messages import Outcome, Recovered, Woke
 from batchrun.core.misuse import Misuse
 from batchrun.edge.lock import Lock, LockHeld
-from batchrun.edge.source import InputRefused, check
+from batchrun.edge.source import InputChanged, InputRefused, check
 from batchrun.edge.tape import REAL_DISK, FileRefused, FilesError, TapeFailed, open_append
 from batchrun.runner import loop, startup
 from tests.runner.night import KEY, WALL, Night, row
@@ -175,6 +175,39 @@ def test_without_the_input_what_is_open_is_collected_and_nothing_is_sent(night):
     night.complete()
     assert sorted(night.wire.posts) == ["B", "C"]
     assert set(night.states()) == {"a", "b", "c"}
+
+
+def test_without_the_input_and_without_retries_what_waits_for_one_gets_its_record(night):
+    begun(night)
+    journal(
+        night,
+        Intent("b", 1, sha(night, "b"), WALL),
+        Submitted("b", 1, "resp_b", WALL),
+        Ended("b", 1, "resp_b", "internal_error", "server_error", "unknown", WALL, WALL),
+    )
+    night.wire.jobs, night.wire.status = {"resp_b": "B"}, "failed"
+    night.complete("collect", retries=0)
+    assert night.states() == {"b": "internal_error"}
+    assert night.wire.posts == []
+
+
+def test_a_row_whose_line_changed_under_the_run_is_left_to_the_next_one(night):
+    """It was not sent, and a record that says so would be its last word."""
+    path = night.folder / "in.jsonl"
+    whole = path.read_text()
+
+    def change(_):
+        path.write_text(whole.replace('"B"', '"X"').replace('"C"', '"Y"'))
+
+    night.wire.before = change
+    with pytest.raises(InputChanged):
+        night.run(submits=1, concurrency=1)
+    assert night.wire.posts == ["A"]
+    path.write_text(whole)
+    night.wire.before = None
+    night.complete()
+    assert night.wire.posts == ["A", "B", "C"]
+    assert night.states() == dict.fromkeys("abc", "succeeded")
 
 
 # --- the output and the journal ---
