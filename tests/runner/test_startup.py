@@ -14,9 +14,9 @@ from batchrun.core.fold import fold
 from batchrun.core.ledger import Ended, Header, Intent, Submitted, frame
 from batchrun.core.messages import Outcome, Recovered, Woke
 from batchrun.core.misuse import Misuse
-from batchrun.edge.lock import Lock, LockHeld
+from batchrun.edge.lock import Lock, LockHeld, Locks
 from batchrun.edge.source import InputChanged, InputRefused, check
-from batchrun.edge.tape import REAL_DISK, FileRefused, FilesError, TapeFailed, open_append
+from batchrun.edge.tape import REAL_DISK, FileRefused, FilesError, Names, TapeFailed, open_append
 from batchrun.runner import loop, startup
 from tests.runner.night import KEY, WALL, Night, row
 
@@ -428,9 +428,6 @@ def test_o07_where_the_journal_cannot_be_begun_nothing_is_sent(night, monkeypatc
 
 
 def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
-    from batchrun.edge.lock import LockHeld, Locks
-    from batchrun.edge.tape import Names
-
     first, second = (Names.of(tmp_path / name, tmp_path / "J") for name in ("A", "C"))
     held = Locks.take(first.locks)
     with pytest.raises(LockHeld, match=r"J\.lock"):
@@ -438,6 +435,21 @@ def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
     assert not held.is_lost()
     held.release()
     Locks.take(second.locks).release()
+
+
+def test_o10_a_run_whose_journal_another_one_has_ends_without_a_call(night):
+    class Elsewhere(Night):
+        @property
+        def names(self):
+            return Names.of(self.output, self.folder / "J")
+
+    night = Elsewhere(night.folder)
+    held = Lock.take(str(night.folder / "J.lock"))
+    with pytest.raises(LockHeld, match=r"J\.lock"):
+        night.run()
+    assert night.wire.posts == []
+    held.release()
+    night.complete()
 
 
 def test_the_copy_of_an_input_may_be_read_again(night):
