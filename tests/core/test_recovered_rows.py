@@ -23,7 +23,7 @@ def left(key="r", about=GONE, **facts):
 
 def taken_up(*rows, **settings):
     run = Driver(start=False, **settings)
-    run.feed(m.Recovered(list(rows), {}, len(rows), 0, 0, 0))
+    run.take_up(list(rows), {}, len(rows), 0, 0, 0)
     return run
 
 
@@ -83,7 +83,7 @@ def test_the_attempt_that_is_given_up_for_a_resubmit_is_in_the_journal_and_in_ev
     assert [{name: one[name] for name in lost_attempt} for one in record["attempts"]] == [lost_attempt]
 
     after_a_crash = Driver(start=False)
-    after_a_crash.feed(m.Recovered([(Row("r"), between)], {}, 1, 0, 0, 0))
+    after_a_crash.take_up([(Row("r"), between)], {}, 1, 0, 0, 0)
     record = after_a_crash.run().records["r"]
     assert (record["state"], after_a_crash.sent["submit"]) == ("unconfirmed", [])
     assert [one["state"] for one in record["attempts"]] == ["unconfirmed"], "the first POST is not forgotten"

@@ -178,17 +178,33 @@ async def _reset_in_the_body(talk):
     talk.reset()
 
 
+async def _reset_in_a_body_to_the_end(talk):
+    await talk.request()
+    await talk.send(b'HTTP/1.1 200 OK\r\n\r\n{"id": "resp_1", "outp')
+    await asyncio.sleep(0.01)
+    talk.reset()
+
+
 @pytest.mark.parametrize(
     ("script", "causes"),
     [
         (_reset, {Cause.DROPPED}),
+        (_reset_in_a_body_to_the_end, {Cause.DROPPED}),
         (_reset_in_the_body, {Cause.DROPPED}),
         (lambda talk: talk.request(), {Cause.DROPPED}),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", {Cause.DROPPED}),
         (b"HTTP/1.1 200 OK\r\ncontent-type: te", {Cause.DROPPED, Cause.PROTOCOL}),
         (lambda talk: talk.hold(), {Cause.TIMEOUT}),
     ],
-    ids=["reset", "reset in the body", "closed", "closed after headers", "closed in headers", "half-open"],
+    ids=[
+        "reset",
+        "reset in a body to the end",
+        "reset in the body",
+        "closed",
+        "closed after headers",
+        "closed in headers",
+        "half-open",
+    ],
 )
 def test_h10_a_connection_that_dies_ends_at_the_deadline_at_the_latest(wire, script, causes):
     failure = one(wire, script, POST, timeout=0.2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.edge import lock as lock_room
-from batchrun.edge.lock import Holder, Lock, LockHeld, holder_of
+from batchrun.edge.lock import Holder, Lock, LockHeld, Locks, holder_of
 from batchrun.edge.tape import FileRefused, Names, rewrite
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,54 @@ def test_a_pid_that_is_not_yet_written_is_waited_for(path, monkeypatch):
         Lock.take(path)
     assert caught.value.pid is None
     os.close(first)
+
+
+# --- the locks of one run ---
+
+
+def open_files():
+    return sorted(str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink())
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_run_has_lost_its_locks_when_any_of_them_is_gone(tmp_path, gone):
+    paths = [str(tmp_path / name) for name in ("out.lock", "journal.lock")]
+    held = Locks.take(paths)
+    assert not held.is_lost()
+    Path(paths[gone]).unlink()
+    assert held.is_lost()
+    held.release()
+
+
+def test_a_run_takes_all_its_locks_or_none_and_gives_all_back(tmp_path):
+    first, second, third = (str(tmp_path / name) for name in ("a.lock", "b.lock", "c.lock"))
+    held = Locks.take([first, second])
+    with pytest.raises(LockHeld, match=r"b\.lock"):
+        Locks.take([third, second])
+    Lock.take(third).release()
+    held.release()
+    Locks.take([first, second, third]).release()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells what is open")
+def test_who_is_turned_away_leaves_nothing_open(path):
+    held = Lock.take(path)
+    before = open_files()
+    with pytest.raises(LockHeld):
+        Lock.take(path)
+    assert open_files() == before
+    held.release()
+
+
+def test_a_pid_of_which_only_a_part_is_there_is_not_told(path, monkeypatch):
+    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    os.write(held, str(os.getpid()).encode())  # more digits may follow
+    monkeypatch.setattr(lock_room.time, "sleep", lambda _: None)
+    with pytest.raises(LockHeld) as caught:
+        Lock.take(path)
+    assert caught.value.pid is None
+    os.close(held)
 
 
 def test_o04_a_lock_that_is_no_regular_file_is_refused(path):

@@ -11,6 +11,7 @@ import uvloop
 
 from batchrun.core.answer import Answer, Cause, Request
 from batchrun.core.misuse import Misuse
+from batchrun.edge.exchange import LOOK_KEEPALIVE, POST_KEEPALIVE
 from batchrun.edge.wire import OwnWire, dialing
 from batchrun.edge.wire.deadlines import Deadlines
 from batchrun.edge.wire.place import place_of
@@ -199,36 +200,96 @@ def test_a_flood_of_1xx_ends_at_the_deadline(run):
 def test_a_large_request_is_sent_as_the_other_side_takes_it(run):
     body = bytes(range(256)) * 65_536  # 16 MiB
 
-    async def script(talk):
-        await asyncio.sleep(0.05)
-        received = await talk.request()
-        await talk.send(answer(200, {"same": received.body == body}))
-
     async def main():
+        go = asyncio.Event()
+
+        async def script(talk):
+            await go.wait()
+            received = await talk.request()
+            await talk.send(answer(200, {"same": received.body == body}))
+
         async with HostileServer(script) as server, own(server.origin) as wire:
             asked = asyncio.create_task(wire.exchange(Request("POST", "/", {}, body), 20.0))
-            await asyncio.sleep(0.03)
+            while not [one for one in wire._pool._open if one.unwritten]:
+                await asyncio.sleep(0.001)
             (connection,) = wire._pool._open
             assert connection._transport.get_write_buffer_size() < 1 << 20, "the rest waits where it is"
+            go.set()
             return await asked
 
     assert run(main()).body == b'{"same": true}'
 
 
-def test_idle_connections_give_way_and_old_ones_are_closed(monkeypatch):
-    monkeypatch.setattr("batchrun.edge.wire.own.LOOK_KEEPALIVE", 0.03)
+def test_an_answer_that_comes_before_its_request_is_sent_leaves_a_connection_that_is_not_used_again(run):
+    """The rest of the request and the next one would reach the service as one: the next one's answer would be no answer to it."""
 
     async def main():
+        async def script(talk):
+            if server.connections == 1:
+                await talk.reader.readuntil(b"\r\n\r\n")
+                await talk.send(answer(413, b"too large"))
+                await asyncio.Event().wait()
+            await always(answer(200, b"x"))(talk)
+
+        async with HostileServer(script) as server, own(server.origin) as wire:
+            large = await wire.exchange(Request("POST", "/", {}, bytes(64 << 20)), 10.0)
+            following = await wire.exchange(POST, 2.0)
+            return large, following, server.connections
+
+    large, following, connections = run(main())
+    assert (large.status, large.body) == (413, b"too large")
+    assert isinstance(following, Answer), following
+    assert (following.status, connections) == (200, 2)
+
+
+class Clock:
+    """What the pool takes for the time since the machine was started; the loop's clock runs on beside it."""
+
+    now = 1_000.0
+
+    def gettime(self, which):
+        assert which == getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC), "others stand still while the machine is suspended"  # fmt: skip
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(time, "clock_gettime", made.gettime)
+    return made
+
+
+def test_idle_connections_give_way_and_old_ones_are_closed(clock):
+    async def main():
         async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin, connections=4) as wire:
-            await asyncio.gather(*(wire.exchange(GET, 2.0) for _ in range(4)))
+            await asyncio.gather(*(wire.exchange(GET, 20.0) for _ in range(4)))
             assert len(wire._pool._open) == 4
             for _ in range(6):
+                clock.now += LOOK_KEEPALIVE / 3
+                await wire.exchange(GET, 20.0)
                 await asyncio.sleep(0.01)
-                await wire.exchange(GET, 2.0)
             assert (len(wire._pool._open), server.connections) == (1, 4)
-            await asyncio.sleep(0.04)
-            await wire.exchange(GET, 2.0)
+            clock.now += LOOK_KEEPALIVE + 0.1
+            await wire.exchange(GET, 20.0)
             assert server.connections == 5
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("request_", "keepalive"), [(GET, LOOK_KEEPALIVE), (POST, POST_KEEPALIVE)], ids=["GET", "POST"]
+)
+def test_a_connection_is_used_until_it_was_idle_for_too_long_and_each_answer_counts_anew(clock, request_, keepalive):
+    async def main():
+        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as wire:
+            for _ in range(3):
+                await wire.exchange(request_, 20.0)
+                clock.now += keepalive - 0.1
+            assert server.connections == 1
+            await wire.exchange(request_, 20.0)
+            clock.now += keepalive + 0.1
+            await wire.exchange(request_, 20.0)
+            assert server.connections == 2
 
     asyncio.run(main())
 

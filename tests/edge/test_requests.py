@@ -1,13 +1,16 @@
 """Wishes of other processes: safe when `wish` returns, read once, in order, complete lines only."""
 
+import errno
 import json
 import stat
 import threading
+from dataclasses import replace
 
 import pytest
 
+from batchrun.edge import requests
 from batchrun.edge.requests import LINE_BYTES, Wishes, wish
-from batchrun.edge.tape import FileRefused
+from batchrun.edge.tape import REAL_DISK, FileRefused, TapeFailed
 
 
 @pytest.fixture
@@ -66,11 +69,13 @@ def test_what_is_no_wish_is_counted_and_skipped(path, line):
 
 def test_a_long_line_that_is_still_growing_is_not_kept(path):
     wishes = Wishes(str(path))
+    wish(str(path), {"n": 1})
+    assert wishes.read_new() == [{"n": 1}]
     for _ in range(3):
         write(path, b"x" * LINE_BYTES)
-        assert wishes.read_new() == []
-    write(path, b'\n{"n":1}\n')
-    assert (wishes.read_new(), wishes.unreadable) == ([{"n": 1}], 1)
+        assert wishes.read_new() == [], "neither of it, nor again of what stands before"
+    write(path, b'\n{"n":2}\n')
+    assert (wishes.read_new(), wishes.unreadable) == ([{"n": 2}], 1)
 
 
 def test_a_wish_that_is_too_long_is_refused_before_anything_is_written(path):
@@ -90,6 +95,60 @@ def test_a_file_begun_anew_is_read_from_its_start(path):
     wish(str(path), {"n": 4})
     wish(str(path), {"n": 5})
     assert [read["n"] for read in wishes.read_new()] == [3, 4, 5]
+
+
+def test_a_file_begun_anew_between_two_runs_is_read_from_its_start_where_no_line_begins_at_the_old_offset(path):
+    earlier = Wishes(str(path))
+    wish(str(path), {"n": 1})
+    earlier.read_new()
+    path.rename(f"{path}.old")
+    wish(str(path), {"text": "longer than all that was read before"})
+    wish(str(path), {"n": 2})
+    assert path.stat().st_size > earlier.offset, "its size alone does not tell"
+    later = Wishes(str(path), earlier.offset)
+    assert later.read_new() == [{"text": "longer than all that was read before"}, {"n": 2}]
+    assert later.unreadable == 0
+
+
+def test_a_file_that_was_emptied_in_its_place_is_read_from_its_start(path):
+    wishes = Wishes(str(path))
+    wish(str(path), {"text": "longer than what follows"})
+    wishes.read_new()
+    path.write_bytes(b"")
+    wish(str(path), {"n": 1})
+    assert wishes.read_new() == [{"n": 1}]
+
+
+def test_who_wished_knows_the_offset_that_a_run_has_read_to_when_it_has_it(path):
+    wishes = Wishes(str(path))
+    for n in range(3):
+        after = wish(str(path), {"n": n})
+        assert wishes.offset < after
+        assert wishes.read_new() == [{"n": n}]
+        assert wishes.offset == after
+    write(path, b'{"torn')
+    assert wish(str(path), {"n": 3}) == path.stat().st_size
+
+
+@pytest.mark.parametrize("step", ["write", "sync"])
+def test_o07_a_wish_that_the_disk_did_not_keep_is_told_to_who_made_it(path, monkeypatch, step):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    wish(str(path), {"n": 1})
+    disk = replace(REAL_DISK, **{step: fail})
+    real = requests.open_append
+
+    def opened(name):
+        return replace(real(name), disk=disk)
+
+    monkeypatch.setattr(requests, "open_append", opened)
+    with pytest.raises(TapeFailed, match="No space left"):
+        wish(str(path), {"n": 2})
+    monkeypatch.setattr(requests, "open_append", real)
+    assert path.read_bytes() == b'{"n":1}\n'
+    wish(str(path), {"n": 3})
+    assert Wishes(str(path)).read_new() == [{"n": 1}, {"n": 3}]
 
 
 def test_writers_that_come_together_lose_nothing(path):
@@ -112,8 +171,6 @@ def test_writers_that_come_together_lose_nothing(path):
 
 
 def test_a_writer_that_waited_for_a_file_moved_aside_writes_to_the_new_one(path, monkeypatch):
-    from batchrun.edge import requests
-
     wish(str(path), {"n": 1})
     real, calls = requests.fcntl.flock, []
 

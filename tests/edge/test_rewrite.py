@@ -235,6 +235,15 @@ def test_a_batch_is_moved_aside_and_nothing_is_overwritten(tmp_path):
     assert set_aside(names, WALL) == []
 
 
+def test_what_was_moved_aside_stays_so_after_a_power_cut():
+    """Or an old output would stand beside a new journal, and its records be taken for those of the new batch."""
+    files = {NAMES.output: b"records\n", NAMES.journal: b"entries\n"}
+    paper = PaperDisk(files)
+    moved = set_aside(NAMES, WALL, paper.disk())
+    paper.power_cut()
+    assert paper.content() == {new: files[old] for old, new in moved}
+
+
 def test_moving_aside_that_is_interrupted_is_gone_on_with():
     files = {NAMES.output: b"records\n", NAMES.journal: b"entries\n", NAMES.requests: b"wishes\n"}
     count = steps_of(lambda paper: set_aside(NAMES, WALL, paper.disk()), files)

@@ -54,6 +54,10 @@ class Wires:
         self.pair = socket.socketpair()
         self.aborted = False
         self.reading = True
+        self.unwritten = 0
+
+    def get_write_buffer_size(self):
+        return self.unwritten
 
     def get_extra_info(self, name):
         return self.pair[0]
@@ -137,6 +141,25 @@ def test_it_always_ends_and_the_same_however_it_is_cut(loop, wires, data, sizes,
     assert kept or not stays, "what comes after an answer may come later, but it never keeps a connection"
 
 
+def not_begun(loop, wires, body=b"body", method="POST"):
+    """An exchange, a connection that may carry it, and their pool."""
+    wires.aborted, wires.reading, wires.unwritten = False, True, 0
+    caps = Caps()
+    pool = Pool(place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer())
+    lane = Lane(1)
+    lane.busy = 1
+    exchange = Whole(lane, b"head", body, method, loop.create_future(), caps, Budget(1000))
+    connection = Connection(pool)
+    connection.connection_made(wires)
+    return exchange, connection, pool
+
+
+def on_its_way(loop, wires, body=b"body", method="POST"):
+    exchange, connection, pool = not_begun(loop, wires, body, method)
+    connection.carry(exchange)
+    return exchange, connection, pool
+
+
 def test_what_is_good_is_read_in_any_cuts(loop, wires):
     for good, (status, body, kept) in zip(
         GOOD[:6],
@@ -146,6 +169,15 @@ def test_what_is_good_is_read_in_any_cuts(loop, wires):
         for size in range(1, len(good) + 1):
             result, stays = outcome(loop, wires, good, [size])
             assert (result[0], result[2], stays) == (status, body, kept)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_connection_that_the_other_side_closes_after_its_answer_is_not_kept(loop, wires, method):
+    body = b"" if method == "HEAD" else b"x"
+    for more, expected in (({}, True), ({"connection": "close"}, False)):
+        raw = answer(200, b"x", **more).removesuffix(b"x") + body
+        result, kept = outcome(loop, wires, raw, [65_536], method)
+        assert (result[2], kept) == (body, expected)
 
 
 def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
@@ -160,6 +192,66 @@ def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     wires.pair[0].recv(1)
     connection.buffer_updated(1)
     assert wires.aborted
+
+
+@pytest.mark.parametrize(
+    ("error", "whole"), [(None, True), (ConnectionResetError(104, "reset"), False), (OSError("torn"), False)], ids=repr
+)
+def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_in_good_order(loop, wires, error, whole):
+    exchange, connection, pool = on_its_way(loop, wires)
+    data = b"HTTP/1.1 200 OK\r\n\r\nall there is"
+    pool.view[: len(data)] = data
+    connection.buffer_updated(len(data))
+    connection.connection_lost(error)
+    result = exchange.done.result()
+    assert (not isinstance(result, Broken)) is whole
+    assert exchange.sent
+
+
+def test_a_connection_that_was_not_read_for_want_of_memory_is_read_again_for_the_next_exchange(loop, wires):
+    exchange, connection, pool = on_its_way(loop, wires, b"", "GET")
+    exchange._budget.count_elsewhere(2_000)
+    data = answer(200, b"x" * 30)
+    for part, reading in ((data[:-10], False), (data[-10:], True)):
+        pool.view[: len(part)] = part
+        connection.buffer_updated(len(part))
+        assert wires.reading is reading
+    assert exchange.done.result()[2] == b"x" * 30
+    assert not wires.aborted
+    connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("how", ["closing", "closed"])
+def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop, wires, how):
+    exchange, connection, _ = not_begun(loop, wires)
+    wires.aborted = True
+    if how == "closed":
+        connection.connection_lost(None)
+    connection.carry(exchange)
+    if how == "closing":
+        connection.connection_lost(None)
+    fault = exchange.done.result()
+    assert (fault.cause, exchange.sent, exchange.lane.busy) == (Cause.DROPPED, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "blocked", "buffered", "kept"),
+    [(10, False, 0, True), (10, False, 1, False), (200_000, False, 0, True), (200_000, True, 0, False)],
+    ids=["sent", "in the buffer of the transport", "sent in pieces", "in our own hands"],
+)
+def test_a_connection_whose_request_is_not_sent_in_full_is_not_kept(loop, wires, size, blocked, buffered, kept):
+    exchange, connection, pool = not_begun(loop, wires, bytes(size))
+    wires.unwritten = buffered
+    if blocked:
+        connection.pause_writing()
+    connection.carry(exchange)
+    data = answer(413, b"too large")
+    pool.view[: len(data)] = data
+    connection.buffer_updated(len(data))
+    wires.unwritten = 0
+    assert exchange.done.result()[0] == 413
+    assert wires.aborted is not kept
+    connection.connection_lost(None)
 
 
 def test_trailers_and_extensions_without_end_are_capped(loop, wires):

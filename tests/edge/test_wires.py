@@ -158,6 +158,35 @@ def test_a_submit_goes_over_a_connection_used_within_the_last_second_or_a_fresh_
     assert connections_of(ours, monkeypatch, [GET] * 3, pause=0.03, keepalive=0.01) == 1
 
 
+@pytest.mark.parametrize(
+    ("raw", "cause"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\n", Cause.PROTOCOL),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\ncontent-encoding: br\r\n\r\n", Cause.PROTOCOL),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n" + b"x" * 20, Cause.TOO_LARGE),
+    ],
+    ids=["no length", "coded", "too large"],
+)
+def test_a_connection_whose_answer_was_refused_is_not_used_again(ours, raw, cause):
+    """What is left of that answer would be read as the next one."""
+
+    async def main():
+        async def script(talk):
+            if server.connections == 1:
+                await talk.request()
+                await talk.send(raw)
+            await always(answer(200, b"x"))(talk)
+
+        async with HostileServer(script) as server, ours(server.origin, caps=Caps(body=10)) as wire:
+            ended = [await wire.exchange(POST, 2.0) for _ in range(2)]
+            return *ended, server.connections
+
+    failure, following, connections = asyncio.run(main())
+    assert (failure.sent, failure.cause) == (True, cause)
+    assert isinstance(following, Answer), following
+    assert (following.body, connections) == (b"x", 2)
+
+
 def test_idle_connections_can_be_dropped_without_harm_to_those_in_use(ours):
     async def main():
         go = asyncio.Event()

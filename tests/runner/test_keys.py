@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from batchrun.core.answer import Answer
+from batchrun.core.answer import Answer, Cause, Failure
 from batchrun.core.secret import Secret
 from batchrun.core.settings import Settings
 from batchrun.edge.credentials import TokenCommand
@@ -48,3 +48,41 @@ def test_a_refused_token_is_renewed_or_the_refusal_stands(script, asked, status,
     assert (answer.status, len(seen)) == (status, asked)
     assert [text.split(":")[0] for text in noted] == said
     assert not any(OLD in text or NEW in text for text in noted)
+
+
+class NeverAsked:
+    async def renewed_service(self, service):
+        pytest.fail("there is nothing to renew")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(Answer(status, {}, b"{}") for status in (200, 400, 403, 404, 407, 429, 500)),
+        Failure(sent=True, cause=Cause.DROPPED, message="x"),
+        Failure(sent=False, cause=Cause.CONNECT, message="x"),
+    ],
+    ids=lambda answer: str(answer.status) if isinstance(answer, Answer) else f"sent: {answer.sent}",
+)
+def test_nothing_but_a_401_renews_a_token_or_sends_a_request_again(answer):
+    """A 403 refuses what the token may do, not the token; and whatever else came, the first POST may have made a job."""
+
+    class Once:
+        asked = 0
+
+        async def exchange(self, *_):
+            self.asked += 1
+            return answer
+
+    async def main():
+        service = choose({}, base_url="https://api.example.com/v1", token=Secret(OLD, "test"))
+        wire = Once()
+        exchanges = Exchanges(
+            service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None, keys=NeverAsked()
+        )  # fmt: skip
+        got = await exchanges._exchange(lambda service: service.submit("/responses", b"{}"), 5.0)
+        return got, wire.asked
+
+    got, asked = asyncio.run(main())
+    assert got is answer
+    assert asked == 1

@@ -15,13 +15,22 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 def in_a_lane(limit, script):
-    """Run `script(lane, gates, loop)`; an instruction is an index into `gates`, and ends when that gate opens."""
+    """Run `script(lane, gates, begun, loop)`; an instruction is an index into `gates`, and ends when that gate opens.
+
+    `begun` lists the instructions that a worker has taken, in order.
+    """
 
     async def main():
         loop = asyncio.get_running_loop()
         gates = [loop.create_future() for _ in range(8)]
-        lane = Lane(lambda number: asyncio.shield(gates[number]), limit, lambda error: None)
-        await script(lane, gates, loop)
+        begun = []
+
+        async def work(number):
+            begun.append(number)
+            await asyncio.shield(gates[number])
+
+        lane = Lane(work, limit, lambda error: None)
+        await script(lane, gates, begun, loop)
         await lane.close()
         assert lane.workers == 0
 
@@ -35,24 +44,29 @@ async def turns(count=5):
 
 
 def test_a_worker_that_is_idle_takes_the_next_one_and_others_wait_where_there_are_enough():
-    async def script(lane, gates, _):
-        for number in range(3):
+    async def script(lane, gates, begun, _):
+        for number in range(4):
             lane.put(number)
         await turns()
-        assert lane.workers == 2
+        assert (lane.workers, begun) == (2, [0, 1])
         gates[0].set_result(None)
         await turns()
-        gates[2].set_result(None)  # had waited for a worker
+        assert begun == [0, 1, 2]
+        gates[2].set_result(None)
         await turns()
-        lane.put(3)
-        assert lane.workers == 2
+        assert begun == [0, 1, 2, 3]
         gates[3].set_result(None)
+        await turns()
+        lane.put(4)
+        await turns()
+        assert (lane.workers, begun) == (2, [0, 1, 2, 3, 4])
+        gates[4].set_result(None)
 
     in_a_lane(2, script)
 
 
 def test_idle_workers_end_each_in_its_time_and_the_one_used_last_is_used_again():
-    async def script(lane, gates, loop):
+    async def script(lane, gates, _, loop):
         for number in range(3):
             lane.put(number)
         await turns()

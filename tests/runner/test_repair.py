@@ -8,6 +8,7 @@ import pytest
 from batchrun.core.fold import fold
 from batchrun.core.ledger import Cleared, Done, Ended, Intent, Submitted, Unconfirmed, mark
 from batchrun.core.messages import Outcome
+from batchrun.edge.source import InputRefused
 from batchrun.edge.tape import REAL_DISK, FileRefused, open_append
 from batchrun.runner import repair as repairing
 from batchrun.runner import startup
@@ -85,6 +86,39 @@ def test_o14_repair_sends_them_where_that_was_asked_for(night):
     assert set(night.states().values()) == {"succeeded"}
 
 
+def test_what_a_repair_wrote_is_known_to_be_safe_and_nothing_beyond_it(night):
+    """Else damage of it would be taken for a torn tail and cut off, and a torn tail for damage."""
+    places = written(
+        night,
+        Intent("a", 1, sha(night, "a"), WALL),
+        Intent("b", 1, sha(night, "b"), WALL),
+        Submitted("b", 1, "resp_b", WALL),
+    )
+    with night.journal.open("ab") as file:  # a second mark, so that one of them stands in the middle
+        file.write(Submitted("a", 1, "resp_a", WALL).to_line())
+        file.write(mark(night.journal.stat().st_size))
+    flip(night.journal, places[1] + 30)
+    night.open(repair=True)
+    night.close()
+    lines = night.journal.read_bytes().splitlines(keepends=True)
+    marks = [(sum(map(len, lines[:i])), line) for i, line in enumerate(lines) if b'{"synced"' in line]
+    assert marks == [(sum(map(len, lines[:-1])), lines[-1])]
+    assert lines[-1] == mark(marks[0][0])
+    assert entries_of(night).synced_to == marks[0][0]
+
+
+def test_o14_a_row_that_has_its_record_is_not_among_those_that_may_have_been_sent(night):
+    night.run(limit=1)
+    first = next(iter(night.states()))
+    lines = night.journal.read_bytes().splitlines(keepends=True)
+    place = sum(map(len, lines[: next(i for i, line in enumerate(lines) if b'{"intent"' in line)]))
+    flip(night.journal, place + 20)
+    refused(night, FileRefused, f"byte {place:,}", "among 3")
+    night.complete(repair=True)
+    assert len(night.wire.posts) == 1
+    assert night.states() == {key: "succeeded" if key == first else "unconfirmed" for key in "abcd"}
+
+
 def test_a_lost_mark_can_have_held_no_intent_and_costs_nothing(night):
     places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
     data = night.journal.read_bytes()
@@ -131,6 +165,19 @@ def test_any_flipped_bit_leads_to_no_second_post(night):
     night.journal.write_bytes(whole)
     night.complete()
     assert len(night.wire.posts) == posts
+
+
+def test_f07_a_repair_is_refused_for_a_row_behind_the_damage_that_was_sent_with_another_body(night):
+    places = written(
+        night,
+        Intent("a", 1, sha(night, "a"), WALL),
+        Submitted("a", 1, "resp_a", WALL),
+        Intent("b", 1, sha(night, "b"), WALL),
+        Submitted("b", 1, "resp_b", WALL),
+    )
+    flip(night.journal, places[0] + 20)
+    night.rows(row("a", "A"), row("b", "other"), row("c", "C"), row("d", "D"))
+    refused(night, InputRefused, "line 2", "--accept-changes", repair=True)
 
 
 def test_a_repair_needs_the_input_where_an_intent_may_be_lost(night):

@@ -1,9 +1,11 @@
 """A batch is taken up again: what is refused leaves every file as it was, and nothing is paid for twice."""
 
 import asyncio
+import errno
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +15,9 @@ from batchrun.core.fold import fold
 from batchrun.core.ledger import Ended, Header, Intent, Submitted, frame
 from batchrun.core.messages import Outcome, Recovered, RowsTakenUp, Woke
 from batchrun.core.misuse import Misuse
-from batchrun.edge.lock import Lock, LockHeld
+from batchrun.edge.lock import Lock, LockHeld, Locks
 from batchrun.edge.source import InputChanged, InputRefused, check
-from batchrun.edge.tape import FileRefused, FilesError
+from batchrun.edge.tape import REAL_DISK, FileRefused, FilesError, Names, TapeFailed, open_append
 from batchrun.runner import beginning, loop, startup
 from tests.runner.night import KEY, WALL, Night, row
 
@@ -174,6 +176,39 @@ def test_without_the_input_what_is_open_is_collected_and_nothing_is_sent(night):
     night.complete()
     assert sorted(night.wire.posts) == ["B", "C"]
     assert set(night.states()) == {"a", "b", "c"}
+
+
+def test_without_the_input_and_without_retries_what_waits_for_one_gets_its_record(night):
+    begun(night)
+    journal(
+        night,
+        Intent("b", 1, sha(night, "b"), WALL),
+        Submitted("b", 1, "resp_b", WALL),
+        Ended("b", 1, "resp_b", "internal_error", "server_error", "unknown", WALL, WALL),
+    )
+    night.wire.jobs, night.wire.status = {"resp_b": "B"}, "failed"
+    night.complete("collect", retries=0)
+    assert night.states() == {"b": "internal_error"}
+    assert night.wire.posts == []
+
+
+def test_a_row_whose_line_changed_under_the_run_is_left_to_the_next_one(night):
+    """It was not sent, and a record that says so would be its last word."""
+    path = night.folder / "in.jsonl"
+    whole = path.read_text()
+
+    def change(_):
+        path.write_text(whole.replace('"B"', '"X"').replace('"C"', '"Y"'))
+
+    night.wire.before = change
+    with pytest.raises(InputChanged):
+        night.run(submits=1, concurrency=1)
+    assert night.wire.posts == ["A"]
+    path.write_text(whole)
+    night.wire.before = None
+    night.complete()
+    assert night.wire.posts == ["A", "B", "C"]
+    assert night.states() == dict.fromkeys("abc", "succeeded")
 
 
 # --- the output and the journal ---
@@ -353,10 +388,47 @@ def test_o17_another_key_is_said_first_and_its_jobs_are_looked_for(night):
     assert night.wire.polls.count("resp_a") == 1
 
 
-def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
-    from batchrun.edge.lock import LockHeld, Locks
-    from batchrun.edge.tape import Names
+def test_o17_with_another_key_nothing_is_sent_before_one_of_its_jobs_was_found(night):
+    """It may be the key of another project: what was sent there would be paid there, and looked for here."""
+    begun(night)
+    journal(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    night.wire.jobs = {"resp_a": "A"}
+    asked = []
+    night.wire.before = lambda request: asked.append(request.method)
+    night.key = "sk-another"
+    night.complete()
+    assert (asked[0], sorted(night.wire.posts)) == ("GET", ["B", "C"])
 
+
+def test_o12_a_torn_record_is_cut_also_where_the_journal_is_begun_anew(night):
+    """The next record would stand behind it, on the same line."""
+    night.rows(row("a", "A"))
+    night.complete()
+    night.journal.unlink()
+    torn = b'{"custom_id":"b","state":"succ'
+    night.output.write_bytes(night.output.read_bytes() + torn)
+    night.rows(row("a", "A"), row("b", "B"))
+    night.complete(new_journal=True)
+    assert night.states() == {"a": "succeeded", "b": "succeeded"}
+    assert night.output.with_name("out.jsonl.torn").read_bytes() == torn + b"\n"
+
+
+@pytest.mark.parametrize("step", ["write", "sync"])
+def test_o07_where_the_journal_cannot_be_begun_nothing_is_sent(night, monkeypatch, step):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = replace(REAL_DISK, **{step: full})
+    monkeypatch.setattr(startup, "open_append", lambda path: open_append(path, disk))
+    with pytest.raises(TapeFailed, match="No space left"):
+        night.open()
+    assert night.journal.read_bytes() == b""
+    monkeypatch.undo()
+    night.complete()
+    assert sorted(night.wire.posts) == ["A", "B", "C"]
+
+
+def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
     first, second = (Names.of(tmp_path / name, tmp_path / "J") for name in ("A", "C"))
     held = Locks.take(first.locks)
     with pytest.raises(LockHeld, match=r"J\.lock"):
@@ -364,6 +436,21 @@ def test_o10_two_outputs_do_not_share_one_journal(tmp_path):
     assert not held.is_lost()
     held.release()
     Locks.take(second.locks).release()
+
+
+def test_o10_a_run_whose_journal_another_one_has_ends_without_a_call(night):
+    class Elsewhere(Night):
+        @property
+        def names(self):
+            return Names.of(self.output, self.folder / "J")
+
+    night = Elsewhere(night.folder)
+    held = Lock.take(str(night.folder / "J.lock"))
+    with pytest.raises(LockHeld, match=r"J\.lock"):
+        night.run()
+    assert night.wire.posts == []
+    held.release()
+    night.complete()
 
 
 def test_the_copy_of_an_input_may_be_read_again(night):

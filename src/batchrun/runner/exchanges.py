@@ -82,9 +82,9 @@ class Exchanges:
     async def submit(self, order: Submit) -> None:
         job, attempt = order
         assert self._source is not None, "a row without an input has no body to send"
-        ordinal = self._source.ordinal_of(job.key)
-        assert ordinal is not None, "the source gave this row"
         try:
+            ordinal = self._source.ordinal_of(job.key)  # reads the line, and may be the first to find it changed
+            assert ordinal is not None, "the source gave this row"
             prepared = self._source.body(ordinal)
         except InputChanged as error:
             unsent = Refused(

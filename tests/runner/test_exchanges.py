@@ -1,0 +1,79 @@
+"""What an instruction asks of the service, within which time, and when: nothing more, and nothing else."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from batchrun.core.answer import Cause, Failure
+from batchrun.core.body import Prepared
+from batchrun.core.messages import Cancel, CancelAnswered, Poll, PollFailed, Submit, SubmitFailed
+from batchrun.core.secret import Secret
+from batchrun.core.settings import Settings
+from batchrun.runner.exchanges import Exchanges
+from batchrun.services.choice import choose
+from batchrun.services.custom import read_profile
+
+SETTINGS = Settings.of({"submit_timeout": 1, "answer_timeout": 2, "poll_timeout": 3, "cancel_timeout": 4})
+JOB = SimpleNamespace(key="a", job_id="resp_1")
+
+
+class Source:
+    def __init__(self, path):
+        self.path = path
+
+    def ordinal_of(self, _key):
+        return 0
+
+    def body(self, _ordinal):
+        return Prepared(self.path, b'{"input":"x"}')
+
+
+def done(instruction, *, path="/responses", service=None):
+    """What happened, in order, when `instruction` was carried out over a wire that loses every answer; and the event."""
+    happened, events = [], []
+
+    class Wire:
+        async def exchange(self, request, timeout):  # noqa: ASYNC109 - the seam's own law
+            happened.append((request.method, request.path, timeout))
+            return Failure(sent=True, cause=Cause.DROPPED, message="lost")
+
+    class Ceiling:
+        async def acquire(self):
+            happened.append("acquired")
+
+    async def main():
+        exchanges = Exchanges(
+            service or choose({}, base_url="https://api.example.com/v1", token=Secret("token-0123456789", "test")),
+            Wire(), Source(path), SETTINGS, feed=events.append, wall=lambda: 0.0, input_is_gone=None, ceiling=Ceiling(),
+        )  # fmt: skip
+        await getattr(exchanges, type(instruction).__name__.lower())(instruction)
+
+    asyncio.run(main())
+    (event,) = events
+    return happened, type(event)
+
+
+@pytest.mark.parametrize(("path", "timeout"), [("/responses", 1), ("/chat/completions", 2), ("/embeddings", 2)])
+def test_a_submit_waits_for_the_ceiling_and_is_sent_once_whatever_becomes_of_it(path, timeout):
+    """An answer that is the result itself has the time that a result takes."""
+    assert done(Submit(JOB, 1), path=path) == (["acquired", ("POST", f"/v1{path}", timeout)], SubmitFailed)
+
+
+def test_a_poll_is_a_get_of_its_job():
+    assert done(Poll(JOB, 1)) == ([("GET", "/v1/responses/resp_1", 3)], PollFailed)
+
+
+def test_a_cancel_is_asked_for_where_the_service_has_one_and_else_its_job_is_polled():
+    assert done(Cancel(JOB, 1)) == ([("POST", "/v1/responses/resp_1/cancel", 4)], CancelAnswered)
+    profile = read_profile(
+        {
+            "name": "no-cancel",
+            "base_url": "https://api.example.com/v1",
+            "endpoints": {"submit": "/jobs", "poll": "/jobs/{id}"},
+            "auth": {"required": False},
+        },
+        "x.toml",
+    )
+    service = choose({}, service=profile)
+    assert done(Cancel(JOB, 1), path="/jobs", service=service) == ([("GET", "/v1/jobs/resp_1", 4)], CancelAnswered)
