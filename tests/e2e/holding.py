@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,8 @@ from tests.e2e.stage import LONGEST
 class Holding(ThreadingHTTPServer):
     """Hands requests on to a service, but for those it `holds`, by the end of their path, until it lets go.
 
-    The first `passed` of these are handed on all the same. Cancels that were held never arrive: whoever sent them is dead by then. Submits do.
+    The first `passed` of these are handed on all the same. While jobs are to be `unfinished` each look says that its
+    job is in progress. Cancels that were held never arrive: whoever sent them is dead by then. Submits do.
     """
 
     daemon_threads = True
@@ -22,6 +24,7 @@ class Holding(ThreadingHTTPServer):
         self.to = service.port
         self.holds = None
         self.passed = 0
+        self.unfinished = False
         self.held = Counter()
         self.released = threading.Event()
         self._one_at_a_time = threading.Lock()
@@ -42,7 +45,7 @@ class Holding(ThreadingHTTPServer):
             return True
 
     def let_go(self):
-        self.holds = None
+        self.holds, self.unfinished = None, False
         self.released.set()
 
     def handle_error(self, request, client_address):
@@ -64,6 +67,8 @@ class Handing(BaseHTTPRequestHandler):
         answer = onward.getresponse()
         data = answer.read()
         onward.close()
+        if self.server.unfinished and self.command == "GET" and answer.status == 200:
+            data = json.dumps({**json.loads(data), "status": "in_progress", "output": []}).encode()
         self.send_response(answer.status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))

@@ -31,6 +31,14 @@ LONGEST = 240.0
 """Seconds after which waiting fails a test: only what hangs takes as long, however busy the machine is."""
 PATIENT = pytest.mark.timeout(300)
 """Of every test that waits for processes."""
+_PEAK = """
+import os, sys
+child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(child, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 _VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
 _CHECKED = 200  # records of a file that are held against the schema; it takes a millisecond each
 
@@ -150,6 +158,13 @@ class Batch:
 
     def run(self, *flags, seconds=LONGEST, **more):
         return self.end(self.start(*flags, begun=False, **more), seconds)
+
+    def start_measured(self, *flags):
+        """Start it below a small process that asks for its peak memory: `peak`, in KiB, once it has ended."""
+        return self.start(*flags, begun=False, under=(sys.executable, "-c", _PEAK, str(self.folder / "peak")))
+
+    def peak(self):
+        return int((self.folder / "peak").read_text())
 
     def begin(self, name, *flags, environment=ENVIRONMENT):
         """Another command on the output, ``batchrun NAME OUT``, as a process; `told` waits for its end."""
