@@ -47,9 +47,9 @@ def test_a_shared_rate_holds_for_all_together(somewhere):
     assert max(firsts) < min(lasts)
 
 
-async def in_line(limits, members):
-    """Wait until so many batches wait for a place."""
-    while len(limits.sharing().shared._line) < members:
+async def in_line(limits):
+    """Wait until a batch waits for a place of another's."""
+    while not limits.sharing().shared._line:
         await asyncio.sleep(0.005)
 
 
@@ -68,11 +68,12 @@ def test_places_are_shared_first_come_first_served():
         settings = on(simulator, limits=limits, cancel_settle=0.05)
         many = [*rows(4, "[[sleep 2h]] a"), *rows(24, "[[sleep 40ms]] a")[4:]]
         async with batchrun.open(many, out="a.jsonl", observers=Notes("a"), **settings) as first:
-            await in_line(limits, 1)
+            while simulator.books.jobs < 4:
+                await asyncio.sleep(0.005)
             second = asyncio.ensure_future(
                 batchrun.run(rows(6, "[[sleep 40ms]] b"), out="b.jsonl", observers=Notes("b"), **settings)
             )
-            await in_line(limits, 2)
+            await in_line(limits)
             assert simulator.books.jobs == 4
             await first.cancel(*(row["custom_id"] for row in many[:4]))
         await second
@@ -90,9 +91,10 @@ def test_a_batch_that_stops_gives_its_places_back():
         holds = asyncio.ensure_future(
             batchrun.run(rows(9, "[[sleep 2h]] a"), out="a.jsonl", limits=limits, **on(simulator))
         )
-        await in_line(limits, 1)
+        while simulator.books.jobs < 2:
+            await asyncio.sleep(0.005)
         waits = asyncio.ensure_future(batchrun.run(["b"], out="b.jsonl", limits=limits, **on(simulator)))
-        await in_line(limits, 2)
+        await in_line(limits)
         assert simulator.books.jobs == 2
         holds.cancel()
         with pytest.raises(batchrun.Interrupted):

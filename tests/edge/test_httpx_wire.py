@@ -80,7 +80,7 @@ def test_a_users_client_adds_its_headers_and_params_but_no_cookies():
 
     async def main():
         async with client, server, by_httpx(server.origin, client=client) as wire:
-            return await wire.exchange(POST, 2.0)
+            return await wire.exchange(POST, 30.0)
 
     assert isinstance(asyncio.run(main()), Answer)
     (received,) = server.received

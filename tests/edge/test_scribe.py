@@ -44,7 +44,7 @@ class Beside:
     async def until(self, condition):
         while not condition():
             self.reported.clear()
-            await asyncio.wait_for(self.reported.wait(), 10)
+            await asyncio.wait_for(self.reported.wait(), 50)
 
 
 @pytest.fixture
@@ -113,13 +113,16 @@ async def test_the_loop_goes_on_while_a_sync_hangs_and_leaving_does_not_wait_for
 
 
 async def test_closing_waits_for_what_is_under_way_and_for_the_rest(path):
+    begun = threading.Event()
+
     def slowly(descriptor):
+        begun.set()
         time.sleep(0.02)
         REAL_DISK.sync(descriptor)
 
     beside = Beside(path, replace(REAL_DISK, sync=slowly))
     beside.tape.append(b"one\n")
-    await asyncio.sleep(0.005)
+    await asyncio.to_thread(begun.wait, 50)
     beside.tape.append(b"two\n")
     beside.tape.append_lazily(b"three\n")
     beside.scribe.close()
