@@ -71,7 +71,9 @@ def test_interrupted_at_random_moments(long):
 
             for _ in range(dice.randint(1, 2)):
                 twice = dice.uniform(0, 0.03) if dice.random() < 0.3 else None
-                found = await interrupted(simulator, dice.choice([whole, streamed]), dice.randrange(2 * ROWS), dice.uniform(0, 0.01), twice)
+                found = await interrupted(
+                    simulator, dice.choice([whole, streamed]), dice.randrange(2 * ROWS), dice.uniform(0, 0.01), twice
+                )
                 if isinstance(found, batchrun.Interrupted):
                     met["interrupted"] += 1
                     met["at once"] += twice is not None

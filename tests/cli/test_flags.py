@@ -233,8 +233,7 @@ def test_the_help_is_quick_as_it_imports_little_and_nothing_heavy(command):
         )
         for code in (
             "import sys",
-            "import sys, contextlib, batchrun.cli\n"
-            f"with contextlib.suppress(SystemExit): batchrun.cli.main({command})",
+            f"import sys, contextlib, batchrun.cli\nwith contextlib.suppress(SystemExit): batchrun.cli.main({command})",
         )
     )  # fmt: skip
     heavy = {"asyncio", "concurrent", "http", "ssl", "socket", "sqlite3", "email", "logging", "multiprocessing"}

@@ -150,7 +150,9 @@ def test_megabytes_of_base64_are_passed_over_in_no_time():
     body = orjson.dumps({"output": [{**IMAGE, "result": b64encode(bytes(40 << 20)).decode()}], "data": []})
     (one,) = find(body, "row")[0]
     assert one.end - one.start > 50 << 20
-    assert costs_at_most(0.7, lambda: find(body, "row"), lambda: orjson.loads(body)), "as an expression over every byte does"
+    assert costs_at_most(0.7, lambda: find(body, "row"), lambda: orjson.loads(body)), (
+        "as an expression over every byte does"
+    )
 
 
 # --- names ---

@@ -127,8 +127,8 @@ def test_o19_killed_while_it_writes_files_and_run_again_it_leaves_no_stray_one(l
         with serving(folder, scenario(1_500_000)) as service:
             batch = Batch(folder, images(40, kinds), "--base-url", service.url, *FLAGS)
             process = batch.start()
-            half = (folder / "images").glob
-            wait_until(lambda half=half: any(half(".*.new")) or process.poll() is not None, pause=0.002)
+            while not any((folder / "images").glob(".*.new")) and process.poll() is None:
+                time.sleep(0.002)
             time.sleep(0.3 * chance.random())
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=LONGEST)

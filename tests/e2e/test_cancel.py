@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 

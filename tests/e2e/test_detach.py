@@ -4,8 +4,6 @@ import shutil
 import signal
 import time
 
-import pytest
-
 from batchrun.core.fold import fold
 from tests.e2e.holding import holding
 from tests.e2e.stage import PATIENT, Batch, rows, serving, wait_until
@@ -86,7 +84,10 @@ def test_rows_that_fail_at_the_submit_and_what_makes_no_sense(tmp_path):
 
 
 def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path):
-    with serving(tmp_path, "[times]\npost = '20ms'\nduration = '2h'\n") as service, holding(service, "/responses", 15) as proxy:
+    with (
+        serving(tmp_path, "[times]\npost = '20ms'\nduration = '2h'\n") as service,
+        holding(service, "/responses", 15) as proxy,
+    ):
         batch = Batch(tmp_path, rows(60), "--base-url", proxy.url, *HOME, "--cancel-settle", "300ms")
         run = batch.start("--detach", "--submits", "8")
         wait_until(lambda: proxy.held.total() == 8)

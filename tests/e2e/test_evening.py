@@ -33,7 +33,9 @@ class Terminal:
     def _tmux(self, *words):
         environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src"), "TERM": "xterm-256color"}
         command = ["tmux", "-S", self._socket, *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=LONGEST).stdout
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=LONGEST
+        ).stdout
 
     def type(self, pane, line):
         self._tmux("send-keys", "-t", f":0.{pane}", "-l", line)
@@ -93,10 +95,23 @@ def test_an_evening(terminal, tmp_path):
         terminal.type(1, "batchrun cancel batch.out --id row-031 --id row-085 --id row-089")
         look("cancel", 1, "cancelled", "$ ")
         terminal.press(0, "C-c")
-        look("Ctrl-C", 0, "stopped by Ctrl-C", "next:", "batchrun cancel batch.out --all", "goes on where this run stopped")
+        look(
+            "Ctrl-C",
+            0,
+            "stopped by Ctrl-C",
+            "next:",
+            "batchrun cancel batch.out --all",
+            "goes on where this run stopped",
+        )
         terminal.clear(1)
         terminal.type(1, "batchrun status batch.out")
-        look("status after Ctrl-C", 1, "stopped by Ctrl-C at", "next:", f"batchrun resume batch.out --base-url {proxy.url}")
+        look(
+            "status after Ctrl-C",
+            1,
+            "stopped by Ctrl-C at",
+            "next:",
+            f"batchrun resume batch.out --base-url {proxy.url}",
+        )
         proxy.let_go()
         terminal.clear(0)
         terminal.type(0, f"batchrun resume batch.out --base-url {proxy.url}")

@@ -99,7 +99,11 @@ def one_round(number, bytes_more, count, folder, service, chance):
     name = phase(found, count)
     told = ", ".join(f"{rows} {where}" for where, rows in sorted(found.items()) if rows)
     lost = f"{states['unconfirmed']} unconfirmed{' after two kills' if again else ''}"
-    return name, in_flight, f"round {number}: after {bytes_more:,} bytes, {name}, {in_flight} POSTs in flight: {told}; {lost}"
+    return (
+        name,
+        in_flight,
+        f"round {number}: after {bytes_more:,} bytes, {name}, {in_flight} POSTs in flight: {told}; {lost}",
+    )
 
 
 @pytest.mark.timeout(1_200)

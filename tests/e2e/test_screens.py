@@ -119,7 +119,9 @@ def test_o21_nobody_hears_it(stderr, tmp_path):
         batch = Batch(tmp_path, rows(10), "--base-url", service.url, *FLAGS)
         command = [sys.executable, "-m", "batchrun", str(batch.input), "-o", str(batch.output), *batch.flags]
         shell = ["sh", "-c", 'exec "$@" 2>&-' if stderr == "closed" else 'exec "$@" 2>/dev/full', "sh", *command]
-        done = subprocess.run(shell, env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE, timeout=LONGEST, check=False)
+        done = subprocess.run(
+            shell, env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE, timeout=LONGEST, check=False
+        )
         assert (done.returncode, done.stdout) == (0, b"")
         assert len(batch.whole()) == 10
         assert service.books()["posts"] == 10

@@ -139,12 +139,13 @@ def test_o18_in_the_demo_too(tmp_path):
     first = batch.end(process)
     assert first.code == 130
     journal = batch.journal.read_text()
-    assert journal.count('"submitted":') == journal.count('"intent":') > 0
+    sent = journal.count('"submitted":')
+    assert sent + journal.count('"cleared":') == journal.count('"intent":') and sent >= 2, "none is left unanswered"
     second = batch.run()
     assert second.code == 0
     assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
     journal = batch.journal.read_text()
-    assert journal.count('"submitted":') == journal.count('"intent":') == 60
+    assert journal.count('"submitted":') == 60
     sent = len(journal)
     assert batch.run().code == 0
     assert batch.journal.read_text()[sent:].count('"intent":') == 0

@@ -79,7 +79,9 @@ def test_watching_ends_with_the_run_and_says_how(tmp_path):
         ]  # fmt: skip
         began = [one.stdout.readline() for one in watching]
         proxy.let_go()
-        blocks, lines = (first + one.communicate(timeout=LONGEST)[0] for first, one in zip(began, watching, strict=True))
+        blocks, lines = (
+            first + one.communicate(timeout=LONGEST)[0] for first, one in zip(began, watching, strict=True)
+        )
         assert batch.end(process).code == 0
         assert [one.returncode for one in watching] == [0, 0]
         assert blocks.startswith("running, process ")

@@ -234,9 +234,15 @@ def test_o11_a_folder_that_was_replaced_is_noticed(tmp_path):
 
 
 def test_what_waits_when_it_is_closed_is_left_and_nothing_more_is_reported(tmp_path):
-    folder = open_folder(str(tmp_path / "f"), str(tmp_path))
+    def sync(descriptor):  # the first one lasts until it is closed
+        while not storer._closed:
+            time.sleep(0.001)
+        REAL_DISK.sync(descriptor)
+
+    folder = replace(open_folder(str(tmp_path / "f"), str(tmp_path)), disk=replace(REAL_DISK, sync=sync))
 
     async def main():
+        nonlocal storer
         storer = Storer(folder, asyncio.get_running_loop())
         reports = []
         for n in range(200):
@@ -246,6 +252,7 @@ def test_what_waits_when_it_is_closed_is_left_and_nothing_more_is_reported(tmp_p
         await asyncio.sleep(0.05)
         return reports
 
+    storer = None
     assert asyncio.run(main()) == []
     assert len(content(tmp_path / "f")) < 200
     assert not [name for name in content(tmp_path / "f") if name.endswith(".new")]

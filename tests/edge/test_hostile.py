@@ -77,9 +77,7 @@ def test_h02_a_bomb_is_cut_at_the_cap_of_the_decoded_size(wire, coding):
 def test_h02_an_endless_coding_of_nothing_is_cut_too(wire):
     squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
     start, nothing = squeeze.compress(b"") + squeeze.flush(zlib.Z_SYNC_FLUSH), b"\x00\x00\x00\xff\xff" * 10_000
-    failure = one(
-        wire, endless(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + start, nothing), caps=SMALL
-    )
+    failure = one(wire, endless(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + start, nothing), caps=SMALL)
     assert failure.cause is Cause.TOO_LARGE
 
 

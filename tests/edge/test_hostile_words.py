@@ -134,10 +134,15 @@ def test_h06_json_is_known_by_its_content(wire, kind, raw, read):
     assert isinstance(verdict, Seen if read else Unclear)
 
 
+A_MILLION_KEYS = (
+    b'{"id": "resp_1", "status": "completed", ' + b", ".join(b'"k%d": 1' % n for n in range(1_000_000)) + b"}"
+)
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"id": "resp_1", "status": "completed", ' + b", ".join(b'"k%d": 1' % n for n in range(1_000_000)) + b"}",
+        A_MILLION_KEYS,
         b'{"id": "resp_1", "status": "completed", "output": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b"[" * 100_000,
     ],
@@ -146,7 +151,7 @@ def test_h06_json_is_known_by_its_content(wire, kind, raw, read):
 def test_h07_a_body_made_to_be_slow_is_read_in_no_time_or_refused(body):
     got = one(OURS["own"], answer(200, body))
     verdict = read_poll(got, 0.0, "resp_1")
-    assert costs_at_most(12, lambda: read_poll(got, 0.0, "resp_1")), "12 times 100,000 keys, by the standard library"
+    assert costs_at_most(2, lambda: read_poll(got, 0.0, "resp_1"), lambda: json.loads(A_MILLION_KEYS))
     assert isinstance(verdict, Unclear) or isinstance(verdict.look, Ended)
 
 

@@ -130,7 +130,10 @@ def test_auth_hooks_redirects_and_decoding_are_the_clients_and_work(package):
 )
 def test_answers_of_odd_forms_leave_the_connection_in_use(package, method, raw, body):
     async def main():
-        async with HostileServer(always(raw)) as server, package.AsyncClient(transport=Transport(), timeout=50.0) as client:
+        async with (
+            HostileServer(always(raw)) as server,
+            package.AsyncClient(transport=Transport(), timeout=50.0) as client,
+        ):
             for _ in range(2):
                 got = await client.request(method, server.origin)
                 assert (got.content, got.headers.get("t")) == (body, None)

@@ -1,8 +1,8 @@
 """Answers to submits, polls and cancels over a real socket (the cases s, p and c, as far as no runner is needed)."""
 
-import re
 import asyncio
 import json
+import re
 
 import pytest
 
