@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from tests.e2e.stage import LONGEST, PATIENT, Batch, serving, wait_until
+from tests.e2e.stage import LONGEST, PATIENT, Batch, serving
 
 pytestmark = PATIENT
 
