@@ -179,7 +179,7 @@ def test_many_rows_at_once_are_all_taken_before_the_end():
 
 
 def test_cancel_ends_rows_by_key_and_all_of_them():
-    slow = rows(6, "[[sleep 30]] x")
+    slow = rows(6, "[[sleep 2h]] x")
 
     async def scene(simulator):
         async with batchrun.open(slow, out="x.jsonl", **on(simulator, cancel_settle=0.05)) as batch:

@@ -6,7 +6,6 @@ import logging
 import os
 import stat
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,35 +17,33 @@ from tests.api.stage import lines, on, play, rows
 
 
 def test_records_come_in_the_order_of_the_rows():
-    given = [row for n in range(10) for row in rows(10)[n : n + 1]]
-    given = [{**row, "body": {**row["body"], "input": f"[[sleep {300 - 30 * n}ms]] x"}} for n, row in enumerate(given)]
-
     async def scene(simulator):
-        records = await batchrun.run(given, **on(simulator))
-        finished = [one["custom_id"] for one in map(json.loads, records.path.read_bytes().splitlines())]
-        return [record.key for record in records], finished
+        for longest in (0.3, 3, 30):  # seconds; where the machine is too slow to end any other row before the first one
+            given = [*rows(1, f"[[sleep {longest}]] x"), *rows(10, "[[sleep 0.01]] x")[1:]]
+            records = await batchrun.run(given, **on(simulator))
+            finished = [one["custom_id"] for one in map(json.loads, records.path.read_bytes().splitlines())]
+            keys = [record.key for record in records]
+            assert keys == [row["custom_id"] for row in given]
+            if finished != keys:
+                break
+        assert finished != keys, "the output has them as they ended"
 
-    keys, finished = play(scene)
-    assert keys == [row["custom_id"] for row in given]
-    assert finished != keys, "the output has them as they ended"
+    play(scene)
 
 
 def test_without_out_it_is_kept_and_the_same_call_finds_it_without_a_request(somewhere):
     async def scene(simulator):
         first = await batchrun.run(["a", "b"], **on(simulator))
         requests = simulator.books.posts, simulator.books.polls
-        begun = time.monotonic()
         again = await batchrun.run(["a", "b"], **on(simulator))
-        took = time.monotonic() - begun
         assert (simulator.books.posts, simulator.books.polls) == requests
         other = await batchrun.run(["a", "c"], **on(simulator))
         model = await batchrun.run(["a", "b"], **on(simulator, model="gpt-6"))
         assert simulator.books.posts == 6
-        return first, again, other, model, took
+        return first, again, other, model
 
-    first, again, other, model, took = play(scene)
+    first, again, other, model = play(scene)
     assert again == first
-    assert took < 1
     assert len({first.path, other.path, model.path}) == 3
     assert first.path.parts[0] == ".batchrun"
     for path in (somewhere / ".batchrun").rglob("*"):
@@ -443,7 +440,7 @@ def test_images_as_files_beside_the_records(somewhere):
 
 
 def test_an_interrupt_may_cancel_what_runs_over_there():
-    slow = [{**row, "body": {**row["body"], "input": "[[sleep 30]] x"}} for row in rows(3)]
+    slow = [{**row, "body": {**row["body"], "input": "[[sleep 2h]] x"}} for row in rows(3)]
 
     async def scene(simulator):
         settings = on(simulator, cancel_on_interrupt=True, cancel_settle=0.05)

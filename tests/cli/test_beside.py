@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 ROW = '{"custom_id": "a", "body": {"model": "m", "input": "[[sleep 0.1]] x"}}\n'
@@ -16,7 +17,7 @@ def batchrun(folder, *arguments, **more):
     (folder / "in").write_text(ROW)
     return subprocess.run(
         [sys.executable, "-m", "batchrun", *arguments, "--demo"], cwd=folder, env=ENVIRONMENT, capture_output=True,
-        text=True, timeout=50, check=False, **more,
+        text=True, timeout=240, check=False, **more,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from batchrun.simulator import DEMO
 from batchrun.simulator.directives import script_of
 from tests.simulator.bench import Bench
 
+pytestmark = pytest.mark.timeout(300)
 SAMPLES = Path(__file__).parents[2] / "samples"
 ROWS = {
     name: [json.loads(line) for line in (SAMPLES / name).read_text().splitlines()]
@@ -73,7 +74,7 @@ def run_sample(name, *arguments, folder):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHRUN_"))}
     command = [sys.executable, "-W", "error", str(SAMPLES / name), *arguments]
     done = subprocess.run(
-        command, cwd=folder, env={**environment, "PYTHONPATH": str(SAMPLES.parent / "src")}, capture_output=True, text=True, check=False, timeout=50
+        command, cwd=folder, env={**environment, "PYTHONPATH": str(SAMPLES.parent / "src")}, capture_output=True, text=True, check=False, timeout=240
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -104,7 +105,7 @@ def test_the_notebook_in_a_real_kernel(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, str(tmp_path / "jupyter"))
     notebook = nbformat.read(SAMPLES / "notebook.ipynb", 4)
     shown = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
-    client = nbclient.NotebookClient(notebook, timeout=30, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}})
     with asyncio.Runner() as runner:
         runner.run(client.async_execute())
     ran = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
@@ -134,6 +135,6 @@ def _texts(cell):
 def test_plain_httpx_runs_on_our_wire():
     command = [sys.executable, "-W", "error", str(SAMPLES / "httpx_transport.py")]
     environment = {**os.environ, "PYTHONPATH": str(SAMPLES.parent / "src")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(" completed\n")

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 BATCHRUN = [sys.executable, "-m", "batchrun"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -23,7 +26,7 @@ def rows(folder, count):
 def batchrun(folder, *arguments, pipe_to="cat"):
     command = " ".join([*BATCHRUN, "in.jsonl -o - --demo --quiet", *arguments, "|", pipe_to])
     return subprocess.run(
-        command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=50, check=False
+        command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -76,7 +79,7 @@ def test_jobs_that_nobody_could_collect_are_not_bought(tmp_path):
     rows(tmp_path, 3)
     done = subprocess.run(
         [*BATCHRUN, "in.jsonl", "-o", "-", "--demo", "--detach"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=50, check=False,
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "give --journal FILE" in done.stderr

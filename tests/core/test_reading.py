@@ -1,5 +1,4 @@
 import json
-import time
 
 import orjson
 import pytest
@@ -7,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.core.reading import MAX_DEPTH, read_json
+from tests.cost import costs_at_most
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
@@ -41,9 +41,9 @@ def test_what_nobody_understands_is_none(raw):
 
 
 def test_depth_is_folded_into_text_and_nothing_is_lost():
-    started = time.process_time()
-    reading = read_json(b'{"status": "completed", "deep": ' + DEEP + b', "id": "x"}')
-    assert time.process_time() - started < 1.0
+    raw = b'{"status": "completed", "deep": ' + DEEP + b', "id": "x"}'
+    assert costs_at_most(10, lambda: read_json(raw))
+    reading = read_json(raw)
     assert (reading.value["status"], reading.value["id"], reading.strict) == ("completed", "x", False)
     levels, folded = 1, reading.value["deep"]
     while isinstance(folded, list):
@@ -61,16 +61,15 @@ def test_any_depth_with_something_lax_beside_it(depth):
 
 
 def test_an_endless_string_below_great_depth_takes_linear_time():
-    started = time.process_time()
-    assert read_json(b"[" * 3_000 + b'"' + b'\\"' * 300_000) is None
-    assert time.process_time() - started < 1.0
+    raw = b"[" * 3_000 + b'"' + b'\\"' * 300_000
+    assert read_json(raw) is None
+    assert costs_at_most(10, lambda: read_json(raw))
 
 
-def test_a_million_keys_within_a_second():
+def test_a_million_keys_take_no_longer_than_the_standard_library():
     raw = b'{"status":"completed",' + b",".join(b'"k%d":%d' % (i, i) for i in range(1_000_000)) + b"}"
-    started = time.process_time()
     assert len(read_json(raw).value) == 1_000_001
-    assert time.process_time() - started < 2.0
+    assert costs_at_most(1.5, lambda: read_json(raw), lambda: json.loads(raw))
 
 
 def test_strict_json_is_kept_byte_for_byte_but_for_line_breaks():

@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from batchrun.core import messages as m
 from batchrun.core.fold import Trail, fold
 from batchrun.core.job import About, Row
 from batchrun.core.ledger import Ended, Header, Intent, frame

@@ -10,7 +10,6 @@ import pytest
 from tests.crash.trials import CRASH_TABLE, PAID_AGAIN, PAID_ONCE, UNCONFIRMED, Trials
 
 TRIALS = 5_000
-SECONDS = 60.0  # of processor time, on one core
 
 
 @pytest.mark.timeout(1800)
@@ -35,7 +34,6 @@ def test_crash_trials_break_no_promise(long, capsys):
     assert min(trials.met[row, way] for row in CRASH_TABLE for way in ("kill", "power")) >= 50
     assert trials.files_met["named"] >= 50
     assert trials.files_met["kept"] >= 5
-    assert spent < SECONDS or long
 
 
 def test_a_crash_at_every_event_of_one_run():

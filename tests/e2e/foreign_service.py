@@ -21,7 +21,7 @@ async def handler(request, context, cancellation_signal: asyncio.Event):
 
     async def answer():  # after the job was created: the POST is answered before
         if prompt.startswith("sleep"):
-            await asyncio.wait_for(cancellation_signal.wait(), 60)
+            await asyncio.wait_for(cancellation_signal.wait(), 3600)
         await asyncio.sleep(0.2)
         if prompt.startswith("fail"):
             raise RuntimeError("told to fail")

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import jsonschema
+import pytest
 
 from batchrun.core.schema import RECORD_SCHEMA
 
@@ -26,10 +27,28 @@ CLEAN = {
     if not name.startswith(("OPENAI_", "AZURE_", "BATCHRUN_")) and name.lower() not in ("http_proxy", "https_proxy")
 }
 ENVIRONMENT = {**CLEAN, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "error", "OPENAI_API_KEY": CANARY}
-LONGEST = 50.0
-"""Seconds after which a process that has not ended is killed and its test fails."""
+LONGEST = 240.0
+"""Seconds after which waiting fails a test: only what hangs takes as long, however busy the machine is."""
+PATIENT = pytest.mark.timeout(300)
+"""Of every test that waits for processes."""
+_PEAK = """
+import os, sys
+child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(child, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 _VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
 _CHECKED = 200  # records of a file that are held against the schema; it takes a millisecond each
+
+
+def wait_until(condition, told=lambda: "", *, pause=0.02):
+    """Wait until `condition()` holds; `told()` is what a failure shows."""
+    end = time.monotonic() + LONGEST
+    while not condition():
+        assert time.monotonic() < end, f"waited {LONGEST:g} s in vain: {told()}"
+        time.sleep(pause)
 
 
 class Service:
@@ -59,16 +78,19 @@ class Service:
         """Go on by another scenario."""
         self._ask("/_scenario", scenario.encode())
 
-    def wait_until(self, condition, seconds=20.0):
+    def wait_until(self, condition):
         """The first books of which `condition` holds."""
-        end = time.monotonic() + seconds
-        while not condition(books := self.books()):
-            assert time.monotonic() < end, f"waited {seconds:g} s in vain: {books}"
-            time.sleep(0.02)
+
+        def hold():
+            nonlocal books
+            return condition(books := self.books())
+
+        books = None
+        wait_until(hold, lambda: books)
         return books
 
     def _ask(self, path, body=None):
-        with urllib.request.urlopen(self.origin + path, data=body, timeout=10) as answer:
+        with urllib.request.urlopen(self.origin + path, data=body, timeout=LONGEST) as answer:
             return json.load(answer)
 
 
@@ -118,9 +140,7 @@ class Batch:
         with self.screen.open("wb") as screen:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=screen, env=environment, cwd=self.folder)
         if begun:
-            end = time.monotonic() + 20
-            while "limits:" not in self.screen.read_text() and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.01)
+            wait_until(lambda: "limits:" in self.screen.read_text() or process.poll() is not None)
         return process
 
     def end(self, process, seconds=LONGEST):
@@ -138,6 +158,13 @@ class Batch:
 
     def run(self, *flags, seconds=LONGEST, **more):
         return self.end(self.start(*flags, begun=False, **more), seconds)
+
+    def start_measured(self, *flags):
+        """Start it below a small process that asks for its peak memory: `peak`, in KiB, once it has ended."""
+        return self.start(*flags, begun=False, under=(sys.executable, "-c", _PEAK, str(self.folder / "peak")))
+
+    def peak(self):
+        return int((self.folder / "peak").read_text())
 
     def begin(self, name, *flags, environment=ENVIRONMENT):
         """Another command on the output, ``batchrun NAME OUT``, as a process; `told` waits for its end."""

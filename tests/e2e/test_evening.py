@@ -7,13 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.e2e.stage import CLEAN, ROOT, Batch
+from tests.e2e.holding import holding
+from tests.e2e.stage import ENVIRONMENT, LONGEST, PATIENT, ROOT, Batch, serving, wait_until
 
-pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+pytestmark = [PATIENT, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
 COLUMNS, ROWS = 100, 50
 
 
@@ -31,9 +31,11 @@ class Terminal:
         self.folder = folder
 
     def _tmux(self, *words):
-        environment = CLEAN | {"PYTHONPATH": str(ROOT / "src"), "TERM": "xterm-256color"}
+        environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src"), "TERM": "xterm-256color"}
         command = ["tmux", "-S", self._socket, *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20).stdout
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=LONGEST
+        ).stdout
 
     def type(self, pane, line):
         self._tmux("send-keys", "-t", f":0.{pane}", "-l", line)
@@ -45,20 +47,21 @@ class Terminal:
     def screen(self, pane):
         return self._tmux("capture-pane", "-p", "-t", f":0.{pane}").rstrip()
 
-    def wait(self, pane, *texts, seconds=30):
-        """The pane as soon as it shows `texts`, spaces and line breaks aside, and the shell waits again."""
-        end = time.monotonic() + seconds
-        while True:
+    def wait(self, pane, *texts):
+        """The pane as soon as it shows `texts`, spaces and line breaks aside."""
+
+        def shows():
+            nonlocal screen
             screen = self.screen(pane)
-            if all(text in " ".join(screen.split()) for text in texts):
-                return screen
-            assert time.monotonic() < end, f"waited {seconds} s for {texts}:\n{screen}"
-            time.sleep(0.05)
+            return all(text in " ".join(screen.split()) for text in texts)
+
+        screen = ""
+        wait_until(shows, lambda: f"{texts}:\n{screen}", pause=0.05)
+        return screen
 
     def clear(self, pane):
-        self.type(pane, "clear")
-        self.wait(pane, "$")
-        time.sleep(0.1)  # the screen is emptied after the prompt that was there
+        self.type(pane, "clear; printf 'is %s\\n' empty")  # not what is typed, but what is printed then
+        self.wait(pane, "is empty")
 
     def close(self):
         self._tmux("kill-server")
@@ -72,30 +75,47 @@ def terminal(tmp_path):
 
 
 def test_an_evening(terminal, tmp_path):
+    """No job ends before the person went on to `resume`, so that every screen stays until it was looked at."""
     rows = [{"custom_id": f"row-{n:03}", "body": {"model": "gpt-5", "input": f"say {n}"}} for n in range(90)]
     batch = Batch(tmp_path, rows)
     shown = []
 
-    def look(title, pane, *texts, seconds=30):
-        shown.append((title, terminal.wait(pane, *texts, seconds=seconds)))
+    def look(title, pane, *texts):
+        shown.append((title, terminal.wait(pane, *texts)))
 
-    terminal.type(0, "batchrun batch.jsonl -o batch.out --demo --concurrency 30")
-    terminal.wait(0, "30 in flight")
-    terminal.type(1, "batchrun status batch.out --watch")
-    look("status --watch beside the run", 1, "running, process", "of 90 rows done", "in flight 30")
-    look("the run", 0, "rows,", "in flight")
-    terminal.press(1, "C-c")
-    terminal.clear(1)
-    terminal.type(1, "batchrun cancel batch.out --id row-031 --id row-085 --id row-089")
-    look("cancel", 1, "cancelled", "$ ")
-    terminal.press(0, "C-c")
-    look("Ctrl-C", 0, "stopped by Ctrl-C", "next:", "batchrun cancel batch.out --all", "goes on where this run stopped")
-    terminal.clear(1)
-    terminal.type(1, "batchrun status batch.out")
-    look("status after Ctrl-C", 1, "stopped by Ctrl-C at", "next:", "batchrun resume batch.out --demo")
-    terminal.clear(0)
-    terminal.type(0, "batchrun resume batch.out --demo")
-    look("resume", 0, "complete: 90 of 90 rows done", "cancelled", "records:", seconds=60)
+    with serving(tmp_path, "[times]\nduration = '500ms..2s'\n") as service, holding(service) as proxy:
+        proxy.unfinished = True
+        terminal.type(0, f"batchrun batch.jsonl -o batch.out --base-url {proxy.url} --concurrency 30")
+        terminal.wait(0, "30 in flight")
+        terminal.type(1, "batchrun status batch.out --watch")
+        look("status --watch beside the run", 1, "running, process", "of 90 rows done", "in flight 30")
+        look("the run", 0, "rows,", "in flight")
+        terminal.press(1, "C-c")
+        terminal.clear(1)
+        terminal.type(1, "batchrun cancel batch.out --id row-031 --id row-085 --id row-089")
+        look("cancel", 1, "cancelled", "$ ")
+        terminal.press(0, "C-c")
+        look(
+            "Ctrl-C",
+            0,
+            "stopped by Ctrl-C",
+            "next:",
+            "batchrun cancel batch.out --all",
+            "goes on where this run stopped",
+        )
+        terminal.clear(1)
+        terminal.type(1, "batchrun status batch.out")
+        look(
+            "status after Ctrl-C",
+            1,
+            "stopped by Ctrl-C at",
+            "next:",
+            f"batchrun resume batch.out --base-url {proxy.url}",
+        )
+        proxy.let_go()
+        terminal.clear(0)
+        terminal.type(0, f"batchrun resume batch.out --base-url {proxy.url}")
+        look("resume", 0, "complete: 90 of 90 rows done", "cancelled", "records:")
     terminal.clear(1)
     terminal.type(1, "batchrun status batch.out")
     look("status at the end", 1, "complete at", "90 of 90 rows done", "cancelled")

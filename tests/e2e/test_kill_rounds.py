@@ -1,7 +1,8 @@
 """kill -9 at any moment, then the same command: by the service's books nothing is paid twice and nothing lost.
 
 Each kill is told by the phase it fell into: what the files left behind say of every row, and how many POSTs the
-service had in flight. The moments are spread over the time of a whole run, so that all phases are met.
+service had in flight. The moments are spread over the work of a whole run, counted in bytes of its journal, so that
+all phases are met however fast the machine is.
 """
 
 import random
@@ -14,7 +15,7 @@ import pytest
 
 from batchrun.core.fold import fold
 from batchrun.core.recovery import recover
-from tests.e2e.stage import Batch, rows, serving
+from tests.e2e.stage import LONGEST, Batch, rows, serving, wait_until
 
 SCENARIO = """
 [times]
@@ -25,8 +26,6 @@ server_error = "3%"
 """
 W = 32
 FLAGS = ("--submits", str(W), "--concurrency", "200", "--poll-min", "200ms", "--poll-max", "1s", "--poll-rate", "2000")
-BEGIN, RAMP, END = 0.25, 1.5, 2.5  # seconds: until rows are read; until all W are in flight; from the last submit on
-PER_SECOND = W / 0.175
 AT_ONCE = 3  # rounds side by side, each with a service of its own: they mostly wait
 
 
@@ -54,29 +53,37 @@ def phase(found, rows_in_all):
     return "polling"
 
 
-def killed(batch, service, delay):
-    """Start the command and kill it after `delay` seconds; returns the POSTs that were in flight then."""
+def written(batch):
+    return batch.journal.stat().st_size if batch.journal.exists() else 0
+
+
+def killed(batch, service, bytes_more, delay):
+    """Start the command, and kill it `delay` seconds after it has written `bytes_more` of journal; returns the POSTs
+    that were in flight then."""
+    before = written(batch)
     process = batch.start(begun=False)
+    wait_until(lambda: written(batch) >= before + bytes_more or process.poll() is not None, pause=0.002)
     time.sleep(delay)
     in_flight = service.books()["posts_in_flight"]
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=LONGEST)
     return in_flight
 
 
-def one_round(number, delay, again, count, folder, service):
+def one_round(number, bytes_more, count, folder, service, chance):
     """Kill, look, and go on; checks the promises and returns (phase, POSTs in flight, line to print)."""
     batch = Batch(folder, rows(count), "--base-url", service.url, *FLAGS, name=f"round-{number}")
     for n, row in enumerate(batch.rows):
         row["custom_id"] = row["body"]["metadata"]["custom_id"] = f"{number}-{n}"
     batch = Batch(folder, batch.rows, *batch.flags, name=f"round-{number}")
-    in_flight = killed(batch, service, delay)
+    again = number % 3 == 1
+    in_flight = killed(batch, service, bytes_more, 0.2 * chance.random())
     found = standing(batch)
     kills = 1
     if again:  # the run that takes up what the first one left is killed too
-        killed(batch, service, random.uniform(0.25, 0.8))
+        killed(batch, service, chance.randrange(1_000), 0.5 * chance.random())
         kills = 2
-    ended = batch.run(seconds=120)
+    ended = batch.run()
     assert ended.code in (0, 1), ended.said
     records, posts, jobs = batch.whole(), service.posts(), service.jobs()
     states = Counter(record["state"] for record in records.values())
@@ -92,7 +99,11 @@ def one_round(number, delay, again, count, folder, service):
     name = phase(found, count)
     told = ", ".join(f"{rows} {where}" for where, rows in sorted(found.items()) if rows)
     lost = f"{states['unconfirmed']} unconfirmed{' after two kills' if again else ''}"
-    return name, in_flight, f"round {number}: after {delay:.2f} s, {name}, {in_flight} POSTs in flight: {told}; {lost}"
+    return (
+        name,
+        in_flight,
+        f"round {number}: after {bytes_more:,} bytes, {name}, {in_flight} POSTs in flight: {told}; {lost}",
+    )
 
 
 @pytest.mark.timeout(1_200)
@@ -100,15 +111,18 @@ def test_o19_kill_rounds(long, tmp_path):
     count, rounds = (2_000, 50) if long else (250, 10)
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
-    whole = BEGIN + RAMP + count / PER_SECOND + END
-    delays = [BEGIN / 2 + (whole - BEGIN / 2) * (n + chance.random()) / rounds for n in range(rounds)]
-    lane = list(enumerate(delays))
+    with serving(tmp_path, SCENARIO) as service:
+        whole = Batch(tmp_path, rows(count), "--base-url", service.url, *FLAGS)
+        assert whole.run().code in (0, 1)
+        work = written(whole)
+    moments = [int(work * (n + chance.random()) / (rounds - 1)) if n else 0 for n in range(rounds)]
+    lane = [(n, moment, random.Random(chance.random())) for n, moment in enumerate(moments)]
 
     def some(which):
         folder = tmp_path / str(which)
         folder.mkdir()
         with serving(folder, SCENARIO) as service:
-            return [one_round(n, delay, n % 3 == 1, count, folder, service) for n, delay in lane[which::AT_ONCE]]
+            return [one_round(n, moment, count, folder, service, dice) for n, moment, dice in lane[which::AT_ONCE]]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         results = [result for part in pool.map(some, range(AT_ONCE)) for result in part]

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tests.e2e.stage import ENVIRONMENT, Batch, rows, serving
+from tests.e2e.stage import ENVIRONMENT, LONGEST, PATIENT, Batch, rows, serving
 
+pytestmark = PATIENT
 QUICK = "[times]\nduration = '100ms'\n"
 FLAGS = ("--poll-min", "200ms", "--poll-max", "1s")
 
@@ -52,7 +53,7 @@ def test_s01_a_refused_connection_is_waited_for(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     batch = Batch(tmp_path, rows(5), "--base-url", f"http://127.0.0.1:{port}/v1", *FLAGS)
-    ended = batch.run("--max-wait", "2s")
+    ended = batch.run("--max-wait", "5s")
     assert ended.code == 3
     why = f"http://127.0.0.1:{port}: no connection: connection refused"
     ended.says(f"submits wait: {why}", f"the last submit: {why}", "5 rows are left")
@@ -83,7 +84,7 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_completes_it(tmp_path):
             )
             books = service.books()
             assert books["posts"] < 300
-            subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True, timeout=10)
+            subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True, timeout=LONGEST)
             assert batch.run().code in (0, 1)
             lost = [key for key, record in batch.whole().items() if record["state"] == "unconfirmed"]
             assert len(lost) <= 8
@@ -92,11 +93,11 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_completes_it(tmp_path):
             assert all(posts.get(key, 0) == 1 or key in lost for key in batch.whole()), "no row was sent twice"
             assert max(posts.values()) == 1
     finally:
-        subprocess.run(["umount", "-l", disk], check=False, timeout=10)
+        subprocess.run(["umount", "-l", disk], check=False, timeout=LONGEST)
 
 
 def test_o10_a_second_run_on_one_output_is_refused(tmp_path):
-    with serving(tmp_path, "[times]\nduration = '30s'\n") as service:
+    with serving(tmp_path, "[times]\nduration = '2h'\n") as service:
         batch = Batch(tmp_path, rows(3), "--base-url", service.url, *FLAGS)
         first = batch.start()
         screen = batch.screen
@@ -118,7 +119,9 @@ def test_o21_nobody_hears_it(stderr, tmp_path):
         batch = Batch(tmp_path, rows(10), "--base-url", service.url, *FLAGS)
         command = [sys.executable, "-m", "batchrun", str(batch.input), "-o", str(batch.output), *batch.flags]
         shell = ["sh", "-c", 'exec "$@" 2>&-' if stderr == "closed" else 'exec "$@" 2>/dev/full', "sh", *command]
-        done = subprocess.run(shell, env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE, timeout=40, check=False)
+        done = subprocess.run(
+            shell, env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE, timeout=LONGEST, check=False
+        )
         assert (done.returncode, done.stdout) == (0, b"")
         assert len(batch.whole()) == 10
         assert service.books()["posts"] == 10

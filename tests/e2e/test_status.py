@@ -10,10 +10,11 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 
-from tests.e2e.stage import ENVIRONMENT, Batch, rows, serving
+from tests.e2e.holding import holding
+from tests.e2e.stage import ENVIRONMENT, LONGEST, PATIENT, Batch, rows, serving, wait_until
 
+pytestmark = PATIENT
 QUICK = "[times]\nduration = '100ms'\n"
 FLAGS = ("--poll-min", "200ms", "--poll-max", "1s")
 
@@ -24,7 +25,7 @@ def command(batch, *flags):
 
 def status(batch, *flags):
     done = subprocess.run(
-        command(batch, *flags), capture_output=True, text=True, env=ENVIRONMENT, cwd=batch.folder, timeout=30, check=False
+        command(batch, *flags), capture_output=True, text=True, env=ENVIRONMENT, cwd=batch.folder, timeout=LONGEST, check=False
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout) if "--json" in flags else done.stdout
@@ -35,13 +36,12 @@ def contents(batch):
 
 
 def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_path):
-    with serving(tmp_path, "[times]\nduration = '60s'\n") as service:
+    with serving(tmp_path, "[times]\nduration = '2h'\n") as service:
         batch = Batch(tmp_path, rows(40), "--base-url", service.url, *FLAGS, "--concurrency", "20")
         process = batch.start()
         service.wait_until(lambda books: books["jobs"] == 20)
-        end = time.monotonic() + 10
-        while (found := status(batch, "--json"))["stages"]["watching"] < 20:
-            assert time.monotonic() < end, found
+        wait_until(lambda: status(batch, "--json")["stages"]["watching"] == 20)
+        found = status(batch, "--json")
         assert found["run"]["state"] == "running"
         assert found["run"]["process"] == process.pid
         assert (found["rows"], found["jobs"]) == ({"total": 40, "done": 0, "open": 40}, 20)
@@ -60,7 +60,7 @@ def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_pat
         assert named[:3] == ["batchrun", "resume", batch.output.name]
         resumed = subprocess.run(
             [sys.executable, "-m", *named, *FLAGS, "--deadline", "1s", "--cancel-settle", "200ms"],
-            env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False,
+            env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST, check=False,
         )  # fmt: skip
         assert resumed.returncode == 1, resumed.stderr
         assert service.books()["posts"] == posts + 20
@@ -70,14 +70,18 @@ def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_pat
 
 
 def test_watching_ends_with_the_run_and_says_how(tmp_path):
-    with serving(tmp_path, "[times]\nduration = '2s'\n") as service:
-        batch = Batch(tmp_path, rows(30), "--base-url", service.url, *FLAGS)
+    with serving(tmp_path, QUICK) as service, holding(service, "/responses", passed=20) as proxy:
+        batch = Batch(tmp_path, rows(30), "--base-url", proxy.url, *FLAGS)
         process = batch.start()
         watching = [
             subprocess.Popen(command(batch, "--watch", *flags), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=tmp_path)
             for flags in ((), ("--json",))
         ]  # fmt: skip
-        blocks, lines = (one.communicate(timeout=40)[0] for one in watching)
+        began = [one.stdout.readline() for one in watching]
+        proxy.let_go()
+        blocks, lines = (
+            first + one.communicate(timeout=LONGEST)[0] for first, one in zip(began, watching, strict=True)
+        )
         assert batch.end(process).code == 0
         assert [one.returncode for one in watching] == [0, 0]
         assert blocks.startswith("running, process ")
@@ -89,7 +93,7 @@ def test_watching_ends_with_the_run_and_says_how(tmp_path):
 
 
 def test_watching_on_a_terminal_draws_in_place_and_ctrl_c_ends_it_quietly(tmp_path):
-    with serving(tmp_path, "[times]\nduration = '60s'\n") as service:
+    with serving(tmp_path, "[times]\nduration = '2h'\n") as service:
         batch = Batch(tmp_path, rows(30), "--base-url", service.url, *FLAGS)
         process = batch.start()
         ours, theirs = pty.openpty()
@@ -103,7 +107,7 @@ def test_watching_on_a_terminal_draws_in_place_and_ctrl_c_ends_it_quietly(tmp_pa
         while seen.count(b"running, process") < 2:
             seen += os.read(ours, 65536)
         watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(timeout=20) == 0
+        assert watcher.wait(timeout=LONGEST) == 0
         seen += os.read(ours, 65536)
         os.close(ours)
         assert b"Traceback" not in seen

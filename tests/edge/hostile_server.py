@@ -49,6 +49,7 @@ class Conversation:
         method, path, _ = first.split(" ")
         headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         received = Received(method, path, headers, b"")
+        self.server.bytes_seen += len(head)
         received.body = await self.reader.readexactly(int(received.header("content-length") or 0))
         self.server.received.append(received)
         self.server.arrival.set()
@@ -66,7 +67,8 @@ class Conversation:
 
     async def hold(self) -> None:
         """Say nothing until the other side or the test ends."""
-        await self.reader.read()
+        while data := await self.reader.read(65_536):
+            self.server.bytes_seen += len(data)
         await asyncio.Event().wait()
 
     def reset(self) -> None:
@@ -86,6 +88,7 @@ class HostileServer:
         self.host = host
         self.received: list[Received] = []
         self.connections = 0
+        self.bytes_seen = 0  # of requests
         self.arrival = asyncio.Event()
         self._talks: set[asyncio.Task[None]] = set()
         self._over = False

@@ -3,7 +3,10 @@
 import json
 import sys
 
+from batchrun.edge import lock as lock_room
 from batchrun.edge.lock import Lock, LockHeld
+
+lock_room._TRIES = 10_000  # who has the lock may be kept from writing its number by a busy machine
 
 try:
     lock = Lock.take(sys.argv[1])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -17,7 +18,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBY
 def write(path, groups=1, lines=10, prefix=()):
     command = [*prefix, sys.executable, str(Path(__file__).with_name("tape_process.py")), path, groups, lines]
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=ENVIRONMENT, timeout=50, check=False
+        [str(part) for part in command], capture_output=True, text=True, env=ENVIRONMENT, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

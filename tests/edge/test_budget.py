@@ -34,7 +34,7 @@ async def read_all(open_wire, budget, method, highest):
 
     budget.add = watched
     async with open_wire(f"http://127.0.0.1:{port}", connections=JOBS, budget=budget) as wire:
-        answers = await asyncio.gather(*(wire.exchange(Request(method, "/", {}), 20.0) for _ in range(JOBS)))
+        answers = await asyncio.gather(*(wire.exchange(Request(method, "/", {}), 50.0) for _ in range(JOBS)))
     server.close()
     await server.wait_closed()
     return answers
@@ -84,12 +84,12 @@ def test_readers_wait_for_answers_that_are_not_on_the_disk_yet_and_a_post_does_n
         await asyncio.sleep(0)
         assert not waiting.done()
         budget.count_elsewhere(5)
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 30)
         other = budget.begin(patient=True)
         waiting = asyncio.ensure_future(other.took(b"x"))
         await asyncio.sleep(0)
         assert not waiting.done(), "8 and 2 of answers being read, 5 elsewhere"
         paid.end()
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 30)
 
     asyncio.run(main())

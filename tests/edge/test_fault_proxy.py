@@ -27,7 +27,7 @@ async def work(open_wire, upstream, worker, count, seen):
     rng = random.Random(f"worker {worker}")
     async with (
         FaultProxy(upstream, rng) as proxy,
-        open_wire(f"http://127.0.0.1:{proxy.port}", connections=1, connect_timeout=5.0) as wire,
+        open_wire(f"http://127.0.0.1:{proxy.port}", connections=1, connect_timeout=50.0) as wire,
     ):
         for turn in range(count):
             fault = rng.choices(list(FAULTS), list(FAULTS.values()))[0]
@@ -36,7 +36,7 @@ async def work(open_wire, upstream, worker, count, seen):
             before = proxy.arrived
             body = b"x" * rng.choice((0, 10, 5_000))
             request = Request(rng.choice(("GET", "POST")), f"/{worker}/{turn}", {}, body)
-            got = await wire.exchange(request, TIMEOUT if "silence" in fault else 5.0)
+            got = await wire.exchange(request, TIMEOUT if "silence" in fault else 50.0)
             if isinstance(got, Answer):
                 assert json.loads(got.body) == {"method": request.method, "path": request.path, "size": len(body)}
                 seen["answer", fault] += 1

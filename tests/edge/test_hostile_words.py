@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import logging
-import time
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +13,7 @@ from batchrun.core.outcome import Ended
 from batchrun.core.secret import Secret
 from batchrun.core.verdict import Seen, Unclear, read_poll
 from batchrun.edge.exchange.redaction import Redactor
+from tests.cost import costs_at_most
 from tests.edge.hostile_server import HostileServer, always, answer
 from tests.edge.wires import GET, OURS, POST, WIRES, exchanged
 
@@ -85,15 +85,16 @@ def test_h05_headers_are_capped_and_no_result_is_written_off_for_them(wire, head
 
 
 def test_h05_one_byte_chunks_take_linear_time(ours):
-    def cost(count):
+    def reading(count):
         raw = chunked(*[b"x"] * count)
-        begun = time.process_time()
-        assert one(ours, raw).body == b"x" * count
-        return time.process_time() - begun
 
-    cost(100)
-    small, large = min(cost(8_000), cost(8_000)), min(cost(32_000), cost(32_000))
-    assert large / small < 9, "4 times the chunks: 4 if linear, 16 if quadratic"
+        def read():
+            assert one(ours, raw).body == b"x" * count
+
+        return read
+
+    reading(100)()
+    assert costs_at_most(9, reading(32_000), reading(8_000)), "4 times the chunks: 4 if linear, 16 if quadratic"
 
 
 @pytest.mark.parametrize(
@@ -133,24 +134,24 @@ def test_h06_json_is_known_by_its_content(wire, kind, raw, read):
     assert isinstance(verdict, Seen if read else Unclear)
 
 
+A_MILLION_KEYS = (
+    b'{"id": "resp_1", "status": "completed", ' + b", ".join(b'"k%d": 1' % n for n in range(1_000_000)) + b"}"
+)
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"id": "resp_1", "status": "completed", ' + b", ".join(b'"k%d": 1' % n for n in range(1_000_000)) + b"}",
+        A_MILLION_KEYS,
         b'{"id": "resp_1", "status": "completed", "output": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b"[" * 100_000,
     ],
     ids=["a million keys", "deep", "deep and open"],
 )
-def test_h07_a_body_made_to_be_slow_is_read_within_a_second_or_refused(body):
+def test_h07_a_body_made_to_be_slow_is_read_in_no_time_or_refused(body):
     got = one(OURS["own"], answer(200, body))
-    for _ in range(3):  # on a busy machine even the time of one process differs by half
-        begun = time.process_time()
-        verdict = read_poll(got, 0.0, "resp_1")
-        took = time.process_time() - begun
-        if took < 1.0:
-            break
-    assert took < 1.0
+    verdict = read_poll(got, 0.0, "resp_1")
+    assert costs_at_most(2, lambda: read_poll(got, 0.0, "resp_1"), lambda: json.loads(A_MILLION_KEYS))
     assert isinstance(verdict, Unclear) or isinstance(verdict.look, Ended)
 
 
@@ -179,7 +180,7 @@ def test_h11_no_redirect_is_followed_and_no_key_leaves_the_origin(wire, status):
                     await talk.send(next(scripts))
 
             async with HostileServer(script) as here, wire(here.origin) as opened:
-                answers = [await opened.exchange(request, 2.0) for _ in places]
+                answers = [await opened.exchange(request, 30.0) for _ in places]
             assert (elsewhere.connections, len(here.received)) == (0, 3)
             return answers
 

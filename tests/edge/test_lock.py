@@ -1,6 +1,7 @@
 """One run at a time: who comes second is told who was first, and a dead run locks nobody out."""
 
 import fcntl
+import itertools
 import json
 import os
 import subprocess
@@ -270,14 +271,14 @@ def test_no_question_ever_makes_a_starting_run_give_up(path):
     for thread in asking:
         thread.start()
     try:
-        for _ in range(300):
+        for taken in itertools.count():
             Lock.take(path).release()
+            if taken >= 300 and None in asked and any(asked):
+                break
     finally:
         over.set()
         for thread in asking:
             thread.join()
-    assert None in asked
-    assert any(asked)
 
 
 @pytest.mark.parametrize("platform", ["darwin", "linux"])

@@ -11,6 +11,7 @@ from batchrun.core.answer import Request
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_wire import HttpxWire
 from batchrun.edge.wire import OwnWire
+from tests.edge.hostile_server import HostileServer
 
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; made once, because authorities take 30 ms to load
 
@@ -57,7 +58,7 @@ OURS = {"own": own, "httpx": by_httpx}  # those that batchrun makes itself
 WIRES = OURS | {"client": users_client, "transport": users_transport, "httpx2": users_httpx2}
 
 
-def exchanged(open_wire, server, *requests, timeout=5.0, redactor=None, **options):
+def exchanged(open_wire, server, *requests, timeout=30.0, redactor=None, **options):
     """What becomes of `requests`, one after the other, on one wire to `server`."""
 
     async def main():
@@ -67,7 +68,20 @@ def exchanged(open_wire, server, *requests, timeout=5.0, redactor=None, **option
     return asyncio.run(main())
 
 
-def to_origin(open_wire, origin, request=POST, *, timeout=2.0, **options):
+def late(open_wire, script, request=POST, *, limit=0.1, **options):
+    """What becomes of a request whose answer does not come within `limit` seconds.
+
+    Where this machine was too slow for the server to see any of it within that time a longer limit is tried.
+    """
+    for timeout in (limit, 10 * limit, 100 * limit):
+        server = HostileServer(script)
+        (failure,) = exchanged(open_wire, server, request, timeout=timeout, **options)
+        if server.bytes_seen:
+            break
+    return failure
+
+
+def to_origin(open_wire, origin, request=POST, *, timeout=30.0, **options):
     async def main():
         async with open_wire(origin, **options) as wire:
             return await wire.exchange(request, timeout)

@@ -151,7 +151,7 @@ class Night:
                 runner = Runner(
                     batch, self.source, self.service(), self.wire, self.settings(**given), observer, wall=self.wall
                 )
-                return await asyncio.wait_for(runner.run(), 20)
+                return await asyncio.wait_for(runner.run(), 50)
 
             return asyncio.run(main())
         finally:

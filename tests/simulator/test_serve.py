@@ -33,7 +33,7 @@ def served(*arguments):
 
 def ask(url, body=None):
     with urllib.request.urlopen(
-        url, data=json.dumps(body).encode() if body is not None else None, timeout=10
+        url, data=json.dumps(body).encode() if body is not None else None, timeout=50
     ) as answer:
         return json.load(answer)
 
@@ -45,7 +45,7 @@ def test_it_prints_its_url_serves_and_ends_quietly(end):
         job = ask(f"{url}/responses", {"model": "m", "input": "x", "background": True})
         assert ask(f"{url}/responses/{job['id']}")["status"] == "in_progress"
         process.send_signal(end)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (0, "")
     assert err == (
         "\nbatchrun serve: 1 submits of 1 rows, 1 jobs (1 open, at most 1 at once), 1 polls (at most 1 a second), 0 cancels\n"
@@ -56,7 +56,7 @@ def test_it_tells_a_person_how_to_use_it():
     with served("samples/scenario.toml") as process:
         lines = [process.stdout.readline() for _ in range(7)]
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=50)
     url = lines[0].split()[-1]
     assert url.startswith("http://127.0.0.1:")
     shown = "".join(lines)
