@@ -397,6 +397,33 @@ def test_closing_while_connecting(run):
     assert (failure.sent, failure.cause) == (False, Cause.DROPPED)
 
 
+def test_what_was_given_up_while_it_connected_is_never_sent(run, monkeypatch):
+    """Whoever gave it up was told that nothing was sent, and may send it again."""
+    joined = dialing._joined
+
+    async def main():
+        go = asyncio.Event()
+
+        async def later(address):
+            await go.wait()
+            return await joined(address)
+
+        monkeypatch.setattr(dialing, "_joined", later)
+        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as wire:
+            asked = asyncio.create_task(wire.exchange(POST, 20.0))
+            while not wire._pool._dials:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            go.set()
+            for _ in range(3):  # that which was given up would have come before these
+                assert isinstance(await wire.exchange(GET, 20.0), Answer)
+            return [one.method for one in server.received]
+
+    assert run(main()) == ["GET"] * 3
+
+
 def test_cancelled_while_it_connects_or_waits(run):
     async def main():
         async with HostileServer(lambda talk: talk.hold()) as server:  # noqa: SIM117

@@ -185,6 +185,20 @@ def test_a_writer_that_waited_for_a_file_moved_aside_writes_to_the_new_one(path,
     assert (json.loads(path.read_text()), len(calls)) == ({"n": 2}, 2)
 
 
+def test_a_line_that_another_writer_completes_while_one_waits_for_the_lock_is_not_cut(path, monkeypatch):
+    write(path, b'{"n":1}\n{"n":')
+    real = requests.fcntl.flock
+
+    def flock(descriptor, how):
+        write(path, b"2}\n")
+        monkeypatch.undo()
+        real(descriptor, how)
+
+    monkeypatch.setattr(requests.fcntl, "flock", flock)
+    assert wish(str(path), {"n": 3}) == path.stat().st_size
+    assert Wishes(str(path)).read_new() == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
 @pytest.mark.parametrize(
     "use", [lambda path: wish(str(path), {}), lambda path: Wishes(str(path)).read_new()], ids=["wish", "read"]
 )

@@ -180,6 +180,26 @@ def test_a_connection_that_the_other_side_closes_after_its_answer_is_not_kept(lo
         assert (result[2], kept) == (body, expected)
 
 
+def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, wires):
+    """Of a line that was cut anywhere the API key in it could not be told, and would be shown."""
+    for parts, quoted in (
+        ([b"key sk-canary-4f9c\r\n"], ": key sk-canary-4f9c"),
+        ([b"key sk-can", b"ary-4f9c\r\n"], ""),
+        ([b"HTTP/1.1 200 OK\r\nx-echo: sk-can", b"ary\0-4f9c\r\n"], ""),
+        ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"sk-canary-4f9c\r\n"], ""),
+    ):
+        exchange, connection, pool = on_its_way(loop, wires)
+        for part in parts:
+            if not wires.aborted:
+                pool.view[: len(part)] = part
+                connection.buffer_updated(len(part))
+        message = str(exchange.done.result())
+        assert message.startswith("the answer is no HTTP/1.1, ")
+        assert message.endswith(quoted)
+        assert bool(quoted) is ("ary" in message or "sk-" in message)
+        connection.connection_lost(None)
+
+
 def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     wires.aborted = False
     caps = Caps()
