@@ -14,6 +14,7 @@ from batchrun.core.splice import edited, members, values
 from batchrun.core.taxonomy import Aspect
 from tests.cost import costs_at_most
 
+pytestmark = pytest.mark.timeout(300)  # properties of hundreds of examples
 INTAKE = Intake(BodyFlags(model="gpt-5"))
 BARE = Intake()
 BODY = '"body": {"model": "gpt-5", "input": "x"}'
