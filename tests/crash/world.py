@@ -294,7 +294,9 @@ class Process:
 
     def cancel(self, job: Job, attempt: int) -> m.Event:
         assert job.job_id is not None
-        self.truth.cancelled.add(job.key)  # the service is told to end it: no later run may take it for a row that goes on
+        self.truth.cancelled.add(
+            job.key
+        )  # the service is told to end it: no later run may take it for a row that goes on
         return m.CancelAnswered(
             job, attempt, read_cancel(self.service.cancel(job.job_id, self.now), self.now, job.job_id)
         )
