@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from batchrun import __version__
 from batchrun.cli.flags import add_flags
-from batchrun.core.visible import visible
+from batchrun.core.text.printable import visible
 
 _Space = TypeVar("_Space", bound=argparse.Namespace)
 _WIDEST = 100
