@@ -24,13 +24,13 @@ from pathlib import Path
 
 from results import record
 
-from batchrun.core import messages as m
-from batchrun.core.answer import Answer
-from batchrun.core.engine import Engine
-from batchrun.core.fold import Trail
-from batchrun.core.job import Row
-from batchrun.core.settings import Settings
-from batchrun.core.verdict import Seen, read_poll
+from batchrun.core.engine.engine import Engine
+from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.job import Row
+from batchrun.core.journal.fold import JournaledRow
+from batchrun.core.responses.http import Answer
+from batchrun.core.responses.verdict import JobReport, read_poll
+from batchrun.core.settings.settings import Settings
 
 SIZES = (1_000, 100_000, 1_000_000)
 HEADERS = {"content-type": "application/json", "x-request-id": "req_0123456789abcdef0123456789abcdef"}
@@ -81,11 +81,11 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
     pauses.worst = 0.0
     before = resident()
 
-    def rows() -> Iterator[tuple[Row, Trail]]:
+    def rows() -> Iterator[tuple[Row, JournaledRow]]:
         for i in range(jobs):
             if freeze and i % 20_000 == 0:
                 gc.freeze()
-            trail = Trail()
+            trail = JournaledRow()
             trail.job_id, trail.submitted_at = f"resp_{i:048x}", 1.8e9 + i * 1e-3
             yield Row(f"row-{i:07}"), trail
 
@@ -108,13 +108,13 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
     while done < polls + warm_up:
         if not due:
             now = max(now + step, agenda.next_due() or now)
-            due.extend(i for i in engine.handle(m.TimeCame(), now) if isinstance(i, m.Poll))
+            due.extend(i for i in engine.handle(m.TimerFired(), now) if isinstance(i, m.Poll))
         batch = [due.popleft() for _ in range(min(len(due), 500))]
         answers = [Answer(200, HEADERS, body(poll.job.job_id or "")) for poll in batch]
         begun = clock()
         for poll, answer in zip(batch, answers, strict=True):
             seen = read_poll(answer, 1.8e9, poll.job.job_id or "")
-            assert isinstance(seen, Seen)
+            assert isinstance(seen, JobReport)
             for instruction in engine.handle(m.PollAnswered(poll.job, poll.attempt, seen), now):
                 if isinstance(instruction, m.Poll):
                     due.append(instruction)

@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from batchrun.core.settings import Settings  # noqa: E402 - runs from a checkout as well
+from batchrun.core.settings.settings import Settings  # noqa: E402 - runs from a checkout as well
 from benchmarks import services, whole  # noqa: E402
 from benchmarks.results import record  # noqa: E402
 

@@ -30,9 +30,9 @@ import orjson
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from batchrun.core.ledger import Done, Header, Intent, Started, Submitted  # noqa: E402 - runs from a checkout as well
-from batchrun.core.ledger import mark as journal_mark  # noqa: E402 - as above
-from batchrun.edge.tape import Scribe, Tape, open_append  # noqa: E402 - as above
+from batchrun.core.journal.entries import Done, Header, Intent, Started, Submitted  # noqa: E402 - runs from a checkout as well
+from batchrun.core.journal.entries import mark as journal_mark  # noqa: E402 - as above
+from batchrun.edge.append_file import AppendFile, WriterThread, open_append  # noqa: E402 - as above
 from benchmarks.results import record  # noqa: E402
 
 SECONDS = 1.5
@@ -47,11 +47,11 @@ def mark(to: int) -> bytes:
     return b'0123abcd {"e":"synced","to":%d}\n' % to
 
 
-def open_tape(path: Path, synced: Callable[[int], object]) -> Tape:
+def open_tape(path: Path, synced: Callable[[int], object]) -> AppendFile:
     def failed(error: Exception) -> None:
         raise error
 
-    return Tape(open_append(str(path)), synced=synced, failed=failed, mark=mark)
+    return AppendFile(open_append(str(path)), synced=synced, failed=failed, mark=mark)
 
 
 def through_the_tape(folder: Path, waiting: int) -> float:
@@ -73,7 +73,7 @@ def through_the_tape(folder: Path, waiting: int) -> float:
         for i in range(waiting):
             tape.append(ENTRY % i)
 
-    scribe = Scribe(tape, loop)
+    scribe = WriterThread(tape, loop)
     loop.call_soon(append_all)
     loop.run_forever()
     seconds = time.perf_counter() - begun
@@ -113,9 +113,9 @@ def through_sqlite(folder: Path, waiting: int) -> float:
 
 
 class PlainThread:
-    """The obvious way, for comparison: see the essay in batchrun.edge.tape.scribe."""
+    """The obvious way, for comparison: see the essay in batchrun.edge.append_file.writer_thread."""
 
-    def __init__(self, tape: Tape, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, tape: AppendFile, loop: asyncio.AbstractEventLoop) -> None:
         self._groups: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._tape, self._loop = tape, loop
         tape.wake = lambda: loop.call_soon(lambda: self._groups.put(tape.gather()))
@@ -134,7 +134,7 @@ class PlainThread:
 
 
 def beside_a_busy_loop(
-    folder: Path, scribe_of: Callable[..., Scribe | PlainThread], callbacks: int, each: float
+    folder: Path, scribe_of: Callable[..., WriterThread | PlainThread], callbacks: int, each: float
 ) -> dict[str, float]:
     """Milliseconds from an append to its report, while `callbacks` always-ready callbacks use `each` seconds of CPU."""
     loop = asyncio.new_event_loop()
@@ -233,8 +233,8 @@ RECOVER = """
 import sys, time
 sys.path.insert(0, {src!r})
 from pathlib import Path
-from batchrun.edge.tape import Names
-from batchrun.runner.contents import fold_file, recovered
+from batchrun.edge.append_file import Names
+from batchrun.runner.opening.read import fold_file, recovered
 names = Names.of({output!r})
 begun = time.perf_counter()
 state = fold_file(names.journal)
@@ -289,7 +289,7 @@ def main() -> None:
             plain = f"journal report p99, busy loop, rounds of {round_ms:.0f} ms, plain thread"
             found = beside_a_busy_loop(folder, PlainThread, callbacks, 50e-6)
             record(plain, found.pop("p99"), "ms", **found)
-            found = beside_a_busy_loop(folder, Scribe, callbacks, 50e-6)
+            found = beside_a_busy_loop(folder, WriterThread, callbacks, 50e-6)
             record(plain.replace("plain thread", "scribe"), found.pop("p99"), "ms", plain, **found)
         recoveries(folder, ROWS)
 

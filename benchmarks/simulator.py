@@ -27,8 +27,8 @@ SOURCE = Path(__file__).parent.parent / "src"
 BODY = b'{"model":"gpt-5","input":"[[sleep 3600]] name a colour","background":true}'
 MEMORY = """
 import os, sys
-from batchrun.simulator import Scenario, Service
-service, count = Service(Scenario(), 0.0), int(sys.argv[1])
+from batchrun.simulator import Scenario, SimulatedService
+service, count = SimulatedService(Scenario(), 0.0), int(sys.argv[1])
 def resident():  # the peak of getrusage is inherited from the parent
     with open("/proc/self/statm") as told:
         return int(told.read().split()[1]) * os.sysconf("SC_PAGESIZE")

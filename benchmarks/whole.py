@@ -29,13 +29,13 @@ ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
     sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
-from batchrun.cli.collector import Collector  # noqa: E402 - runs from a checkout as well
-from batchrun.core.agenda import Agenda  # noqa: E402
-from batchrun.core.job import Job  # noqa: E402
-from batchrun.core.messages import StopMode  # noqa: E402
-from batchrun.core.snapshot import Snapshot  # noqa: E402
-from batchrun.edge.progress import Progress  # noqa: E402
-from batchrun.runner.pulse import clock  # noqa: E402
+from batchrun.cli.gc_tuning import Collector  # noqa: E402 - runs from a checkout as well
+from batchrun.core.jobs.job import Job  # noqa: E402
+from batchrun.core.jobs.messages import StopMode  # noqa: E402
+from batchrun.core.jobs.timers import Timers  # noqa: E402
+from batchrun.core.status.snapshot import Snapshot  # noqa: E402
+from batchrun.edge.progress import ProgressBar  # noqa: E402
+from batchrun.runner.loop.heartbeat import clock  # noqa: E402
 from batchrun.runner.session import Opening, Task, run_session  # noqa: E402
 from batchrun.services.service import Service  # noqa: E402
 from benchmarks.services import CLIENT_CORE, pinned, resident  # noqa: E402
@@ -81,9 +81,9 @@ class Late:
     def __init__(self) -> None:
         self.found = array("d")
         self._due: dict[str, float] = {}
-        late, take, poll = self, Agenda.take, Service.poll
+        late, take, poll = self, Timers.take, Service.poll
 
-        def taken(agenda: Agenda, now: float) -> Job | None:
+        def taken(agenda: Timers, now: float) -> Job | None:
             before = agenda.soonest()
             job = take(agenda, now)
             if job is not None and job.job_id is not None and hash(job.job_id) % EVERY == 0:
@@ -96,7 +96,7 @@ class Late:
                 late.found.append(clock() - due)
             return poll(service, job_id)
 
-        Agenda.take, Service.poll = taken, built  # type: ignore[method-assign]
+        Timers.take, Service.poll = taken, built  # type: ignore[method-assign]
 
     def facts(self) -> dict[str, float]:
         found = sorted(self.found)
@@ -140,14 +140,14 @@ class Observer:
         self._collector = Collector().__enter__() if options.get("collector") else None
         self.late = Late() if options.get("lateness") else None
         self.pulse = Pulse()
-        self._progress: Progress | None = None
+        self._progress: ProgressBar | None = None
         self._opening: Opening | None = None
         self._since: tuple[float, float, int] | None = None
         self._ready: float | None = None
 
     def opened(self, opening: Opening) -> None:
         self._opening = opening
-        self._progress = Progress(opening.rows, stream=Terminal())
+        self._progress = ProgressBar(opening.rows, stream=Terminal())
         self.facts["opened_after"] = time.time() - self.facts["begun"]
         self.opened_at = time.perf_counter()
         if self._collector is not None:

@@ -32,11 +32,11 @@ NOT_HERE = 3
 
 @contextlib.asynccontextmanager
 async def seam(url: str, connections: int, authority: str | None) -> AsyncIterator[Poll]:
-    from batchrun.core.answer import Answer, Request
-    from batchrun.edge.wire import OwnWire
+    from batchrun.core.responses.http import Answer, Request
+    from batchrun.edge.transport import OwnTransport
 
     parts = urlsplit(url)
-    wire = OwnWire(
+    wire = OwnTransport(
         f"{parts.scheme}://{parts.netloc}",
         connections=connections,
         environment={"SSL_CERT_FILE": authority} if authority else {},

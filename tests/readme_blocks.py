@@ -12,12 +12,12 @@ from batchrun.cli import main, summary
 from batchrun.cli import status_json as status_json_room
 from batchrun.cli.flags import metavar
 from batchrun.cli.parser import EXIT_CODES
-from batchrun.core.advice import HALT_ADVICE
-from batchrun.core.given import flag, spelled
-from batchrun.core.lifecycle import state_diagram, transition_table
-from batchrun.core.settings import Settings
-from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
-from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Rule
+from batchrun.core.jobs.lifecycle import state_diagram, transition_table
+from batchrun.core.settings.parsing import flag, spelled
+from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
+from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
 from benchmarks import table, wire_chart
 
 

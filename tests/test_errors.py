@@ -4,13 +4,13 @@ import openai
 import pytest
 
 from batchrun import errors
-from batchrun.core import record as core
-from batchrun.core.answer import Answer
-from batchrun.core.problem import our_problem
-from batchrun.core.record import record_id
-from batchrun.core.states import State
-from batchrun.core.taxonomy import KINDS, TAXONOMY, Aspect
-from batchrun.core.verdict import read_poll, read_submit
+from batchrun.core.records import record as core
+from batchrun.core.records.record import record_id
+from batchrun.core.responses.error import our_problem
+from batchrun.core.responses.http import Answer
+from batchrun.core.responses.verdict import read_poll, read_submit
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, Aspect
+from batchrun.core.taxonomy.states import State
 from batchrun.results.record import Record
 
 
@@ -22,7 +22,7 @@ def failed(code=None, status="failed", message="it broke", **more):
 
 
 def of_problem(problem, state, status=None, billing_reason=None):
-    record = core.Record(
+    record = core.RecordLine(
         record_id("r", "row-1"), "row-1", state, "resp_1", status, error=problem, billing_reason=billing_reason
     )
     return errors.error_of(Record(record.to_json()))
@@ -123,7 +123,7 @@ def test_an_exception_survives_a_process_boundary():
 
 
 def test_success_is_no_error():
-    assert errors.error_of(Record(core.Record(record_id("r", "k"), "k", State.SUCCEEDED).to_json())) is None
+    assert errors.error_of(Record(core.RecordLine(record_id("r", "k"), "k", State.SUCCEEDED).to_json())) is None
 
 
 def test_without_openai_the_error_says_what_to_install(monkeypatch):

@@ -25,7 +25,7 @@ LEVELS = {
     "__main__": 5,
 }
 _TOP = max(LEVELS.values())  # what batchrun itself offers: all of it
-EDGE_SHARED = {"exchange", "tape"}  # edge rooms that the other edge rooms may use
+EDGE_SHARED = {"exchange", "append_file"}  # edge rooms that the other edge rooms may use
 
 PURE = {"core", "services"}
 PURE_IMPORTS = {
@@ -90,7 +90,7 @@ def test_a_room_keeps_its_layer(path):
         ("import asyncio", "core.planted"),
         ("x = open('f')", "core.planted"),
         ("from batchrun.edge import tape", "core.planted"),
-        ("from batchrun.edge.tape import Tape", "services.planted"),
+        ("from batchrun.edge.append_file import Tape", "services.planted"),
         ("from batchrun import cli", "edge.planted"),
         ("from batchrun.edge.sink import Sink", "edge.source"),
         ("from batchrun.services import openai", "edge.planted"),

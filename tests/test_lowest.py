@@ -19,7 +19,10 @@ OLDEST_PYTHON = "python" + re.search(r"\d+\.\d+", PROJECT["requires-python"])[0]
 TOOLS = {"hypothesis", "jsonschema", "pytest", "pytest-timeout", "pytest-xdist", "trustme"}
 TESTS = [
     *(f"tests/{folder}" for folder in ("core", "services", "api")),
-    *(f"tests/edge/test_{name}.py" for name in ("transports", "own_transport", "httpx_transport", "httpx_adapter", "fault_proxy")),
+    *(
+        f"tests/edge/test_{name}.py"
+        for name in ("transports", "own_transport", "httpx_transport", "httpx_adapter", "fault_proxy")
+    ),
     *(f"tests/edge/test_{name}.py" for name in ("hostile_words", "source", "progress")),
     "tests/test_errors.py",
     "tests/e2e/test_mixed_batch.py",

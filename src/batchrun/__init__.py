@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from batchrun import errors
     from batchrun.api.batch import Batch
     from batchrun.api.calls import open, run, run_sync  # noqa: A004 - batchrun.open, as gzip.open
-    from batchrun.api.hooks import Observer
     from batchrun.api.limits import Limits
+    from batchrun.api.observers import Observer
     from batchrun.api.reading import read
-    from batchrun.core.snapshot import Snapshot
-    from batchrun.core.states import State
+    from batchrun.core.status.snapshot import Snapshot
+    from batchrun.core.taxonomy.states import State
     from batchrun.errors import BatchrunError, Halted, Interrupted
     from batchrun.results.record import Record
     from batchrun.results.records import Records
@@ -51,11 +51,11 @@ _HOMES = {
     "Halted": "batchrun.errors",
     "Interrupted": "batchrun.errors",
     "Limits": "batchrun.api.limits",
-    "Observer": "batchrun.api.hooks",
+    "Observer": "batchrun.api.observers",
     "Record": "batchrun.results.record",
     "Records": "batchrun.results.records",
-    "Snapshot": "batchrun.core.snapshot",
-    "State": "batchrun.core.states",
+    "Snapshot": "batchrun.core.status.snapshot",
+    "State": "batchrun.core.taxonomy.states",
     "open": "batchrun.api.calls",
     "read": "batchrun.api.reading",
     "run": "batchrun.api.calls",

@@ -12,8 +12,7 @@ A background job that failed answers its poll with 200 OK, so the SDK raises not
 What ends a run: `Interrupted` and `Halted` (with `.records` so far), `SettingsError`, `InputError`, `FilesError`.
 """
 
-from batchrun.results.endings import FilesError, Halted, InputError, Interrupted, SettingsError
-from batchrun.results.errors import (
+from batchrun.results.job_errors import (
     SYNTHETIC_HEADER,
     APIConnectionError,
     APIStatusError,
@@ -41,6 +40,7 @@ from batchrun.results.errors import (
     UnprocessableEntityError,
     error_of,
 )
+from batchrun.results.run_errors import FilesError, Halted, InputError, Interrupted, SettingsError
 
 __all__ = [
     "SYNTHETIC_HEADER",

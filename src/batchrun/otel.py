@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from batchrun.core.snapshot import Snapshot
+from batchrun.core.status.snapshot import Snapshot
 from batchrun.results.record import Record
 from batchrun.version import install
 

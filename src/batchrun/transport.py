@@ -1,5 +1,5 @@
 """batchrun's wire for any program: ``httpx.AsyncClient(transport=batchrun.transport.Transport())``."""
 
-from batchrun.edge.wire.transport import Transport
+from batchrun.edge.transport.httpx_adapter import Transport
 
 __all__ = ["Transport"]

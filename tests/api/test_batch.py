@@ -7,7 +7,7 @@ import pytest
 
 import batchrun
 from batchrun import errors
-from batchrun.core.intake import canonical, content_key
+from batchrun.core.rows.parse import canonical, content_key
 from tests.api.stage import lines, on, play, rows
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import batchrun
-from batchrun.api.given import Given
 from batchrun.api.plain import in_python
-from batchrun.core.settings import Settings
+from batchrun.api.setting_types import Given
+from batchrun.core.settings.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_the_settings_of_a_call_are_those_of_the_command():
     known = {one.name for one in fields(Settings)}
-    assert set(Given.__annotations__) == known - {"fresh"}, "api/given.py names every setting"
+    assert set(Given.__annotations__) == known - {"fresh"}, "api/setting_types.py names every setting"
     for call in (batchrun.run, batchrun.run_sync, batchrun.open):
         own = set(inspect.signature(call).parameters)
         assert own & known == {"fresh"}

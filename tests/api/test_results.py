@@ -11,11 +11,11 @@ import pytest
 
 import batchrun
 from batchrun import errors
-from batchrun.core import record as core
-from batchrun.core.outcome import Billing
-from batchrun.core.problem import our_problem
-from batchrun.core.states import State
-from batchrun.core.usage import Usage
+from batchrun.core.records import record as core
+from batchrun.core.responses.error import our_problem
+from batchrun.core.responses.outcome import Billing
+from batchrun.core.responses.usage import Usage
+from batchrun.core.taxonomy.states import State
 from batchrun.results.record import Record
 from batchrun.results.records import Records
 
@@ -23,7 +23,7 @@ EVIL = '<script>alert("x")</script>\x1b[2J\u202e'
 
 
 def record(key="row-1", state=State.SUCCEEDED, code=None, body=None, folder=None, message="it broke", **more):
-    told = core.Record(
+    told = core.RecordLine(
         core.record_id("r", key),
         key,
         state,

@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.cli import main
 from batchrun.cli.check import _bytes, _short, _size
-from batchrun.core.taxonomy import TAXONOMY, Aspect
+from batchrun.core.taxonomy.rules import TAXONOMY, Aspect
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD, BROKEN = (str(ROOT / "samples" / name) for name in ("good.jsonl", "broken.jsonl"))

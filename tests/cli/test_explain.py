@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from batchrun.cli import main
-from batchrun.core.explanation import explain
-from batchrun.core.states import WORDS, State
-from batchrun.core.taxonomy import KINDS, TAXONOMY, TAXONOMY_VERSION
+from batchrun.core.taxonomy.explain import explain
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION
+from batchrun.core.taxonomy.states import WORDS, State
 
 
 @pytest.mark.parametrize(

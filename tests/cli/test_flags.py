@@ -12,8 +12,8 @@ import pytest
 from batchrun.cli import COMMANDS, main
 from batchrun.cli.flags import given
 from batchrun.cli.parser import run_parser
-from batchrun.core.given import FlagError, example, flag, read_states, spelled, variable
-from batchrun.core.settings import Kind, Settings
+from batchrun.core.settings.parsing import FlagError, example, flag, read_states, spelled, variable
+from batchrun.core.settings.settings import SettingKind, Settings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {setting.name: setting for setting in fields(Settings)}
@@ -53,7 +53,7 @@ def test_the_rest_of_the_command():
 def test_every_setting_is_a_flag_and_a_variable(name):
     setting = SETTINGS[name]
     typed = example(setting)
-    value = [] if setting.metadata["kind"] is Kind.SWITCH else [typed]
+    value = [] if setting.metadata["kind"] is SettingKind.SWITCH else [typed]
     by_flag = given(parsed(flag(name), *value), {})
     assert list(by_flag) == [name]
     assert by_flag == given(parsed(), {variable(name): typed})

@@ -8,21 +8,31 @@ from dataclasses import replace
 import pytest
 
 from batchrun.cli import main, status_json
-from batchrun.cli.standing import Place, next_commands
 from batchrun.cli.status_json import facts
+from batchrun.cli.status_notes import StatusPaths, next_commands
 from batchrun.cli.status_page import moment, page
-from batchrun.core.advice import HALT_ADVICE
-from batchrun.core.ledger import Cancelling, Cleared, Ended, Heard, Intent, Rewrite, Started, Stopped, Submitted
-from batchrun.core.limits import HaltReason
-from tests.core.test_ledger import HEADER
-from tests.core.test_standing import NOW, failed, record, stand
+from batchrun.core.journal.entries import (
+    AttemptEnded,
+    Cancelling,
+    Cleared,
+    Intent,
+    RequestsAccepted,
+    Rewrite,
+    Started,
+    Stopped,
+    Submitted,
+)
+from batchrun.core.limits.gate import HaltReason
+from batchrun.core.taxonomy.advice import HALT_ADVICE
+from tests.core.journal.test_entries import HEADER
+from tests.core.status.test_status import NOW, failed, record, stand
 
-PLACE = Place("out.jsonl")
+PLACE = StatusPaths("out.jsonl")
 STARTED = Started(7, NOW - 3840, 1500)
 OPEN = [
     *(Intent(f"o{i}", 1, "s", NOW - 5) for i in range(6)),
     *(Submitted(f"w{i}", 1, f"resp_{i}", NOW - 8 - i) for i in range(294)),
-    Ended("r", 1, "resp_r", "internal_error", "server_error", "unknown", NOW, NOW),
+    AttemptEnded("r", 1, "resp_r", "internal_error", "server_error", "unknown", NOW, NOW),
 ]
 USAGE = {"input_tokens": 12, "output_tokens": 90, "total_tokens": 102}
 DONE = [
@@ -150,7 +160,7 @@ def test_a_run_that_starts():
 
 
 def test_what_else_there_is_to_know():
-    told = flat(Heard(3, all=True), Rewrite(1, {}), records=[record("a", warnings=["refusal"])])
+    told = flat(RequestsAccepted(3, all=True), Rewrite(1, {}), records=[record("a", warnings=["refusal"])])
     for said in (
         "1 row succeeded with warnings", "all rows without a record are to end as cancelled",
         "a rewriting was interrupted; the next run finishes it",
@@ -184,12 +194,12 @@ def test_commands_for_the_files_and_the_service_at_hand():
     assert commands(service="demo")[:2] == ["batchrun resume out.jsonl --demo", "batchrun collect out.jsonl --demo"]
     compatible = commands(service="compatible", origin="http://127.0.0.1:1/v1")
     assert compatible[0] == "batchrun resume out.jsonl --base-url http://127.0.0.1:1/v1"
-    elsewhere = commands(Place("my out.jsonl", "j"))
+    elsewhere = commands(StatusPaths("my out.jsonl", "j"))
     assert elsewhere[0] == "batchrun resume 'my out.jsonl' --journal j"
     assert elsewhere[2] == "batchrun cancel 'my out.jsonl' --journal j --all"
-    piped = commands(Place("out.jsonl", input_is_kept=False))
+    piped = commands(StatusPaths("out.jsonl", input_is_kept=False))
     assert piped[0] == "… | batchrun - -o out.jsonl"
-    assert commands(Place("out.jsonl", watched=True), held=True) == ["batchrun cancel out.jsonl --all"]
+    assert commands(StatusPaths("out.jsonl", watched=True), held=True) == ["batchrun cancel out.jsonl --all"]
 
 
 def test_a_moment_of_another_day_has_its_date():

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from batchrun.cli.announcement import announcement, stopping
-from batchrun.cli.closing import Closing, again, exit_code, next_commands, worst
+from batchrun.cli.banner import announcement, stopping
+from batchrun.cli.run_result import Closing, again, exit_code, next_commands, worst
 from batchrun.cli.summary import facts, summary
-from batchrun.core.advice import HALT_ADVICE, advice_of
-from batchrun.core.limits import HaltReason
-from batchrun.core.messages import Outcome
-from batchrun.core.settings import Settings
-from batchrun.core.states import State
+from batchrun.core.jobs.messages import Outcome
+from batchrun.core.limits.gate import HaltReason
+from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
+from batchrun.core.taxonomy.states import State
 from tests.core.snapshots import snapshot
 
 COMMAND = ("in.jsonl", "-o", "out.jsonl")

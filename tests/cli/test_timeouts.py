@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from batchrun.cli import main
-from batchrun.core.settings import Settings
+from batchrun.core.settings.settings import Settings
 from batchrun.runner.session import with_timeouts_of
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile

@@ -10,14 +10,14 @@ from heapq import heappop, heappush
 
 import orjson
 
-from batchrun.core import messages as m
-from batchrun.core.answer import Answer, Cause, Failure
-from batchrun.core.artifacts import Stored, base64_of
-from batchrun.core.engine import Engine
-from batchrun.core.fold import Trail
-from batchrun.core.job import About, Row
-from batchrun.core.settings import Settings
-from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
+from batchrun.core.engine.engine import Engine
+from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.job import About, Row
+from batchrun.core.journal.fold import JournaledRow
+from batchrun.core.records.artifacts import Stored, base64_of
+from batchrun.core.responses.http import Answer, Cause, Failure
+from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read_cancel, read_poll, read_submit
+from batchrun.core.settings.settings import Settings
 
 Reply = Answer | Failure
 
@@ -81,7 +81,7 @@ class Driver:
         self.told: list[tuple[float, m.Halt]] = []
         self.entries: list[dict] = []
         self.records: dict[str, dict] = {}
-        self.kept: list[m.Keep] = []
+        self.kept: list[m.KeepUnreadable] = []
         self.outcome: m.Outcome | None = None
         self.instructions: list[m.Instruction] = []
         self._queue: list = []
@@ -90,7 +90,7 @@ class Driver:
         self._given: Counter = Counter()
         self._asked: Counter = Counter()
         if start:
-            self.feed(m.TimeCame())
+            self.feed(m.TimerFired())
 
     # --- default script ---
 
@@ -136,14 +136,14 @@ class Driver:
             match instruction:
                 case m.Append(line, lazy):
                     self.entries.append(orjson.loads(line[9:]))
-                    self._given[m.Tape.JOURNAL] += 1
-                    tapes |= set() if lazy else {m.Tape.JOURNAL}
+                    self._given[m.BatchFile.JOURNAL] += 1
+                    tapes |= set() if lazy else {m.BatchFile.JOURNAL}
                 case m.Emit(line):
                     record = orjson.loads(line)
                     assert record["custom_id"] not in self.records, "a second record"
                     self.records[record["custom_id"]] = record
-                    self._given[m.Tape.OUTPUT] += 1
-                    tapes.add(m.Tape.OUTPUT)
+                    self._given[m.BatchFile.OUTPUT] += 1
+                    tapes.add(m.BatchFile.OUTPUT)
                 case m.Submit(job, attempt):
                     self._exchange(
                         "submit", job.key, lambda reply, job=job, attempt=attempt: self._submitted(job, attempt, reply)
@@ -160,11 +160,11 @@ class Driver:
                             job, attempt, read_cancel(reply, 0.0, job.job_id)
                         ),
                     )
-                case m.Store(job, attempt):
+                case m.StoreArtifacts(job, attempt):
                     self.at(self.now + self.storing, partial(self._stored, instruction))
-                case m.Discard(job, attempt):
+                case m.DiscardArtifacts(job, attempt):
                     self.at(self.now + self.storing, partial(self._discarded, instruction))
-                case m.Read(rows):
+                case m.ReadRows(rows):
                     for row in self.rows[self._read : self._read + rows]:
                         self.at(self.now, m.RowRead(row))
                     self._read += rows
@@ -173,10 +173,10 @@ class Driver:
                 case m.Wake(at):
                     assert at > self.now or self.now == 0.0, "a wake in the past would spin"
                     self._wake_at = at
-                    self.at(at, lambda at=at: m.TimeCame() if at == self._wake_at else None)
+                    self.at(at, lambda at=at: m.TimerFired() if at == self._wake_at else None)
                 case m.Halt():
                     self.told.append((self.now, instruction))
-                case m.Keep():
+                case m.KeepUnreadable():
                     self.kept.append(instruction)
                 case m.Finish(outcome):
                     self.outcome = outcome
@@ -184,12 +184,12 @@ class Driver:
             self.feed(m.Synced(tape, self._given[tape]))
         return instructions
 
-    def _stored(self, order: m.Store) -> m.Event:
+    def _stored(self, order: m.StoreArtifacts) -> m.Event:
         stored: list[Stored | None] = []
         for one in order.found:
             wrong = self.store_error(one.name)
             if wrong is not None:
-                return m.StoreFailed(order.job, order.attempt, wrong)
+                return m.ArtifactsFailed(order.job, order.attempt, wrong)
             try:
                 data = a2b_base64(base64_of(order.body, one.start, one.end), strict_mode=True)
             except ValueError:
@@ -199,11 +199,11 @@ class Driver:
                 stored.append(Stored(len(data), sha256(data).hexdigest()))
         return m.ArtifactsStored(order.job, order.attempt, tuple(stored))
 
-    def _discarded(self, order: m.Discard) -> m.Event:
+    def _discarded(self, order: m.DiscardArtifacts) -> m.Event:
         for name in order.names:
             wrong = self.store_error(name)
             if wrong is not None:
-                return m.StoreFailed(order.job, order.attempt, wrong)
+                return m.ArtifactsFailed(order.job, order.attempt, wrong)
             self.files.pop(name, None)
         return m.ArtifactsDiscarded(order.job, order.attempt, order.names)
 
@@ -228,7 +228,9 @@ class Driver:
     def _polled(job, attempt, reply) -> m.Event:
         verdict = read_poll(reply, 0.0, job.job_id)
         return (
-            m.PollAnswered(job, attempt, verdict) if isinstance(verdict, Seen) else m.PollFailed(job, attempt, verdict)
+            m.PollAnswered(job, attempt, verdict)
+            if isinstance(verdict, JobReport)
+            else m.PollFailed(job, attempt, verdict)
         )
 
     # --- looked at ---
@@ -237,7 +239,7 @@ class Driver:
         """Begin with `count` jobs that an earlier run submitted `age` seconds ago."""
         rows = []
         for i in range(count):
-            trail = Trail()
+            trail = JournaledRow()
             trail.job_id, trail.submitted_at = f"job_old-{i}", 1_000_000.0 - age
             for name, value in changes.items():
                 setattr(trail, name, value)
@@ -245,7 +247,7 @@ class Driver:
         self.take_up(rows, {}, count, 0, 0, 0)
         return self
 
-    def take_up(self, rows: list[tuple[Row, Trail]], *facts, **more) -> None:
+    def take_up(self, rows: list[tuple[Row, JournaledRow]], *facts, **more) -> None:
         """Begin with what an earlier run left."""
         self.feed(m.Recovered(*facts, **more))
         self.feed(m.RowsTakenUp(rows))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from batchrun.core.snapshot import Snapshot
+from batchrun.core.status.snapshot import Snapshot
 
 _NOTHING: dict[str, Any] = dict.fromkeys((
     "now", "with_warnings", "waiting", "in_flight", "submits_in_flight", "submits", "accepted",

@@ -8,11 +8,11 @@ are there or not, in any order; a file that was cut and not synced is short or l
 import random
 from zlib import crc32
 
-from batchrun.edge.tape import Names
+from batchrun.edge.append_file import FileNames
 from tests.edge.paper_disk import PaperDisk
 
 PAGE = 64  # small, so that groups span pages
-NAMES = Names.of("/d/out")
+NAMES = FileNames.of("/d/out")
 SHELF = "/d/files"
 OUTPUT, JOURNAL = NAMES.output, NAMES.journal
 assert OUTPUT is not None

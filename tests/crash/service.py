@@ -6,7 +6,7 @@ from zlib import crc32
 
 import orjson
 
-from batchrun.core.answer import Answer, Cause, Failure
+from batchrun.core.responses.http import Answer, Cause, Failure
 
 REFUSED, AMBIGUOUS, CREATED = "refused", "ambiguous", "created"
 RETRYABLE = {"server_error", "rate_limit_exceeded"}

@@ -6,11 +6,11 @@ Mutants replace the steps.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from batchrun.core.fold import Fold, fold
-from batchrun.core.ledger import Rewrite, mark
-from batchrun.core.recovery import Recovery, recover
-from batchrun.core.rewriting import announcement, new_journal, new_output
-from batchrun.edge.tape import Disk, cut_torn, open_to_read, read_chunks, rewrite
+from batchrun.core.journal.entries import Rewrite, mark
+from batchrun.core.journal.fold import JournalState, fold
+from batchrun.core.journal.recover import Recovery, recover
+from batchrun.core.journal.rewrite import announcement, new_journal, new_output
+from batchrun.edge.append_file import Disk, cut_torn, open_to_read, read_chunks, rewrite
 from tests.crash.crashing import JOURNAL, NAMES, OUTPUT
 from tests.edge.paper_disk import PaperDisk
 
@@ -19,7 +19,7 @@ from tests.edge.paper_disk import PaperDisk
 class Found:
     """What a start-up finds on the disk."""
 
-    state: Fold
+    state: JournalState
     recovery: Recovery
     journal: bytes
     output: bytes
@@ -46,10 +46,10 @@ class Startup:
         file.close()
         return data
 
-    def fold(self, journal: bytes) -> Fold:
+    def fold(self, journal: bytes) -> JournalState:
         return fold(lines_of(journal))
 
-    def recover(self, state: Fold, output: bytes) -> Recovery:
+    def recover(self, state: JournalState, output: bytes) -> Recovery:
         return recover(state, output)
 
     def cut(self, found: Found, disk: Disk) -> None:

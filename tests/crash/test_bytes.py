@@ -6,9 +6,9 @@ from zlib import crc32
 import orjson
 import pytest
 
-from batchrun.core import messages as m
-from batchrun.core.fold import Trail, fold
-from batchrun.core.recovery import recover
+from batchrun.core.jobs import messages as m
+from batchrun.core.journal.fold import JournaledRow, fold
+from batchrun.core.journal.recover import recover
 from tests.crash.crashing import JOURNAL, OUTPUT, copied
 from tests.crash.startup import Startup, lines_of
 from tests.crash.trials import Trials
@@ -28,7 +28,7 @@ def finished_batch(seed, rows):
 
 
 def facts(trails):
-    return {key: tuple(getattr(trail, name) for name in Trail.__slots__) for key, trail in trails.items()}
+    return {key: tuple(getattr(trail, name) for name in JournaledRow.__slots__) for key, trail in trails.items()}
 
 
 def tags_of(journal):

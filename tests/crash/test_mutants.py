@@ -11,10 +11,14 @@ from typing import NamedTuple
 
 import pytest
 
-from batchrun.core import attempts, cancels, desk, ledger, recovery
-from batchrun.core import messages as m
-from batchrun.core.submit_lane import SubmitLane
-from batchrun.edge.tape import Lines, rewrite
+from batchrun.core.engine import cancels
+from batchrun.core.engine import retries as attempts
+from batchrun.core.engine.submits import Submits
+from batchrun.core.jobs import jobs as desk
+from batchrun.core.jobs import messages as m
+from batchrun.core.journal import entries as ledger
+from batchrun.core.journal import recover as recovery
+from batchrun.edge.append_file import Lines, rewrite
 from tests.crash import startup
 from tests.crash.startup import Startup
 from tests.crash.trials import Trials
@@ -34,7 +38,7 @@ class NoFsync(Process):
 
     def reported(self, kind, group):
         self.tapes[kind].tape.settle(group)
-        if kind is m.Tape.OUTPUT:
+        if kind is m.BatchFile.OUTPUT:
             self.truth.done |= keys_in(group.data)
         self.under_way[kind] = group
         self.schedule(0.05, lambda: self.landed(kind, group))
@@ -43,7 +47,7 @@ class NoFsync(Process):
     def landed(self, kind, group):
         group.sync()
         self.under_way[kind] = None
-        return m.TimeCame()
+        return m.TimerFired()
 
 
 class Retrying(Process):
@@ -64,11 +68,11 @@ def dropping(entry_class):
             return real_append(self, entry, job, then, lazy=lazy)
         return real_append(self, ledger.Started(0, 0.0), job, then, lazy=lazy)
 
-    return [(desk.Desk, "append", append)]
+    return [(desk.Jobs, "append", append)]
 
 
-real_append = desk.Desk.append
-real_enter = SubmitLane.enter
+real_append = desk.Jobs.append
+real_enter = Submits.enter
 real_rewrite = rewrite
 real_begin = cancels.Cancels.begin
 
@@ -138,10 +142,10 @@ class HeardFirst(Process):
 
     def read_wish(self, number):
         event = super().read_wish(number)
-        heard = ledger.Heard(number + 1, event.keys is None)
-        self.tapes[m.Tape.JOURNAL].tape.append(heard.to_line())
+        heard = ledger.RequestsAccepted(number + 1, event.keys is None)
+        self.tapes[m.BatchFile.JOURNAL].tape.append(heard.to_line())
         self.schedule(0.1, lambda: event)
-        return m.TimeCame()
+        return m.TimerFired()
 
 
 class ReportedBeforeSync(Process):
@@ -219,12 +223,12 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant("no fsync", "reported done|acknowledged|POSTed again|nobody knows", process=NoFsync),
-    Mutant("intent not awaited", "POSTed again|nobody knows", [(desk.Desk, "append", intent_not_awaited)]),
+    Mutant("intent not awaited", "POSTed again|nobody knows", [(desk.Jobs, "append", intent_not_awaited)]),
     Mutant("no intent", "POSTed again|nobody knows", dropping(ledger.Intent)),
-    Mutant("intent before the turn", "rows unconfirmed", [(SubmitLane, "enter", intent_before_the_turn)]),
+    Mutant("intent before the turn", "rows unconfirmed", [(Submits, "enter", intent_before_the_turn)]),
     Mutant("resubmit unconfirmed", "POSTed again|nobody knows", process=Resubmitting),
     Mutant("POST retried below", "POSTed again", process=Retrying),
-    Mutant("`ended` not written", "nobody knows", dropping(ledger.Ended)),
+    Mutant("`ended` not written", "nobody knows", dropping(ledger.AttemptEnded)),
     Mutant("ack not written", "rows unconfirmed|nobody knows", dropping(ledger.Submitted)),
     Mutant("no tail cut", "no JSON|looks like|torn line", startup=NoTailCut()),
     Mutant("`synced` mark ignored", "looks like corruption", startup=MarkIgnored()),

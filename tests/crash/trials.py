@@ -7,11 +7,11 @@ from hashlib import sha256
 
 import orjson
 
-from batchrun.core import messages as m
-from batchrun.core.filenames import left_behind
-from batchrun.core.ledger import Rewrite
-from batchrun.core.recovery import read_record
-from batchrun.core.states import State
+from batchrun.core.jobs import messages as m
+from batchrun.core.journal.entries import Rewrite
+from batchrun.core.journal.recover import read_record
+from batchrun.core.records.artifact_names import left_behind
+from batchrun.core.taxonomy.states import State
 from tests.crash.crashing import JOURNAL, OUTPUT, crash, names_on, shelf
 from tests.crash.service import CREATED, Service
 from tests.crash.startup import Found, Startup

@@ -13,18 +13,18 @@ from zlib import crc32
 
 import orjson
 
-from batchrun.core import messages as m
-from batchrun.core.engine import Engine
-from batchrun.core.filenames import left_behind
-from batchrun.core.fold import Fold, Trail
-from batchrun.core.job import CancelReason, Job, Row
-from batchrun.core.ledger import Header, Started, mark
-from batchrun.core.lifecycle import Phase
-from batchrun.core.recovery import Recovery
-from batchrun.core.settings import Settings
-from batchrun.core.verdict import Accepted, Ambiguous, Seen, read_cancel, read_poll, read_submit
+from batchrun.core.engine.engine import Engine
+from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.lifecycle import Phase
+from batchrun.core.journal.entries import Header, Started, mark
+from batchrun.core.journal.fold import JournaledRow, JournalState
+from batchrun.core.journal.recover import Recovery
+from batchrun.core.records.artifact_names import left_behind
+from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read_cancel, read_poll, read_submit
+from batchrun.core.settings.settings import Settings
+from batchrun.edge.append_file import AppendFailed, Disk, Lines, SyncGroup, open_append
 from batchrun.edge.artifacts import Folder, Writing
-from batchrun.edge.tape import Disk, Group, Lines, TapeFailed, open_append
 from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
 from tests.edge.paper_disk import PaperDisk
@@ -35,7 +35,7 @@ SETTINGS = Settings(
 )  # fmt: skip
 HEADER = Header(1, "run", "sim", "sim://", "", "", {}, "rows", 0.0).to_line()
 PART = 4  # rows that are taken up at once
-PATHS = {m.Tape.JOURNAL: JOURNAL, m.Tape.OUTPUT: OUTPUT}
+PATHS = {m.BatchFile.JOURNAL: JOURNAL, m.BatchFile.OUTPUT: OUTPUT}
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Process:
         self.rng = random.Random(crc32(repr((seed, now)).encode()))
         self.safe = dict.fromkeys(PATHS, 0)
         self.tapes = {kind: self.open_tape(kind, paper.disk()) for kind in PATHS}
-        self.under_way: dict[m.Tape, Group | None] = dict.fromkeys(PATHS)
+        self.under_way: dict[m.BatchFile, SyncGroup | None] = dict.fromkeys(PATHS)
         self.queue: list[tuple[float, int, Callable[[], m.Event | None]]] = []
         self.posts: list[tuple[float, str]] = []  # on their way: when they arrive, and whose they are
         self.count = 0
@@ -106,21 +106,21 @@ class Process:
         self.wished: set[str] = set()
         self.shelf = Shelf(SHELF, SHELF, (0, 0), paper.disk())
 
-    def open_tape(self, kind: m.Tape, disk: Disk) -> Lines:
+    def open_tape(self, kind: m.BatchFile, disk: Disk) -> Lines:
         def safe(count: int) -> None:
             self.safe[kind] = count
 
-        def failed(error: TapeFailed) -> None:
+        def failed(error: AppendFailed) -> None:
             raise Violation(f"a tape failed on an honest disk: {error}")
 
         return Lines(
-            open_append(PATHS[kind], disk), safe=safe, failed=failed, mark=mark if kind is m.Tape.JOURNAL else None
+            open_append(PATHS[kind], disk), safe=safe, failed=failed, mark=mark if kind is m.BatchFile.JOURNAL else None
         )
 
     # --- life ---
 
-    def start(self, recovery: Recovery | None = None, state: Fold | None = None) -> None:
-        self.tapes[m.Tape.JOURNAL].tape.append(Started(1, self.now).to_line())
+    def start(self, recovery: Recovery | None = None, state: JournalState | None = None) -> None:
+        self.tapes[m.BatchFile.JOURNAL].tape.append(Started(1, self.now).to_line())
         if recovery is not None and state is not None:
             rows = {row.key: row for row in self.rows}
             open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
@@ -129,7 +129,7 @@ class Process:
                 state.accepted,
                 state.retries,
                 state.gen,
-                self.tapes[m.Tape.OUTPUT].tape.end,
+                self.tapes[m.BatchFile.OUTPUT].tape.end,
                 state.heard_to,
                 state.cancel_all,
                 None if None in self.truth.wishes[state.heard_to :] else set(self.truth.wishes[state.heard_to :]),
@@ -139,9 +139,9 @@ class Process:
             numbers = range(state.heard_to, len(self.truth.wishes))
             self.take_up(open_rows, [lambda number=number: self.read_wish(number) for number in numbers])
         else:
-            self.feed(m.TimeCame())
+            self.feed(m.TimerFired())
 
-    def take_up(self, rows: list[tuple[Row, Trail]], then: list[Callable[[], m.Event]]) -> None:
+    def take_up(self, rows: list[tuple[Row, JournaledRow]], then: list[Callable[[], m.Event]]) -> None:
         """Rows are taken up in parts, and other things happen in between; what was wished follows behind the last."""
         part, rest = rows[:PART], rows[PART:]
         self.feed(m.RowsTakenUp(part, more=bool(rest)))
@@ -216,28 +216,28 @@ class Process:
             case m.Append(line, lazy):
                 if b'{"intent":' in line:
                     self.truth.intended.add(orjson.loads(line[9:])["intent"]["key"])
-                self.tapes[m.Tape.JOURNAL].give(line, lazy=lazy)
+                self.tapes[m.BatchFile.JOURNAL].give(line, lazy=lazy)
             case m.Emit(line):
-                self.tapes[m.Tape.OUTPUT].give(line, lazy=False)
+                self.tapes[m.BatchFile.OUTPUT].give(line, lazy=False)
             case m.Submit(job, attempt):
                 self.submit(job, attempt)
             case m.Poll(job, attempt):
                 self.exchange(0.02, lambda: self.poll(job, attempt))
             case m.Cancel(job, attempt):
                 self.exchange(0.05, lambda: self.cancel(job, attempt))
-            case m.Store(job, attempt, body, found):
+            case m.StoreArtifacts(job, attempt, body, found):
                 self.store(job, attempt, Writing(self.shelf, body, found))
-            case m.Discard(job, attempt, names):
+            case m.DiscardArtifacts(job, attempt, names):
                 self.discard(job, attempt, names)
-            case m.Read(rows):
+            case m.ReadRows(rows):
                 self.read_rows(rows)
             case m.Wake(at):
                 self.count += 1
-                heappush(self.queue, (max(at, self.now), self.count, m.TimeCame))
+                heappush(self.queue, (max(at, self.now), self.count, m.TimerFired))
             case m.Finish(outcome):
                 self.outcome = outcome
 
-    def sync(self, kind: m.Tape) -> None:
+    def sync(self, kind: m.BatchFile) -> None:
         """Hand what has gathered to the kernel, and let the disk take its time."""
         group = self.tapes[kind].tape.gather()
         if group is not None:
@@ -246,13 +246,13 @@ class Process:
             latency = self.rng.choice((0.0005, 0.004, 0.03)) * (0.5 + self.rng.random())
             self.schedule(latency, lambda: self.synced(kind, group))
 
-    def synced(self, kind: m.Tape, group: Group) -> m.Event:
+    def synced(self, kind: m.BatchFile, group: SyncGroup) -> m.Event:
         self.land(kind, group)
-        if kind is m.Tape.OUTPUT:
+        if kind is m.BatchFile.OUTPUT:
             self.truth.done |= keys_in(group.data)
         return m.Synced(kind, self.safe[kind])
 
-    def land(self, kind: m.Tape, group: Group) -> None:
+    def land(self, kind: m.BatchFile, group: SyncGroup) -> None:
         self.under_way[kind] = None
         group.sync()
         self.tapes[kind].tape.settle(group)
@@ -299,7 +299,9 @@ class Process:
         assert job.job_id is not None
         verdict = read_poll(self.service.get(job.job_id, self.now), self.now, job.job_id)
         return (
-            m.PollAnswered(job, attempt, verdict) if isinstance(verdict, Seen) else m.PollFailed(job, attempt, verdict)
+            m.PollAnswered(job, attempt, verdict)
+            if isinstance(verdict, JobReport)
+            else m.PollFailed(job, attempt, verdict)
         )
 
     def cancel(self, job: Job, attempt: int) -> m.Event:

@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 
-from batchrun.core.fold import fold
+from batchrun.core.journal.fold import fold
 from tests.e2e.holding import holding
 from tests.e2e.stage import PATIENT, Batch, rows, serving, wait_until
 

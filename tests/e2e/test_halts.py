@@ -5,7 +5,7 @@ import time
 import pytest
 
 from batchrun.cli import main
-from batchrun.core import watch
+from batchrun.core.engine import polls as watch
 from tests.e2e.holding import holding
 from tests.e2e.stage import CANARY, PATIENT, Batch, rows, serving, wait_until
 

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batchrun.core.fold import fold
-from batchrun.core.recovery import recover
+from batchrun.core.journal.fold import fold
+from batchrun.core.journal.recover import recover
 from tests.e2e.stage import LONGEST, Batch, rows, serving, wait_until
 
 SCENARIO = """

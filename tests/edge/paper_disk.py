@@ -5,7 +5,7 @@ import os
 import stat
 from collections import Counter
 
-from batchrun.edge.tape import Disk
+from batchrun.edge.append_file import Disk
 
 
 class Crash(BaseException):

@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 
-from batchrun.edge.tape import FileRefused, FilesError, Scribe, Tape, open_append
+from batchrun.edge.append_file import AppendFile, BatchFilesError, FileRefused, WriterThread, open_append
 
 
 def main(path, groups, lines):
@@ -30,17 +30,17 @@ def main(path, groups, lines):
         loop.stop()
 
     try:
-        tape = Tape(open_append(path), synced=synced, failed=failed)
+        tape = AppendFile(open_append(path), synced=synced, failed=failed)
     except FileRefused as error:
         told["refused"] = str(error)
     else:
-        scribe = Scribe(tape, loop)
+        scribe = WriterThread(tape, loop)
         append_group()
         loop.run_forever()
         if told["failed"]:
             try:
                 tape.append(b"more\n")
-            except FilesError as error:
+            except BatchFilesError as error:
                 told["after"] = type(error).__name__
         scribe.close()
     loop.close()

@@ -12,10 +12,10 @@ from hashlib import sha256
 import orjson
 import pytest
 
-from batchrun.core.artifacts import find
-from batchrun.edge.artifacts import Folder, Storer, Writing, open_folder
+from batchrun.core.records.artifacts import find
+from batchrun.edge.append_file import REAL_DISK, FileRefused
+from batchrun.edge.artifacts import ArtifactWriter, Folder, Writing, open_folder
 from batchrun.edge.artifacts.folder import PIECE
-from batchrun.edge.tape import REAL_DISK, FileRefused
 from tests.edge.paper_disk import Crash, PaperDisk
 
 PNG = b"\x89PNG\r\n\x1a\n" + os.urandom(3 * PIECE // 2)
@@ -160,7 +160,7 @@ def stored_by(folder, errands, *, busy=False):
 
     async def main():
         loop = asyncio.get_running_loop()
-        storer = Storer(folder, loop)
+        storer = ArtifactWriter(folder, loop)
         reports = []
         for number, errand in enumerate(errands):
             errand(storer, lambda result, number=number: reports.append((number, result)))
@@ -208,7 +208,7 @@ def test_o07_o08_the_first_error_is_the_last_and_told_to_all_that_come_after(tmp
     folder = replace(open_folder(str(tmp_path / "f"), str(tmp_path)), disk=replace(REAL_DISK, sync=sync))
 
     async def main():
-        storer = Storer(folder, asyncio.get_running_loop())
+        storer = ArtifactWriter(folder, asyncio.get_running_loop())
         told = []
         for n in range(4):
             came = asyncio.Event()
@@ -243,7 +243,7 @@ def test_what_waits_when_it_is_closed_is_left_and_nothing_more_is_reported(tmp_p
 
     async def main():
         nonlocal storer
-        storer = Storer(folder, asyncio.get_running_loop())
+        storer = ArtifactWriter(folder, asyncio.get_running_loop())
         reports = []
         for n in range(200):
             body, _ = answer(bytes(PIECE))

@@ -94,7 +94,7 @@ def test_o08_a_failed_fdatasync_is_not_tried_again(tmp_path):
 def test_o09_no_descriptor_left_refuses_the_file_and_leaves_an_open_one_alone(tmp_path):
     code = (
         "import sys\n"
-        "from batchrun.edge.tape import *\n"
+        "from batchrun.edge.append_file import *\n"
         "import resource\n"
         "tape = Tape(open_append(sys.argv[1]), synced=print, failed=print)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (tape._file.descriptor + 1, tape._file.descriptor + 1))\n"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from batchrun.core.answer import Answer, Request
+from batchrun.core.responses.http import Answer, Request
 from batchrun.edge.exchange.budget import Budget
 from tests.edge.wires import OURS
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from batchrun.core.misuse import Misuse
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.credentials import TokenCommand, read_key_file, read_token
 
 KEY = "sk-canary-77c1e0aa5b"
@@ -35,7 +35,7 @@ def test_a_key_from_a_file(key_file, content):
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o620])
 def test_a_file_that_others_may_read_is_refused(key_file, mode):
     path = key_file(KEY.encode(), mode)
-    with pytest.raises(Misuse, match=f"got {mode:04o}: others may read the API key; chmod 600 {path}"):
+    with pytest.raises(UsageError, match=f"got {mode:04o}: others may read the API key; chmod 600 {path}"):
         read_key_file(path)
 
 
@@ -43,7 +43,7 @@ def test_a_file_that_others_may_read_is_refused(key_file, mode):
     "content", [b"", b"\n", f"{KEY}\n{KEY}\n".encode(), b"\xff\xfe", "sk-ключ".encode(), KEY.encode() * 4_000]
 )
 def test_a_file_without_one_key_is_refused_and_not_quoted(key_file, content):
-    with pytest.raises(Misuse) as caught:
+    with pytest.raises(UsageError) as caught:
         read_key_file(key_file(content))
     assert KEY not in str(caught.value)
 
@@ -51,7 +51,7 @@ def test_a_file_without_one_key_is_refused_and_not_quoted(key_file, content):
 def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "fifo", 0o600)
     for name, word in (("fifo", "a plain file"), ("missing", "No such file"), (".", "a plain file")):
-        with pytest.raises(Misuse, match=word):
+        with pytest.raises(UsageError, match=word):
             read_key_file(tmp_path / name)
 
 
@@ -88,7 +88,7 @@ def test_a_token_and_its_end(printed, token, expires_at):
     [("", "0 words"), (f"token: {KEY}", "2 words"), ('{"a": 1}', "accessToken"), (f'{{"token": "{KEY}', "broken JSON"), ('{"token": 5}', "accessToken"), (f'{{"token": "{KEY} x"}}', "a space")],
 )  # fmt: skip
 def test_what_is_no_token_is_refused_and_not_quoted(printed, word):
-    with pytest.raises(Misuse, match=word) as caught:
+    with pytest.raises(UsageError, match=word) as caught:
         read_token(printed.encode(), NOW)
     assert KEY not in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_a_refused_token_is_renewed_once_for_all_who_ask(counting):
     ],
 )
 def test_a_command_that_gives_no_token(command, word):
-    with pytest.raises(Misuse, match=f"--token-command: .*{word}"):
+    with pytest.raises(UsageError, match=f"--token-command: .*{word}"):
         asyncio.run(TokenCommand(command).current())
 
 
@@ -172,7 +172,7 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path):
     child = "['sh', '-c', 'echo here; exec sleep 600']"
     script = f"import subprocess; subprocess.run({child}, stdout=open({str(fifo)!r}, 'w'))"
     for limit in (0.5, 3.0, 20.0):  # the next one where this machine did not start the child in time
-        with pytest.raises(Misuse, match=rf"gave no token within {limit:g} s"):
+        with pytest.raises(UsageError, match=rf"gave no token within {limit:g} s"):
             asyncio.run(TokenCommand(f'{sys.executable} -c "{script}"', limit=limit).current())
         if os.read(reader, 100) == b"here\n":
             break
@@ -184,5 +184,5 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path):
 
 def test_a_command_that_prints_without_end_is_cut():
     flood = f"{sys.executable} -c \"print('x' * 3_000_000)\""
-    with pytest.raises(Misuse, match="more than 16,384"):
+    with pytest.raises(UsageError, match="more than 16,384"):
         asyncio.run(TokenCommand(flood).current())

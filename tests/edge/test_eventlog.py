@@ -4,8 +4,8 @@ import stat
 
 import pytest
 
+from batchrun.edge.append_file import FileRefused
 from batchrun.edge.eventlog import EventLog
-from batchrun.edge.tape import FileRefused
 
 NOW = 1_700_000_000.25
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import uvloop
 
-from batchrun.core.answer import Answer, Cause, Failure, Request
+from batchrun.core.responses.http import Answer, Cause, Failure, Request
 from tests.edge.fault_proxy import FAULTS, FaultProxy
 from tests.edge.hostile_server import HostileServer, answer
 from tests.edge.wires import OURS

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.intake import Admitted, Rejection
+from batchrun.core.rows.parse import Admitted, Rejection
+from batchrun.edge.append_file import FileNames, set_aside
 from batchrun.edge.source import Growing, InputChanged, check
-from batchrun.edge.tape import Names, set_aside
 
 
 def row(name, text="x"):
@@ -73,7 +73,7 @@ def test_a_copy_that_somebody_changes_is_noticed(grown, tmp_path):
 
 
 def test_fresh_leaves_the_copy_that_is_being_written(tmp_path):
-    names = Names.of(tmp_path / "out.jsonl")
+    names = FileNames.of(tmp_path / "out.jsonl")
     (tmp_path / "in.jsonl").write_bytes(row("the new batch's own") + b"\n")
     for path in (names.output, names.journal, names.spool, names.submitted):
         Path(path).write_text("old\n")

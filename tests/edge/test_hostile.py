@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.answer import Cause
-from batchrun.core.verdict import Ambiguous, read_submit
+from batchrun.core.responses.http import Cause
+from batchrun.core.responses.verdict import Ambiguous, read_submit
 from batchrun.edge.exchange import Caps
 from tests.edge.hostile_server import HostileServer, answer
 from tests.edge.wires import GET, POST, WIRES, exchanged, late

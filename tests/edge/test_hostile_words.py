@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import pytest
 
-from batchrun.core.answer import Answer, Cause, Failure, Request
-from batchrun.core.outcome import Ended
-from batchrun.core.secret import Secret
-from batchrun.core.verdict import Seen, Unclear, read_poll
+from batchrun.core.responses.http import Answer, Cause, Failure, Request
+from batchrun.core.responses.outcome import Ended
+from batchrun.core.responses.verdict import JobReport, Unclear, read_poll
+from batchrun.core.settings.secret import Secret
 from batchrun.edge.exchange.redaction import Redactor
 from tests.cost import costs_at_most
 from tests.edge.hostile_server import HostileServer, always, answer
@@ -131,7 +131,7 @@ def test_h15_odd_first_lines_are_read_or_are_a_protocol_error(wire, head, readab
 )
 def test_h06_json_is_known_by_its_content(wire, kind, raw, read):
     verdict = read_poll(one(wire, answer(200, raw, content_type=kind)), 0.0, "resp_1")
-    assert isinstance(verdict, Seen if read else Unclear)
+    assert isinstance(verdict, JobReport if read else Unclear)
 
 
 A_MILLION_KEYS = (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.edge.tape import Lines, TapeFailed, open_append
+from batchrun.edge.append_file import AppendFailed, Lines, open_append
 from tests.edge.paper_disk import PaperDisk
 
 PATH = "/d/journal"
@@ -78,7 +78,7 @@ def test_what_a_broken_disk_did_not_keep_is_never_counted():
     desk.lines.give(b"one\n")
     assert not desk.lines.tape.commit()
     assert (desk.safe, len(desk.failed)) == ([], 1)
-    with pytest.raises(TapeFailed):
+    with pytest.raises(AppendFailed):
         desk.lines.give(b"two\n")
     assert desk.lines.count == 0
 

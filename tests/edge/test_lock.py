@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.edge import lock as lock_room
+from batchrun.edge.append_file import FileNames, FileRefused, rewrite
 from batchrun.edge.lock import Holder, Lock, LockHeld, Locks, holder_of
-from batchrun.edge.tape import FileRefused, Names, rewrite
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +108,7 @@ def test_a_process_that_was_forked_meanwhile_neither_keeps_nor_drops_the_lock(pa
 
 
 def test_a_rewrite_of_the_output_leaves_the_lock_alone(tmp_path, path, others):
-    names = Names.of(tmp_path / "out.jsonl")
+    names = FileNames.of(tmp_path / "out.jsonl")
     assert names.lock == path
     held = Lock.take(path)
     rewrite(names, announce=b"rewrite\n", output=[b"new\n"], journal=[b"new\n"])

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.edge.tape import (
+from batchrun.edge.append_file import (
     REAL_DISK,
+    FileNames,
     FileRefused,
     InputIsOutput,
-    Names,
     open_append,
     open_existing,
     open_to_read,
@@ -216,7 +216,7 @@ def test_files_that_may_be_missing(path):
 @pytest.mark.parametrize("which", ["output", "journal", "requests", "spool"])
 @pytest.mark.parametrize("how", ["path", "symlink", "hard link", "stdin"])
 def test_f03_an_input_that_is_an_output_is_refused(tmp_path, how, which):
-    names = Names.of(tmp_path / "out.jsonl")
+    names = FileNames.of(tmp_path / "out.jsonl")
     path, source = Path(getattr(names, which)), tmp_path / "in.jsonl"
     path.write_bytes(b"{}\n")
     descriptor = None
@@ -238,7 +238,7 @@ def test_f03_an_input_that_is_an_output_is_refused(tmp_path, how, which):
 
 
 def test_f03_two_files_are_two_files(tmp_path):
-    names = Names.of(tmp_path / "out.jsonl")
+    names = FileNames.of(tmp_path / "out.jsonl")
     (tmp_path / "in.jsonl").write_bytes(b"{}\n")
     refuse_input_as_output(str(tmp_path / "in.jsonl"), names.all())
     Path(names.output).write_bytes(b"{}\n")
@@ -248,15 +248,15 @@ def test_f03_two_files_are_two_files(tmp_path):
 
 def test_the_names_stand_beside_the_output_wherever_the_process_goes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = Names.of("out.jsonl")
+    names = FileNames.of("out.jsonl")
     monkeypatch.chdir("/")
     assert names.output == f"{tmp_path}/out.jsonl"
     assert names.lock == f"{tmp_path}/out.jsonl.lock"
-    only = Names.of(None, "/x/run.journal")
+    only = FileNames.of(None, "/x/run.journal")
     assert (only.output, only.journal, only.requests) == (None, "/x/run.journal", "/x/run.journal.requests")
-    assert Names.of("/x/out", "/y/kept").lock == "/x/out.lock"
+    assert FileNames.of("/x/out", "/y/kept").lock == "/x/out.lock"
     with pytest.raises(ValueError, match="give journal="):
-        Names.of(None)
+        FileNames.of(None)
 
 
 def test_a_file_of_another_user_is_refused_to_who_only_reads(tmp_path):

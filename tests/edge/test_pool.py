@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from batchrun.core.answer import Failure
-from batchrun.edge.exchange.pool import Pool
+from batchrun.core.responses.http import Failure
+from batchrun.edge.exchange.pool import ClientPool
 from tests.edge.hostile_server import HostileServer
 from tests.edge.wires import POST, own
 
@@ -25,7 +25,7 @@ class Item:
 @pytest.fixture
 def pool():
     Item.made = 0
-    return lambda most=3, keepalive=60.0: Pool(Item, most, keepalive)
+    return lambda most=3, keepalive=60.0: ClientPool(Item, most, keepalive)
 
 
 async def taken(pool, count):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.rhythm import Pace
-from batchrun.edge.progress import PLAIN_EVERY, Progress, fitted, parts
+from batchrun.core.status.throughput import Pace
+from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, parts
 from tests.core.snapshots import snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_parts_that_do_not_fit_are_left_out():
 
 def test_a_plain_line_every_thirty_seconds():
     stream = io.StringIO()
-    progress = Progress(200, stream=stream)
+    progress = ProgressBar(200, stream=stream)
     for tick in range(361):
         now = tick / 4
         progress.show(snapshot(now=now, finished_before=100, states={"succeeded": tick // 8}, polls=tick))
@@ -115,7 +115,7 @@ def test_a_plain_line_every_thirty_seconds():
 
 def test_an_input_of_unknown_length():
     stream = io.StringIO()
-    progress = Progress(None, stream=stream)
+    progress = ProgressBar(None, stream=stream)
     progress.show(snapshot(now=0.0))
     progress.show(snapshot(now=30.0, states={"failed": 7}))
     assert stream.getvalue() == "batchrun: 7 rows, 0 in flight, 0 ok, 7 failed, 0.0 submits/s, 0.0 polls/s\n"
@@ -124,7 +124,7 @@ def test_an_input_of_unknown_length():
 def test_a_bar_on_a_terminal(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream, shown = terminal
-    progress = Progress(200, stream=stream)
+    progress = ProgressBar(200, stream=stream)
     progress.show(snapshot(now=90.0, finished_before=20))
     progress.show(BUSY)
     progress.say("halted: {quota}")
@@ -144,7 +144,7 @@ def test_a_narrow_terminal_gets_what_fits(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream, shown = terminal
     fcntl.ioctl(stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
-    progress = Progress(200, stream=stream)
+    progress = ProgressBar(200, stream=stream)
     progress.show(BUSY)
     progress.close()
     text = shown()
@@ -155,13 +155,13 @@ def test_a_narrow_terminal_gets_what_fits(terminal, monkeypatch):
 def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     stream, shown = terminal
-    Progress(200, stream=stream).show(BUSY)
+    ProgressBar(200, stream=stream).show(BUSY)
     assert shown() == ""
 
 
 def test_quiet_tells_nothing_but_warnings():
     stream = io.StringIO()
-    progress = Progress(200, quiet=True, stream=stream)
+    progress = ProgressBar(200, quiet=True, stream=stream)
     progress.show(snapshot(now=0.0))
     progress.show(snapshot(now=60.0))
     progress.say("running")
@@ -175,7 +175,7 @@ def test_quiet_tells_nothing_but_warnings():
 def test_o21_a_failing_stderr_costs_the_progress_alone(good, is_terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream = Broken(good, is_terminal)
-    progress = Progress(200, stream=stream)
+    progress = ProgressBar(200, stream=stream)
     for tick in range(10):
         progress.show(snapshot(now=tick * 40.0, states={"succeeded": tick}))
         progress.say("a line")
@@ -187,7 +187,7 @@ def test_o21_a_failing_stderr_costs_the_progress_alone(good, is_terminal, monkey
 
 def test_o21_a_closed_stderr():
     stream = io.StringIO()
-    progress = Progress(200, stream=stream)
+    progress = ProgressBar(200, stream=stream)
     stream.close()
     progress.show(snapshot(now=0.0))
     progress.show(snapshot(now=60.0))
@@ -208,7 +208,7 @@ def test_drawing_starts_no_thread(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream, _ = terminal
     before = threading.active_count()
-    progress = Progress(5, stream=stream)
+    progress = ProgressBar(5, stream=stream)
     progress.show(snapshot(now=0.0))
     assert threading.active_count() == before
     progress.close()

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.edge.tape import (
+from batchrun.edge.append_file import (
     REAL_DISK,
+    AppendFailed,
+    FileNames,
     FileRefused,
-    Names,
-    TapeFailed,
     cut_torn,
     open_append,
     read_chunks,
@@ -27,7 +27,7 @@ from batchrun.edge.tape import (
 )
 from tests.edge.paper_disk import Crash, PaperDisk
 
-NAMES = Names.of("/d/out", "/j/journal")
+NAMES = FileNames.of("/d/out", "/j/journal")
 OLD = {NAMES.output: b"keep 1\ndrop 2\nkeep 3\n", NAMES.journal: b"gen 1\nabout 1\nabout 2\n"}
 ANNOUNCED = {**OLD, NAMES.journal: OLD[NAMES.journal] + b"rewrite\n"}
 NEW = {NAMES.output: b"keep 1\nkeep 3\n", NAMES.journal: b"gen 2\nabout 1\n"}
@@ -116,7 +116,7 @@ def test_o07_a_disk_that_fails_at_any_step_leaves_what_the_next_run_completes(nu
     count = steps_of(lambda paper: do(paper.disk(), b"rewrite\n"), OLD)
     for stop in range(1, count + 1):
         paper = PaperDisk(OLD, stop=stop, trouble=OSError(number, os.strerror(number)))
-        with pytest.raises((FileRefused, TapeFailed)):
+        with pytest.raises((FileRefused, AppendFailed)):
             do(paper.disk(), b"rewrite\n")
         assert paper.open_files == {}, f"step {stop}"
         assert generations(paper) in (OLD, ANNOUNCED, HALF, NEW)
@@ -141,14 +141,14 @@ def test_a_second_crash_while_it_is_done_again():
 
 
 def test_the_journal_alone_can_be_rewritten(tmp_path):
-    names = Names.of(None, tmp_path / "journal")
+    names = FileNames.of(None, tmp_path / "journal")
     rewrite(names, announce=None, output=None, journal=[b"gen 2\n"])
     assert stat.S_IMODE(Path(names.journal).stat().st_mode) == 0o600
     assert lines_of(names.journal, REAL_DISK) == [b"gen 2\n"]
 
 
 def test_large_content_is_written_in_pieces_and_leftovers_are_removed(tmp_path):
-    names = Names.of(tmp_path / "out")
+    names = FileNames.of(tmp_path / "out")
     (tmp_path / "out.new").write_bytes(b"leftover")
     (tmp_path / "out.journal.new").symlink_to("/etc/passwd")
     line = b"x" * 100_000 + b"\n"
@@ -159,7 +159,7 @@ def test_large_content_is_written_in_pieces_and_leftovers_are_removed(tmp_path):
 
 
 def test_the_mark_stands_before_the_announcement(tmp_path):
-    names = Names.of(tmp_path / "out")
+    names = FileNames.of(tmp_path / "out")
     (tmp_path / "out.journal").write_bytes(b"gen 1\n")
 
     def content():
@@ -218,7 +218,7 @@ WALL = 1_800_000_000.0
 
 
 def test_a_batch_is_moved_aside_and_nothing_is_overwritten(tmp_path):
-    names = Names.of(tmp_path / "out")
+    names = FileNames.of(tmp_path / "out")
     for round_ in (b"first", b"second", b"third"):
         for path in (names.output, names.journal, names.requests, names.output + ".torn"):
             Path(path).write_bytes(round_)

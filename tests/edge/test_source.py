@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchrun.core.body import BodyFlags
-from batchrun.core.seen import Seen
-from batchrun.edge.source import Checked, InputChanged, InputError, InputRefused, SpoolFailed, check
+from batchrun.core.rows.key_index import KeyIndex
+from batchrun.core.rows.prepare import BodyFlags
+from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
 from batchrun.edge.source.lines import lines
 from batchrun.edge.source.spool import Spool
 
@@ -197,7 +197,7 @@ def test_f01_what_cannot_be_read_is_named(write, tmp_path, kind, monkeypatch):
             return real(name, *rest, **options)
 
         monkeypatch.setattr(os, "open", refusing)
-    with pytest.raises(InputError, match=str(path)):
+    with pytest.raises(InputFileError, match=str(path)):
         check(path)
 
 
@@ -529,7 +529,7 @@ def test_lines_are_the_same_however_the_bytes_come(blocks, max_row):
 @settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20)), st.integers(0, 5000))
 def test_seen_names_the_places_of_a_mark(marks, expected):
-    seen, model = Seen(), {}
+    seen, model = KeyIndex(), {}
     seen.expect(expected)
     for mark in marks:
         fresh = seen.add(mark)
@@ -543,7 +543,7 @@ def test_seen_names_the_places_of_a_mark(marks, expected):
 
 
 def test_seen_grows_and_stays_small():
-    seen = Seen()
+    seen = KeyIndex()
     for number in range(10_000):
         assert seen.add(hash(f"row {number}"))
     assert not any(seen.add(hash(f"row {number}")) for number in range(10_000))

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 import trustme
 
-from batchrun.core.answer import Answer, Cause, Failure, Request
-from batchrun.core.misuse import Misuse
+from batchrun.core.responses.http import Answer, Cause, Failure, Request
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.exchange.surroundings import proxy_for, tls_context
-from batchrun.edge.httpx_wire import HttpxWire
-from batchrun.edge.wire import OwnWire
+from batchrun.edge.httpx_transport import HttpxTransport
+from batchrun.edge.transport import OwnTransport
 from tests.edge.hostile_server import HostileServer, answer
 from tests.edge.wires import OURS, POST, by_httpx, exchanged
 
@@ -81,11 +81,11 @@ def test_h09_a_self_signed_certificate_is_refused(ours, tmp_path):
     assert "self-signed" in failure.message or "self signed" in failure.message
 
 
-@pytest.mark.parametrize("kind", [OwnWire, HttpxWire])
+@pytest.mark.parametrize("kind", [OwnTransport, HttpxTransport])
 def test_an_authority_that_cannot_be_read_is_refused_at_once(kind, tmp_path):
     (tmp_path / "empty.pem").write_text("nothing")
     for name in ("missing.pem", "empty.pem"):
-        with pytest.raises(Misuse, match=f"SSL_CERT_FILE=.*{name}: expected a readable file"):
+        with pytest.raises(UsageError, match=f"SSL_CERT_FILE=.*{name}: expected a readable file"):
             kind("https://service.example", environment={"SSL_CERT_FILE": str(tmp_path / name)})
 
 
@@ -202,6 +202,6 @@ def test_the_proxy_of_an_origin(origin, environment, proxy):
 
 @pytest.mark.parametrize("proxy", ["socks5://p:1", "http://", "http://p:99999", "ftp://p", "http://user:word@"])
 def test_a_proxy_that_cannot_be_is_refused_without_its_password(proxy):
-    with pytest.raises(Misuse, match="HTTPS_PROXY: expected http") as caught:
-        HttpxWire("https://a.example", environment={"HTTPS_PROXY": proxy})
+    with pytest.raises(UsageError, match="HTTPS_PROXY: expected http") as caught:
+        HttpxTransport("https://a.example", environment={"HTTPS_PROXY": proxy})
     assert "word" not in str(caught.value)

@@ -7,10 +7,10 @@ import ssl
 import httpx
 import httpx2
 
-from batchrun.core.answer import Request
+from batchrun.core.responses.http import Request
 from batchrun.edge.exchange.redaction import Redactor
-from batchrun.edge.httpx_wire import HttpxWire
-from batchrun.edge.wire import OwnWire
+from batchrun.edge.httpx_transport import HttpxTransport
+from batchrun.edge.transport import OwnTransport
 from tests.edge.hostile_server import HostileServer
 
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; made once, because authorities take 30 ms to load
@@ -28,11 +28,11 @@ async def _closed_after(wire):
 
 
 def own(origin, **options):
-    return _closed_after(OwnWire(origin, environment=options.pop("environment", {}), **options))
+    return _closed_after(OwnTransport(origin, environment=options.pop("environment", {}), **options))
 
 
 def by_httpx(origin, **options):
-    return _closed_after(HttpxWire(origin, environment=options.pop("environment", {}), **options))
+    return _closed_after(HttpxTransport(origin, environment=options.pop("environment", {}), **options))
 
 
 @contextlib.asynccontextmanager

@@ -5,14 +5,14 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchrun.core.answer import Answer
-from batchrun.core.body import BodyFlags
-from batchrun.core.messages import Outcome
-from batchrun.core.settings import Settings
+from batchrun.core.jobs.messages import Outcome
+from batchrun.core.responses.http import Answer
+from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.settings.settings import Settings
+from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import check
-from batchrun.edge.tape import Names
-from batchrun.runner.loop import Runner
-from batchrun.runner.startup import Identity, open_batch
+from batchrun.runner.loop.runner import Runner
+from batchrun.runner.opening.open import Identity, open_batch
 from batchrun.services.choice import choose
 
 KEY = "sk-canary-6f1f2d"
@@ -105,7 +105,7 @@ class Night:
 
     @property
     def names(self):
-        return Names.of(self.output)
+        return FileNames.of(self.output)
 
     def rows(self, *rows, name="in.jsonl"):
         path = self.folder / name

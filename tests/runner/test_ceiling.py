@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from batchrun.runner.exchanges import submit_ceiling
+from batchrun.runner.loop.exchanges import submit_ceiling
 
 
 @pytest.mark.parametrize(("rpm", "at_once"), [(60, 1), (600, 1), (6_000, 5), (60_000, 50)])

@@ -4,8 +4,8 @@ import resource
 
 import pytest
 
-from batchrun.core.settings import Settings
-from batchrun.runner.access import SPARE_DESCRIPTORS, within_the_file_limit
+from batchrun.core.settings.settings import Settings
+from batchrun.runner.opening.service import SPARE_DESCRIPTORS, within_the_file_limit
 
 MANY = {"connections": 5_000, "submits": 4_000, "concurrency": 4_000}
 

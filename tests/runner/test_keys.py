@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from batchrun.core.answer import Answer, Cause, Failure
-from batchrun.core.secret import Secret
-from batchrun.core.settings import Settings
+from batchrun.core.responses.http import Answer, Cause, Failure
+from batchrun.core.settings.secret import Secret
+from batchrun.core.settings.settings import Settings
 from batchrun.edge.credentials import TokenCommand
 from batchrun.edge.exchange.redaction import Redactor
-from batchrun.runner.access import Renewing
-from batchrun.runner.exchanges import Exchanges
+from batchrun.runner.loop.exchanges import Exchanges
+from batchrun.runner.opening.service import KeyRenewal
 from batchrun.services.choice import choose
 
 OLD, NEW = "old-token-0123456789", "new-token-0123456789"
@@ -39,7 +39,7 @@ def test_a_refused_token_is_renewed_or_the_refusal_stands(script, asked, status,
         command = TokenCommand(f'{sys.executable} -c "{script}"')
         exchanges = Exchanges(
             service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None,
-            keys=Renewing(command, Redactor(), noted.append),
+            keys=KeyRenewal(command, Redactor(), noted.append),
         )  # fmt: skip
         answer = await exchanges._exchange(lambda service: service.poll("resp_1"), 5.0)
         return answer, wire.seen, noted

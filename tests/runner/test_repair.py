@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from batchrun.core.fold import fold
-from batchrun.core.ledger import Cleared, Done, Ended, Intent, Submitted, Unconfirmed, mark
-from batchrun.core.messages import Outcome
+from batchrun.core.jobs.messages import Outcome
+from batchrun.core.journal.entries import AttemptEnded, Cleared, Done, Intent, Submitted, Unconfirmed, mark
+from batchrun.core.journal.fold import fold
+from batchrun.edge.append_file import REAL_DISK, FileRefused, open_append
 from batchrun.edge.source import InputRefused
-from batchrun.edge.tape import REAL_DISK, FileRefused, open_append
-from batchrun.runner import repair as repairing
-from batchrun.runner import startup
+from batchrun.runner.opening import open as startup
+from batchrun.runner.opening import repair as repairing
 from tests.runner.night import WALL, Night, row
-from tests.runner.test_startup import begun, refused, sha
+from tests.runner.test_open import begun, refused, sha
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_o14_repair_keeps_every_good_line_and_sends_nothing_that_may_have_been_s
         Intent("c", 1, sha(night, "c"), WALL),
         Cleared("c", 1, WALL),
         Intent("d", 1, sha(night, "d"), WALL),
-        Ended("d", 1, "resp_d", "internal_error", "server_error", "unknown", WALL, WALL),
+        AttemptEnded("d", 1, "resp_d", "internal_error", "server_error", "unknown", WALL, WALL),
     )
     damaged = night.journal.read_bytes()[places[1] : places[2]]
     flip(night.journal, places[1] + 30)

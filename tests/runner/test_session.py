@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.ledger import Header
-from batchrun.core.misuse import Misuse
+from batchrun.core.journal.entries import Header
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.runner.session import input_of
 
 
@@ -35,5 +35,5 @@ def test_the_folder_of_files_is_found_from_anywhere(tmp_path, monkeypatch):
 
 def test_a_batch_without_such_a_folder_names_none(tmp_path):
     assert "artifacts" not in input_of(begun(tmp_path))[1]
-    with pytest.raises(Misuse, match="there is no batch to resume here"):
+    with pytest.raises(UsageError, match="there is no batch to resume here"):
         input_of(str(tmp_path / "other.jsonl"))

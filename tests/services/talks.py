@@ -2,7 +2,7 @@
 
 import asyncio
 
-from batchrun.core.misuse import Misuse
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.services.choice import choose
@@ -68,6 +68,6 @@ def misuse(function, *args, **options):
     """The complaint about a wrong set-up."""
     try:
         function(*args, **options)
-    except Misuse as complaint:
+    except UsageError as complaint:
         return str(complaint)
     raise AssertionError(f"accepted: {args} {options}")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from batchrun.core.outcome import Ended, Running
-from batchrun.core.states import State
-from batchrun.core.verdict import Accepted, Ambiguous, Refused, Seen, Trouble, Unclear
+from batchrun.core.responses.outcome import Ended, Running
+from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Trouble, Unclear
+from batchrun.core.taxonomy.states import State
 from batchrun.edge.exchange import Caps
 from tests.edge.hostile_server import always, answer
 from tests.edge.wires import OURS, WIRES
@@ -59,7 +59,7 @@ def sequence(*answers):
     return script
 
 
-# --- submits; s01 without a connection: tests/edge/test_wires.py ---
+# --- submits; s01 without a connection: tests/edge/test_transports.py ---
 
 WHOLE = answer(200, {"id": "resp_1", "status": "queued"}, x_request_id="req_1")
 
@@ -336,7 +336,7 @@ def test_p16_usage_is_counted_or_null(usage):
 )
 def test_p17_odd_json_is_kept(raw):
     verdict = polled(answer(200, raw))
-    assert isinstance(verdict, Seen)
+    assert isinstance(verdict, JobReport)
     assert verdict.look.state is State.SUCCEEDED
     assert "body_not_strict_json" in verdict.look.warnings
 

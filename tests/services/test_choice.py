@@ -7,9 +7,9 @@ from copy import deepcopy
 import orjson
 import pytest
 
-from batchrun.core.intake import Intake
-from batchrun.core.misuse import Misuse
-from batchrun.core.secret import Secret
+from batchrun.core.rows.parse import RowParser
+from batchrun.core.settings.secret import Secret
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.services.address import BaseUrl, read_base_url
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
@@ -159,11 +159,11 @@ def test_a_service_without_background_is_never_asked_for_it():
     service = choose({}, service=read_profile(table, "plain.toml"))
     assert not service.can_cancel
     line = b'{"model": "m", "input": "x", "background": true}'
-    intake = Intake(endpoints=service.endpoints)
+    intake = RowParser(endpoints=service.endpoints)
     prepared = intake.prepare(intake.admit(line), line)
     assert orjson.loads(prepared.body) == {"model": "m", "input": "x"}
     assert prepared.warnings == ("background_overridden",)
-    with pytest.raises(Misuse, match="end at the submit"):
+    with pytest.raises(UsageError, match="end at the submit"):
         service.poll("resp_1")
 
 

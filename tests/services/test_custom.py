@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.states import FINAL_GROUPS, Group
-from batchrun.core.verdict import Seen, Vouching
+from batchrun.core.responses.verdict import JobReport, Vouching
+from batchrun.core.taxonomy.states import FINAL_GROUPS, StateGroup
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
-from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
-from batchrun.services.place import ABSENT, Place
+from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, meaning_of
+from batchrun.services.json_path import ABSENT, JsonPath
 from batchrun.services.profile import Auth, Call
 from tests.edge.hostile_server import answer
 from tests.services.talks import KEY, misuse, polled
@@ -148,7 +148,7 @@ def test_the_key_of_a_profile_comes_from_its_own_variable_alone():
 
 
 def test_every_group_but_unknown_has_a_word_that_belongs_to_it():
-    assert set(WORD_OF_GROUP) == {group.value for group in Group} - {"unknown"}
+    assert set(WORD_OF_GROUP) == {group.value for group in StateGroup} - {"unknown"}
     for group, word in WORD_OF_GROUP.items():
         assert meaning_of(group) == meaning_of(word) == word
 
@@ -158,7 +158,7 @@ def test_a_word_of_a_profile_ends_a_job_as_its_group_says(group):
     changed = table(words={"zapped": group})
     service_of = lambda origin: choose({}, service=read_profile(changed, "p.toml"), base_url=origin)  # noqa: E731 - used once
     verdict = polled(answer(200, {"job": {"id": "a", "state": "Zapped"}}), "a", service_of=service_of)
-    assert isinstance(verdict, Seen)
+    assert isinstance(verdict, JobReport)
     assert verdict.look.status == "Zapped"
     assert verdict.look.state
 
@@ -179,12 +179,12 @@ def test_a_word_of_a_profile_ends_a_job_as_its_group_says(group):
     ],
 )
 def test_a_place(text, body, found):
-    assert Place(text, "x").find(body) is found
+    assert JsonPath(text, "x").find(body) is found
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a[]", "a[-1]", "a[x]", "a b", "a]", "*", "a\n", "a[0]b", "ä"])
 def test_a_place_that_is_none(text):
-    assert "expected a place" in misuse(Place, text, "x")
+    assert "expected a place" in misuse(JsonPath, text, "x")
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,6 @@ def test_a_place_that_is_none(text):
     ],
 )
 def test_a_lens_moves_what_is_looked_at(body, seen):
-    places = {name: Place(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
-    lens = Lens(**places, error_code=Place("c", "x"))
+    places = {name: JsonPath(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
+    lens = FieldMap(**places, error_code=JsonPath("c", "x"))
     assert lens(body) == (seen, None)

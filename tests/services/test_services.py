@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.outcome import Ended, Running
-from batchrun.core.states import State
-from batchrun.core.verdict import Accepted, Refused, Seen, Trouble, Unclear
+from batchrun.core.responses.outcome import Ended, Running
+from batchrun.core.responses.verdict import Accepted, JobReport, Refused, Trouble, Unclear
+from batchrun.core.taxonomy.states import State
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
 from tests.edge.hostile_server import answer
@@ -114,7 +114,7 @@ def test_submit(case):
 
 def test_poll(case):
     verdict = ask(case, 200, case.job(case.running), "poll", "job_1")
-    assert isinstance(verdict, Seen)
+    assert isinstance(verdict, JobReport)
     assert verdict.look == Running(case.running, started=True)
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from batchrun.simulator import Scenario, Service, parse
+from batchrun.simulator import Scenario, SimulatedService, parse
 from batchrun.simulator.replies import Reply
 
 START = 1_700_000_000.0
@@ -15,7 +15,7 @@ class Bench:
     def __init__(self, scenario: str | Scenario = "") -> None:
         self.now = START
         given = parse(scenario) if isinstance(scenario, str) else scenario
-        self.service = Service(given, self.now)
+        self.service = SimulatedService(given, self.now)
         self.books = self.service.books
 
     def ask(self, method: str, path: str, body: Any = None, api_key: str = "") -> Reply:

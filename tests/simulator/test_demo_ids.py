@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.verdict import is_safe_id
+from batchrun.core.responses.verdict import is_safe_id
 from batchrun.simulator import DEMO
 from batchrun.simulator.ids import demo_id, job_of_demo_id
-from batchrun.simulator.jobs import CANCEL_WORD, Job
+from batchrun.simulator.jobs import CANCEL_WORD, SimulatedJob
 from batchrun.simulator.words import JOB_WORDS
 from tests.simulator.bench import Bench
 
@@ -67,7 +67,7 @@ millis = st.integers(0, 2**31).map(lambda n: n / 1000)
 
 @given(
     st.builds(
-        Job,
+        SimulatedJob,
         created=st.integers(0, 4_000_000_000_000).map(lambda n: n / 1000), starts=millis, ends=millis, hidden=millis,
         row=st.integers(0, 2**64 - 1), nonce=st.integers(0, 2**32 - 1), input_tokens=st.integers(0, 2**32 - 1),
         output_tokens=st.integers(0, 2**32 - 1), outcome=st.sampled_from(sorted(JOB_WORDS)),

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from batchrun.simulator import Scenario, Simulator, parse
-from batchrun.simulator.scenario import Limits
+from batchrun.simulator.scenario import ScenarioLimits
 
 ROW = b'{"model":"gpt-5","input":"%b","background":true}'
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_answered_and_the_connection_closed(sent, status,
         assert says in json.loads(body)["error"]["message"]
         assert await reader.read() == b""
 
-    talk(conversation, Scenario(limits=Limits(body=1000)))
+    talk(conversation, Scenario(limits=ScenarioLimits(body=1000)))
 
 
 def test_100_continue_head_and_connection_close():

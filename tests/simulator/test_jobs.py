@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 from openai.types.responses import Response, ResponseError, ResponseStatus
 
-from batchrun.core.answer import Answer
-from batchrun.core.outcome import Ended
-from batchrun.core.states import State
-from batchrun.core.verdict import Accepted, Seen, is_safe_id, read_poll, read_submit
+from batchrun.core.responses.http import Answer
+from batchrun.core.responses.outcome import Ended
+from batchrun.core.responses.verdict import Accepted, JobReport, is_safe_id, read_poll, read_submit
+from batchrun.core.taxonomy.states import State
 from batchrun.simulator.words import CODES, OUTCOMES
 from tests.simulator.bench import Bench, error_of
 
@@ -71,7 +71,7 @@ def test_every_outcome_is_reached_by_a_directive_and_read_by_batchrun(word):
     if body["status"] in get_args(ResponseStatus) and (word in OUTCOMES or word in SDK_CODES):
         Response.model_validate_json(answer.body)  # every field is there and of its type
     seen = read_poll(Answer(answer.status, {}, answer.body), bench.now, job)
-    assert isinstance(seen, Seen)
+    assert isinstance(seen, JobReport)
     if word.startswith("stuck_"):
         assert body["status"] == {"stuck_queued": "queued", "stuck_running": "in_progress"}[word]
         return

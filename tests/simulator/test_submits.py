@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from batchrun.core.answer import Answer
-from batchrun.core.verdict import Refused, read_submit
+from batchrun.core.responses.http import Answer
+from batchrun.core.responses.verdict import Refused, read_submit
 from batchrun.simulator.limits import go_duration
 from tests.simulator.bench import Bench, error_of, headers_of
 

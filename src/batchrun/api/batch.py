@@ -10,14 +10,14 @@ from typing import Self
 
 from batchrun.api.reading import Stream
 from batchrun.api.rows import Row, line_of
-from batchrun.api.running import Running, Wanted
+from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.submitting import Submitting
-from batchrun.core.quantities import many
-from batchrun.core.snapshot import Snapshot
-from batchrun.core.visible import visible
+from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
 from batchrun.edge.source import Growing
-from batchrun.results.endings import InputError, Interrupted
 from batchrun.results.record import Record
+from batchrun.results.run_errors import InputError, Interrupted
 from batchrun.runner.session import Opening
 
 
@@ -34,7 +34,7 @@ class Batch:
     __module__ = "batchrun"
 
     def __init__(self, wanted: Wanted) -> None:
-        self._run = Running(wanted, self._opened)
+        self._run = RunTask(wanted, self._opened)
         self._submitting: Submitting | None = None
         self._ending = False
 

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from typing import Any, Unpack
 
 from batchrun.api.batch import Batch
-from batchrun.api.given import Given, Paths
-from batchrun.api.hooks import Observer, observers_of
 from batchrun.api.limits import Limits
+from batchrun.api.observers import Observer, observers_of
 from batchrun.api.plain import in_python
 from batchrun.api.rows import Rows
-from batchrun.api.running import Running, Wanted
-from batchrun.core.given import from_arguments
-from batchrun.results import endings
+from batchrun.api.run_task import RunTask, Wanted
+from batchrun.api.setting_types import Given, Paths
+from batchrun.core.settings.parsing import from_arguments
+from batchrun.results import run_errors as endings
 from batchrun.results.records import Records
 
 _OWN = ("out", "fresh", "observers", "limits", "progress", "demo")
@@ -56,7 +56,7 @@ async def run(
     will take no more (quota, key, outage): both have `.records` so far, and the same call goes on from there. Raises
     `errors.InputError`, `errors.SettingsError` and `errors.FilesError` before anything is sent.
     """
-    running = Running(
+    running = RunTask(
         Wanted(
             rows=_some(rows),
             out=out,

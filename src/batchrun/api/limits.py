@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from batchrun.core.given import from_arguments
-from batchrun.core.sharing import Shared
-from batchrun.results.endings import SettingsError
-from batchrun.runner.exchanges import submit_ceiling
+from batchrun.core.limits.sharing import Shared
+from batchrun.core.settings.parsing import from_arguments
+from batchrun.results.run_errors import SettingsError
+from batchrun.runner.loop.exchanges import submit_ceiling
 from batchrun.runner.session import Sharing
 
 

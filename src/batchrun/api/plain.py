@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 
-from batchrun.core.misuse import Misuse
-from batchrun.core.settings import Kind, Settings, SettingsError
-from batchrun.core.visible import visible
-from batchrun.edge.source import InputError, SpoolFailed
-from batchrun.edge.tape import FilesError, InputIsOutput
-from batchrun.results import endings
+from batchrun.core.settings.settings import InvalidSetting, SettingKind, Settings
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.printable import visible
+from batchrun.edge.append_file import BatchFilesError, InputIsOutput
+from batchrun.edge.source import InputFileError, SpoolFailed
+from batchrun.results import run_errors as endings
 
 _KINDS = {"--" + one.name.replace("_", "-"): (one.name, one.metadata["kind"]) for one in fields(Settings)}
 _FLAG = re.compile(r"(with |give )?(--[a-z][a-z-]*|(?<![\w-])-o(?![\w-]))")
@@ -27,20 +27,20 @@ def in_python(text: str) -> str:
 
 
 def _argument(flag: str, *, given: bool) -> str:
-    name, kind = ("out", Kind.TEXT) if flag == "-o" else _KINDS.get(flag, (flag, None))
-    if kind is Kind.SWITCH:
+    name, kind = ("out", SettingKind.TEXT) if flag == "-o" else _KINDS.get(flag, (flag, None))
+    if kind is SettingKind.SWITCH:
         return f"{name}=True"
     return f"{name}=…" if given and kind is not None else name
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Raise what a caller can name: `SettingsError`, `InputError`, `FilesError`."""
+    """Raise what a caller can name: `InvalidSetting`, `InputFileError`, `BatchFilesError`."""
     try:
         yield
-    except (SettingsError, Misuse) as error:
+    except (InvalidSetting, UsageError) as error:
         raise endings.SettingsError(in_python(str(error))) from error
-    except (InputError, InputIsOutput) as error:
+    except (InputFileError, InputIsOutput) as error:
         raise endings.InputError(in_python(str(error))) from error
-    except (FilesError, SpoolFailed) as error:
+    except (BatchFilesError, SpoolFailed) as error:
         raise endings.FilesError(in_python(str(error))) from error

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import orjson
 
-from batchrun.core.visible import visible
-from batchrun.edge.tape import FilesError, open_to_read
-from batchrun.results.endings import InputError
+from batchrun.core.text.printable import visible
+from batchrun.edge.append_file import BatchFilesError, open_to_read
 from batchrun.results.record import Record
 from batchrun.results.records import Records
-from batchrun.runner.contents import lines_of
+from batchrun.results.run_errors import InputError
+from batchrun.runner.opening.read import lines_of
 
 _PIECE = 1 << 20
 
@@ -33,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> Records:
     try:
         found = (record for _, record in _records(lines_of(os.fspath(path)), file.parent, shown))
         return Records(found, path=file)
-    except FilesError as error:
+    except BatchFilesError as error:
         raise InputError(str(error)) from error
 
 

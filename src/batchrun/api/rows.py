@@ -17,8 +17,8 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from batchrun.core.visible import visible
-from batchrun.results.endings import InputError
+from batchrun.core.text.printable import visible
+from batchrun.results.run_errors import InputError
 
 Row: TypeAlias = str | Mapping[str, Any]
 """One row: a prompt, or what would stand on a line of a file."""

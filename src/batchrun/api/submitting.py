@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable
 
 from batchrun.api.plain import in_python
-from batchrun.core.intake import Rejection, canonical
-from batchrun.core.visible import visible
+from batchrun.core.rows.parse import Rejection, canonical
+from batchrun.core.text.printable import visible
+from batchrun.edge.append_file import BatchFilesError, Lines, WriterThread, cut_torn, open_append
 from batchrun.edge.source import Growing
-from batchrun.edge.tape import FilesError, Lines, Scribe, cut_torn, open_append
-from batchrun.results.endings import FilesError as Unwritten
-from batchrun.results.endings import InputError
-from batchrun.runner.contents import lines_of
+from batchrun.results.run_errors import FilesError as Unwritten
+from batchrun.results.run_errors import InputError
+from batchrun.runner.opening.read import lines_of
 
 
 class Submitting:
@@ -30,7 +30,7 @@ class Submitting:
         self._under_way: deque[tuple[bytes, str | None, asyncio.Future[str]]] = deque()
         self._ids: dict[str, tuple[bytes, asyncio.Future[str]]] = {}
         self._lines: Lines | None = None
-        self._scribe: Scribe | None = None
+        self._scribe: WriterThread | None = None
         self._safe_lines = 0
 
     @property
@@ -62,7 +62,7 @@ class Submitting:
             self._ids[name] = (canonical(found.value), future)
         try:
             lines.give(line + b"\n")
-        except FilesError as error:
+        except BatchFilesError as error:
             self._failed(error)
         return await asyncio.shield(future)
 
@@ -77,7 +77,7 @@ class Submitting:
             whole = sum(len(line) for line in lines_of(self._path) if line.endswith(b"\n"))
             cut_torn(self._path, whole)
             self._lines = Lines(open_append(self._path), safe=self._safe, failed=self._failed)
-            self._scribe = Scribe(self._lines.tape, asyncio.get_running_loop())
+            self._scribe = WriterThread(self._lines.tape, asyncio.get_running_loop())
         return self._lines
 
     def _safe(self, lines: int) -> None:

@@ -88,7 +88,7 @@ def _no_file_no_command(word: str) -> str | None:
     from difflib import get_close_matches
     from pathlib import Path
 
-    from batchrun.core.visible import visible
+    from batchrun.core.text.printable import visible
 
     if word.startswith("-"):
         return None

@@ -16,12 +16,12 @@ from contextlib import suppress
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
 from batchrun.cli.flags import add_flags
 from batchrun.cli.run import run_task
-from batchrun.core.misuse import Misuse
-from batchrun.core.quantities import many
-from batchrun.core.visible import visible
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
+from batchrun.edge.append_file import BatchFilesError, FileNames
 from batchrun.edge.lock import LockHeld
-from batchrun.edge.tape import FilesError, Names
-from batchrun.runner.cancelling import Standing, Wish, standing, wait_until_heard, whose, wish_to_cancel
+from batchrun.runner.cancel import CancelResult, SentRequest, standing, wait_until_heard, whose, wish_to_cancel
 from batchrun.runner.session import Task, input_of
 
 _PATIENCE = 10.0
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Record the wish, have it carried out, and tell what became of it."""
     try:
-        made = wish_to_cancel(Names.of(options.output, options.journal), options.id)
+        made = wish_to_cancel(FileNames.of(options.output, options.journal), options.id)
         while True:
             if (pid := whose(made.names)) is None:
                 with suppress(LockHeld):  # another process took the batch up meanwhile: it hears the wish
@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> int:
                     f"recorded; {who} did not answer within {_PATIENCE:.0f} s: it takes the wish up, or the next run does"
                 )
                 return EXIT_OK
-    except Misuse as error:
+    except UsageError as error:
         return _refuse(error, EXIT_USAGE)
-    except FilesError as error:
+    except BatchFilesError as error:
         return _refuse(error, EXIT_FILES)
 
 
-def _by_itself(options: argparse.Namespace, made: Wish) -> int:
+def _by_itself(options: argparse.Namespace, made: SentRequest) -> int:
     before = standing(made)
     code = EXIT_OK
     if before.open:
@@ -87,7 +87,7 @@ def _by_itself(options: argparse.Namespace, made: Wish) -> int:
     return code
 
 
-def _handed_over(found: Standing, who: str) -> Iterator[str]:
+def _handed_over(found: CancelResult, who: str) -> Iterator[str]:
     if found.open:
         yield f"{who} has it in hand: {many(found.open, 'row')} {_end(found.open)} as cancelled{_billed(found.open, found.sent)}"
     if found.untouched and not found.collecting:
@@ -101,7 +101,7 @@ def _handed_over(found: Standing, who: str) -> Iterator[str]:
         yield "nothing is open: there is nothing to cancel"
 
 
-def _carried_out(before: Standing, found: Standing) -> Iterator[str]:
+def _carried_out(before: CancelResult, found: CancelResult) -> Iterator[str]:
     cancelled = found.cancelled - before.cancelled
     if cancelled:
         yield f"{many(cancelled, 'row')} {_are(cancelled)} cancelled{_billed(cancelled, before.sent - found.sent)}"
@@ -124,7 +124,7 @@ def _never_sent(rows: int) -> str:
     )
 
 
-def _others(found: Standing, *, known: bool) -> Iterator[str]:
+def _others(found: CancelResult, *, known: bool) -> Iterator[str]:
     """What is to be said of names that are no open rows; `known`: a run with the input looked for them."""
     unknown = "nothing was sent for it; if the input has such a row, the next run writes it as cancelled"
     for name in found.unknown[:_SHOWN]:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
-from batchrun.core.body import BodyFlags, plain_path
-from batchrun.core.estimate import input_tokens, output_bytes
-from batchrun.core.visible import visible
-from batchrun.edge.source import MAX_ROW, Findings, InputError, Report, SpoolFailed, check
+from batchrun.core.rows.estimate import input_tokens, output_bytes
+from batchrun.core.rows.prepare import BodyFlags, plain_path
+from batchrun.core.text.printable import visible
+from batchrun.edge.source import MAX_ROW, InputFileError, InputFindings, Report, SpoolFailed, check
 
 _EXIT_FILES = 4
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         flags = BodyFlags.read(options.model, options.set)
         with check(options.input, flags, max_row=options.max_row) as source:
             name, report = source.name, source.report
-    except (ValueError, InputError) as error:
+    except (ValueError, InputFileError) as error:
         print(f"batchrun check: {error}", file=sys.stderr)
         return EXIT_USAGE
     except SpoolFailed as error:
@@ -94,7 +94,7 @@ def _table(report: Report) -> Iterator[str]:
         yield f"  {path:<{wide[0]}}  {model:<{wide[1]}}  {right}".rstrip()
 
 
-def _findings(title: str, findings: Findings) -> Iterator[str]:
+def _findings(title: str, findings: InputFindings) -> Iterator[str]:
     yield ""
     yield f"{title}:"
     wide = max(len(one.code) for one in findings.first)
@@ -128,7 +128,7 @@ def _facts(name: str, report: Report, *, good: bool) -> dict[str, Any]:
     }
 
 
-def _listed(findings: Findings) -> dict[str, Any]:
+def _listed(findings: InputFindings) -> dict[str, Any]:
     first = [{"line": one.line, "code": one.code, "message": one.message} for one in findings.first]
     return {"total": findings.total, "by_code": findings.by_code, "first": first}
 

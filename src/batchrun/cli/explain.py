@@ -10,10 +10,10 @@ import textwrap
 from collections.abc import Iterator
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
-from batchrun.core.explanation import Explanation, explain, nearest, whole_table
-from batchrun.core.states import GROUP_MEANING, STATE_MEANING, WORDS
-from batchrun.core.taxonomy import TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
-from batchrun.core.visible import visible
+from batchrun.core.taxonomy.explain import Explanation, explain, nearest, whole_table
+from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
+from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
+from batchrun.core.text.printable import visible
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from batchrun.core.given import (
+from batchrun.core.settings.parsing import (
     READERS,
     example,
     flag,
@@ -28,12 +28,12 @@ from batchrun.core.given import (
     spelled,
     variable,
 )
-from batchrun.core.settings import Group, Kind, Settings
+from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
 
 # What a value is called in the help.
 _METAVAR = {
-    Kind.TEXT: "TEXT", Kind.TEXTS: "NAME=VALUE", Kind.COUNT: "N", Kind.NUMBER: "N", Kind.SECONDS: "TIME",
-    Kind.BYTES: "SIZE", Kind.STATES: "STATES",
+    SettingKind.TEXT: "TEXT", SettingKind.TEXTS: "NAME=VALUE", SettingKind.COUNT: "N", SettingKind.NUMBER: "N", SettingKind.SECONDS: "TIME",
+    SettingKind.BYTES: "SIZE", SettingKind.STATES: "STATES",
 }  # fmt: skip
 _METAVARS = {
     "service": "NAME|FILE", "base_url": "URL", "key_file": "FILE", "token_command": "COMMAND", "artifacts": "DIR",
@@ -48,7 +48,7 @@ def metavar(setting: Field[Any]) -> str:
 
 def add_flags(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
     """A flag for every setting, in the groups of `Settings`; for those alone that are named in `only`, if given."""
-    for group in Group:
+    for group in FlagGroup:
         shown = [
             one for one in fields(Settings) if one.metadata["group"] is group and (only is None or one.name in only)
         ]
@@ -64,16 +64,16 @@ def _add(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
     default = spelled(setting)
     common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
     common["help"] = said if default is None else f"{said}; default {default}"
-    if kind is Kind.SWITCH:
+    if kind is SettingKind.SWITCH:
         group.add_argument(name, action="store_true", **common)
         # So that a flag can outrank a variable here too.
         group.add_argument("--no-" + name[2:], action="store_false", **(common | {"help": argparse.SUPPRESS}))
         return
     common["metavar"] = metavar(setting)
     common["type"] = _typed(setting)
-    if kind is Kind.TEXTS:
+    if kind is SettingKind.TEXTS:
         group.add_argument(name, action="append", **common)
-    elif kind is Kind.STATES:
+    elif kind is SettingKind.STATES:
         group.add_argument(name, nargs="?", const=(), **common)
     else:
         group.add_argument(name, **common)
@@ -99,7 +99,7 @@ def given(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[s
         name = setting.name
         if hasattr(options, name):
             value = getattr(options, name)
-            found[name] = tuple(value) if setting.metadata["kind"] is Kind.TEXTS else value
+            found[name] = tuple(value) if setting.metadata["kind"] is SettingKind.TEXTS else value
         elif text := environment.get(variable(name)):
             found[name] = from_variable(setting, text)
     refuse_what_makes_no_sense(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from batchrun.core.misuse import Misuse
-from batchrun.edge.tape import Names, expect_regular, refuse_shared
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.edge.append_file import FileNames, expect_regular, refuse_shared
 from batchrun.runner.session import Task
 
 
@@ -16,7 +16,7 @@ def refuse_shared_files(task: Task, summary: str | None, log: str | None) -> Non
     Raises Misuse, and FileRefused where the summary would go through a link or to a device.
     """
     beside = {"--summary": summary, "--log-json": log}
-    names = Names.of(task.output, task.journal)
+    names = FileNames.of(task.output, task.journal)
     refuse_shared(names, task.input, {flag: path for flag, path in beside.items() if path})
     if summary:
         expect_regular(summary)
@@ -25,7 +25,7 @@ def refuse_shared_files(task: Task, summary: str | None, log: str | None) -> Non
 def refuse_uncollectable(settings: Mapping[str, Any]) -> None:
     """Refuse, where no journal is kept, to buy jobs that nobody could collect. Raises Misuse."""
     if settings.get("detach"):
-        raise Misuse(
+        raise UsageError(
             "--detach with -o -: expected a journal, without which nobody can collect the jobs, got none; "
             "give --journal FILE (or leave --detach out, BATCHRUN_DETACH too)"
         )

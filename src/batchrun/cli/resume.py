@@ -8,9 +8,9 @@ import sys
 from batchrun.cli import EXIT_USAGE
 from batchrun.cli.parser import add_run_options
 from batchrun.cli.run import run_task
-from batchrun.core.misuse import Misuse
-from batchrun.core.visible import visible
-from batchrun.edge.tape import FilesError
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.printable import visible
+from batchrun.edge.append_file import BatchFilesError
 from batchrun.runner.session import Task, input_of
 
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace, *, collect: bool = False) -> int:
     """Take the batch up with the input and the flags that its journal names, or without an input to `collect`."""
     try:
         source, settings = input_of(options.output, options.journal)
-    except (Misuse, FilesError) as error:
+    except (UsageError, BatchFilesError) as error:
         return _refuse(str(error))
     if not collect and source in (None, "stdin"):
         told = "its input came through a pipe and no copy was kept; give it again"

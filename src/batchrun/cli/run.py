@@ -16,25 +16,25 @@ from typing import Any, TypeVar
 import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
-from batchrun.cli.announcement import announcement, stopping
-from batchrun.cli.closing import Closing, exit_code
-from batchrun.cli.collector import Collector
+from batchrun.cli.banner import announcement, stopping
 from batchrun.cli.flags import from_environment, given
+from batchrun.cli.gc_tuning import Collector
 from batchrun.cli.refusals import refuse_shared_files, refuse_uncollectable
-from batchrun.cli.stdout import Copy, Place
+from batchrun.cli.run_result import Closing, exit_code
+from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
-from batchrun.core.given import FlagError, as_given
-from batchrun.core.messages import StopMode
-from batchrun.core.misuse import Misuse
-from batchrun.core.quantities import many
-from batchrun.core.settings import SettingsError
-from batchrun.core.snapshot import Snapshot
-from batchrun.core.visible import visible
+from batchrun.core.jobs.messages import StopMode
+from batchrun.core.settings.parsing import FlagError, as_given
+from batchrun.core.settings.settings import InvalidSetting
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
+from batchrun.edge.append_file import BatchFilesError, InputIsOutput
 from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
-from batchrun.edge.progress import Progress
-from batchrun.edge.source import InputError, SpoolFailed
-from batchrun.edge.tape import FilesError, InputIsOutput
+from batchrun.edge.progress import ProgressBar
+from batchrun.edge.source import InputFileError, SpoolFailed
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
@@ -58,7 +58,7 @@ def run_task(
 ) -> int:
     """Run `task` with the flags in `options`, `more` settings beneath them; tells how it goes on stderr."""
     if task.output == "-":
-        with Place(options.journal) as records:
+        with StdoutFiles(options.journal) as records:
             to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
             return _run_task(to_file, options, arguments, more, Copy(records, kept=options.journal is not None))
     return _run_task(task, options, arguments, more, None)
@@ -67,7 +67,7 @@ def run_task(
 def _run_task(
     task: Task, options: argparse.Namespace, arguments: Sequence[str], more: Mapping[str, Any] | None, copy: Copy | None
 ) -> int:
-    screen: _Screen | None = None
+    screen: _RunScreen | None = None
     variables: Sequence[str] = ()
     try:
         typed = given(options, os.environ)
@@ -78,14 +78,14 @@ def _run_task(
             print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
         refuse_shared_files(task, options.summary, options.log_json)
         with Collector() as collector:
-            screen = _Screen(options, arguments, copy, collector)
+            screen = _RunScreen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
-    except (Misuse, SettingsError, FlagError, InputError, InputIsOutput) as error:
+    except (UsageError, InvalidSetting, FlagError, InputFileError, InputIsOutput) as error:
         about, rest = _SETTING.match(str(error)), str(error)
         if about is not None:  # what it says to do instead may well be a flag
             rest = as_given(about[0], variables) + rest[about.end() :]
         return _refuse(rest, EXIT_USAGE)
-    except (FilesError, SpoolFailed) as error:
+    except (BatchFilesError, SpoolFailed) as error:
         if task.only_wished and isinstance(error, LockHeld):
             raise
         return _refuse(str(error), EXIT_FILES)
@@ -114,7 +114,7 @@ def _with_a_loop(main: Callable[[], Awaitable[_T]]) -> _T:
         return runner.run(body())
 
 
-async def _run(task: Task, settings: dict[str, Any], options: argparse.Namespace, screen: _Screen) -> int:
+async def _run(task: Task, settings: dict[str, Any], options: argparse.Namespace, screen: _RunScreen) -> int:
     async with _demo(options) as address:
         if address is not None:
             task = replace(task, demo=address)
@@ -134,7 +134,7 @@ async def _demo(options: argparse.Namespace) -> AsyncIterator[str | None]:
         yield simulator.base_url
 
 
-class _Screen:
+class _RunScreen:
     """What a person sees of the run, and what the event log keeps of it."""
 
     def __init__(
@@ -145,7 +145,7 @@ class _Screen:
         self._copy = copy
         self._arguments = arguments
         self._quiet = options.quiet
-        self._progress: Progress | None = None
+        self._progress: ProgressBar | None = None
         self._log = EventLog(options.log_json, failed=self._warn) if options.log_json else None
         self._opening: Opening | None = None
         self._signal: int | None = None
@@ -208,7 +208,7 @@ class _Screen:
             self._copy.begin()
             self._copy.closed = self._stdout_closed
         batch, settings = opening.batch, opening.settings
-        self._progress = Progress(opening.rows, quiet=self._quiet)
+        self._progress = ProgressBar(opening.rows, quiet=self._quiet)
         for note in batch.notes:
             self._progress.say(visible(note))
         open_jobs = sum(trail.job_id is not None for trail in batch.recovery.open_trails.values())
@@ -273,7 +273,7 @@ class _Screen:
         if self._options.summary:
             try:
                 write_facts(self._options.summary, closing)
-            except FilesError as error:
+            except BatchFilesError as error:
                 self._warn(f"--summary: {visible(str(error), 1_000)}; the run itself is not concerned")
         self._write("end", outcome=result.outcome.value, exit_code=code)
         return code

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
-from batchrun.core.visible import visible
+from batchrun.core.text.printable import visible
 from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
 from batchrun.simulator.directives import DIRECTIVES
 from batchrun.simulator.scenario import amended

@@ -14,16 +14,16 @@ import time
 from signal import SIGINT
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_SIGNAL, EXIT_USAGE
-from batchrun.cli.standing import Place
 from batchrun.cli.status_json import facts
+from batchrun.cli.status_notes import StatusPaths
 from batchrun.cli.status_page import page
-from batchrun.core.misuse import Misuse
-from batchrun.core.quantities import size
-from batchrun.core.standing import Standing
-from batchrun.core.visible import visible
-from batchrun.edge.tape import FilesError, Names
-from batchrun.runner.contents import size_of
-from batchrun.runner.standing import Lookout
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.status.status import BatchStatus
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import size
+from batchrun.edge.append_file import BatchFilesError, FileNames
+from batchrun.runner.opening.read import size_of
+from batchrun.runner.status import StatusReader
 
 _LONG = 100 << 20  # bytes to read of which it is said that they are read
 _EVERY = 1.0  # seconds between two looks
@@ -39,15 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     names = _names(options)
-    lookout = Lookout(names)
+    lookout = StatusReader(names)
     try:
         standing = _first_look(lookout, names)
         if options.watch:
             return _watch(lookout, standing, options)
         print(_told(standing, options, indent=2) if options.json else "\n".join(_page(standing, options)))
-    except Misuse as error:
+    except UsageError as error:
         return _refuse(str(error), EXIT_USAGE)
-    except FilesError as error:
+    except BatchFilesError as error:
         return _refuse(str(error), EXIT_FILES)
     except KeyboardInterrupt:
         return EXIT_OK if options.watch else EXIT_SIGNAL + SIGINT
@@ -56,13 +56,13 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _names(options: argparse.Namespace) -> Names:
+def _names(options: argparse.Namespace) -> FileNames:
     if options.output == "-" and options.journal:  # where a run to stdout keeps its records
-        return Names.of(f"{options.journal}.records", options.journal)
-    return Names.of(options.output, options.journal)
+        return FileNames.of(f"{options.journal}.records", options.journal)
+    return FileNames.of(options.output, options.journal)
 
 
-def _first_look(lookout: Lookout, names: Names) -> Standing:
+def _first_look(lookout: StatusReader, names: FileNames) -> BatchStatus:
     """As `look`. A gigabyte takes ten seconds: whoever sits there should know why nothing is to be seen yet."""
     to_read = size_of(names.journal) + size_of(names.output)
     told = to_read > _LONG and sys.stderr.isatty()
@@ -80,8 +80,8 @@ def _refuse(text: str, code: int) -> int:
     return code
 
 
-def _watch(lookout: Lookout, standing: Standing, options: argparse.Namespace) -> int:
-    screen = _Screen() if not options.json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else None
+def _watch(lookout: StatusReader, standing: BatchStatus, options: argparse.Namespace) -> int:
+    screen = _StatusScreen() if not options.json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else None
     told_at = float("-inf")
     try:
         while True:
@@ -103,17 +103,17 @@ def _watch(lookout: Lookout, standing: Standing, options: argparse.Namespace) ->
         return EXIT_OK
 
 
-def _place(standing: Standing, options: argparse.Namespace) -> Place:
+def _place(standing: BatchStatus, options: argparse.Namespace) -> StatusPaths:
     kept = standing.header.input != "stdin" or os.path.lexists(_names(options).spool)
-    return Place(options.output, options.journal, input_is_kept=kept, watched=options.watch)
+    return StatusPaths(options.output, options.journal, input_is_kept=kept, watched=options.watch)
 
 
-def _page(standing: Standing, options: argparse.Namespace) -> list[str]:
+def _page(standing: BatchStatus, options: argparse.Namespace) -> list[str]:
     width = max(40, min(100, _size_of_terminal()[0]))
     return page(standing, _place(standing, options), width)
 
 
-def _told(standing: Standing, options: argparse.Namespace, indent: int | None = None) -> str:
+def _told(standing: BatchStatus, options: argparse.Namespace, indent: int | None = None) -> str:
     names = _names(options)
     return json.dumps(facts(standing, _place(standing, options), names.output, names.journal), indent=indent)
 
@@ -126,7 +126,7 @@ def _size_of_terminal() -> tuple[int, int]:
         return shutil.get_terminal_size()
 
 
-class _Screen:
+class _StatusScreen:
     """Lines on a terminal that take the place of those before them."""
 
     def __init__(self) -> None:

@@ -29,16 +29,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
-from batchrun.core.advice import advice_of
-from batchrun.core.clock import utc
-from batchrun.core.standing import Stage, Standing
-from batchrun.core.states import State
+from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
+from batchrun.core.status.status import BatchStage, BatchStatus
+from batchrun.core.taxonomy.advice import advice_of
+from batchrun.core.taxonomy.states import State
+from batchrun.core.text.dates import utc
 
 STATUS_VERSION = 1
 
 
-def facts(standing: Standing, place: Place, output: str | None, journal: str) -> dict[str, Any]:
+def facts(standing: BatchStatus, place: StatusPaths, output: str | None, journal: str) -> dict[str, Any]:
     """How it stands, for programs; its shape is told above."""
     run, lapse, oldest, halt = standing.run, standing.lapse, standing.oldest, halt_of(standing.run)
     return {
@@ -53,7 +53,7 @@ def facts(standing: Standing, place: Place, output: str | None, journal: str) ->
         },
         "rows": {"total": standing.total, "done": standing.done, "open": standing.open_rows},
         "states": {state.value: rows for state in State if (rows := standing.states.get(state, 0))},
-        "stages": {stage.value: standing.stages.get(stage) for stage in Stage},
+        "stages": {stage.value: standing.stages.get(stage) for stage in BatchStage},
         "failures": [
             {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
             for (state, code), rows in sorted(standing.codes.items(), key=lambda item: (-item[1], item[0]))

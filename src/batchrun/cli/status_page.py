@@ -5,26 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from batchrun.cli.standing import Place, halt_of, next_commands, notes_of, tokens_of
+from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.cli.summary import TableRow, state_rows, table, wrapped
-from batchrun.core.advice import advice_of, worst_first
-from batchrun.core.quantities import duration, many
-from batchrun.core.standing import Going, Stage, Standing
-from batchrun.core.visible import visible
+from batchrun.core.status.status import BatchStage, BatchStatus, JobsNow
+from batchrun.core.taxonomy.advice import advice_of, worst_first
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import duration, many
 
 _DONE = {"collected": "collected what was in flight", "cancelled": "ended what `batchrun cancel` asked for"}
 _SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
-_STAGE_NAMES = {Stage.WATCHING: "in flight"}
-_LEFT_BEHIND = {Stage.SUBMITTING: "perhaps sent", Stage.WATCHING: "in flight"}  # where no run is on
+_STAGE_NAMES = {BatchStage.WATCHING: "in flight"}
+_LEFT_BEHIND = {BatchStage.SUBMITTING: "perhaps sent", BatchStage.WATCHING: "in flight"}  # where no run is on
 
 
-def page(standing: Standing, place: Place, width: int) -> list[str]:
+def page(standing: BatchStatus, place: StatusPaths, width: int) -> list[str]:
     """What a person is told, in lines of at most `width` columns but for commands."""
     lines = "\n".join(_facts(standing, width)).split("\n")
     return [*(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines), *_next(standing, place)]
 
 
-def _facts(standing: Standing, width: int) -> Iterator[str]:
+def _facts(standing: BatchStatus, width: int) -> Iterator[str]:
     yield wrapped("", _first(standing), width)
     yield wrapped("", _far(standing), width)
     done, open_rows = state_rows(standing.states, standing.codes), _open_rows(standing)
@@ -40,7 +40,7 @@ def _facts(standing: Standing, width: int) -> Iterator[str]:
     if halt := halt_of(standing.run):
         yield ""
         reason, message, advice = halt
-        if standing.run.going is not Going.HALTED:
+        if standing.run.going is not JobsNow.HALTED:
             yield wrapped(f"{visible(reason, 60)}: ", visible(message), width)
         if advice:
             yield wrapped("", advice, width)
@@ -54,7 +54,7 @@ def _facts(standing: Standing, width: int) -> Iterator[str]:
             yield wrapped(f"{visible(code, 60)}: ", text, width)
 
 
-def _next(standing: Standing, place: Place) -> Iterator[str]:
+def _next(standing: BatchStatus, place: StatusPaths) -> Iterator[str]:
     if commands := next_commands(standing, place):
         yield ""
         yield "next:"
@@ -63,34 +63,34 @@ def _next(standing: Standing, place: Place) -> Iterator[str]:
             yield f"      {what}"
 
 
-def _first(standing: Standing) -> str:
+def _first(standing: BatchStatus) -> str:
     run, now = standing.run, standing.at
     at = "" if run.until is None else moment(run.until, now)
     who = "" if run.process is None else f", process {run.process}"
     match run.going:
-        case Going.STARTING:
+        case JobsNow.STARTING:
             return f"a run is starting{who}"
-        case Going.RUNNING:
+        case JobsNow.RUNNING:
             since = run.since or now
             return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
-        case Going.COMPLETE:
+        case JobsNow.COMPLETE:
             return f"ended in good order at {at}" if standing.open_rows else f"complete at {at}"
-        case Going.HALTED:
+        case JobsNow.HALTED:
             return f"halted at {at}" + (f": {visible(run.told)}" if run.told else "")
-        case Going.DETACHED:
+        case JobsNow.DETACHED:
             return f"detached at {at}"
-        case Going.STOPPED:
+        case JobsNow.STOPPED:
             reason = _SIGNALS.get(run.reason or "", run.reason)
             if run.reason in _SIGNALS:
                 return f"stopped by {reason} at {at}"
             if run.reason in _DONE:
                 return f"the last run {_DONE[run.reason]}, until {at}"
             return f"stopped at {at}" + (f": {visible(reason)}" if reason else "")
-        case Going.LOST:
+        case JobsNow.LOST:
             return "no farewell: killed, or the power or the disk failed" + (f", after {at}" if at else "")
 
 
-def _far(standing: Standing) -> str:
+def _far(standing: BatchStatus) -> str:
     done, total, run = standing.done, standing.total, standing.run
     if total is None:
         return f"{many(done, 'row')} done"
@@ -103,20 +103,20 @@ def _far(standing: Standing) -> str:
     return f"{told}; {many(left, 'row')} {'is' if left == 1 else 'are'} left"
 
 
-def _open_rows(standing: Standing) -> list[TableRow]:
+def _open_rows(standing: BatchStatus) -> list[TableRow]:
     names = _STAGE_NAMES if standing.run.is_on else _LEFT_BEHIND
     return [
         (
             names.get(stage, stage.value),
             standing.stages[stage],
-            _oldest(standing) if stage is Stage.WATCHING else "",
+            _oldest(standing) if stage is BatchStage.WATCHING else "",
         )
-        for stage in reversed(Stage)
+        for stage in reversed(BatchStage)
         if standing.stages.get(stage)
     ]
 
 
-def _oldest(standing: Standing) -> str:
+def _oldest(standing: BatchStatus) -> str:
     oldest = standing.oldest
     if oldest is None:
         return ""
@@ -124,7 +124,7 @@ def _oldest(standing: Standing) -> str:
     return f"the oldest for {age}: {visible(oldest.key, 60)}, {visible(oldest.job_id, 200)}"
 
 
-def _measures(standing: Standing) -> Iterator[tuple[str, str]]:
+def _measures(standing: BatchStatus) -> Iterator[tuple[str, str]]:
     lapse = standing.lapse
     if lapse is not None:
         rates = f"{_rate(lapse.submits_a_minute)} submits and {_rate(lapse.records_a_minute)} records a minute"

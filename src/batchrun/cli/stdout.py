@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from batchrun.core.visible import visible
+from batchrun.core.text.printable import visible
 
 _PIECE = 1 << 20
 
@@ -66,7 +66,7 @@ class Copy:
         return f"stdout: expected to write records, but: {why}; {where}"
 
 
-class Place:
+class StdoutFiles:
     """Where the files of a run to stdout live, for as long as the block lasts."""
 
     def __init__(self, journal: str | None) -> None:

@@ -27,7 +27,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from batchrun.cli.closing import (
+from batchrun.cli.run_result import (
     Closing,
     exit_code,
     halt_message,
@@ -35,12 +35,12 @@ from batchrun.cli.closing import (
     next_commands,
     worst,
 )
-from batchrun.core.advice import HALT_ADVICE, advice_of
-from batchrun.core.messages import Outcome
-from batchrun.core.quantities import duration, many
-from batchrun.core.states import State
-from batchrun.core.visible import visible
-from batchrun.edge.tape import write_whole
+from batchrun.core.jobs.messages import Outcome
+from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
+from batchrun.core.taxonomy.states import State
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import duration, many
+from batchrun.edge.append_file import write_whole
 
 SUMMARY_VERSION = 1
 _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}

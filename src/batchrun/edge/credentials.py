@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchrun.core.misuse import Misuse
-from batchrun.core.secret import Secret
-from batchrun.core.visible import visible
+from batchrun.core.settings.secret import Secret
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.printable import visible
 
 MAX_FILE = 65_536
 COMMAND_TIMEOUT = 60.0
@@ -37,21 +37,23 @@ def read_key_file(path: Path | str) -> Secret:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise Misuse(f"{path}: expected a file with an API key: {error.strerror}; name another") from None
+        raise UsageError(f"{path}: expected a file with an API key: {error.strerror}; name another") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Misuse(f"{path}: expected a plain file with an API key; name another")
+            raise UsageError(f"{path}: expected a plain file with an API key; name another")
         if status.st_mode & 0o077:
             mode = stat.S_IMODE(status.st_mode)
-            raise Misuse(f"{path}: expected mode 0600, got {mode:04o}: others may read the API key; chmod 600 {path}")
+            raise UsageError(
+                f"{path}: expected mode 0600, got {mode:04o}: others may read the API key; chmod 600 {path}"
+            )
         content = os.read(descriptor, MAX_FILE)
     finally:
         os.close(descriptor)
     try:
         text = content.decode("ascii")
     except UnicodeDecodeError:
-        raise Misuse(f"{path}: expected an API key in ASCII, got other bytes; write the key alone") from None
+        raise UsageError(f"{path}: expected an API key in ASCII, got other bytes; write the key alone") from None
     return Secret(text.removesuffix("\n").removesuffix("\r"), str(path))
 
 
@@ -75,9 +77,13 @@ class TokenCommand:
         try:
             self._argv = shlex.split(command)
         except ValueError as error:
-            raise Misuse(f"--token-command: expected a command line: {str(error).lower()}; quote it again") from None
+            raise UsageError(
+                f"--token-command: expected a command line: {str(error).lower()}; quote it again"
+            ) from None
         if not self._argv:
-            raise Misuse("--token-command: expected a command line, got nothing; name a command that prints a token")
+            raise UsageError(
+                "--token-command: expected a command line, got nothing; name a command that prints a token"
+            )
         self._limit = limit
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -117,7 +123,7 @@ class TokenCommand:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Misuse(f"--token-command: {name} cannot be run: {error.strerror}; give its full path") from None
+            raise UsageError(f"--token-command: {name} cannot be run: {error.strerror}; give its full path") from None
         try:
             async with asyncio.timeout(self._limit):
                 printed, complaint = await asyncio.gather(_head(process.stdout), _head(process.stderr))
@@ -128,12 +134,12 @@ class TokenCommand:
             await process.wait()
             if not isinstance(error, TimeoutError):
                 raise
-            raise Misuse(
+            raise UsageError(
                 f"--token-command: {name} gave no token within {self._limit:g} s; try it by hand, it may ask something"
             ) from None
         if code != 0:
             told = visible(" ".join(complaint.decode("utf-8", "replace").split()), 300)
-            raise Misuse(
+            raise UsageError(
                 f"--token-command: {name} failed with exit code {code}: {told or 'it said nothing'}; try it by hand"
             )
         return printed
@@ -147,17 +153,17 @@ def read_token(printed: bytes, now: float) -> Token:
         try:
             table = json.loads(text)
         except ValueError:
-            raise Misuse(
+            raise UsageError(
                 "--token-command: expected a token or JSON with one, got broken JSON; try it by hand"
             ) from None
         names = ("accessToken", "access_token", "token")
         text = next((table[name] for name in names if isinstance(table.get(name), str)), "")
         if not text:
-            raise Misuse(
+            raise UsageError(
                 f"--token-command: expected JSON with one of {', '.join(names)}; have it print the token alone"
             )
     elif len(text.split()) != 1:
-        raise Misuse(
+        raise UsageError(
             f"--token-command: expected one token, got {len(text.split())} words; have it print the token alone"
         )
     secret = Secret(text, "--token-command")

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import orjson
 
-from batchrun.core.clock import utc
-from batchrun.edge.tape import open_append
+from batchrun.core.text.dates import utc
+from batchrun.edge.append_file import open_append
 
 EventName = Literal["start", "record", "pause", "outage", "halt", "stop", "end"]
 

@@ -23,15 +23,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
 
-from batchrun.edge.tape import FileRefused, FilesError, Opened, open_append, open_to_read
-from batchrun.edge.tape.opening import refused
+from batchrun.edge.append_file import BatchFilesError, FileRefused, OpenFile, open_append, open_to_read
+from batchrun.edge.append_file.opening import refused
 
 _TRIES = 20
 _FLOCK = Struct("hhqqi4x")  # of Linux: type, whence, start, length (0: all of it), pid
 _PAUSE = 0.01  # between writing its pid and taking the lock the first run needs microseconds
 
 
-class LockHeld(FilesError):
+class LockHeld(BatchFilesError):
     """Another run has the output. `pid` is its process, None where it did not say."""
 
     def __init__(self, path: str, pid: int | None) -> None:
@@ -46,7 +46,7 @@ class LockHeld(FilesError):
 class Lock:
     """The lock of one output, held from `take` to `release` or to the end of the process."""
 
-    def __init__(self, file: Opened) -> None:
+    def __init__(self, file: OpenFile) -> None:
         self._file = file
         self._held = True
         self._owner = os.getpid()
@@ -111,7 +111,7 @@ class Locks:
         try:
             for path in paths:
                 locks._held.append(Lock.take(path))
-        except FilesError:
+        except BatchFilesError:
             locks.release()
             raise
         return locks
@@ -149,22 +149,22 @@ def holder_of(path: str) -> Holder | None:
         file.close()
 
 
-def _show(file: Opened) -> None:
+def _show(file: OpenFile) -> None:
     """Hold what `holder_of` asks for; where that cannot be had, it looks for the process."""
     _set_shown(file, fcntl.F_WRLCK)
 
 
-def _hide(file: Opened) -> None:
+def _hide(file: OpenFile) -> None:
     _set_shown(file, fcntl.F_UNLCK)
 
 
-def _set_shown(file: Opened, kind: int) -> None:
+def _set_shown(file: OpenFile, kind: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             fcntl.fcntl(file.descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
 
 
-def _is_shown(file: Opened, pid: int | None) -> bool:
+def _is_shown(file: OpenFile, pid: int | None) -> bool:
     if sys.platform == "linux":
         question = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         with suppress(OSError):
@@ -173,12 +173,12 @@ def _is_shown(file: Opened, pid: int | None) -> bool:
     return pid is not None and _is_alive(pid)
 
 
-def _pid_in(file: Opened) -> int | None:
+def _pid_in(file: OpenFile) -> int | None:
     text = os.pread(file.descriptor, 32, 0)
     return int(text) if text.endswith(b"\n") and text[:-1].isdigit() else None
 
 
-def _holder(file: Opened) -> int | None:
+def _holder(file: OpenFile) -> int | None:
     """The pid in the lock, waited for a moment where the holder has not written it yet."""
     pid = None
     for _ in range(_TRIES):

@@ -17,9 +17,9 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from batchrun.core.quantities import duration
-from batchrun.core.rhythm import Pace, Rhythm
-from batchrun.core.snapshot import Snapshot
+from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.status.throughput import Pace, Throughput
+from batchrun.core.text.units import duration
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -29,14 +29,14 @@ PLAIN_EVERY = 30.0
 _BAR_COLUMNS = 21  # of the bar, its frame and the spaces around; a column is left free at the end
 
 
-class Progress:
+class ProgressBar:
     """What a person sees of a run of `total` rows, those of earlier runs included; None where nobody knows.
 
     `stream` is stderr as it is when this is made.
     """
 
     def __init__(self, total: int | None, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._rhythm = Rhythm(total)
+        self._rhythm = Throughput(total)
         self._stream = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._bar: tqdm[Any] | None = None

@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import orjson
 
-from batchrun.core.outcome import Billing
-from batchrun.core.problem import Problem, Source
-from batchrun.core.record import Attempt
-from batchrun.core.states import State
-from batchrun.core.usage import Usage
-from batchrun.core.visible import visible
+from batchrun.core.records.record import Attempt
+from batchrun.core.responses.error import Problem, Source
+from batchrun.core.responses.outcome import Billing
+from batchrun.core.responses.usage import Usage
+from batchrun.core.taxonomy.states import State
+from batchrun.core.text.printable import visible
 from batchrun.results.images import images_in
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
@@ -112,7 +112,7 @@ class Record:
 
         With `as_openai` it is the exception that the installed openai SDK has for it.
         """
-        from batchrun.results.errors import error_of  # noqa: PLC0415 - the exceptions carry records
+        from batchrun.results.job_errors import error_of  # noqa: PLC0415 - the exceptions carry records
 
         error = error_of(self)
         if error is None:

@@ -9,10 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from batchrun.core.quantities import many
-from batchrun.core.states import State
-from batchrun.core.usage import Usage
-from batchrun.core.visible import visible
+from batchrun.core.responses.usage import Usage
+from batchrun.core.taxonomy.states import State
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ class Records(Sequence[Record]):
         tables.to_csv(self, path)
 
     def __repr__(self) -> str:
-        from batchrun.results.story import story  # noqa: PLC0415 - only at a prompt
+        from batchrun.results.display import story  # noqa: PLC0415 - only at a prompt
 
         return story(self)
 
     def _repr_html_(self) -> str:
-        from batchrun.results.story import page  # noqa: PLC0415
+        from batchrun.results.display import page  # noqa: PLC0415
 
         return page(self)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from batchrun.core.snapshot import Snapshot
+from batchrun.core.status.snapshot import Snapshot
 
 
-class Observer(Protocol):
+class RunObserver(Protocol):
     """Who is told how the run goes; nothing that it does may raise."""
 
     def progressed(self, snapshot: Snapshot) -> None: ...

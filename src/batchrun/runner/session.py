@@ -15,24 +15,24 @@ from typing import Any
 import anyio.to_thread
 from aiolimiter import AsyncLimiter
 
-from batchrun.core.body import BodyFlags
-from batchrun.core.messages import Outcome, StopMode
-from batchrun.core.misuse import Misuse
-from batchrun.core.settings import Settings
-from batchrun.core.sharing import Shared
-from batchrun.core.snapshot import Snapshot
+from batchrun.core.jobs.messages import Outcome, StopMode
+from batchrun.core.limits.sharing import Shared
+from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.status.snapshot import Snapshot
+from batchrun.edge.append_file import FileNames, expect_folder
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
-from batchrun.edge.tape import Names, expect_folder
-from batchrun.runner.access import Renewing, service_of, wire_to, within_the_file_limit
-from batchrun.runner.contents import lines_of, size_of
-from batchrun.runner.files import find_files
-from batchrun.runner.loop import Runner
-from batchrun.runner.observer import Observer
-from batchrun.runner.rewriting import rewrite_as_wanted
-from batchrun.runner.startup import Batch, Identity, open_batch, read_header
+from batchrun.runner.loop.artifacts import find_files
+from batchrun.runner.loop.runner import Runner
+from batchrun.runner.observer import RunObserver
+from batchrun.runner.opening.open import Identity, OpenBatch, open_batch, read_header
+from batchrun.runner.opening.read import lines_of, size_of
+from batchrun.runner.opening.rewrite import rewrite_as_wanted
+from batchrun.runner.opening.service import KeyRenewal, service_of, wire_to, within_the_file_limit
 from batchrun.services.service import Service
 
 
@@ -67,7 +67,7 @@ class Opening:
     origin: str
     account: str
     rows: int | None
-    batch: Batch
+    batch: OpenBatch
     source: Checked | None
     settings: Settings
     stop: Callable[[StopMode, str], None]
@@ -95,7 +95,7 @@ async def run_session(
     task: Task,
     given: Mapping[str, Any],
     environment: Mapping[str, str],
-    observer: Observer,
+    observer: RunObserver,
     opened: Callable[[Opening], None],
     sharing: Sharing | None = None,
 ) -> Result:
@@ -107,13 +107,13 @@ async def run_session(
     """
     settings = Settings.of(given)
     if settings.detach and "concurrency" in given:
-        raise Misuse(
+        raise UsageError(
             f"--concurrency {settings.concurrency}: expected none with --detach, which puts every row in flight; leave it out, "
             "or send a part of the rows now with --limit N"
         )
     if settings.detach and task.input is None:
         if not task.only_wished:
-            raise Misuse(
+            raise UsageError(
                 "--detach: expected a run with an input to send; to bring home what was sent, leave it out (BATCHRUN_DETACH too)"
             )
         settings = replace(settings, detach=False)
@@ -121,7 +121,7 @@ async def run_session(
     given = with_timeouts_of(service, given)
     settings = replace(settings, **{name: given[name] for name in service.timeouts})
     redactor = Redactor(service.secrets)
-    names = Names.of(task.output, task.journal)
+    names = FileNames.of(task.output, task.journal)
     for path in (task.output, names.journal):
         expect_folder(path)
     flags = _flags(settings)
@@ -159,7 +159,7 @@ async def run_session(
                 settings,
                 observer,
                 only_wished=task.only_wished,
-                keys=None if keys is None else Renewing(keys, redactor, observer.noted),
+                keys=None if keys is None else KeyRenewal(keys, redactor, observer.noted),
                 folder=folder,
                 budget=budget,
                 ceiling=None if sharing is None else sharing.ceiling,
@@ -185,7 +185,7 @@ def with_timeouts_of(service: Service, given: Mapping[str, Any]) -> Mapping[str,
     return {**service.timeouts, **given}
 
 
-def _folder(task: Task, names: Names, settings: Settings) -> Folder | None:
+def _folder(task: Task, names: FileNames, settings: Settings) -> Folder | None:
     """The folder for results that are files, if one was asked for. Raises FileRefused."""
     if settings.artifacts is None:
         return None
@@ -193,7 +193,7 @@ def _folder(task: Task, names: Names, settings: Settings) -> Folder | None:
     return open_folder(settings.artifacts, task.beside or os.path.dirname(names.output), names.all())  # noqa: PTH120 - paths are str in the edge
 
 
-def _submitted_before(names: Names, settings: Settings, *, grows: bool) -> Iterable[bytes] | None:
+def _submitted_before(names: FileNames, settings: Settings, *, grows: bool) -> Iterable[bytes] | None:
     """The rows that earlier runs were given while they ran, which belong to the batch whoever goes on with it.
 
     One that a crash cut off was never taken. None where there are none, and none can come.
@@ -213,7 +213,7 @@ def _flags(settings: Settings) -> BodyFlags:
     try:
         return BodyFlags.read(settings.model, settings.set)
     except ValueError as error:
-        raise Misuse(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def _refuse_problems(source: Checked, settings: Settings) -> None:
@@ -244,10 +244,10 @@ def _shown(task: Task, service: Service) -> tuple[str, str]:
 
 def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[str, Any]]:
     """The input that the batch at `output` was begun with, and the settings that entered its bodies."""
-    names = Names.of(output, journal)
+    names = FileNames.of(output, journal)
     header = read_header(names)
     if header is None:
-        raise Misuse(f"{names.journal}: there is no batch to resume here; run one with batchrun INPUT -o {output}")
+        raise UsageError(f"{names.journal}: there is no batch to resume here; run one with batchrun INPUT -o {output}")
     given: dict[str, Any] = {}
     if header.body_flags.get("model"):
         given["model"] = header.body_flags["model"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from batchrun.core.misuse import Misuse
+from batchrun.core.settings.usage_error import UsageError
 
 _BASE = re.compile(
     r"(?P<scheme>https?)://"
@@ -42,24 +42,28 @@ class BaseUrl:
 def read_base_url(text: str, where: str, *, allow_http: bool = False) -> BaseUrl:
     """The base URL in `text`. Raises Misuse, naming `where` it stands; what could be a password is not shown."""
     if "@" in text:
-        raise Misuse(f"{where}: expected a URL without a user or password, got one with; set the API key instead")
+        raise UsageError(f"{where}: expected a URL without a user or password, got one with; set the API key instead")
     for mark, name in (("?", "query"), ("#", "fragment")):
         if mark in text:
-            raise Misuse(f"{where}: expected a base URL without a {name}, got {text[:200]!r}; cut it at the {mark!r}")
+            raise UsageError(
+                f"{where}: expected a base URL without a {name}, got {text[:200]!r}; cut it at the {mark!r}"
+            )
     found = _BASE.fullmatch(text)
     if found is None:
-        raise Misuse(f"{where}: expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}; write it so")
+        raise UsageError(
+            f"{where}: expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}; write it so"
+        )
     scheme, host, path = found["scheme"].lower(), found["host"].lower().rstrip("."), found["path"]
     if any(part in (".", "..") for part in path.split("/")):
-        raise Misuse(f"{where}: expected a path without . and .., got {text[:200]!r}; write it out")
+        raise UsageError(f"{where}: expected a path without . and .., got {text[:200]!r}; write it out")
     if not _host_is_plain(host):
-        raise Misuse(f"{where}: expected a host name or an address, got {host!r}; write it out")
+        raise UsageError(f"{where}: expected a host name or an address, got {host!r}; write it out")
     port = str(int(found["port"])) if found["port"] else _DEFAULT_PORT[scheme]
     if not 0 < int(port) < 65_536:
-        raise Misuse(f"{where}: expected a port from 1 to 65535, got {port}; set another")
+        raise UsageError(f"{where}: expected a port from 1 to 65535, got {port}; set another")
     loopback = _is_loopback(host)
     if scheme == "http" and not loopback and not allow_http:
-        raise Misuse(
+        raise UsageError(
             f"{where}: expected https, got {text[:200]!r}, which sends the API key in the open; "
             "write https://, or pass --allow-http"
         )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from batchrun.core.misuse import Misuse
-from batchrun.core.secret import Secret
+from batchrun.core.settings.secret import Secret
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.services.address import BaseUrl, read_base_url
 from batchrun.services.headers import checked_headers, custom_headers
 from batchrun.services.known import AZURE, COMPATIBLE, KNOWN, OPENAI
@@ -45,7 +45,7 @@ def choose(
     if secret is None and profile.key_required and not base.loopback:
         names = " or ".join((*profile.token_names, *profile.key_names))
         remedy = "export it, give --key-file or --token-command, or rehearse with --demo"
-        raise Misuse(f"no API key for {profile.name}: {names} is not set; {remedy}")
+        raise UsageError(f"no API key for {profile.name}: {names} is not set; {remedy}")
     return Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
 
 
@@ -55,11 +55,11 @@ def _named(service: str | None, environment: Mapping[str, str]) -> Profile:
             return KNOWN[service]
         near = get_close_matches(service, KNOWN, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(KNOWN)}, or a file FILE.toml"
-        raise Misuse(f"--service: there is no service {service[:100]!r}; {hint}")
+        raise UsageError(f"--service: there is no service {service[:100]!r}; {hint}")
     of_openai = [name for name in _OPENAI_NAMES if name in environment]
     of_azure = [name for name in _AZURE_NAMES if name in environment]
     if of_openai and of_azure:
-        raise Misuse(
+        raise UsageError(
             f"{', '.join(of_openai)} and {', '.join(of_azure)} are set, which point to two services; "
             "pass --service openai or --service azure"
         )
@@ -76,7 +76,7 @@ def _base(profile: Profile, environment: Mapping[str, str], flag: str | None, *,
         text, where = profile.base_url, profile.name
     else:
         names = f"--base-url or {profile.base_name}" if profile.base_name else "--base-url"
-        raise Misuse(f"no address for {profile.name}: expected {names}; pass one")
+        raise UsageError(f"no address for {profile.name}: expected {names}; pass one")
     base = read_base_url(text, where, allow_http=allow_http)
     for done in range(len(profile.path), -1, -1):  # a user may give it with or without what is appended
         if profile.path[done : done + 1] in ("/", "") and base.path.endswith(profile.path[:done]):

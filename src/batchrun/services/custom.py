@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from batchrun.core.body import Endpoint
-from batchrun.core.misuse import Misuse
-from batchrun.core.states import normalise
-from batchrun.core.verdict import Vouching
+from batchrun.core.responses.verdict import Vouching
+from batchrun.core.rows.prepare import Endpoint
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.taxonomy.states import normalise
 from batchrun.services.address import read_base_url
+from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, meaning_of
 from batchrun.services.headers import checked_headers
-from batchrun.services.lens import WORD_OF_GROUP, Lens, meaning_of
-from batchrun.services.place import Place
+from batchrun.services.json_path import JsonPath
 from batchrun.services.profile import Auth, Call, Profile
 
 _ID = "{id}"
@@ -42,7 +42,7 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
     _known(table, _SECTIONS, where, "at the top")
     name = _text(table, "name", where, required=True)
     if _NAME.fullmatch(name) is None:
-        raise Misuse(f"{where}: name: expected small letters, digits, - and _, got {name[:100]!r}")
+        raise UsageError(f"{where}: name: expected small letters, digits, - and _, got {name[:100]!r}")
     base_url = _text(table, "base_url", where) or None
     if base_url is not None:
         read_base_url(base_url, f"{where}: base_url", allow_http=True)  # whether http is allowed is asked later
@@ -69,20 +69,20 @@ def _endpoints(section: Mapping[str, Any], where: str) -> tuple[tuple[Endpoint, 
     _known(section, ["submit", "at_once", "poll", "cancel", "ours", "default"], where, "in [endpoints]")
     ours, default = section.get("ours", {}), section.get("default", {})
     if not isinstance(ours, Mapping) or not isinstance(default, Mapping):
-        raise Misuse(f"{at}: expected tables for ours and default; write [endpoints.ours]")
+        raise UsageError(f"{at}: expected tables for ours and default; write [endpoints.ours]")
     submit = _text(section, "submit", at)
     at_once = section.get("at_once", [])
     if not isinstance(at_once, list) or not all(isinstance(path, str) for path in at_once):
-        raise Misuse(f"{at} at_once: expected a list of paths, got {at_once!r}")
+        raise UsageError(f"{at} at_once: expected a list of paths, got {at_once!r}")
     endpoints = [Endpoint(_path(path, f"{at} at_once")) for path in at_once]
     if submit:
         endpoints.insert(
             0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default, dropped=())
         )
     if not endpoints:
-        raise Misuse(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; name one")
+        raise UsageError(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; name one")
     if bool(submit) != bool(section.get("poll")):
-        raise Misuse(f"{at}: expected submit and poll together; paths that answer at once go into at_once")
+        raise UsageError(f"{at}: expected submit and poll together; paths that answer at once go into at_once")
     poll = _call(section, "poll", "GET", at)
     return tuple(endpoints), poll, _call(section, "cancel", "POST", at)
 
@@ -109,7 +109,7 @@ def _path(text: str, at: str, *, with_id: bool = False) -> str:
         and text.count("?") <= 1
     )
     if not fits:
-        raise Misuse(f"{at}: expected {expected}, got {text[:200]!r}; write it so")
+        raise UsageError(f"{at}: expected {expected}, got {text[:200]!r}; write it so")
     return text
 
 
@@ -119,30 +119,32 @@ def _auth(section: Mapping[str, Any], where: str) -> tuple[Auth, tuple[str, ...]
     header = section.get("header", "authorization")
     if header not in ("authorization", "api-key"):
         if not isinstance(header, str):
-            raise Misuse(f"{at} header: expected the name of a header")
+            raise UsageError(f"{at} header: expected the name of a header")
         (header,) = checked_headers({header: ""}, f"{at} header")
     prefix = section.get("prefix", "Bearer " if header == "authorization" else "")
     if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
-        raise Misuse(f"{at} prefix: expected a word such as {'Key '!r}, never the API key itself")
+        raise UsageError(f"{at} prefix: expected a word such as {'Key '!r}, never the API key itself")
     env = section.get("env")
     if env is not None and (not isinstance(env, str) or _VARIABLE.fullmatch(env) is None):
-        raise Misuse(
+        raise UsageError(
             f"{at} env: expected the name of an environment variable such as RENDER_API_KEY, never a key itself"
         )
     required = section.get("required", env is not None)
     if not isinstance(required, bool):
-        raise Misuse(f"{at} required: expected true or false")
+        raise UsageError(f"{at} required: expected true or false")
     if required and env is None:
-        raise Misuse(f"{at}: expected env, the name of the environment variable that holds the API key")
+        raise UsageError(f"{at}: expected env, the name of the environment variable that holds the API key")
     return Auth(header, prefix), (env,) if env else (), required
 
 
-def _lens(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> Lens:
+def _lens(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> FieldMap:
     keys = "id status result error error_code usage model".split()
     _known(read, keys, where, "in [read]")
-    places = {key: Place(_text(read, key, f"{where}: [read]", required=True), f"{where}: [read] {key}") for key in read}
+    places = {
+        key: JsonPath(_text(read, key, f"{where}: [read]", required=True), f"{where}: [read] {key}") for key in read
+    }
     for key in ("id", "status", "error", "usage", "model"):
-        places.setdefault(key, Place(key, where))
+        places.setdefault(key, JsonPath(key, where))
     known: dict[str, str] = {}
     for word, meaning in words.items():
         stands_for = meaning_of(meaning) if isinstance(meaning, str) else None
@@ -150,9 +152,11 @@ def _lens(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> Lens
         if stands_for is None or spelled is None:
             near = get_close_matches(str(meaning), WORD_OF_GROUP, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(map(repr, WORD_OF_GROUP))}"
-            raise Misuse(f"{where}: [words] {word}: expected a group or a known status word, got {meaning!r}; {hint}")
+            raise UsageError(
+                f"{where}: [words] {word}: expected a group or a known status word, got {meaning!r}; {hint}"
+            )
         known[spelled] = stands_for
-    return Lens(**places, words=known)
+    return FieldMap(**places, words=known)
 
 
 def _vouching(section: Mapping[str, Any], where: str) -> Vouching:
@@ -163,10 +167,10 @@ def _vouching(section: Mapping[str, Any], where: str) -> Vouching:
 
 def _names(value: Any, at: str) -> Iterable[str]:
     if not isinstance(value, list):
-        raise Misuse(f"{at}: expected a list of error codes or of http_4xx and http_5xx, got {value!r}")
+        raise UsageError(f"{at}: expected a list of error codes or of http_4xx and http_5xx, got {value!r}")
     for name in value:
         if not isinstance(name, str) or _VOUCHED.fullmatch(name) is None:
-            raise Misuse(f"{at}: expected an error code such as queue_full, or http_503, got {name!r}")
+            raise UsageError(f"{at}: expected an error code such as queue_full, or http_503, got {name!r}")
         yield name
 
 
@@ -175,21 +179,21 @@ def _timeouts(section: Mapping[str, Any], where: str) -> dict[str, float]:
     _known(section, _TIMEOUTS, where, "in [timeouts]")
     for key, value in section.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 3600:
-            raise Misuse(f"{where}: [timeouts] {key}: expected 1 to 3600 seconds, got {value!r}")
+            raise UsageError(f"{where}: [timeouts] {key}: expected 1 to 3600 seconds, got {value!r}")
     return {_TIMEOUTS[key]: float(value) for key, value in section.items()}
 
 
 def _section(table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     section = table.get(name, {})
     if not isinstance(section, Mapping):
-        raise Misuse(f"{where}: {name}: expected a table; write [{name}] on a line of its own")
+        raise UsageError(f"{where}: {name}: expected a table; write [{name}] on a line of its own")
     return section
 
 
 def _text(table: Mapping[str, Any], key: str, at: str, *, required: bool = False) -> str:
     value = table.get(key, "")
     if not isinstance(value, str) or (required and not value):
-        raise Misuse(f'{at}: {key}: expected text, got {value!r}; write {key} = "…"')
+        raise UsageError(f'{at}: {key}: expected text, got {value!r}; write {key} = "…"')
     return value
 
 
@@ -199,4 +203,4 @@ def _known(table: Mapping[str, Any], keys: Iterable[str], where: str, place: str
         if key not in keys:
             near = get_close_matches(key, keys, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}"
-            raise Misuse(f"{where}: unknown key {key[:100]!r} {place}; {hint}")
+            raise UsageError(f"{where}: unknown key {key[:100]!r} {place}; {hint}")

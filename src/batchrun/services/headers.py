@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from batchrun.core.misuse import Misuse
+from batchrun.core.settings.usage_error import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _VALUE = re.compile(r"[ -~\t]{0,4000}", re.ASCII)
@@ -23,14 +23,16 @@ def checked_headers(headers: Mapping[str, Any], where: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers.items():
         if _NAME.fullmatch(name) is None:
-            raise Misuse(f"{where}: expected the name of a header, got {name[:100]!r}")
+            raise UsageError(f"{where}: expected the name of a header, got {name[:100]!r}")
         lower = name.lower()
         if lower in _WIRE:
-            raise Misuse(f"{where}: the header {name} is batchrun's own; leave it out")
+            raise UsageError(f"{where}: the header {name} is batchrun's own; leave it out")
         if lower in _AUTH:
-            raise Misuse(f"{where}: the header {name} carries the API key; set the variable of the API key instead")
+            raise UsageError(f"{where}: the header {name} carries the API key; set the variable of the API key instead")
         if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
-            raise Misuse(f"{where}: expected a value of printable ASCII characters for the header {name}; write it so")
+            raise UsageError(
+                f"{where}: expected a value of printable ASCII characters for the header {name}; write it so"
+            )
         found[lower] = value.strip()
     return found
 
@@ -51,5 +53,5 @@ def _lines(text: str, where: str) -> Iterator[tuple[str, str]]:
             continue
         name, colon, value = line.partition(":")
         if not colon:
-            raise Misuse(f"{where}: expected NAME: VALUE on each line, line {number} has no colon")
+            raise UsageError(f"{where}: expected NAME: VALUE on each line, line {number} has no colon")
         yield name.strip(), value.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchrun.core.body import RESPONSES, SYNCHRONOUS
+from batchrun.core.rows.prepare import RESPONSES, SYNCHRONOUS
 from batchrun.services.profile import API_KEY_HEADER, Call, Profile
 
 OPENAI = Profile(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrun.core.body import Endpoint
-from batchrun.core.verdict import NO_VOUCHING, Vouching
-from batchrun.services.lens import Lens
+from batchrun.core.responses.verdict import NO_VOUCHING, Vouching
+from batchrun.core.rows.prepare import Endpoint
+from batchrun.services.field_map import FieldMap
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -59,5 +59,5 @@ class Profile:
     sends_organisation: bool = False
     vouching: Vouching = NO_VOUCHING
     timeouts: Mapping[str, float] = field(default_factory=dict)
-    lens: Lens | None = None
+    lens: FieldMap | None = None
     known_as: tuple[str, ...] = ("/openai/v1", "/v1")

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchrun.core.answer import Answer, Failure, Request
-from batchrun.core.body import Endpoint
-from batchrun.core.misuse import Misuse
-from batchrun.core.secret import Head, Secret
-from batchrun.core.verdict import (
+from batchrun.core.responses.http import Answer, Failure, Request
+from batchrun.core.responses.verdict import (
     Accepted,
     Ambiguous,
+    JobReport,
     Refused,
-    Seen,
     Unclear,
     is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
 )
+from batchrun.core.rows.prepare import Endpoint
+from batchrun.core.settings.secret import Secret, SecretHeaders
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.services.address import BaseUrl
 from batchrun.services.headers import is_secret
 from batchrun.services.profile import Auth, Call, Profile
@@ -52,10 +52,10 @@ class Service:
         self.key = key
         self.key_renews = key_renews
         self._auth = auth or profile.auth
-        self._extra = Head({**profile.headers, **(headers or {})})
+        self._extra = SecretHeaders({**profile.headers, **(headers or {})})
         secret = {} if key is None else {self._auth.header: self._auth.prefix + key.reveal()}
-        self._look_head = Head({**_OURS, **self._extra, **secret})
-        self._submit_head = Head({**self._look_head, "content-type": "application/json"})
+        self._look_head = SecretHeaders({**_OURS, **self._extra, **secret})
+        self._submit_head = SecretHeaders({**self._look_head, "content-type": "application/json"})
         self._endpoints = {endpoint.path: endpoint for endpoint in profile.endpoints}
         self._poll = self._call(profile.poll)
         self._cancel = self._call(profile.cancel)
@@ -137,10 +137,10 @@ class Service:
         profile, background = self.profile, self._endpoints[path].background
         return read_submit(answer, wall, background=background, vouching=profile.vouching, view=profile.lens)
 
-    def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> Seen | Unclear:
+    def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
         return read_poll(answer, wall, job_id, self.profile.lens)
 
-    def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> Seen | Unclear:
+    def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
         return read_cancel(answer, wall, job_id, self.profile.lens)
 
     def __repr__(self) -> str:
@@ -151,7 +151,9 @@ class Service:
 
     def _about(self, call: Call | None, job_id: str) -> Request:
         if call is None:
-            raise Misuse(f"{self.name} has no request for this; its endpoints end at the submit or cannot be cancelled")
+            raise UsageError(
+                f"{self.name} has no request for this; its endpoints end at the submit or cannot be cancelled"
+            )
         if not is_safe_id(job_id):
             raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
         return Request(call.method, f"{call.before}{job_id}{call.after}", self._look_head)

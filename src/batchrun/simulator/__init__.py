@@ -5,14 +5,14 @@ and benchmarks of batchrun drive it. Its laws:
 
 1. What becomes of a row follows from the seed, the row and its turn, never from the order of arrival.
 2. A job's whole course is decided at its submit; a look derives the answer from it. No timer, no task.
-3. ``Service`` is given the moment as an argument; only ``Simulator`` has a clock and ``Connection`` a socket.
+3. ``SimulatedService`` is given the moment as an argument; only ``Simulator`` has a clock and ``Connection`` a socket.
 4. The books count what arrived, whatever became of it.
 """
 
 from batchrun.simulator.books import Books
 from batchrun.simulator.embedding import Simulator
 from batchrun.simulator.scenario import DEMO, Scenario, load, parse
-from batchrun.simulator.service import Service
+from batchrun.simulator.service import SimulatedService
 from batchrun.simulator.spread import ScenarioError
 
-__all__ = ["DEMO", "Books", "Scenario", "ScenarioError", "Service", "Simulator", "load", "parse"]
+__all__ = ["DEMO", "Books", "Scenario", "ScenarioError", "SimulatedService", "Simulator", "load", "parse"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from batchrun.simulator.jobs import Job
+from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.pictures import picture
 from batchrun.simulator.words import CODES
 
@@ -46,7 +46,9 @@ def note_of(body: dict[str, Any]) -> bytes | None:
     )
 
 
-def response(job: Job, name: bytes, status: str, end: float, note: bytes = PLAIN_NOTE, image_bytes: int = 0) -> bytes:
+def response(
+    job: SimulatedJob, name: bytes, status: str, end: float, note: bytes = PLAIN_NOTE, image_bytes: int = 0
+) -> bytes:
     """The response object of `job` with status `status`; `end` is when it ended, if it did."""
     completed = error = reason = usage = _NULL
     output = b"[]"
@@ -72,7 +74,7 @@ def response(job: Job, name: bytes, status: str, end: float, note: bytes = PLAIN
     return head + _MIDDLE % (model, output, usage) + note
 
 
-def text_of(job: Job) -> str:
+def text_of(job: SimulatedJob) -> str:
     """The text that a job answers: its own part of an endless sentence, as long as its tokens."""
     start = _STARTS[job.nonce % len(_STARTS)]
     length = min(job.output_tokens * _LETTERS_A_TOKEN, _LONGEST - len(_WORDS))
@@ -84,7 +86,7 @@ def refusal_text() -> str:
     return "this simulated model refuses to answer"
 
 
-def _usage(job: Job) -> bytes:
+def _usage(job: SimulatedJob) -> bytes:
     return (
         b'{"input_tokens":%d,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":0},"output_tokens":%d,'
         b'"output_tokens_details":{"reasoning_tokens":0},"total_tokens":%d}'
@@ -101,7 +103,7 @@ def _error(outcome: str) -> bytes:
     return orjson.dumps({"code": rule.word, "message": f"simulated: {rule.advice}", "param": None, "type": None})
 
 
-def _items(job: Job, name: bytes, outcome: str, image_bytes: int) -> list[dict[str, Any]]:
+def _items(job: SimulatedJob, name: bytes, outcome: str, image_bytes: int) -> list[dict[str, Any]]:
     own = name.decode().removeprefix("resp_")[:40]
     match outcome:
         case "completed" | "error_completed":

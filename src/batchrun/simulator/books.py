@@ -20,7 +20,7 @@ GAP_BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0
 _TWICE_SHOWN = 1000
 
 
-class Rate:
+class MeasuredRate:
     """Events of the current second, and of the busiest."""
 
     __slots__ = ("_count", "_second", "peak")
@@ -55,8 +55,8 @@ class Books:
         self.gaps = [0] * len(GAP_BOUNDS)
         self.least_gap = math.inf
         self.most_gap = 0.0
-        self._submit_rate = Rate()
-        self._poll_rate = Rate()
+        self._submit_rate = MeasuredRate()
+        self._poll_rate = MeasuredRate()
         self._turns: dict[int, int] = {}  # row → POSTs that were neither limited nor met an outage
         self._turned_away: dict[int, int] = {}  # row → the other POSTs
         self._without_job: dict[int, int] = {}  # row → POSTs in `_turns` that created nothing

@@ -28,7 +28,7 @@ class Host(Protocol):
     """What a connection needs of the simulator."""
 
     books: Books
-    connections: set[Connection]
+    connections: set[ServedConnection]
 
     @property
     def most_body(self) -> int: ...
@@ -45,7 +45,7 @@ class _Asked(NamedTuple):
     keep_alive: bool
 
 
-class Connection(asyncio.Protocol):
+class ServedConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, host: Host) -> None:

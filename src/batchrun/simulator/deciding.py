@@ -8,7 +8,7 @@ from typing import Any
 
 from batchrun.simulator.chance import Draw
 from batchrun.simulator.directives import Script
-from batchrun.simulator.jobs import Job
+from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.words import COMPLETED, STUCK_QUEUED, STUCK_RUNNING
 
@@ -26,7 +26,7 @@ def decide(
     *,
     size: int,
     background: bool,
-) -> Job:
+) -> SimulatedJob:
     """The job of the `turn`-th POST of `row`, whose body of `size` bytes arrived at `now`."""
     times = scenario.times
     if script.outcome is not None:
@@ -41,7 +41,7 @@ def decide(
         hidden = times.hidden if chance.trait < scenario.traits.hidden else 0.0
     # One quantile serves both traits: the id changes from the other end of the scale.
     id_changes = script.id_changes or 1 - chance.trait <= scenario.traits.id_changes
-    return Job(
+    return SimulatedJob(
         created=now,
         starts=math.inf if outcome == STUCK_QUEUED else starts,
         ends=math.inf if outcome in (STUCK_QUEUED, STUCK_RUNNING) else starts + duration,

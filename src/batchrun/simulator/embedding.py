@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from batchrun.simulator.books import Books
-from batchrun.simulator.connection import Connection
+from batchrun.simulator.connection import ServedConnection
 from batchrun.simulator.replies import Reply
 from batchrun.simulator.scenario import Scenario
-from batchrun.simulator.service import Service
+from batchrun.simulator.service import SimulatedService
 from batchrun.simulator.writing import CommonLines
 
 _BACKLOG = 4096
@@ -47,9 +47,9 @@ class Simulator:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.now = clock or steady_wall_clock()
-        self.service = Service(scenario or Scenario(), self.now())
+        self.service = SimulatedService(scenario or Scenario(), self.now())
         self.books: Books = self.service.books
-        self.connections: set[Connection] = set()
+        self.connections: set[ServedConnection] = set()
         self._common = CommonLines()
         self._address = (host, port)
         self._server: asyncio.Server | None = None
@@ -82,7 +82,7 @@ class Simulator:
     async def __aenter__(self) -> Self:
         host, port = self._address
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
+        self._server = await loop.create_server(lambda: ServedConnection(self), host, port, backlog=_BACKLOG)
         self._address = (host, self._server.sockets[0].getsockname()[1])
         return self
 

@@ -10,7 +10,7 @@ from hashlib import shake_128
 from typing import Any
 
 from batchrun.simulator.bodies import refusal_text, text_of
-from batchrun.simulator.jobs import Job
+from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.pictures import picture
 
 _DIMENSIONS = 1536
@@ -23,7 +23,7 @@ def _count(body: Mapping[str, Any], key: str, default: int, most: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most else default
 
 
-def chat_completion(job: Job, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def chat_completion(job: SimulatedJob, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """A chat completion with as many choices as `n` asks for."""
     text: str | None = text_of(job)
     refused: str | None = None
@@ -67,7 +67,7 @@ def chat_completion(job: Job, name: str, body: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def embeddings(job: Job, _name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def embeddings(job: SimulatedJob, _name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """A list of unit vectors, one for each input; as base64 of little-endian floats where the request asks for it."""
     given = body.get("input")
     inputs = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
@@ -86,7 +86,7 @@ def embeddings(job: Job, _name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def images(job: Job, _name: str, body: Mapping[str, Any], image_bytes: int = 0) -> dict[str, Any]:
+def images(job: SimulatedJob, _name: str, body: Mapping[str, Any], image_bytes: int = 0) -> dict[str, Any]:
     """As many images as `n` asks for; as addresses where the request asks for those."""
     count = 0 if job.outcome == "empty" else _count(body, "n", 1, 10)
     if body.get("response_format") == "url":

@@ -14,7 +14,7 @@ import re
 import struct
 from hashlib import blake2b
 
-from batchrun.simulator.jobs import CANCEL_WORD, MOST, Job
+from batchrun.simulator.jobs import CANCEL_WORD, MOST, SimulatedJob
 from batchrun.simulator.words import JOB_WORDS
 
 _SEED = struct.Struct("<Q")
@@ -55,7 +55,7 @@ class Ids:
         return binascii.hexlify(digest)
 
 
-def demo_id(job: Job) -> bytes:
+def demo_id(job: SimulatedJob) -> bytes:
     """The name that carries all of `job`."""
     model = _UNSAFE.sub(lambda found: b"=%02X" % found[0][0], job.model.encode("utf-8", "replace")[:_LONGEST_MODEL])
     tail = b".%b~%b" % (job.outcome.encode(), model)
@@ -76,7 +76,7 @@ def demo_id(job: Job) -> bytes:
     return b"resp_demo_" + fields + tail
 
 
-def job_of_demo_id(name: bytes) -> Job | None:
+def job_of_demo_id(name: bytes) -> SimulatedJob | None:
     """The job that `name` carries; None for what is no such name, or is damaged."""
     found = _DEMO_ID.fullmatch(name)
     if found is None:
@@ -92,7 +92,7 @@ def job_of_demo_id(name: bytes) -> Job | None:
     if outcome.decode() not in JOB_WORDS or cancel >= len(CANCEL_WORD):
         return None
     starts = created / 1000 + _seconds(queued)
-    return Job(
+    return SimulatedJob(
         created=created / 1000,
         starts=starts,
         ends=starts + _seconds(ran),

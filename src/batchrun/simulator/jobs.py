@@ -33,7 +33,7 @@ _STATUS = {
 }
 
 
-class Job(NamedTuple):
+class SimulatedJob(NamedTuple):
     """A job as it was decided at its submit. Times are seconds since 1970; `ends` may be infinite."""
 
     created: float
@@ -69,7 +69,7 @@ class Cancelled(NamedTuple):
     way: str
     late: float
 
-    def end(self, job: Job) -> tuple[str, float]:
+    def end(self, job: SimulatedJob) -> tuple[str, float]:
         """The job's last word and since when it holds."""
         match self.way:
             case "ignored":
@@ -81,11 +81,11 @@ class Cancelled(NamedTuple):
             case _:
                 return "cancelled", self.at
 
-    def open_until(self, job: Job) -> float:
+    def open_until(self, job: SimulatedJob) -> float:
         """When the job's work ends, as far as a count of open jobs sees it."""
         return self.at if self.way == "late_completed" else self.end(job)[1]
 
-    def status(self, job: Job, now: float) -> str:
+    def status(self, job: SimulatedJob, now: float) -> str:
         """The status word at `now`."""
         word, since = self.end(job)
         if now >= since:
@@ -107,7 +107,7 @@ class Jobs:
         self.deleted: set[int] = set()
         self.notes: dict[int, bytes] = {}  # what an answer echoes of the request, of the few that gave something
 
-    def add(self, job: Job) -> int:
+    def add(self, job: SimulatedJob) -> int:
         """Keep `job` and return its serial number."""
         model = self._model_number.get(job.model)
         if model is None:
@@ -123,11 +123,11 @@ class Jobs:
         self.count += 1
         return self.count - 1
 
-    def job(self, serial: int) -> Job:
+    def job(self, serial: int) -> SimulatedJob:
         created, starts, ends, hidden, row, nonce, tokens_in, tokens_out, outcome, model, flags, cancel = (
             _FACTS.unpack_from(self._block, serial * _SIZE)
         )
-        return Job(
+        return SimulatedJob(
             created, starts, ends, hidden, row, nonce, tokens_in, tokens_out, _OUTCOMES[outcome],
             self._models[model], bool(flags & _BACKGROUND), bool(flags & _ID_CHANGES), CANCEL_WORD[cancel],
         )  # fmt: skip

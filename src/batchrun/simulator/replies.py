@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from batchrun.core.failures import http_rule
+from batchrun.core.taxonomy.classify import http_rule
 from batchrun.simulator.limits import retry_lines
 from batchrun.simulator.words import CODES, DROPPED, HTML, LOST, QUEUE_FULL, status_of_word
 

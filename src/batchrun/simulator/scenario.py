@@ -54,7 +54,7 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ScenarioLimits:
     """What is refused. Rates count per minute and are enforced over the window, as Azure does."""
 
     rpm: float | None = None
@@ -92,7 +92,7 @@ class Scenario:
     polls: Mix = NOTHING
     cancels: Mix = NOTHING
     traits: Traits = Traits()
-    limits: Limits = Limits()
+    limits: ScenarioLimits = ScenarioLimits()
     outages: tuple[Outage, ...] = ()
 
 

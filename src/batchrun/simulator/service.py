@@ -7,7 +7,7 @@ from batchrun.simulator.books import Books
 from batchrun.simulator.replies import HANG_UP, SILENCE, Reply, error, page, reply
 from batchrun.simulator.scenario import Scenario, parse
 from batchrun.simulator.spread import ScenarioError
-from batchrun.simulator.store import Store
+from batchrun.simulator.store import JobStore
 from batchrun.simulator.submits import SUBMITS, Submits
 
 _PREFIXES = (b"/v1/", b"/openai/v1/", b"/")
@@ -15,12 +15,12 @@ _MODELS = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-
 _PLACES = "POST /v1/responses, /v1/chat/completions, /v1/embeddings, /v1/images/generations; GET /v1/models, /_books"
 
 
-class Service:
+class SimulatedService:
     """One simulated service, from the moment `now` it began."""
 
     def __init__(self, scenario: Scenario, now: float) -> None:
         self.books = Books()
-        self._store = Store(scenario, self.books)
+        self._store = JobStore(scenario, self.books)
         self.scenario = scenario
         self.use(scenario, now)
 

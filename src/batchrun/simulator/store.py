@@ -8,7 +8,7 @@ from batchrun.simulator import bodies
 from batchrun.simulator.books import Books
 from batchrun.simulator.chance import quantile
 from batchrun.simulator.ids import Ids, demo_id, job_of_demo_id
-from batchrun.simulator.jobs import Cancelled, Job, Jobs
+from batchrun.simulator.jobs import Cancelled, Jobs, SimulatedJob
 from batchrun.simulator.replies import Reply, error, page, refusal, reply
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.spread import AT_ONCE
@@ -16,7 +16,7 @@ from batchrun.simulator.spread import AT_ONCE
 _POLL, _CANCEL, _LATENCY = 1, 2, 3  # what a quantile is drawn for
 
 
-class Store:
+class JobStore:
     """The jobs of one service."""
 
     def __init__(self, scenario: Scenario, books: Books) -> None:
@@ -26,7 +26,7 @@ class Store:
         self._ids = Ids(scenario.seed)
         self._demo_serials: dict[bytes, int] = {}
 
-    def add(self, job: Job, note: bytes | None, now: float, *, kept: bool = True) -> tuple[int, bytes]:
+    def add(self, job: SimulatedJob, note: bytes | None, now: float, *, kept: bool = True) -> tuple[int, bytes]:
         """Take `job` into the books and return its serial number and name; without `kept` no poll finds it."""
         serial = self._jobs.add(job)
         self._books.opened(now, job.ends)
@@ -40,7 +40,7 @@ class Store:
         self._demo_serials[name] = serial
         return serial, name
 
-    def shown(self, serial: int, job: Job, name: bytes, now: float) -> bytes:
+    def shown(self, serial: int, job: SimulatedJob, name: bytes, now: float) -> bytes:
         """The body of a look at a job."""
         cancelled = self._jobs.cancelled.get(serial)
         note = self._jobs.notes.get(serial, bodies.PLAIN_NOTE)
@@ -120,7 +120,7 @@ class Store:
             self._books.adopted(now, job.ends)
         return serial
 
-    def _is_gone(self, serial: int, job: Job, now: float) -> bool:
+    def _is_gone(self, serial: int, job: SimulatedJob, now: float) -> bool:
         """Whether the service has no such job: deleted, hidden for now, or no longer kept."""
         if serial in self._jobs.deleted or now < job.created + job.hidden:
             return True

@@ -19,12 +19,12 @@ from batchrun.simulator.books import Books
 from batchrun.simulator.chance import draw, row_of
 from batchrun.simulator.deciding import cap_of, decide
 from batchrun.simulator.directives import SILENT, script_of
-from batchrun.simulator.jobs import Job
+from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.limits import Allowance, header_lines, retry_lines
 from batchrun.simulator.replies import SILENCE, Reply, error, refusal
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.spread import ScenarioError
-from batchrun.simulator.store import Store
+from batchrun.simulator.store import JobStore
 from batchrun.simulator.words import CODES, LOST
 
 # endpoint → what its body must have beside a model
@@ -39,13 +39,13 @@ SUBMITS = {
 class Submits:
     """What stands between a POST and a job, by one scenario: from the moment `now` it began."""
 
-    def __init__(self, scenario: Scenario, store: Store, books: Books, now: float) -> None:
+    def __init__(self, scenario: Scenario, store: JobStore, books: Books, now: float) -> None:
         limits = scenario.limits
         self._scenario = scenario
         self._store = store
         self._books = books
         self._accepted = 0
-        self._results: dict[bytes, Callable[[Job, str, dict[str, Any]], dict[str, Any]]] = {
+        self._results: dict[bytes, Callable[[SimulatedJob, str, dict[str, Any]], dict[str, Any]]] = {
             b"chat/completions": endpoints.chat_completion,
             b"embeddings": endpoints.embeddings,
             b"images/generations": partial(endpoints.images, image_bytes=scenario.image_bytes),
@@ -88,7 +88,7 @@ class Submits:
         return self._taken(endpoint, body, job, word, self._scenario.times.post.at(chance.latency), now)
 
     def _taken(
-        self, endpoint: bytes, body: dict[str, Any], job: Job, word: str | None, delay: float, now: float
+        self, endpoint: bytes, body: dict[str, Any], job: SimulatedJob, word: str | None, delay: float, now: float
     ) -> Reply:
         """The answer to a POST that had its turn; `word` is the refusal that was drawn for it."""
         lines = self._rate_lines(now)
@@ -130,7 +130,7 @@ class Submits:
             return error(400, "background needs `store: true`", param="store", code="unsupported_value")
         return None
 
-    def _limited(self, job: Job, body: dict[str, Any], now: float) -> Reply | None:
+    def _limited(self, job: SimulatedJob, body: dict[str, Any], now: float) -> Reply | None:
         """The 429 of a rate that is spent; None after the cost was taken."""
         tokens = job.input_tokens + (cap_of(body) or job.output_tokens)
         costs = [("requests", self._requests, 1), ("tokens", self._tokens, tokens)]

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from batchrun.core.taxonomy import TAXONOMY, Aspect, Rule
+from batchrun.core.taxonomy.rules import TAXONOMY, Aspect, Rule
 from batchrun.simulator.spread import ScenarioError
 
 COMPLETED = "completed"

@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
-from batchrun.core.artifacts import Found, Stored, base64_of
-from batchrun.core.filenames import unfinished
-from batchrun.edge.tape import REAL_DISK, Disk, FileRefused
-from batchrun.edge.tape.opening import OURS, identity_of, refused
+from batchrun.core.records.artifact_names import unfinished
+from batchrun.core.records.artifacts import Found, Stored, base64_of
+from batchrun.edge.append_file import REAL_DISK, Disk, FileRefused
+from batchrun.edge.append_file.opening import OURS, identity_of, refused
 
 # Of base64, a multiple of four. Decoding holds the interpreter's lock, at some 2 ns a byte.
 PIECE = 1 << 20

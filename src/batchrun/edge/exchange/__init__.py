@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchrun.core.answer import Answer, Failure, Request
+from batchrun.core.responses.http import Answer, Failure, Request
 
 MIB = 1024 * 1024
 CONNECT_TIMEOUT = 10.0
@@ -28,7 +28,7 @@ DEFAULT_CONNECTIONS = 100
 DEFAULT_BUDGET = 256 * MIB
 
 
-class Wire(Protocol):
+class HttpTransport(Protocol):
     """Carries exchanges out with one origin."""
 
     async def exchange(self, request: Request, timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - law 1

@@ -21,22 +21,22 @@ class Budget:
         self.most = most
         self.taken = 0
         self.elsewhere = 0
-        self._readers: dict[Reading, None] = {}  # in the order in which they began
-        self._held: dict[Reading, Callable[[], None]] = {}
+        self._readers: dict[BudgetShare, None] = {}  # in the order in which they began
+        self._held: dict[BudgetShare, Callable[[], None]] = {}
 
-    def begin(self, *, patient: bool) -> Reading:
+    def begin(self, *, patient: bool) -> BudgetShare:
         """A new answer; a `patient` one may be held back."""
-        reading = Reading(self, patient=patient)
+        reading = BudgetShare(self, patient=patient)
         self._readers[reading] = None
         return reading
 
-    def add(self, reading: Reading, size: int) -> bool:
+    def add(self, reading: BudgetShare, size: int) -> bool:
         """Count `size` bytes more of `reading`; whether the next ones have to wait."""
         reading.size += size
         self.taken += size
         return self._must_wait(reading)
 
-    def hold(self, reading: Reading, resume: Callable[[], None]) -> None:
+    def hold(self, reading: BudgetShare, resume: Callable[[], None]) -> None:
         """Call `resume` once the next bytes of `reading` may be read."""
         self._held[reading] = resume
 
@@ -46,7 +46,7 @@ class Budget:
         if less:
             self._let_go_on()
 
-    def end(self, reading: Reading) -> None:
+    def end(self, reading: BudgetShare) -> None:
         """The answer is handed over, or given up."""
         self._held.pop(reading, None)
         if self._readers.pop(reading, reading) is not None:
@@ -59,13 +59,13 @@ class Budget:
             if held in self._held and not self._must_wait(held):
                 self._held.pop(held)()
 
-    def _must_wait(self, reading: Reading) -> bool:
+    def _must_wait(self, reading: BudgetShare) -> bool:
         if not reading.patient or self.taken + self.elsewhere <= self.most:
             return False
         return self.elsewhere > self.most or next(iter(self._readers)) is not reading
 
 
-class Reading:
+class BudgetShare:
     """One answer that is being read."""
 
     __slots__ = ("_budget", "patient", "size")

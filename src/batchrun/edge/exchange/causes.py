@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 
-from batchrun.core.answer import Cause
+from batchrun.core.responses.http import Cause
 
 
 def why_no_connection(error: BaseException) -> tuple[Cause, str]:

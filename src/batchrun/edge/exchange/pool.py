@@ -23,7 +23,7 @@ class Closable(Protocol):
 T = TypeVar("T", bound=Closable)
 
 
-class Pool(Generic[T]):
+class ClientPool(Generic[T]):
     """At most `most` of what `make` makes in use at once; who comes later waits, first come first served."""
 
     def __init__(self, make: Callable[[], T], most: int, keepalive: float) -> None:

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from batchrun.core.answer import Cause
+from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange.reading import Broken
 
 
-class Progress:
+class ExchangeProgress:
     """How far one exchange got, as the transport reports it."""
 
     __slots__ = ("_turned", "answered", "connecting", "exact", "writing")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from batchrun.core.answer import Cause
+from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange import Caps
 
 # What describes the connection or the coding of the body does not describe the decoded answer; cookies are
@@ -31,7 +31,7 @@ class Broken(Exception):
         self.cause = cause
 
 
-class Head(NamedTuple):
+class ResponseHead(NamedTuple):
     """What the headers of an answer say: by lower-case name, repeated ones joined; and of its body."""
 
     fields: dict[str, str]
@@ -39,7 +39,7 @@ class Head(NamedTuple):
     measured: bool  # by a length or in chunks; if not, the body goes on to the end of the connection
 
 
-def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> Head:
+def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHead:
     """The headers of an answer without those that only concern its transfer.
 
     Raises Broken for too many, and for lengths that contradict each other (request smuggling lives there).
@@ -61,7 +61,7 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> Head:
         )
     if chunks is not None and chunks.lower() != "chunked":
         raise Broken(Cause.PROTOCOL, f"expected a body in chunks or of one length, it comes as {chunks}")
-    return Head(found, transfer.get("content-encoding", ""), length is not None or chunks is not None)
+    return ResponseHead(found, transfer.get("content-encoding", ""), length is not None or chunks is not None)
 
 
 _names: dict[bytes, str] = {}  # as services write them; half the cost of a header is its name

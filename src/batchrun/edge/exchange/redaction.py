@@ -8,8 +8,8 @@ import logging
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
-from batchrun.core.secret import Secret
-from batchrun.core.visible import visible
+from batchrun.core.settings.secret import Secret
+from batchrun.core.text.printable import visible
 
 MARK = "[redacted]"
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from batchrun.core.misuse import Misuse
+from batchrun.core.settings.usage_error import UsageError
 
 
 def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
@@ -24,7 +24,7 @@ def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
             context.load_verify_locations(cafile=private)
         except (OSError, ssl.SSLError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise Misuse(
+            raise UsageError(
                 f"SSL_CERT_FILE={private}: expected a readable file of certificates in PEM form, got: {reason}"
             ) from None
     return context
@@ -48,7 +48,7 @@ def proxy_for(origin: str, environment: Mapping[str, str]) -> str | None:
     except ValueError:
         usable = None
     if not usable:
-        raise Misuse("HTTPS_PROXY: expected http://HOST:PORT or https://HOST:PORT; set it so, or unset it")
+        raise UsageError("HTTPS_PROXY: expected http://HOST:PORT or https://HOST:PORT; set it so, or unset it")
     return proxy
 
 

@@ -16,18 +16,18 @@ Laws:
 from batchrun.edge.source.check import MAX_ROW, check
 from batchrun.edge.source.checked import Checked, Rejected
 from batchrun.edge.source.growing import Growing
-from batchrun.edge.source.refusals import InputChanged, InputError, InputRefused, SpoolFailed
-from batchrun.edge.source.report import OTHERS, Finding, Findings, Report, Share
+from batchrun.edge.source.refusals import InputChanged, InputFileError, InputRefused, SpoolFailed
+from batchrun.edge.source.report import OTHERS, Finding, InputFindings, Report, Share
 
 __all__ = [
     "MAX_ROW",
     "OTHERS",
     "Checked",
     "Finding",
-    "Findings",
     "Growing",
     "InputChanged",
-    "InputError",
+    "InputFileError",
+    "InputFindings",
     "InputRefused",
     "Rejected",
     "Report",

@@ -13,11 +13,11 @@ from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
-from batchrun.core.body import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
-from batchrun.core.estimate import answer_tokens
-from batchrun.core.intake import Admitted, Intake, Rejection, canonical, content_key
-from batchrun.core.oddity import duplicate_keys
-from batchrun.core.visible import visible
+from batchrun.core.rows.estimate import answer_tokens
+from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
+from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
+from batchrun.core.text.printable import visible
+from batchrun.core.text.strictness import duplicate_keys
 from batchrun.edge.source.checked import Checked, doubled_message
 from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.lines import lines
@@ -63,7 +63,7 @@ def check(
             refuse_same(opened, spool)
             copy = Spool(None if spool is None else Path(spool))
         fd = opened.fd if copy is None else copy.fd
-        reader = Reader(fd, name or opened.name, Intake(flags, endpoints), max_row=max_row, mark=mark)
+        reader = Reader(fd, name or opened.name, RowParser(flags, endpoints), max_row=max_row, mark=mark)
         checking = _Check(reader)
         blocks = opened.blocks() if more is None else chain(_ended(opened.blocks()), more)
         report = checking.run(blocks if copy is None else _copied(blocks, copy), opened.size or 0)

@@ -9,12 +9,12 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from batchrun.core.body import Prepared
-from batchrun.core.estimate import answer_tokens, input_tokens
-from batchrun.core.intake import Admitted, Rejection, metadata
-from batchrun.core.job import About, Row
-from batchrun.core.problem import our_problem
-from batchrun.core.visible import visible
+from batchrun.core.jobs.job import About, Row
+from batchrun.core.responses.error import our_problem
+from batchrun.core.rows.estimate import answer_tokens, input_tokens
+from batchrun.core.rows.parse import Admitted, Rejection, metadata
+from batchrun.core.rows.prepare import Prepared
+from batchrun.core.text.printable import visible
 from batchrun.edge.source.reader import Reader
 from batchrun.edge.source.report import Report
 from batchrun.edge.source.spool import Spool

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from batchrun.core.intake import Admitted, Rejection, canonical
-from batchrun.core.job import Row
+from batchrun.core.jobs.job import Row
+from batchrun.core.rows.parse import Admitted, Rejection, canonical
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.reader import Reader
 from batchrun.edge.source.report import Report

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 
-from batchrun.core.seen import Seen
+from batchrun.core.rows.key_index import KeyIndex
 
 _FIRST = 1 << 31  # on the first of rows that are alike, with their number; the others hold which one they are
 
@@ -23,7 +23,7 @@ class Index:
     def __init__(self) -> None:
         self.offsets = array("Q")
         self.sums = array("I")
-        self.seen = Seen()
+        self.seen = KeyIndex()
         self.bad = array("I")  # ordinals
         self.doubled = bytearray()  # beside `bad`: its id stood on an earlier row
         self.end = 0  # where the last row ends, at most

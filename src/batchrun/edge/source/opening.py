@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from batchrun.core.visible import visible
+from batchrun.core.text.printable import visible
 from batchrun.edge.source.refusals import InputChanged, InputCutOff, InputRefused
 from batchrun.version import install
 
@@ -41,7 +41,7 @@ class _Reads(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenInput:
     """An open input. `size` is None where it cannot seek; `name` is safe to show."""
 
     fd: int
@@ -78,7 +78,7 @@ class Opened:
         return _zstd(raw, self.name) if self.head.startswith(_ZSTD) else (raw, ())
 
 
-def open_input(path: str | os.PathLike[str] | int) -> Opened:
+def open_input(path: str | os.PathLike[str] | int) -> OpenInput:
     """Open the input for reading; `-` and descriptors cannot seek, whatever they are."""
     given = 0 if path == "-" else path
     named = not isinstance(given, int)
@@ -100,7 +100,7 @@ def open_input(path: str | os.PathLike[str] | int) -> Opened:
     if named and not head and name.endswith((".gz", ".zst")):
         os.close(fd)
         raise InputRefused(f"{name} is empty, not even compressed: it was cut off, copy it again")
-    return Opened(fd, name, status.st_size if regular else None, head)
+    return OpenInput(fd, name, status.st_size if regular else None, head)
 
 
 def refuse_other_encodings(head: bytes, name: str) -> None:
@@ -110,7 +110,7 @@ def refuse_other_encodings(head: bytes, name: str) -> None:
             raise InputRefused(f"expected UTF-8 in {name}, came {encoding}: iconv -f {encoding[:6]} -t UTF-8")
 
 
-def refuse_same(opened: Opened, output: str | os.PathLike[str] | None) -> None:
+def refuse_same(opened: OpenInput, output: str | os.PathLike[str] | None) -> None:
     """Refuse an input that is also the file `output`, by whatever path or link."""
     if output is None:
         return

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from zlib import crc32
 
-from batchrun.core.intake import Admitted, Intake, Rejection, canonical, content_key
+from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.edge.source.index import Index
 from batchrun.edge.source.refusals import InputChanged
 
@@ -18,7 +18,9 @@ _KEY_BYTES = 1 << 16  # of a line that is no row; the beginning tells lines apar
 class Reader:
     """The rows of a descriptor that can seek, by the offsets of `index`."""
 
-    def __init__(self, fd: int, name: str, intake: Intake, *, max_row: int, mark: Callable[[str], int] = hash) -> None:
+    def __init__(
+        self, fd: int, name: str, intake: RowParser, *, max_row: int, mark: Callable[[str], int] = hash
+    ) -> None:
         self.fd, self.name, self.intake, self.max_row, self.mark = fd, name, intake, max_row, mark
         self.index = Index()
         self._last: tuple[int, bytes, Admitted | Rejection] | None = None  # found by its key

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class InputError(Exception):
+class InputFileError(Exception):
     """The input cannot be used; the text names it and one next step."""
 
 
-class InputRefused(InputError):
+class InputRefused(InputFileError):
     """It cannot be opened, or not be read as JSON lines. Nothing was sent."""
 
 
@@ -15,7 +15,7 @@ class InputCutOff(InputRefused):
     """Its compressed data end or break in the middle."""
 
 
-class InputChanged(InputError):
+class InputChanged(InputFileError):
     """It is no longer what the check saw. What was sent goes on; rows that were read stay good."""
 
 

@@ -19,7 +19,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Findings:
+class InputFindings:
     """The first findings in full, all of them by count."""
 
     first: list[Finding] = field(default_factory=list)
@@ -53,8 +53,8 @@ class Report:
     blank_lines: int = 0
     largest: int = 0
     largest_line: int = 0
-    problems: Findings = field(default_factory=Findings)
-    warnings: Findings = field(default_factory=Findings)
+    problems: InputFindings = field(default_factory=InputFindings)
+    warnings: InputFindings = field(default_factory=InputFindings)
     shares: dict[tuple[str, str], Share] = field(default_factory=dict)  # by path and model
 
     def share(self, path: str, model: str) -> Share:

@@ -1,0 +1,138 @@
+"""Who is told how a run goes: a program's own observers, and the bar. Nothing that they raise hurts the run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.text.printable import visible
+from batchrun.results.record import Record
+from batchrun.results.run_errors import SettingsError
+
+_LOG = logging.getLogger("batchrun")
+
+
+class Observer(Protocol):
+    """Who wants to know how a run goes; derive from it and write the methods that you need.
+
+    They are called in the run's event loop and must be quick. What they raise is logged (logger `batchrun`, once
+    for each method) and hurts nobody.
+    """
+
+    def progressed(self, stats: Snapshot) -> None:
+        """A few times a second, and once at the end: how the batch stands."""
+        return
+
+    def recorded(self, record: Record) -> None:
+        """A row is done, and its record is safe on the disk. Not called for what earlier runs finished."""
+        return
+
+    def halted(self, reason: str, message: str) -> None:
+        """Nothing more will be submitted, and why."""
+        return
+
+    def noted(self, text: str) -> None:
+        """Something that a person should know, in a line."""
+        return
+
+
+Observer.__module__ = "batchrun"  # where people find it
+
+
+_HOOKS = ("progressed", "recorded", "halted", "noted")
+
+
+def observers_of(given: Any) -> list[Any]:
+    """The observers of a call, which may be one or several. Raises SettingsError for what could never be told."""
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, type) else [given]
+    for one in several:
+        if isinstance(one, type) or not any(callable(getattr(one, hook, None)) for hook in _HOOKS):
+            came = f"the class {one.__name__}: write {one.__name__}()" if isinstance(one, type) else type(one).__name__
+            raise SettingsError(
+                f"observers: expected a batchrun.Observer or several, with one of {', '.join(_HOOKS)}; got {came}"
+            )
+    return several
+
+
+class Fan:
+    """The one observer that the runner knows; tells all others."""
+
+    def __init__(
+        self,
+        observers: Iterable[Observer],
+        folder: Path | None,
+        *,
+        quiet: bool,
+        over: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._observers = list(observers)
+        self._folder = folder
+        self._quiet = quiet
+        self._broken: set[tuple[int, str]] = set()
+        self._unsafe: deque[bytes] = deque()
+        self._safe = 0
+        self.problem: str | None = None
+        self._over = over  # the bar, if it is drawn
+
+    def progressed(self, snapshot: Snapshot) -> None:
+        self._tell("progressed", snapshot)
+
+    def halted(self, reason: str, message: str) -> None:
+        if reason == "write failed":
+            self.problem = message
+        self._tell("halted", reason, message)
+
+    def say(self, text: str) -> None:
+        """Tell a person, above the bar where there is one."""
+        if not self._quiet and not (self._over is not None and self._over(text)):
+            _say(text)
+
+    def noted(self, text: str) -> None:
+        self.say(visible(text))
+        _LOG.info("%s", visible(text))
+        self._tell("noted", text)
+
+    def recorded(self, line: bytes) -> None:
+        if self._observers:
+            self._unsafe.append(line)
+
+    def reported(self, safe: int) -> None:
+        """So many records of this run are on the disk."""
+        while self._unsafe and self._safe < safe:
+            self._safe += 1
+            self._tell("recorded", Record(self._unsafe.popleft(), self._folder))
+
+    def _tell(self, method: str, *told: object) -> None:
+        for one in self._observers:
+            if (call := getattr(one, method, None)) is None:
+                continue
+            try:
+                call(*told)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - law of this file; a CancelledError of its own would end the run
+                if (id(one), method) not in self._broken:
+                    self._broken.add((id(one), method))
+                    _LOG.exception("%s.%s raised; the run goes on, and this is said once", type(one).__name__, method)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # nobody looks
+        print(f"batchrun: {text}", file=person(), flush=True)
+
+
+def person() -> TextIO:
+    """Where a person reads: stderr, but in a notebook, which paints that red."""
+    return sys.stdout if in_a_notebook() else sys.stderr
+
+
+def in_a_notebook() -> bool:
+    """Whether this process is a kernel; nothing is imported to find that out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")

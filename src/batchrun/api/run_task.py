@@ -1,0 +1,267 @@
+"""The run beneath a call or a batch: one task of the loop, from opening its files to the records.
+
+Whoever waits for it may be cancelled at any time: the first interruption stops submits and waits for the POSTs in
+flight, the next leaves at once. Either way the task is over, its sockets are closed and its files are as after any
+stop before the interruption goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchrun.api.limits import Limits
+from batchrun.api.location import Location, place_of
+from batchrun.api.observers import Fan, Observer
+from batchrun.api.plain import in_python, plainly
+from batchrun.api.progress_bar import Bar
+from batchrun.api.reading import records_in
+from batchrun.core.jobs.messages import Outcome, StopMode
+from batchrun.core.limits.gate import HaltReason
+from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
+from batchrun.results.records import Records
+from batchrun.results.run_errors import FilesError, Halted, Interrupted
+from batchrun.runner.opening.open import OpenBatch as Opened
+from batchrun.runner.session import Opening, Result, Task, run_session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a call asked for. `rows` None is a batch that has none yet; with `grows` more may be given."""
+
+    rows: Any
+    out: str | os.PathLike[str] | bool | None
+    given: dict[str, Any]
+    observers: Iterable[Observer]
+    limits: Limits | None
+    progress: bool
+    demo: bool
+    grows: bool
+
+
+class RunTask:
+    """One run. `start`, then `close`; `news` is set and replaced whenever there may be something to look at."""
+
+    def __init__(self, wanted: Wanted, opened: Callable[[Opening], object]) -> None:
+        self.wanted = wanted
+        self.opening: Opening | None = None
+        self.news = asyncio.Event()
+        self.place: Location | None = None
+        self._tell_opened = opened
+        self._bar = Bar() if wanted.progress else None
+        self._fan = Fan((), None, quiet=True)
+        self._session: asyncio.Task[Result] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._keys: list[str] | None = None
+        self._safe_at_first = 0
+        self._stopped = False
+
+    @property
+    def over(self) -> bool:
+        return self._session is None or self._session.done()
+
+    @property
+    def total(self) -> int:
+        """Rows of the batch as far as they are known."""
+        if self.opening is None:
+            return 0
+        source, differences = self.opening.source, self.opening.batch.differences
+        return (0 if source is None else len(source)) + differences.elsewhere + len(differences.vanished)
+
+    def safe(self) -> int:
+        """Bytes of the output that are on the disk."""
+        return 0 if self.opening is None else max(self._safe_at_first, self.opening.synced())
+
+    # --- beginning ---
+
+    async def start(self) -> None:
+        """Open the files and begin; whatever must be refused is refused here, before the first request."""
+        wanted = self.wanted
+        with plainly():
+            if wanted.out is False and wanted.given.get("detach"):
+                raise UsageError(
+                    "detach: expected a batch that is kept, got out=False; leave out=False away, or give out=PATH"
+                )
+            try:
+                flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+            try:
+                self.place = await place_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
+            except asyncio.CancelledError as error:
+                raise self.interrupted() from error
+        bar = self._bar
+        observers = [*([] if bar is None else [bar]), *wanted.observers]
+        self._fan = Fan(
+            observers, Path(self.place.output).parent, quiet=bar is None, over=None if bar is None else bar.say
+        )
+        loop = asyncio.get_running_loop()
+        self._ready = loop.create_future()
+        self._session = loop.create_task(self._run(self.place), name="batchrun")
+        self._session.add_done_callback(lambda _: self.tell_news())
+        interrupted = await self._wait(self._ready)
+        if interrupted is not None:
+            await self.close()
+            raise self.interrupted() from interrupted
+        if self.opening is None:
+            await self.close()  # raises what it was refused for
+
+    async def _run(self, place: Location) -> Result:
+        wanted = self.wanted
+        async with AsyncExitStack() as stack:
+            address = None
+            if wanted.demo:
+                from batchrun.simulator import DEMO, Simulator  # noqa: PLC0415 - only the demo needs it
+
+                address = (await stack.enter_async_context(Simulator(DEMO))).base_url
+            name = None if isinstance(place.input, str) else "the rows"
+            task = Task(place.output, place.input, demo=address, name=name, grows=wanted.grows)
+            given, limits = dict(wanted.given), wanted.limits
+            if limits is not None and limits.concurrency is not None:
+                given["concurrency"] = min(given.get("concurrency", limits.concurrency), limits.concurrency)
+            sharing = None if limits is None else limits.sharing()
+            with plainly():
+                return await run_session(task, given, os.environ, self._fan, self._opened, sharing)
+
+    def _opened(self, opening: Opening) -> None:
+        assert self._ready is not None
+        assert self.place is not None
+        self.opening = opening
+        source, batch = opening.source, opening.batch
+        opening.runner.reported = self._on_safe
+        with suppress(FileNotFoundError):
+            self._safe_at_first = Path(self.place.output).stat().st_size
+        if source is not None and not self.wanted.grows:
+            self._keys = list(source.all_keys())
+        for note in batch.notes:
+            self._fan.noted(in_python(note))
+        self.grew()
+        if self._bar is not None:
+            self._fan.say(self._told(batch))
+        self._tell_opened(opening)
+        if self._stopped:  # as soon as the run can be told
+            asyncio.get_running_loop().call_soon(opening.stop, StopMode.INTERRUPT, "interrupted")
+        self._ready.set_result(None)
+
+    def _told(self, batch: Opened) -> str:
+        """One line on where the batch is kept and how far it is."""
+        assert self.place is not None
+        rows = many(self.total, "row")
+        if finished := len(batch.finished):
+            rows += f", {finished:,} done by earlier runs"
+        if jobs := sum(trail.job_id is not None for trail in batch.recovery.open_trails.values()):
+            rows += f", {many(jobs, 'job')} in flight from before"
+        if not self.place.kept:
+            return f"{rows}; nothing is kept (out=False): if this process ends, jobs in flight are paid and lost"
+        return f"{rows}; kept in {visible(self.place.output, 2_000)}, the same call goes on from there"
+
+    # --- while it runs ---
+
+    def grew(self) -> None:
+        """There are more rows, or fewer."""
+        if self._bar is not None:
+            self._bar.total = self.total
+
+    def tell_news(self) -> None:
+        """Wake whoever waits for news."""
+        news, self.news = self.news, asyncio.Event()
+        news.set()
+
+    def _on_safe(self, records: int) -> None:
+        self._fan.reported(records)
+        self.tell_news()
+
+    # --- its end ---
+
+    def stop(self) -> None:
+        """Stop in good order; asked again, leave at once."""
+        self._stopped = True
+        if self.opening is not None and not self.over:
+            self.opening.stop(StopMode.INTERRUPT, "interrupted")
+
+    async def wait(self) -> asyncio.CancelledError | None:
+        """Wait for the run's end; the interruption that came meanwhile, if any."""
+        return await self._wait(None)
+
+    async def _wait(self, instead: asyncio.Future[None] | None) -> asyncio.CancelledError | None:
+        assert self._session is not None
+        interrupted = None
+        while not self._session.done():
+            waits: set[asyncio.Future[Any]] = {self._session}
+            if instead is not None and interrupted is None:
+                if instead.done():
+                    break
+                waits.add(instead)
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as error:
+                interrupted = error
+                self.stop()
+        return interrupted
+
+    async def close(self) -> Records:
+        """Wait for the end and give up all that was held; the records. Raises what ended the run before its time."""
+        interrupted = await self.wait()
+        assert self._session is not None
+        assert self.place is not None
+        try:
+            self._session.result()
+            self.records = self._read()
+        finally:
+            if self._bar is not None:
+                self._bar.close()
+            self.place.close()
+        if interrupted is not None:
+            raise self.interrupted() from interrupted
+        self.raise_if_cut_short()
+        return self.records
+
+    def raise_if_cut_short(self) -> None:
+        """Raise what ended the run before its time, once it is over."""
+        assert self._session is not None
+        outcome = self._session.result().outcome
+        if outcome is Outcome.HALTED:
+            raise self.halted()
+        if outcome is Outcome.WRITE_FAILED:
+            raise FilesError(in_python(self._fan.problem or "the files of the batch could not be written"))
+
+    def _read(self) -> Records:
+        assert self.place is not None
+        going_on = 0 if self.opening is None else self.opening.runner.engine.snapshot().watched
+        return records_in(
+            Path(self.place.output),
+            self._keys,
+            kept=self.place.kept,
+            going_on=going_on if self.wanted.given.get("detach") else 0,
+        )
+
+    def interrupted(self) -> Interrupted:
+        """What an interruption is told as; the run is over."""
+        going_on = 0 if self.opening is None else self.opening.runner.engine.snapshot().watched
+        records = self.records
+        path = None if self.place is None else self.place.path
+        return Interrupted(records, open=max(0, self.total - len(records)), going_on=going_on, path=path)
+
+    def halted(self) -> Halted:
+        """Why nothing is sent any more."""
+        assert self.opening is not None
+        assert self.place is not None
+        snapshot = self.opening.runner.engine.snapshot()
+        reason, message = snapshot.halted or (HaltReason.NO_ACCEPTANCE.value, "the run is over")
+        advice = in_python(HALT_ADVICE[HaltReason(reason)])
+        records = self._read() if Path(self.place.output).exists() else self.records
+        left = max(0, self.total - len(records))
+        return Halted(
+            reason, in_python(message), advice, records, open=left, going_on=snapshot.watched, path=self.place.path
+        )
+
+    records = Records()

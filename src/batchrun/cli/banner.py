@@ -1,0 +1,105 @@
+"""What a run says when it begins and while it stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from batchrun.core.jobs.pacing import LONGEST_GAP
+from batchrun.core.settings.settings import Settings
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import duration, many
+
+
+def announcement(
+    settings: Settings,
+    *,
+    rows: int | None,
+    finished: int,
+    open_jobs: int,
+    service: str,
+    origin: str,
+    resumed: bool,
+    at_once: bool,
+) -> list[str]:
+    """The first lines of a run.
+
+    `rows` counts the input, None where there is none, `finished` the rows with a record, `open_jobs` the jobs that an earlier run left over
+    there; `at_once` where every row ends at its submit, so that nothing is polled.
+    """
+    return list(_lines(settings, rows, finished, open_jobs, f"{service} at {visible(origin)}", resumed, at_once))
+
+
+def _lines(
+    settings: Settings, rows: int | None, finished: int, open_jobs: int, where: str, resumed: bool, at_once: bool  # noqa: FBT001 - as above, told by name there
+) -> Iterator[str]:  # fmt: skip
+    if rows is None:  # no input: what is open is collected
+        before = f"; {many(finished, 'row')} {'has' if finished == 1 else 'have'} a record already" if finished else ""
+        yield f"collecting {many(open_jobs, 'job')} in flight from before{before}: {where}"
+        if open_jobs:
+            yield f"limits: {settings.poll_rate:,g} looks a second, {duration(settings.deadline)} a job"
+            yield from _slow(settings, open_jobs)
+        return
+    left = max(0, rows - finished)
+    said = many(rows, "row")
+    if resumed:
+        said += f", {finished:,} already finished"
+        if open_jobs:
+            said += f", {many(open_jobs, 'job')} in flight from before"
+    yield f"{'resuming' if resumed else 'running'} {said}: {where}"
+    if left == 0:
+        yield "nothing is left to do, and nothing is sent"
+        return
+    if settings.limit is not None and settings.limit < left:
+        yield f"taking {many(settings.limit, 'row')} now (--limit); the others wait for the next run"
+    if settings.detach:
+        yield "detaching: every row is sent, and none is watched; collect them before the service forgets them"
+    yield "limits: " + ", ".join(_limits(settings, at_once=at_once))
+    if at_once or settings.detach:
+        return
+    if settings.places < settings.concurrency:
+        yield (
+            f"--concurrency {settings.concurrency:,} is held at {settings.places:,}: --poll-rate {settings.poll_rate:g} can look at "
+            f"no more jobs every {duration(LONGEST_GAP)}, and some services forget a result after ten minutes; "
+            f"--poll-rate {math.ceil(settings.concurrency / LONGEST_GAP)} allows for all"
+        )
+    yield from _slow(settings, open_jobs)
+
+
+def _slow(settings: Settings, open_jobs: int) -> Iterator[str]:
+    if open_jobs > settings.poll_rate * LONGEST_GAP:
+        yield (
+            f"warning: {open_jobs:,} jobs in flight at --poll-rate {settings.poll_rate:g} are each looked at every "
+            f"{duration(open_jobs / settings.poll_rate)} only, and some services forget a result after ten minutes; raise it to "
+            f"{math.ceil(open_jobs / LONGEST_GAP)}"
+        )
+
+
+def _limits(settings: Settings, *, at_once: bool) -> Iterator[str]:
+    if at_once:  # a job is its POST
+        yield f"{min(settings.places, settings.submits):,} POSTs in flight"
+    else:
+        jobs = "" if settings.detach else f"{settings.places:,} jobs and "
+        yield f"{jobs}{settings.submits:,} POSTs in flight"
+    if settings.rpm:
+        yield f"{settings.rpm:,g} submits a minute"
+    if settings.tpm:
+        yield f"{settings.tpm:,.0f} tokens a minute"
+    if not (at_once or settings.detach):
+        yield f"{settings.poll_rate:,g} looks a second"
+    yield f"{many(settings.retries, 'new attempt')} a row" if settings.retries else "no new attempts"
+    yield f"{duration(settings.answer_timeout)} a POST" if at_once else f"{duration(settings.deadline)} a job"
+    if settings.max_wait is not None:
+        yield f"{duration(settings.max_wait)} in all"
+
+
+def stopping(submits_in_flight: int, settings: Settings, jobs: int) -> str:
+    """What is said at the first Ctrl-C, with so many submits and jobs in flight."""
+    drain = settings.drain
+    if settings.cancel_on_interrupt and jobs:
+        patience = duration(drain + settings.cancel_settle)
+        return f"stopping: cancelling {many(jobs, 'job')} over there, {patience} at most; Ctrl-C again leaves at once"
+    if not submits_in_flight:
+        return "stopping; Ctrl-C again leaves at once"
+    waits = f"waiting for {many(submits_in_flight, 'submit')} in flight, {duration(drain)} at most"
+    return f"stopping: {waits}; Ctrl-C again leaves at once"

@@ -1,0 +1,172 @@
+"""What a run came to, as values: the exit code, the advice, and the commands to type next.
+
+``summary`` makes words of it, and JSON.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
+from batchrun.core.jobs.messages import Outcome
+from batchrun.core.limits.gate import HaltReason
+from batchrun.core.settings.parsing import read_states
+from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.taxonomy.advice import WORTH_ANOTHER, worst_first
+from batchrun.core.taxonomy.explain import explain
+from batchrun.core.taxonomy.states import State
+
+_WHO_WAS_ASKED = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
+
+_ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirmed", "--write-off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """A run that is over.
+
+    `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
+    was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
+    organisation and project that were asked; `artifacts` the folder of results that are files; `problem` what could not be written. Texts from outside are redacted
+    already.
+    """
+
+    outcome: Outcome
+    snapshot: Snapshot
+    total: int | None
+    elapsed: float
+    output: str | None
+    journal: str | None
+    arguments: Sequence[str]
+    signal: int | None = None
+    asked: str | None = None
+    artifacts: str | None = None
+    problem: str | None = None
+
+    @property
+    def states(self) -> Counter[str]:
+        """All records of the output by state, those of earlier runs included."""
+        return Counter(self.snapshot.states_before) + Counter(self.snapshot.states)
+
+    @property
+    def open_rows(self) -> int | None:
+        """Rows without a record."""
+        return None if self.total is None else max(0, self.total - self.snapshot.done)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether anything was kept from which another run can go on."""
+        return self.journal is not None
+
+
+def exit_code(closing: Closing) -> int:
+    """What the command ends with. A signal that came too late to stop anything does not count."""
+    if closing.problem is not None:
+        return EXIT_FILES
+    match closing.outcome:
+        case Outcome.WRITE_FAILED:
+            return EXIT_FILES
+        case Outcome.COMPLETE:
+            return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+        case Outcome.DETACHED if closing.signal is None:  # that nothing is finished yet is what was wanted
+            return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+        case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
+            return EXIT_HALTED if closing.signal is None else EXIT_SIGNAL + closing.signal
+
+
+def halt_message(closing: Closing) -> str | None:
+    """What is said of the halt; where nothing is known over there, who was asked for it too."""
+    halted = closing.snapshot.halted
+    if halted is None:
+        return None
+    whose = closing.asked if halt_reason(closing) in _WHO_WAS_ASKED else None
+    return halted[1] if whose is None else f"{halted[1]}; asked was {whose}"
+
+
+def halt_reason(closing: Closing) -> HaltReason | None:
+    """Why nothing was submitted any more; None where nothing halted the run."""
+    halted = closing.snapshot.halted
+    return None if halted is None else HaltReason(halted[0])
+
+
+def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
+    """(state, code, rows) of what deserves advice first."""
+    return worst_first(closing.snapshot.codes, most)
+
+
+def again(arguments: Sequence[str]) -> list[str]:
+    """The command that goes on, without the flags that were meant for one run alone."""
+    kept: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--retry-failed":
+            if rest and _are_states(rest[0]):
+                rest.pop(0)
+        elif word not in _ONCE and not word.startswith("--retry-failed="):
+            kept.append(word)
+    return kept
+
+
+def next_commands(closing: Closing) -> list[tuple[str, str]]:
+    """(command, what it does), the likeliest first."""
+    base = again(closing.arguments)
+    sends = ["resume", *base[1:]] if base[:1] == ["collect"] else base
+    found: list[tuple[str, str]] = []
+    if closing.resumable:
+        if closing.outcome is Outcome.DETACHED:
+            home = [word for word in base if word != "--detach"]
+            found.append((command(home), "brings the results home; so does `batchrun collect`, without the input"))
+        elif closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
+            goes_on = list(base if closing.snapshot.watched else sends)
+            if halt_reason(closing) is HaltReason.RETRY_BUDGET:
+                goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]
+            found.append((command(goes_on), "goes on where this run stopped"))
+        found += commands_for_failed(sends, closing.states)
+    return found + commands_to_learn(closing.snapshot.codes)
+
+
+def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[tuple[str, str]]:
+    """What the command `base` can do about rows that ended in `states`."""
+    found: list[tuple[str, str]] = []
+    if retried := [state.value for state in WORTH_ANOTHER if states.get(state)]:
+        found.append((command([*base, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
+    if states.get(State.UNCONFIRMED):
+        found.append((command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
+    return found
+
+
+def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+    """What says more of the worst that happened."""
+    return [
+        (command(["explain", code]), "says more of it") for _, code, _ in worst_first(codes, most=1) if explain(code)
+    ]
+
+
+def command(arguments: Sequence[str]) -> str:
+    """As it can be typed."""
+    return f"batchrun {shlex.join(arguments)}"
+
+
+def _without(arguments: Sequence[str], name: str) -> list[str]:
+    """`arguments` without the flag `name` and its value."""
+    kept: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == name:
+            rest = rest[1:]
+        elif not word.startswith(f"{name}="):
+            kept.append(word)
+    return kept
+
+
+def _are_states(text: str) -> bool:
+    try:
+        read_states(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,255 @@
+"""What the lines of a journal amount to: one ``JournaledRow`` for each row, everything a run must know to go on.
+
+Tail rule. A crash leaves a tail of which any page may be missing. Every group of entries begins with
+``synced{to}``: all before that offset is known to be on the disk. So a bad line at or after the greatest
+mark is a torn tail, to be cut; a bad line before it is corruption, to be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from struct import error as PackError  # noqa: N812 - a class, whatever its name
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from batchrun.core.journal.entries import (
+    VERSION,
+    AttemptEnded,
+    Cancelling,
+    Cleared,
+    Done,
+    Header,
+    Intent,
+    PollAgain,
+    RequestsAccepted,
+    Rewrite,
+    Rewritten,
+    Started,
+    Stopped,
+    Submitted,
+    Unconfirmed,
+)  # fmt: skip
+from batchrun.core.journal.trail import PLACE, JournaledRow, Marker
+from batchrun.core.responses.verdict import is_safe_id
+from batchrun.core.taxonomy.states import State, one_of
+
+__all__ = ["Folding", "JournalState", "JournaledRow", "Marker", "fold"]
+
+
+@dataclass(slots=True)
+class JournalState:
+    """What the bytes of a journal amount to."""
+
+    header: Header | None
+    trails: dict[str, JournaledRow]
+    good_to: int = 0  # the offset of the first line that is not good; the file's length if all are
+    torn: bool = False
+    corrupt: bool = False
+    accepted: int = 0
+    retries: int = 0
+    gen: int = 0
+    rows: int | None = None  # of the input, when it was last read
+    started: Started | None = None
+    stopped: Stopped | None = None
+    heard_to: int = 0  # the wishes before this offset are in hand
+    cancel_all: bool = False  # and one of them asked to end every row
+    rewrite: Rewrite | None = None  # announced, and not done
+    synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
+    damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
+    newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
+
+
+def fold(lines: Iterable[bytes], past_damage_to: int = 0) -> JournalState:
+    """Read the lines of a journal (each with its line end) in one pass.
+
+    Bad lines that begin before `past_damage_to` are noted and passed over, as a repair does: what its other
+    lines say is as true as it was.
+
+    Any truncation of a journal folds to what a prefix of its entries folds to. An entry that is well formed
+    but cannot follow on the ones before it (an unsafe job id, another header) counts as a bad line. Behind the
+    header of a newer version nothing is judged: what would be a bad line here may be a good one there.
+    """
+    return Folding(past_damage_to).take(lines)
+
+
+class Folding:
+    """A fold that goes on: lines may come a part at a time, and amount to what all of them at once would.
+
+    `told` is called, tag by tag, with the fields of each entry that was taken. A method a tag takes the entries;
+    it tells whether the entry makes sense here.
+    """
+
+    def __init__(self, past_damage_to: int = 0, told: Mapping[str, Callable[[dict[str, Any]], object]] = {}) -> None:
+        self.fold = JournalState(None, {})
+        self._trails = self.fold.trails
+        self._past_damage_to = past_damage_to
+        self._offset = 0
+        self._bad: int | None = None
+        self._told = told
+        self._takers: dict[str, Callable[[dict[str, Any]], bool]] = {Header.tag: self._header}  # it comes first
+
+    def take(self, lines: Iterable[bytes]) -> JournalState:
+        """Take the next lines; the fold of all so far."""
+        result, takers, past_damage_to = self.fold, self._takers, self._past_damage_to
+        offset, bad, greatest_mark = self._offset, self._bad, result.synced_to
+        for line in lines:  # a million rows are three million lines: what `read_line` does stands here once more
+            json = line[9:-1]
+            good = False
+            if line[:9] == b"%08x " % crc32(json) and line[-1:] == b"\n":
+                try:
+                    ((tag, values),) = orjson.loads(json).items()
+                    if tag == "synced":
+                        greatest_mark = max(greatest_mark, values["to"])
+                        good = True
+                    else:
+                        good = bad is not None or takers[tag](values)
+                except (ValueError, AttributeError, KeyError, TypeError, PackError):
+                    pass  # no entry, an unknown tag, a field that is missing or of the wrong kind
+            if not good and bad is None:
+                if offset < past_damage_to:
+                    result.damaged.append((offset, len(line)))
+                else:
+                    bad = offset
+            offset += len(line)
+        self._offset, self._bad, result.synced_to = offset, bad, greatest_mark
+        if result.newer_version is not None:
+            result.good_to = offset
+            return result
+        result.good_to = offset if bad is None else bad
+        if bad is not None:
+            result.corrupt = bad < greatest_mark
+            result.torn = not result.corrupt
+        return result
+
+    def _trail(self, values: dict[str, Any]) -> JournaledRow:
+        key = values["key"]
+        trail = self._trails.get(key)
+        if trail is None:
+            trail = self._trails[key] = JournaledRow()
+        return trail
+
+    def _intent(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.attempt = values["attempt"]
+        trail.row_sha256 = values["row_sha256"]
+        trail.open_intent = True
+        trail.retry_at = trail.job_id = trail.recorded_at = trail.again = None
+        trail.unconfirmed = False
+        return True
+
+    def _submitted(self, values: dict[str, Any]) -> bool:
+        job_id = values["job_id"]
+        if not is_safe_id(job_id):
+            return False
+        trail = self._trail(values)
+        trail.attempt = values["attempt"]
+        trail.open_intent = False
+        trail.job_id = job_id
+        trail.submitted_at = values["at"]
+        self.fold.accepted += 1
+        return True
+
+    def _ended(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.ended = (*trail.ended, AttemptEnded(**values))
+        trail.attempt = values["attempt"] + 1
+        trail.open_intent = trail.unconfirmed = False
+        trail.job_id = None
+        trail.retry_at = values["retry_at"]
+        self.fold.retries += trail.again is None  # a new attempt that the user asked for is not counted
+        trail.again = None
+        return True
+
+    def _cleared(self, values: dict[str, Any]) -> bool:
+        self._trail(values).open_intent = False
+        return True
+
+    def _unconfirmed(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.open_intent = False
+        trail.unconfirmed = True
+        return True
+
+    def _cancelling(self, values: dict[str, Any]) -> bool:
+        self._trail(values).cancel = values["reason"]
+        return True
+
+    def _heard(self, values: dict[str, Any]) -> bool:
+        heard = RequestsAccepted(**values)
+        self.fold.heard_to, self.fold.cancel_all = heard.to if heard.left is None else heard.left, heard.all
+        return type(heard.to) is type(self.fold.heard_to) is int
+
+    def _done(self, values: dict[str, Any]) -> bool:
+        trail = self._trail(values)
+        trail.recorded_as = one_of(values["state"])
+        trail.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
+        return True
+
+    def _header(self, values: dict[str, Any]) -> bool:
+        if self.fold.header is not None:
+            return False
+        version = values["version"]
+        if type(version) is int and version > VERSION:
+            self.fold.newer_version = version
+            return False
+        self.fold.header = Header(**values)
+        self._takers |= {
+            Intent.tag: self._intent,
+            Submitted.tag: self._submitted,
+            Done.tag: self._done,
+            AttemptEnded.tag: self._ended,
+            Cleared.tag: self._cleared,
+            Unconfirmed.tag: self._unconfirmed,
+            Cancelling.tag: self._cancelling,
+            RequestsAccepted.tag: self._heard,
+            Started.tag: self._started,
+            Stopped.tag: self._stopped,
+            Rewrite.tag: self._rewrite,
+            Rewritten.tag: self._rewritten,
+            PollAgain.tag: self._again,
+        }
+        for tag, tell in self._told.items():
+            self._takers[tag] = _telling(self._takers[tag], tell)
+        return True
+
+    def _started(self, values: dict[str, Any]) -> bool:
+        started = self.fold.started = Started(**values)
+        self.fold.stopped = None
+        if started.rows is not None:
+            self.fold.rows = started.rows
+        return True
+
+    def _stopped(self, values: dict[str, Any]) -> bool:
+        self.fold.stopped = Stopped(**values)
+        return True
+
+    def _rewrite(self, values: dict[str, Any]) -> bool:
+        self.fold.rewrite = Rewrite(**values)
+        self.fold.gen = values["gen"]
+        return isinstance(values["keys"], dict)
+
+    def _rewritten(self, values: dict[str, Any]) -> bool:
+        done = Rewritten(**values)
+        self.fold.gen, self.fold.accepted, self.fold.retries = done.gen, done.accepted, done.retries
+        return True
+
+    def _again(self, values: dict[str, Any]) -> bool:
+        self._trail(values).again = State(values["state"]).value
+        return True
+
+
+def _telling(
+    taker: Callable[[dict[str, Any]], bool], tell: Callable[[dict[str, Any]], object]
+) -> Callable[[dict[str, Any]], bool]:
+    """`taker`, and who is told of what it took."""
+
+    def take(values: dict[str, Any]) -> bool:
+        taken = taker(values)
+        if taken:
+            tell(values)
+        return taken
+
+    return take

@@ -1,0 +1,182 @@
+"""What output and journal hold after a rewriting, from what they hold before it.
+
+The records of some rows are dropped (`--retry-failed`), everything else stays what it was:
+
+1. The new journal folds to the same trails as the old one, but for the rows that were dropped, and to the same
+   counts. Its `done` markers are of the new generation and lead into the new output.
+2. A dropped row that the service knows by an id comes back with that id, to be looked at once more: it is paid
+   for again only if the service confirms the failure or no longer has the job. One whose answer was lost comes
+   back as unconfirmed; `--resubmit-unconfirmed` decides about it as ever. One that was provably not accepted,
+   or cancelled before it was sent, is void: as if it had never been touched.
+3. Done again after a crash, from the old journal with its announcement and an output of either generation, it
+   comes out the same. So nothing is asked of the dropped records but what the announcement says of them.
+
+All lines of a new journal are synced before it takes the place of the old one; the marks at its end say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+import orjson
+
+from batchrun.core.journal.entries import (
+    AttemptEnded,
+    Cancelling,
+    Cleared,
+    Done,
+    Dropped,
+    Entry,
+    Intent,
+    PollAgain,
+    RequestsAccepted,
+    Rewrite,
+    Rewritten,
+    Submitted,
+    Unconfirmed,
+    mark,
+)  # fmt: skip
+from batchrun.core.journal.fold import JournaledRow, JournalState
+from batchrun.core.journal.recover import Readable
+from batchrun.core.taxonomy.states import State
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where the record of a row stands in the output, its state, and how the row ended.
+
+    The two differ where a row was cancelled whose answer had been lost: it ended `unconfirmed`.
+    """
+
+    key: str
+    state: str
+    end_of_row: Dropped
+    start: int
+    end: int
+
+
+def spans(output: Readable) -> Iterator[Span]:
+    """Every record of an output whose torn part was cut; ValueError at a line that is none."""
+    position, size = 0, len(output)
+    while position < size:
+        end = output.find(b"\n", position) + 1
+        if end == 0:
+            raise ValueError(f"expected whole lines, got a torn one at {position}; cut it first")
+        record = orjson.loads(output[position:end])
+        lost = "submit_unanswered" in record["warnings"]
+        row: Dropped = {
+            "state": State.UNCONFIRMED.value if lost else record["state"],
+            "job_id": record["job_id"],
+            "code": record["error"] and record["error"]["code"],
+            "billing": record["billing"],
+        }
+        yield Span(record["custom_id"], record["state"], row, position, end)
+        position = end
+
+
+def announcement(
+    fold: JournalState, output: Readable, states: Collection[str], keys: Collection[str] | None = None
+) -> Rewrite:
+    """The entry that says what is to be done: drop the records that ended in one of `states`; of `keys` only, if given.
+
+    Nothing is to be done where its `keys` are empty.
+    """
+    dropped = {
+        span.key: span.end_of_row
+        for span in spans(output)
+        if span.end_of_row["state"] in states and (keys is None or span.key in keys)
+    }
+    return Rewrite(fold.gen + 1, dropped)
+
+
+def new_output(rewrite: Rewrite, output: Readable) -> Iterator[bytes]:
+    """The output without the dropped records, in pieces."""
+    start = end = 0
+    for span in spans(output):
+        if span.key in rewrite.keys or span.end - start > _PIECE:
+            if end > start:
+                yield output[start:end]
+            start = span.end if span.key in rewrite.keys else span.start
+        end = span.end
+    if end > start:
+        yield output[start:end]
+
+
+def new_journal(fold: JournalState, rewrite: Rewrite, output: Readable) -> Iterator[bytes]:
+    """The journal that goes with `new_output`, in lines. `output` may already be the new one."""
+    assert fold.header is not None, "a journal that is rewritten has its header"
+    size = 0
+    for entry in _entries(fold, rewrite, output):
+        line = entry.to_line()
+        size += len(line)
+        yield line
+    first = mark(size)
+    yield first
+    yield mark(size + len(first))  # a lost line feed takes the line after it along: the first mark may be that line
+
+
+def _entries(fold: JournalState, rewrite: Rewrite, output: Readable) -> Iterator[Entry]:
+    assert fold.header is not None
+    yield fold.header
+    markers: dict[str, Done] = {}
+    offset = 0
+    for span in spans(output):
+        if span.key not in rewrite.keys:
+            line = output[span.start : span.end]
+            markers[span.key] = Done(span.key, rewrite.gen, offset, len(line), crc32(line), span.state)
+            offset += len(line)
+    for key, trail in fold.trails.items():
+        dropped = rewrite.keys.get(key)
+        if dropped is not None:
+            yield from _entries_of_dropped(key, trail, dropped)
+            continue
+        yield from entries_of(key, trail)
+        marker = markers.pop(key, None)
+        if marker is not None:
+            yield marker
+        elif trail.marker is not None:  # its record is gone: the row stays known as one that was finished
+            yield Done(key, *trail.marker)
+    yield from markers.values()
+    if fold.heard_to:
+        yield RequestsAccepted(fold.heard_to, fold.cancel_all)
+    yield Rewritten(rewrite.gen, fold.accepted, fold.retries)
+
+
+def entries_of(key: str, trail: JournaledRow) -> Iterator[Entry]:
+    """The entries that fold to `trail`, but for its marker. Where the journal's fold kept no time, it is 0."""
+    sent = trail.job_id is not None or trail.open_intent or trail.unconfirmed
+    if trail.retry_at is not None:
+        if trail.row_sha256:
+            yield Intent(key, trail.ended[-1].attempt, trail.row_sha256, 0.0)
+        yield from trail.ended
+    else:
+        yield from trail.ended
+        if sent or trail.row_sha256:
+            yield Intent(key, trail.attempt, trail.row_sha256, trail.submitted_at if trail.job_id else 0.0)
+        if trail.job_id is not None:
+            yield Submitted(key, trail.attempt, trail.job_id, trail.submitted_at)
+        if trail.unconfirmed:
+            yield Unconfirmed(key, trail.attempt, 0.0)
+        elif trail.row_sha256 and not sent:
+            yield Cleared(key, trail.attempt, 0.0)
+    if trail.again is not None:
+        yield PollAgain(key, trail.attempt, trail.again)
+    if trail.cancel is not None:
+        yield Cancelling(key, trail.attempt, trail.cancel, 0.0)
+
+
+def _entries_of_dropped(key: str, trail: JournaledRow, row: Dropped) -> Iterator[Entry]:
+    reopened = JournaledRow()
+    for name in ("attempt", "row_sha256", "open_intent", "job_id", "submitted_at", "ended", "retry_at", "unconfirmed"):
+        setattr(reopened, name, getattr(trail, name))
+    if reopened.job_id is not None:
+        reopened.again = row["state"]
+    elif reopened.open_intent and row["state"] != State.UNCONFIRMED:
+        # The answer to its submit was its end: the service's own word, and perhaps nothing to ask for by id.
+        end = AttemptEnded(key, trail.attempt, row["job_id"], row["state"], row["code"], row["billing"], 0.0, 0.0)
+        reopened.ended, reopened.retry_at = (*trail.ended, end), 0.0
+    yield from entries_of(key, reopened)

@@ -1,0 +1,291 @@
+"""From an answer, or from the lack of one, to what it means: for a submit, a poll, a cancel.
+
+Whatever a service puts into an answer, the outcome is a verdict and never an exception.
+
+The one question of a submit is *may the row be sent again?* Three answers:
+
+- ``Accepted``: there is a job, going on or already over.
+- ``Refused``: provably nothing was created. 4xx (but for 408, 409, 425, 499), a redirect that was not
+  followed, an overload that names itself, a request of which no byte left.
+- ``Ambiguous``: everything else, a plain 500 included. Never sent again unasked.
+
+The one law of a poll: **a poll that fails is not a job that failed.** It can only be ``Unclear``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from batchrun.core.responses.error import (
+    ErrorParts,
+    Judged,
+    Problem,
+    Source,
+    judge,
+    our_problem,
+    read_error,
+    text_of_page,
+)
+from batchrun.core.responses.http import Answer, Cause, Failure
+from batchrun.core.responses.outcome import Ended, Running, ended, look_at, running
+from batchrun.core.responses.retry_after import milliseconds, retry_after
+from batchrun.core.taxonomy.classify import rule
+from batchrun.core.taxonomy.rules import Aspect, Rule
+from batchrun.core.taxonomy.states import WORDS, State, StateGroup, group_of
+from batchrun.core.text.parsed import ParsedJson, read_json
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
+_AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
+_NAMED_OVERLOAD = frozenset({"server_is_overloaded", "overloaded", "slow_down", "service_unavailable"})
+
+
+@dataclass(frozen=True, slots=True)
+class Vouching:
+    """Where a service's profile knows better: answers to a submit, by error code or as ``http_500``."""
+
+    nothing_created: frozenset[str] = frozenset()
+    ambiguous: frozenset[str] = frozenset()
+
+
+NO_VOUCHING = Vouching()
+
+# How a profile reads a service that words its answers in its own way: from a JSON object to the same in the
+# words and places of the responses endpoint, and the service's own status word, for the record.
+View = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """There is a job. `look` is what the answer already says of it, `body` its JSON on one line.
+
+    `retrievable` tells whether the job can be asked for by its id; a synchronous answer is all there is.
+    """
+
+    job_id: str | None
+    look: Running | Ended
+    body: bytes
+    http_status: int
+    request_id: str | None
+    retrievable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was created. With `again`, the same row may be sent later; else `rule` says how it ends."""
+
+    problem: Problem
+    rule: Rule
+    again: bool
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Nobody knows whether a job was created."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A job was looked at. `body` is its JSON on one line, for the record if it ended."""
+
+    look: Running | Ended
+    body: bytes
+    http_status: int
+    request_id: str | None
+
+
+class Trouble(StrEnum):
+    """What kept us from seeing the job."""
+
+    TRANSIENT = "transient"  # connection, timeout, 5xx, 408, 429, unreadable
+    NOT_FOUND = "not found"  # 404, 410
+    UNAUTHORISED = "unauthorised"  # 401, 402, 403
+    FOREIGN = "foreign"  # a page, a redirect, another 4xx: perhaps not our service at all
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """The job was not seen. `unreadable` keeps a 2xx body that could not be understood."""
+
+    trouble: Trouble
+    problem: Problem
+    retry_after: float | None = None
+    unreadable: bytes = b""
+
+
+def is_safe_id(value: object) -> bool:
+    """Whether a job id may become a path segment and a file name: the rule of every door."""
+    return isinstance(value, str) and value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
+
+
+def read_submit(
+    answer: Answer | Failure,
+    wall: float,
+    *,
+    background: bool = True,
+    vouching: Vouching = NO_VOUCHING,
+    view: View | None = None,
+) -> Accepted | Refused | Ambiguous:
+    """What the answer to a POST means. With `background` false the endpoint ends at the submit.
+
+    `wall` is the time of day, for a Retry-After that is a date.
+    """
+    if isinstance(answer, Failure):
+        if answer.sent:
+            return Ambiguous(our_problem("answer_lost", answer.message))
+        problem = our_problem("connection_failed", answer.message)
+        return Refused(problem, rule(Aspect.TOOL, "connection_failed"), again=True)
+    if 200 <= answer.status < 300:
+        return _read_acceptance(answer, view, background=background)
+    judged = _judge_answer(answer)
+    names = {f"http_{answer.status}", judged.problem.code or ""}
+    created_nothing = (
+        300 <= answer.status < 500 and answer.status not in _AMBIGUOUS_4XX
+    ) or (answer.status in (503, 529) and judged.problem.code in _NAMED_OVERLOAD)  # fmt: skip
+    if (created_nothing or names & vouching.nothing_created) and not names & vouching.ambiguous:
+        asked = answer.headers.get("x-should-retry")
+        again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
+        delay = retry_after(answer.headers, wall, judged.problem.message)
+        return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay)
+    return _lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
+
+
+def read_poll(answer: Answer | Failure, wall: float, job_id: str, view: View | None = None) -> JobReport | Unclear:
+    """What a look at job `job_id` showed."""
+    if isinstance(answer, Failure):
+        if answer.cause is Cause.TOO_LARGE:
+            problem = our_problem("result_too_large", answer.message)
+            return JobReport(Ended(State.FAILED, problem=problem), b"", 0, None)
+        return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
+    if 200 <= answer.status < 300:
+        return _read_job(answer, wall, job_id, view)
+    problem = _judge_answer(answer).problem
+    return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
+
+
+def read_cancel(answer: Answer | Failure, wall: float, job_id: str, view: View | None = None) -> JobReport | Unclear:
+    """What the answer to a cancel showed. Only a readable job counts; after anything else, poll again."""
+    read = read_poll(answer, wall, job_id, view)
+    return read if isinstance(read, JobReport) else replace(read, trouble=Trouble.TRANSIENT)
+
+
+def _read_acceptance(answer: Answer, view: View | None, *, background: bool) -> Accepted | Ambiguous:
+    reading = read_json(answer.body) if answer.status != 204 else None
+    if reading is None or not isinstance(reading.value, dict):
+        told = text_of_page(answer.body) or "nothing"
+        return _lost(answer, f"HTTP {answer.status} that is no JSON object: {told}")
+    body, word = (reading.value, None) if view is None else view(reading.value)
+    job_id = body.get("id")
+    group = group_of(body.get("status"))
+    implicit = group is StateGroup.UNKNOWN and (not background or _carries_result(body))
+    if implicit:
+        look: Running | Ended = ended(body, None, StateGroup.SUCCESS)
+    else:
+        look = look_at(body)
+    if view is not None:
+        look = replace(look, status=word)
+    if isinstance(look, Running) and not is_safe_id(job_id):
+        if "id" not in body:
+            return _lost(answer, f"HTTP {answer.status} without an id and without a result")
+        return Ambiguous(
+            our_problem("unusable_job_id", f"the service named the job {job_id!r}"[:300], http_status=answer.status)
+        )
+    return Accepted(
+        job_id=job_id if isinstance(job_id, str) and is_safe_id(job_id) else None,
+        look=_noting_form(look, reading),
+        body=reading.text,
+        http_status=answer.status,
+        request_id=answer.headers.get("x-request-id"),
+        retrievable=background,
+    )
+
+
+def _read_job(answer: Answer, wall: float, job_id: str, view: View | None) -> JobReport | Unclear:
+    # The hot path: nearly every poll of every job ends here, without a new object.
+    headers = answer.headers
+    if view is None and _NEXT_LOOK.isdisjoint(headers):
+        try:
+            value = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            value = None
+        if type(value) is dict and value.get("id") == job_id and type(status := value.get("status")) is str:
+            seen = _GOES_ON.get(status)
+            if seen is not None:
+                return seen
+    return _read_job_closely(answer, wall, job_id, view)
+
+
+_NEXT_LOOK = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
+
+# What a look shows of a job that goes on: one shared value for each word that says so.
+_GOES_ON: dict[str, JobReport] = {
+    word: JobReport(running(word), b"", 200, None)
+    for word, group in WORDS.items()
+    if group in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING)
+}
+
+
+def _read_job_closely(answer: Answer, wall: float, job_id: str, view: View | None) -> JobReport | Unclear:
+    reading = read_json(answer.body)
+    if reading is None or not isinstance(reading.value, dict):
+        page = answer.body.lstrip()[:1] == b"<"
+        trouble = Trouble.FOREIGN if page else Trouble.TRANSIENT
+        told = text_of_page(answer.body) or "nothing"
+        problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {told}")
+        return Unclear(trouble, problem, unreadable=answer.body)
+    body, word = (reading.value, None) if view is None else view(reading.value)
+    look = look_at(body)
+    if view is not None:
+        look = replace(look, status=word)
+    if body.get("id", job_id) != job_id:
+        look = replace(look, warnings=(*look.warnings, "id_changed"))
+    if isinstance(look, Running):
+        poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)
+        if poll_after is not None:
+            look = replace(look, poll_after=poll_after)
+    return JobReport(_noting_form(look, reading), reading.text, answer.status, answer.headers.get("x-request-id"))
+
+
+def _noting_form(look: Running | Ended, reading: ParsedJson) -> Running | Ended:
+    if reading.strict or isinstance(look, Running):
+        return look
+    return replace(look, warnings=(*look.warnings, "body_not_strict_json"))
+
+
+def _carries_result(body: Mapping[str, Any]) -> bool:
+    return bool(body.get("choices") or body.get("data") or body.get("output"))
+
+
+def _judge_answer(answer: Answer) -> Judged:
+    reading = read_json(answer.body) if answer.body else None
+    parts = read_error(reading.value) if reading is not None else None
+    if parts is None:
+        parts = ErrorParts(message=text_of_page(answer.body))
+    if not parts.message:
+        parts = replace(parts, message=f"HTTP {answer.status}")
+    if 300 <= answer.status < 400:
+        target = answer.headers.get("location", "nowhere")
+        parts = replace(parts, message=f"redirected to {target[:300]}; redirects are never followed")
+    return judge(parts, Source.HTTP, http_status=answer.status)
+
+
+def _lost(answer: Answer, message: str) -> Ambiguous:
+    return Ambiguous(our_problem("answer_lost", message, http_status=answer.status))
+
+
+def _trouble_of(status: int) -> Trouble:
+    if status in (404, 410):
+        return Trouble.NOT_FOUND
+    if status in (401, 402, 403):
+        return Trouble.UNAUTHORISED
+    if status in (408, 409, 425, 429) or status >= 500:
+        return Trouble.TRANSIENT
+    return Trouble.FOREIGN

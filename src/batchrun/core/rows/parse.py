@@ -1,0 +1,261 @@
+"""One line of the input: the row that it is, or why it is none.
+
+A row has one of three forms, and any mix may stand in a file:
+
+    batch       {"custom_id": …, "method": "POST", "url": …, "body": {…}, "metadata": {…}}
+    bare        {"model": …, "input": …}     the row is the body; custom_id, method and url are taken out
+    shorthand   {"prompt": "text"}           as bare, its prompt becomes `input`; metadata is taken out as well
+
+Laws:
+
+1. No bytes make this raise. A bad row is a value, a `Rejection`, with a word of the taxonomy.
+2. A row chooses fields of its body and one of the service's paths. Never a host, a header or an API key.
+3. A key depends on the row alone: flags, line numbers and other rows do not enter it. Rows that are alike
+   are told apart by counting them, which is the source's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, NamedTuple, final
+
+import orjson
+
+from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, Prepared, plain_path, prepared
+from batchrun.core.text.printable import visible
+from batchrun.core.text.splice import members, values
+from batchrun.core.text.strictness import Fault, read_odd
+
+MAX_CUSTOM_ID = 1_024  # bytes
+_SURELY_SHORT = MAX_CUSTOM_ID // 4  # characters
+_BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body", "metadata"})
+_CONTENT = ("input", "messages", "prompt")
+_FOREIGN = frozenset(
+    {"headers", "extra_headers", "api_key", "api-key", "apikey", "authorization", "base_url", "api_base"}
+)
+_KINDS = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
+
+
+class Form(Enum):
+    """How a row is written; the value names the fields that are ours and no part of the body."""
+
+    BATCH = _BATCH_FIELDS
+    BARE = frozenset({"custom_id", "method", "url"})
+    SHORTHAND = frozenset({"custom_id", "method", "url", "metadata"})
+
+
+_BATCH, _BARE = Form.BATCH, Form.BARE  # looked up once: a member of an enum costs as much as a dict
+
+
+@final
+class Admitted(NamedTuple):
+    """A row that can be sent. `value` is the whole row as parsed and `body` its body, which for a bare row is
+    the whole: for looking, not for sending.
+    """
+
+    custom_id: str | None
+    endpoint: Endpoint
+    model: str
+    form: Form
+    value: dict[str, Any]
+    body: dict[str, Any]
+
+
+@final
+class Rejection(NamedTuple):
+    """Why a line is no row: a word of the taxonomy, a message, and the row's own id if it has a good one."""
+
+    code: str
+    message: str
+    custom_id: str | None = None
+
+
+class RowParser:
+    """Reads lines under the flags of a batch, for the paths of a service; the first endpoint is the default."""
+
+    __slots__ = ("_by_path", "_chat", "_default", "_model", "_set_model", "flags", "known")
+
+    def __init__(self, flags: BodyFlags = NO_FLAGS, endpoints: Iterable[Endpoint] = ENDPOINTS) -> None:
+        self.flags = flags
+        self._by_path = {plain_path(one.path): one for one in endpoints}
+        self.known = tuple(self._by_path)
+        self._default = next(iter(self._by_path.values()))
+        self._chat = self._by_path.get("/chat/completions", self._default)
+        self._by_path |= {f"/v1{path}": one for path, one in self._by_path.items()}  # the usual spelling, at once
+        set_model = dict(flags.settings).get("model")
+        self._set_model = None if set_model is None else orjson.loads(set_model)
+        self._model = flags.model
+
+    def admit(self, line: bytes) -> Admitted | Rejection:
+        """The row that `line` holds, or why it holds none."""
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            row = read_odd(line)
+            if isinstance(row, Fault):
+                return Rejection(row.code, row.message)
+        if type(row) is not dict:
+            return Rejection("not_an_object", f"expected one JSON object, came {_kind(row)}")
+        custom_id = row.get("custom_id")
+        if (
+            custom_id is not None
+            and not (type(custom_id) is str and 0 < len(custom_id) <= _SURELY_SHORT)
+            and (wrong := _wrong_id(custom_id)) is not None
+        ):
+            return Rejection("invalid_custom_id", wrong)
+        if "body" in row:
+            form, body = _BATCH, row["body"]
+            if not _BATCH_FIELDS.issuperset(row):
+                return Rejection("unknown_field", _unknown(row), custom_id)
+            if type(body) is not dict or not body:
+                return Rejection("no_body", f"body must be an object with fields, came {_kind(body)}", custom_id)
+        else:
+            form, body = _BARE, row
+            if row.get("input") is None and row.get("messages") is None and row.get("prompt") is None:
+                return Rejection("no_body", _empty(row), custom_id)
+        if not _FOREIGN.isdisjoint(body):
+            return Rejection("unknown_field", _foreign(body), custom_id)
+        if row.get("method") not in ("POST", None):
+            came = _short(row["method"])
+            return Rejection("invalid_method", f"expected method POST, came {came}: leave it out", custom_id)
+        url = row.get("url")
+        if url is None:
+            talks = "messages" in body and body["messages"] is not None and body.get("input") is None
+            endpoint = self._chat if talks else self._default
+        elif type(url) is not str or (found := self._by_path.get(url) or self._by_path.get(plain_path(url))) is None:
+            return Rejection("unknown_url", self._strange_url(url), custom_id)
+        else:
+            endpoint = found
+        if form is _BARE and _is_shorthand(row, endpoint):
+            form = Form.SHORTHAND
+        if "metadata" in row and form is not _BARE and type(row["metadata"]) not in (dict, type(None)):
+            said = f"metadata must be an object, came {_kind(row['metadata'])}"
+            return Rejection("unknown_field", said, custom_id)
+        model = self._set_model or body.get("model") or self._model
+        if type(model) is not str:
+            said = "no model in the row" if model is None else f"model must be a string, came {_kind(model)}"
+            return Rejection("no_model", f"{said}: name one there, or for all rows with --model", custom_id)
+        # as Admitted(…), at a third of its price: this is half of the check's time
+        return tuple.__new__(Admitted, (custom_id, endpoint, model, form, row, body))
+
+    def prepare(self, row: Admitted, line: bytes) -> Prepared:
+        """What is sent for `row`, which `line` holds."""
+        if row.form is Form.BATCH:
+            return prepared(row.endpoint, values(line, "body")["body"], row.body, self.flags)
+        body = {name: value for name, value in row.value.items() if name not in row.form.value}
+        if row.form is Form.SHORTHAND:
+            body["input"] = body.pop("prompt")
+        elif len(body) == len(row.value):
+            return prepared(row.endpoint, line.strip(), body, self.flags)
+        return prepared(row.endpoint, _without(line, row.form), body, self.flags)
+
+    def _strange_url(self, url: Any) -> str:
+        known = ", ".join(self.known)
+        if isinstance(url, str) and "://" in url:
+            return f"expected a path of the service ({known}), came {_short(url)}: the host is named by --base-url"
+        return f"expected one of {known}, came {_short(url)}"
+
+
+def metadata(row: Admitted, line: bytes) -> bytes | None:
+    """The user's metadata as written, on one line; None where there is none."""
+    if row.form is Form.BARE or not row.value.get("metadata"):
+        return None
+    return values(line, "metadata")["metadata"].replace(b"\r", b"")
+
+
+def canonical(row: Any) -> bytes:
+    """JSON that is the same for the same row, however it was written; numbers count as doubles.
+
+    Beyond 254 levels orjson does not write; such a row is written as Python shows it, which serves as well.
+    """
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return _shown_deep(row)
+
+
+def content_key(text: bytes, of: str = "row") -> str:
+    """The key of what has no custom_id: `of` keeps the hashes of rows, of raw lines and of doubled ids apart."""
+    hashed = _HASHES[of].copy()  # twice as quick as a new one
+    hashed.update(text)
+    return "row-" + hashed.hexdigest()
+
+
+_HASHES = {of: blake2b(digest_size=12, person=of.encode()) for of in ("row", "line", "id")}
+
+
+def _shown_deep(row: Any) -> bytes:
+    # An explicit stack: recursion ends before orjson's own limit for reading does.
+    parts: list[bytes] = []
+    waiting: list[Any] = [row]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            parts.append(b"{")
+            waiting.append(_END)
+            for name in sorted(value, reverse=True):
+                waiting += (value[name], name)
+        elif isinstance(value, list):
+            parts.append(b"[")
+            waiting.append(_END)
+            waiting += reversed(value)
+        else:
+            parts.append(b"}" if value is _END else orjson.dumps(value))
+    return b",".join(parts)
+
+
+_END = object()
+
+
+def _without(line: bytes, form: Form) -> bytes:
+    kept = []
+    for one in members(line):
+        if one.key in form.value or (form is Form.SHORTHAND and one.key == "input"):  # such an input was null
+            continue
+        if form is Form.SHORTHAND and one.key == "prompt":
+            kept.append(b'"input":' + line[one.value : one.end])
+        else:
+            kept.append(line[one.start : one.end])
+    return b"{" + b",".join(kept) + b"}"
+
+
+def _is_shorthand(row: dict[str, Any], endpoint: Endpoint) -> bool:
+    return type(row.get("prompt")) is str and row.get("input") is None and plain_path(endpoint.path) == "/responses"
+
+
+def _wrong_id(custom_id: Any) -> str | None:
+    if type(custom_id) is not str:
+        remedy = f': write "{custom_id}"' if type(custom_id) is int and abs(custom_id) < 10**20 else ""
+        return f"custom_id must be a string, came {_kind(custom_id)}{remedy}"
+    if not custom_id:
+        return "custom_id is empty: name the row, or leave it out"
+    if (size := len(custom_id.encode())) > MAX_CUSTOM_ID:
+        return f"custom_id may have {MAX_CUSTOM_ID:,} bytes, came {size:,}: {visible(custom_id, 40)!r}"
+    return None
+
+
+def _unknown(row: dict[str, Any]) -> str:
+    name = min(row.keys() - _BATCH_FIELDS)
+    return f"came {_short(name)} beside the body: only custom_id, method, url and metadata may stand there"
+
+
+def _foreign(body: dict[str, Any]) -> str:
+    name = min(_FOREIGN & body.keys())
+    return f"a row may not set {name!r}: headers, hosts and API keys come from the command and its environment"
+
+
+def _empty(row: dict[str, Any]) -> str:
+    came = ", ".join(visible(name, 30) for name in list(row)[:6]) or "an empty object"
+    return f"expected body, or one of {', '.join(_CONTENT)}; came {came}"
+
+
+def _kind(value: Any) -> str:
+    if value == {} and type(value) is dict:
+        return "an empty object"
+    return "null" if value is None else _KINDS.get(type(value), "something else")
+
+
+def _short(value: Any) -> str:
+    return repr(visible(value, 60)) if isinstance(value, str) else _kind(value)

@@ -1,0 +1,265 @@
+"""What a person gave for a setting, by whichever door: read the same way, refused in the same words.
+
+A value is text on the command line and in the environment; a call may give text or the value itself. What is
+wrong is said in one line: the setting as it was spelled, what was expected, what came, and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field, fields
+from typing import Any
+
+from batchrun.core.settings.settings import InvalidSetting, SettingKind, Settings
+from batchrun.core.taxonomy.states import State
+from batchrun.core.text.printable import visible
+from batchrun.core.text.units import (
+    read_bytes,
+    read_count,
+    read_number,
+    read_seconds,
+    spelled_bytes,
+    spelled_seconds,
+)
+
+PREFIX = "BATCHRUN_"
+_ALL = "all"
+_YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
+_RETRIED = tuple(state.value for state in State if state is not State.SUCCEEDED)
+
+_EXAMPLES = {
+    "rpm": "600", "tpm": "200000", "poll_rate": "50", "limit": "10", "retry_budget": "200", "max_wait": "8h",
+    "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "wire": "httpx",
+    "base_url": "https://api.example.com/v1", "key_file": "key.txt", "artifacts": "images", "token_command": "'az account get-access-token'",
+}  # fmt: skip
+
+
+class FlagError(ValueError):
+    """A flag or variable that cannot be obeyed; its text is one line for the user."""
+
+
+def flag(name: str) -> str:
+    """``poll_max`` as the command spells it: ``--poll-max``."""
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """``poll_max`` as the environment spells it: ``BATCHRUN_POLL_MAX``."""
+    return PREFIX + name.upper()
+
+
+def spelled(setting: Field[Any]) -> str | None:
+    """The default of a setting as it could be typed; None where it is no value."""
+    default: Any = setting.default
+    if default is None or setting.metadata["kind"] in (SettingKind.SWITCH, SettingKind.TEXTS):
+        return None
+    match setting.metadata["kind"]:
+        case SettingKind.SECONDS:
+            return spelled_seconds(default)
+        case SettingKind.BYTES:
+            return spelled_bytes(default)
+        case _:
+            return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def example(setting: Field[Any]) -> str:
+    """A value of a setting that could be typed."""
+    return _EXAMPLES.get(setting.name) or spelled(setting) or "1"
+
+
+def remedy(setting: Field[Any], spelling: str, said: str) -> str:
+    """What to write instead."""
+    if setting.metadata["kind"] is SettingKind.STATES and "did you mean" in said:
+        return "if it is the INPUT, put that first" if spelling.startswith("--") else "batchrun explain lists them"
+    return f"write {spelling}{example(setting)}"
+
+
+def from_variable(setting: Field[Any], text: str) -> Any:
+    """The value of a variable of the environment."""
+    spelling = variable(setting.name)
+    try:
+        if setting.metadata["kind"] is SettingKind.TEXTS:
+            return tuple(line for line in text.splitlines() if line.strip())
+        return READERS[setting.metadata["kind"]](text)
+    except ValueError as error:
+        told = remedy(setting, f"{spelling}=", str(error))
+        raise FlagError(f"{spelling}: {error}; {told}, or unset it") from error
+
+
+def refuse_what_makes_no_sense(
+    found: Mapping[str, Any], variables: Collection[str], written: Callable[[Field[Any]], str]
+) -> None:
+    """Refuse settings that can be read and make no sense. Raises FlagError.
+
+    Those named in `variables` came from the environment; all others are told as the command has them, and `written`
+    gives one with an example.
+    """
+    try:
+        Settings.of(found)
+    except InvalidSetting as error:
+        said = as_given(str(error), variables)
+        setting = next((one for one in fields(Settings) if one.name == error.setting), None)
+        if setting is None or not _helps(found, setting):
+            raise FlagError(said) from error
+        if setting.name in variables:
+            raise FlagError(f"{said}; write {variable(setting.name)}={example(setting)}, or unset it") from error
+        raise FlagError(f"{said}; write {written(setting)}") from error
+
+
+def as_given(said: str, variables: Collection[str]) -> str:
+    """`said` with the flags of settings that came from the environment spelled as their variables."""
+
+    def spelling(found: re.Match[str]) -> str:
+        name = found[0][2:].replace("-", "_")
+        return variable(name) if name in variables else found[0]
+
+    return re.sub(r"--[a-z][a-z-]*", spelling, said)
+
+
+def _helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
+    """Whether the example of a setting would be taken with all others as they are."""
+    try:
+        Settings.of({**found, setting.name: READERS[setting.metadata["kind"]](example(setting))})
+    except InvalidSetting:
+        return False
+    return True
+
+
+def refuse_near_misses(environment: Mapping[str, str]) -> None:
+    """Refuse a variable whose name is nearly that of a setting."""
+    known = [variable(setting.name) for setting in fields(Settings)]
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and environment[name]:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+            if near:
+                raise FlagError(f"{visible(name, 80)} is no setting; did you mean {near[0]}? rename it, or unset it")
+
+
+def read_switch(text: str) -> bool:
+    """``yes`` or ``no``, in the usual spellings."""
+    word = text.strip().lower()
+    if word in _YES or word in _NO:
+        return word in _YES
+    raise ValueError(f"expected yes or no, got {visible(text, 40)!r}")
+
+
+def read_states(text: str) -> tuple[str, ...]:
+    """``failed,timeout`` as states; ``all`` is the empty tuple: every state but `succeeded`."""
+    words = [word.strip().lower().replace("-", "_") for word in text.split(",")]
+    words = [word for word in words if word]
+    if words == [_ALL]:
+        return ()
+    for word in words:
+        if word == State.SUCCEEDED:
+            raise ValueError("expected states that did not succeed, got 'succeeded'")
+        if word not in _RETRIED:
+            near = difflib.get_close_matches(word, _RETRIED, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"expected states with commas between, got {visible(word, 60)!r}, which is none; did you mean {near}"
+            )
+    if not words:
+        raise ValueError(f"expected states with commas between, or {_ALL}; got {visible(text, 40)!r}")
+    return tuple(dict.fromkeys(words))
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"expected a text, got {text!r}")
+    return text
+
+
+READERS: dict[SettingKind, Callable[[str], Any]] = {
+    SettingKind.TEXT: _text,
+    SettingKind.TEXTS: _text,
+    SettingKind.COUNT: read_count,
+    SettingKind.NUMBER: read_number,
+    SettingKind.SECONDS: read_seconds,
+    SettingKind.BYTES: read_bytes,
+    SettingKind.SWITCH: read_switch,
+    SettingKind.STATES: read_states,
+}
+
+
+def from_arguments(
+    arguments: Mapping[str, Any], environment: Mapping[str, str], more_names: Collection[str] = ()
+) -> dict[str, Any]:
+    """The settings of a call: its `arguments` by name, beneath them the variables of the environment.
+
+    Texts are read as on the command line (``deadline="2h"``); `set` may be a mapping, `retry_failed` True or a
+    list of states. `more_names` are arguments of the caller's own, for a hint. Raises FlagError; TypeError for a
+    name that is no setting.
+    """
+    refuse_near_misses(environment)
+    known = {setting.name: setting for setting in fields(Settings)}
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *more_names], n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "the settings are those of the command's flags"
+            raise TypeError(f"{visible(name, 80)!r} is no setting; {hint}")
+    found = {}
+    for name, setting in known.items():
+        if arguments.get(name) is not None:
+            found[name] = _from_argument(setting, arguments[name])
+        elif name not in arguments and (text := environment.get(variable(name))):
+            found[name] = from_variable(setting, text)
+    of_environment = [name for name in found if arguments.get(name) is None]
+    refuse_what_makes_no_sense(found, of_environment, lambda setting: f"{setting.name}={_argument(setting)}")
+    return found
+
+
+def _from_argument(setting: Field[Any], value: Any) -> Any:
+    kind = setting.metadata["kind"]
+    try:
+        if kind is SettingKind.TEXTS:
+            return _settings_of_bodies(value)
+        if kind is SettingKind.STATES:
+            if isinstance(value, bool):
+                return () if value else None
+            return read_states(value if isinstance(value, str) else ",".join(map(str, value)) or _ALL)
+        if isinstance(value, str):
+            return READERS[kind](value)
+        if kind is SettingKind.TEXT:
+            return _text(str(value.__fspath__()))  # a path
+    except (ValueError, AttributeError, TypeError) as error:
+        said = str(error) if type(error) is ValueError else f"expected {kind.value}, got {type(value).__name__}"
+        raise FlagError(f"{setting.name}: {said}; write {setting.name}={_argument(setting)}") from error
+    if not _fits(kind, value):
+        told = f"expected {kind.value}, got {value!r}"
+        raise FlagError(f"{setting.name}: {told}; write {setting.name}={_argument(setting)}")
+    return int(value) if kind in (SettingKind.COUNT, SettingKind.BYTES) else value
+
+
+def _fits(kind: SettingKind, value: Any) -> bool:
+    if kind is SettingKind.SWITCH or isinstance(value, bool):
+        return kind is SettingKind.SWITCH and isinstance(value, bool)
+    if not isinstance(value, int | float) or not abs(value) < _HUGE:
+        return False
+    return kind not in (SettingKind.COUNT, SettingKind.BYTES) or value == int(value)
+
+
+_HUGE = 1e18
+
+
+def _settings_of_bodies(value: Any) -> tuple[str, ...]:
+    """``{"temperature": 0.2}`` or ``["temperature=0.2"]`` as the flag has it."""
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={json.dumps(given)}" for name, given in value.items())
+    return (value,) if isinstance(value, str) else tuple(map(_text, value))
+
+
+def _argument(setting: Field[Any]) -> str:
+    """A value as it could stand in a call."""
+    match setting.metadata["kind"]:
+        case SettingKind.SWITCH:
+            return "True"
+        case SettingKind.TEXTS:
+            return '{"temperature": 0.2}'
+        case SettingKind.STATES:
+            return '["timeout"]'
+        case SettingKind.COUNT | SettingKind.NUMBER:
+            return example(setting)
+        case _:
+            return repr(example(setting).strip("'"))

@@ -1,0 +1,89 @@
+"""How the rule of the taxonomy is found for what a service said.
+
+The most telling fact first: billing by code, billing by type, code, HTTP status, type, and last the
+group of the status word. Two exceptions, both for safety: an HTTP 401 or 402 always halts, and the code
+`invalid_request_error`, which services also use as a type, never outranks an HTTP status.
+"""
+
+from __future__ import annotations
+
+import re
+
+from batchrun.core.taxonomy.rules import TAXONOMY, Aspect, Rule
+from batchrun.core.taxonomy.states import State
+
+_BY: dict[Aspect, dict[str, Rule]] = {
+    aspect: {rule.word.lower(): rule for rule in TAXONOMY if rule.aspect is aspect} for aspect in Aspect
+}
+_JOB_FAILED = _BY[Aspect.STATUS]["failed"]
+
+# A queue that is full may answer 400 (OGX): refused for now, whatever the status says.
+_QUEUE_FULL = _BY[Aspect.TOOL]["queue_full"]
+_QUEUE_IS_FULL = re.compile(
+    r"queue\W+(?:\w+\W+){0,3}full|full\W+queue|queue (?:capacity|limit|size)|(?:maximum|too many) (?:queued|pending)",
+    re.IGNORECASE,
+)
+_TEXT_RULES: tuple[tuple[re.Pattern[str], Rule], ...] = (
+    (re.compile(r"exceeded your current quota|insufficient[ _](?:quota|balance|credit)", re.IGNORECASE), _BY[Aspect.CODE]["insufficient_quota"]),
+    (re.compile(r"rate.?limit|too many requests|exceeded call rate", re.IGNORECASE), _BY[Aspect.STATUS]["rate_limited"]),
+)  # fmt: skip
+
+
+def rule(aspect: Aspect, word: str) -> Rule:
+    """The rule of a word that is known to stand in the table."""
+    return _BY[aspect][word]
+
+
+def http_rule(status: int) -> Rule | None:
+    """The rule of an HTTP status; None where the status is no error."""
+    rules = _BY[Aspect.HTTP]
+    exact = rules.get(str(status))
+    if exact is not None:
+        return exact
+    return rules[f"{status // 100}xx"] if 300 <= status < 600 else None
+
+
+def reason_rule(reason: str | None) -> Rule:
+    """The rule for a job that stopped early for `reason`."""
+    return _BY[Aspect.REASON].get(reason or "") or _BY[Aspect.STATUS]["incomplete"]
+
+
+def classify(
+    code: str | None,
+    type_: str | None = None,
+    http_status: int | None = None,
+    status_word: str | None = None,
+    message: str = "",
+) -> tuple[Rule, bool]:
+    """The rule for an error, and whether only its text gave it away.
+
+    `http_status` counts only where it is an error; a code that is a number (vLLM, Azure) counts as one.
+    `status_word` is the normalised final word of a job.
+    """
+    codes, types = _BY[Aspect.CODE], _BY[Aspect.TYPE]
+    by_code, by_type = codes.get((code or "").lower()), types.get((type_ or "").lower())
+    by_http = http_rule(http_status or 0) or _numeric_rule(code)
+    for billing in (by_code, by_type):
+        if billing is not None and billing.billing_reason:
+            return billing, False
+    if by_http is not None and by_http.halts:
+        return by_http, False
+    if by_http is not None and by_http.word == "400" and _QUEUE_IS_FULL.search(message):
+        return _QUEUE_FULL, False
+    generic = by_code is not None and by_code.word in types
+    specific_type = by_type if by_type is not None and by_type.state is State.BLOCKED else None
+    for found in (None if generic and by_http else by_code, specific_type, by_http, by_code, by_type):
+        if found is not None:
+            return found, False
+    by_word = _BY[Aspect.STATUS].get(status_word or "", _JOB_FAILED)
+    if by_word is _JOB_FAILED or by_word.kind == "JobFailed":
+        for pattern, rule_of_text in _TEXT_RULES:
+            if pattern.search(message):
+                return rule_of_text, True
+    return by_word, False
+
+
+def _numeric_rule(code: str | None) -> Rule | None:
+    if code is None or len(code) != 3 or not (code.isascii() and code.isdigit()):
+        return None
+    return http_rule(int(code)) if code >= "400" else None

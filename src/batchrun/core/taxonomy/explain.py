@@ -1,0 +1,142 @@
+"""Everything the taxonomy knows of one word, whoever uses it: a service, an SDK, a record."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from batchrun.core.taxonomy.classify import http_rule
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
+from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State, StateGroup, normalise
+
+HALT_MEANING = "halts: no further submit, open jobs are watched to their end, resumable"
+_ASPECT_TITLE = {
+    Aspect.CODE: "error code",
+    Aspect.TYPE: "error type",
+    Aspect.REASON: "reason why a job stopped early",
+    Aspect.HTTP: "HTTP status",
+    Aspect.STATUS: "status word of services",
+    Aspect.TOOL: "error code of batchrun itself",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One meaning of a word: a title and facts by name, in the order to read them."""
+
+    word: str
+    title: str
+    facts: dict[str, str]
+    rule: Rule | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "word": self.word,
+            "what": self.title,
+            **({"rule": rule_to_dict(self.rule)} if self.rule else {"facts": self.facts}),
+        }
+
+
+def explain(word: str) -> list[Explanation]:
+    """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state."""
+    wanted, exact = normalise(word) or "", word.strip()
+    found = [_of_rule(rule) for rule in TAXONOMY if rule.word.lower() in (wanted, exact.lower())]
+    if exact.isascii() and exact.isdigit() and not any(one.title == _ASPECT_TITLE[Aspect.HTTP] for one in found):
+        rule = http_rule(int(exact)) if len(exact) == 3 else None
+        if rule is not None:
+            found.append(_of_rule(rule, exact))
+    if wanted in WORDS and not any(one.title == _ASPECT_TITLE[Aspect.STATUS] for one in found):
+        found.append(Explanation(wanted, _ASPECT_TITLE[Aspect.STATUS], _group_facts(WORDS[wanted])))
+    found += [_of_kind(name) for name in KINDS if name.lower() == exact.lower()]
+    found += [_of_state(state) for state in State if state.value == wanted]
+    return found
+
+
+def nearest(word: str) -> str:
+    """The known word that looks most like `word`."""
+    known = sorted({rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | {state.value for state in State})
+    by_lower = {name.lower(): name for name in known}
+    return by_lower[difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.0)[0]]
+
+
+def whole_table() -> dict[str, Any]:
+    """The taxonomy for programs: version, rules, exceptions, states, status words."""
+    return {
+        "version": TAXONOMY_VERSION,
+        "rules": [rule_to_dict(rule) for rule in TAXONOMY],
+        "exceptions": {name: asdict(kind) for name, kind in KINDS.items()},
+        "states": {state.value: meaning for state, meaning in STATE_MEANING.items()},
+        "groups": {group.value: meaning for group, meaning in GROUP_MEANING.items()},
+        "status_words": {word: group.value for word, group in WORDS.items()},
+    }
+
+
+def rule_to_dict(rule: Rule) -> dict[str, Any]:
+    """A rule with its enums as plain text."""
+    return {
+        "word": rule.word,
+        "aspect": rule.aspect.value,
+        "exception": rule.kind,
+        "sdk": rule.sdk,
+        "type": rule.type,
+        "http_status": rule.http_status,
+        "new_attempt": rule.retry.value,
+        "billing_reason": rule.billing_reason,
+        "halts": rule.halts,
+        "state": rule.state.value,
+        "advice": rule.advice,
+    }
+
+
+def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
+    facts: dict[str, str] = {}
+    if rule.aspect is Aspect.STATUS:
+        facts |= _group_facts(WORDS[rule.word])
+    sdk = f"openai.{rule.sdk}" if rule.sdk else "no class in the openai SDK"
+    facts |= {
+        "ends as": f"{rule.state}: {STATE_MEANING[rule.state]}",
+        "exception": f"batchrun.errors.{rule.kind} ({sdk})",
+        "new attempt": _ATTEMPTS[rule.retry.value],
+    }
+    if rule.billing_reason:
+        facts["billing"] = rule.billing_reason
+    if rule.halts:
+        facts["the run"] = HALT_MEANING
+    facts["advice"] = rule.advice
+    return Explanation(word or rule.word, _ASPECT_TITLE[rule.aspect], facts, rule)
+
+
+_ATTEMPTS = {
+    "no": "no",
+    "once": "once",
+    "twice": "at most twice",
+    "limited": "at most twice",
+    "yes": "yes, up to --retries",
+}
+
+
+def _group_facts(group: StateGroup) -> dict[str, str]:
+    return {"group": f"{group}: {GROUP_MEANING[group]}"}
+
+
+def _of_kind(name: str) -> Explanation:
+    kind = KINDS[name]
+    leading = [rule for rule in TAXONOMY if rule.kind == name]
+    facts = {"meaning": kind.meaning, "is a": f"batchrun.errors.{kind.parent}"}
+    facts["openai SDK"] = f"openai.{kind.sdk}" if kind.sdk else "none; to_openai() gives openai.APIError"
+    retried = [rule.word for rule in leading if rule.retryable]
+    final = [rule.word for rule in leading if not rule.retryable]
+    if retried:
+        facts["tried again"] = ", ".join(dict.fromkeys(retried))
+    if final:
+        facts["not again"] = ", ".join(dict.fromkeys(final))
+    return Explanation(name, "exception", facts)
+
+
+def _of_state(state: State) -> Explanation:
+    leading = dict.fromkeys(rule.word for rule in TAXONOMY if rule.state is state)
+    facts = {"meaning": STATE_MEANING[state]}
+    if leading:
+        facts["from"] = ", ".join(leading)
+    return Explanation(state.value, "state of a record", facts)

@@ -1,0 +1,255 @@
+"""The taxonomy: what went wrong, which exception that is, and whether trying again is worth it.
+
+A background job that failed answers its poll with 200 OK, so no SDK raises anything typed for it
+(openai-python#3212). This table closes the gap. It is public and versioned: `TAXONOMY_VERSION` changes
+with its content, and a test holds them together.
+
+Here stand the data; how a rule is found is told in ``failures``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from batchrun.core.taxonomy.states import State
+
+TAXONOMY_VERSION = 1
+
+
+class Retry(StrEnum):
+    """How many new attempts a failure is worth, each a new paid job."""
+
+    NO = "no"
+    ONCE = "once"
+    TWICE = "twice"
+    LIMITED = "limited"
+    YES = "yes"
+
+    def allowance(self, retries: int) -> int:
+        """New attempts allowed when the user allows `retries` at most."""
+        return min(_ALLOWANCE.get(self, retries), retries)
+
+
+_ALLOWANCE = {Retry.NO: 0, Retry.ONCE: 1, Retry.TWICE: 2, Retry.LIMITED: 2}
+
+
+class Aspect(StrEnum):
+    """Where the word of a rule stands."""
+
+    CODE = "code"
+    TYPE = "type"
+    REASON = "reason"
+    HTTP = "HTTP status"
+    STATUS = "status"
+    TOOL = "said by batchrun"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the taxonomy."""
+
+    word: str
+    aspect: Aspect
+    kind: str  # the exception's name in batchrun.errors
+    sdk: str | None  # the openai SDK's class
+    http_status: int  # what the service would have answered, had it failed at once
+    type: str  # the error's type where the service names none
+    retry: Retry
+    state: State
+    advice: str
+    billing_reason: str | None = None
+    halts: bool = False
+    sdk_by_status: bool = False  # where the real HTTP status is known, it names the SDK's class
+
+    @property
+    def retryable(self) -> bool:
+        return self.retry is not Retry.NO
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """An exception of batchrun.errors: its parent there and what it is in the openai SDK."""
+
+    parent: str
+    sdk: str | None
+    http_status: int
+    type: str
+    meaning: str
+
+
+KINDS: dict[str, ErrorKind] = {
+    "APIStatusError": ErrorKind("JobError", "APIStatusError", 400, "api_error", "the service answered with an error status"),
+    "BadRequestError": ErrorKind("APIStatusError", "BadRequestError", 400, "invalid_request_error", "the request itself is wrong"),
+    "ContentPolicyError": ErrorKind("BadRequestError", "BadRequestError", 400, "content_policy_error", "refused for its content"),
+    "PolicyViolationError": ErrorKind("BadRequestError", "BadRequestError", 400, "policy_error", "refused by a usage policy"),
+    "AuthenticationError": ErrorKind("APIStatusError", "AuthenticationError", 401, "authentication_error", "the API key is missing, wrong or withdrawn"),
+    "QuotaExceededError": ErrorKind("APIStatusError", "RateLimitError", 429, "insufficient_quota", "quota, credit or budget is used up"),
+    "PermissionDeniedError": ErrorKind("APIStatusError", "PermissionDeniedError", 403, "permission_error", "this key may not do that"),
+    "NotFoundError": ErrorKind("APIStatusError", "NotFoundError", 404, "not_found_error", "model, file or job does not exist"),
+    "ConflictError": ErrorKind("APIStatusError", "ConflictError", 409, "conflict_error", "it collided with another request"),
+    "UnprocessableEntityError": ErrorKind("APIStatusError", "UnprocessableEntityError", 422, "invalid_request_error", "well formed, but not acceptable"),
+    "RateLimitError": ErrorKind("APIStatusError", "RateLimitError", 429, "rate_limit_error", "too many requests or tokens for now"),
+    "InternalServerError": ErrorKind("APIStatusError", "InternalServerError", 500, "internal_server_error", "the service failed by its own fault"),
+    "APIConnectionError": ErrorKind("JobError", "APIConnectionError", 503, "connection_error", "no answer: connection refused or lost"),
+    "APITimeoutError": ErrorKind("APIConnectionError", "APITimeoutError", 408, "timeout_error", "not done, or not answered, in time"),
+    "JobIncomplete": ErrorKind("JobError", None, 200, "incomplete", "stopped early; the partial result is in the record"),
+    "LengthFinishReasonError": ErrorKind("JobIncomplete", "LengthFinishReasonError", 200, "length_error", "cut off at a token cap"),
+    "ContentFilterFinishReasonError": ErrorKind("JobIncomplete", "ContentFilterFinishReasonError", 200, "content_filter_error", "cut off by the content filter"),
+    "JobFailed": ErrorKind("JobError", None, 200, "job_failed", "failed for a reason that the taxonomy does not know"),
+    "JobCancelled": ErrorKind("JobError", None, 200, "cancelled", "cancelled, by us or by the service"),
+    "JobExpired": ErrorKind("JobError", None, 200, "expired", "ran out over there, or is no longer kept"),
+    "JobNeedsAction": ErrorKind("JobError", None, 200, "requires_action", "waits for a person or a tool"),
+    "JobUnconfirmed": ErrorKind("JobError", None, 200, "unconfirmed", "sent, and the answer was lost"),
+}  # fmt: skip
+
+
+def _rules(
+    aspect: Aspect,
+    words: str,
+    kind: str,
+    retry: Retry,
+    state: State,
+    advice: str,
+    *,
+    billing: str | None = None,
+    halts: bool = False,
+    http_status: int | None = None,
+    type: str | None = None,  # noqa: A002 - the field's own name
+    sdk: str | None = None,
+) -> Iterator[Rule]:
+    known = KINDS[kind]
+    for word in words.split():
+        yield Rule(
+            word=word,
+            aspect=aspect,
+            kind=kind,
+            sdk=sdk or known.sdk,
+            http_status=http_status or known.http_status,
+            type=type or known.type,
+            retry=retry,
+            state=state,
+            advice=advice,
+            billing_reason=billing,
+            halts=halts,
+            sdk_by_status=kind == "QuotaExceededError" or word == "previous_response_not_found",
+        )
+
+
+# fmt: off
+def _table() -> Iterator[Rule]:
+    code, type_, reason, http, status, tool = Aspect
+    no, once, twice, limited, yes = Retry
+
+    # Billing: the same row will run as soon as somebody has paid.
+    quota = "top up or raise the limit, then run the same command again; the row itself is fine"
+    yield from _rules(code, "insufficient_quota", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
+    yield from _rules(code, "credit_balance_exhausted organization_usage_limit_exceeded usage_not_included", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
+    budget = "raise the budget or wait for its next period, then run the same command again; the row itself is fine"
+    yield from _rules(code, "organization_spend_limit_exceeded project_spend_limit_exceeded billing_hard_limit_reached", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True)
+    yield from _rules(code, "billing_error budget_exceeded blocked_budget", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True, http_status=402, sdk="APIStatusError")
+    yield from _rules(type_, "insufficient_quota", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
+    yield from _rules(type_, "billing_error budget_exceeded", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True, http_status=402, sdk="APIStatusError")
+    yield from _rules(http, "402", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="budget", halts=True, http_status=402, sdk="APIStatusError")
+    yield from _rules(status, "blocked_budget budget_exceeded", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True, http_status=402, sdk="APIStatusError")
+
+    # The service's own fault.
+    server = "the service's fault; a new attempt often succeeds, but two that fail alike will not be mended by a third"
+    yield from _rules(code, "server_error internal_error internal_server_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
+    busy = "the service is short of capacity; a new attempt later is worth it, a lower --concurrency may help"
+    yield from _rules(code, "server_is_overloaded overloaded overloaded_error", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
+    yield from _rules(code, "service_unavailable", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, busy, http_status=503)
+    rate = "too fast for this account: wait as Retry-After says; lower --rpm or --tpm if it repeats"
+    yield from _rules(code, "rate_limit_exceeded rate_limited resource_unavailable", "RateLimitError", yes, State.RATE_LIMITED, rate)
+    slow = "the service asks for a lower rate: slow down as a whole, then try again"
+    yield from _rules(code, "slow_down", "RateLimitError", yes, State.RATE_LIMITED, slow)
+    late = "it took too long over there; a new attempt may be quicker, a smaller request surely is"
+    yield from _rules(code, "vector_store_timeout timeout timed_out", "APITimeoutError", limited, State.TIMEOUT, late)
+
+    # The request.
+    image = "mend the image of this row; sent again as it is, it fails again"
+    yield from _rules(code, "invalid_image invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error invalid_image_mode image_file_too_large unsupported_image_media_type empty_image_file", "BadRequestError", no, State.REJECTED, image)
+    request = "mend the request of this row; sent again as it is, it fails again"
+    yield from _rules(code, "invalid_prompt invalid_request_error", "BadRequestError", no, State.REJECTED, request)
+    yield from _rules(code, "context_length_exceeded", "BadRequestError", no, State.REJECTED, "shorten the input or choose a model with a larger context window")
+    yield from _rules(code, "failed_to_download_image", "BadRequestError", once, State.REJECTED, "the service could not fetch the image; check that its address is public")
+    yield from _rules(code, "image_file_not_found", "NotFoundError", no, State.REJECTED, "upload the file again, with this key's project, and name its new id")
+    yield from _rules(code, "model_not_found", "NotFoundError", no, State.REJECTED, "check the model's name, and that this key's project may use it")
+    yield from _rules(code, "previous_response_not_found", "NotFoundError", limited, State.REJECTED, "the response it builds on is unknown, or not known yet")
+    yield from _rules(code, "data_residency_mismatch permission_denied", "PermissionDeniedError", no, State.REJECTED, "this key may not do that here: check its project, its region and its rights")
+    yield from _rules(code, "invalid_api_key", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
+
+    # Content and policy.
+    content = "the content filter refused it; only another input will pass"
+    yield from _rules(code, "image_content_policy_violation content_policy_violation moderation_blocked content_filter ResponsibleAIPolicyViolation", "ContentPolicyError", no, State.BLOCKED, content)
+    yield from _rules(type_, "image_generation_user_error", "ContentPolicyError", no, State.BLOCKED, content)
+    policy = "a usage policy refused it; only another input, or access that the service grants, will pass"
+    yield from _rules(code, "bio_policy cyber_policy misalignment_policy_violation", "PolicyViolationError", no, State.BLOCKED, policy)
+
+    # Stopped early.
+    length = "raise the token cap of the request; the partial result was paid for and is in the record"
+    yield from _rules(reason, "max_output_tokens max_completion_tokens max_prompt_tokens length max_tokens", "LengthFinishReasonError", no, State.INCOMPLETE, length)
+    yield from _rules(reason, "content_filter", "ContentFilterFinishReasonError", no, State.INCOMPLETE, "the content filter cut it off; the partial result is in the record")
+    yield from _rules(reason, "max_messages steered", "JobIncomplete", no, State.INCOMPLETE, "stopped early by the service; the partial result is in the record")
+
+    # Types, where a failed job names nothing better.
+    yield from _rules(type_, "invalid_request_error", "BadRequestError", no, State.REJECTED, request)
+    yield from _rules(type_, "authentication_error", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
+    yield from _rules(type_, "permission_error", "PermissionDeniedError", no, State.REJECTED, "this key may not do that: check its project and its rights")
+    yield from _rules(type_, "not_found_error", "NotFoundError", no, State.REJECTED, "what the request names does not exist for this key")
+    yield from _rules(type_, "rate_limit_error requests tokens", "RateLimitError", yes, State.RATE_LIMITED, rate)
+    yield from _rules(type_, "overloaded_error", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
+    yield from _rules(type_, "server_error api_error internal_server_error internal_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
+    yield from _rules(type_, "timeout_error", "APITimeoutError", limited, State.TIMEOUT, late)
+
+    # HTTP. On a poll everything of 408, 429 and 5xx is transient: the job goes on over there.
+    yield from _rules(http, "3xx", "APIStatusError", no, State.REJECTED, "redirects are never followed: name the final address with --base-url", http_status=307)
+    yield from _rules(http, "400", "BadRequestError", no, State.REJECTED, request)
+    yield from _rules(http, "401", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
+    yield from _rules(http, "403", "PermissionDeniedError", no, State.REJECTED, "this key may not do that: check its project, its region and its rights")
+    yield from _rules(http, "404", "NotFoundError", no, State.REJECTED, "on a submit: check model and path; on a poll: looked for again before the job counts as expired")
+    yield from _rules(http, "408", "APIStatusError", limited, State.TIMEOUT, "on a poll: tried again; on a submit nobody knows whether a job was created", http_status=408)
+    yield from _rules(http, "409", "ConflictError", limited, State.FAILED, "on a cancel: polled again; on a submit nobody knows whether a job was created")
+    yield from _rules(http, "422", "UnprocessableEntityError", no, State.REJECTED, request)
+    yield from _rules(http, "425 499", "APIStatusError", no, State.FAILED, "on a submit nobody knows whether a job was created")
+    yield from _rules(http, "429", "RateLimitError", yes, State.RATE_LIMITED, rate)
+    yield from _rules(http, "405 410 413 415 4xx", "APIStatusError", no, State.REJECTED, request)
+    outage = "on a poll: always transient; on a submit nobody knows whether a job was created"
+    yield from _rules(http, "503", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, outage, http_status=503)
+    yield from _rules(http, "529", "InternalServerError", yes, State.OVERLOADED, outage, http_status=529)
+    yield from _rules(http, "5xx", "InternalServerError", twice, State.INTERNAL_ERROR, outage)
+
+    # The status word, where the answer says nothing else.
+    yield from _rules(status, "failed fail error errored user_error", "JobFailed", no, State.FAILED, "the service gave no reason that the taxonomy knows; look at error.message and the response")
+    yield from _rules(status, "blocked", "ContentPolicyError", no, State.BLOCKED, content)
+    yield from _rules(status, "rejected", "BadRequestError", no, State.REJECTED, request)
+    yield from _rules(status, "incomplete partially_succeeded", "JobIncomplete", no, State.INCOMPLETE, "stopped early by the service; the partial result is in the record")
+    yield from _rules(status, "cancelled canceled", "JobCancelled", no, State.CANCELLED, "cancelled; `error.source` says by whom (client: we asked; service: they did)")
+    yield from _rules(status, "expired", "JobExpired", no, State.EXPIRED, "the service's time for it ran out; --retry-failed expired submits it anew")
+    yield from _rules(status, "requires_action requires_continuation paused", "JobNeedsAction", no, State.REQUIRES_ACTION, "it waits for a person or a tool; a batch has neither: take the tool out of the request")
+    yield from _rules(status, "timeout timed_out timeout_exceeded", "APITimeoutError", limited, State.TIMEOUT, late)
+    yield from _rules(status, "rate_limited", "RateLimitError", yes, State.RATE_LIMITED, rate)
+    yield from _rules(status, "overloaded", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
+    yield from _rules(status, "service_unavailable", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, busy, http_status=503)
+    yield from _rules(status, "internal_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
+    yield from _rules(status, "aborted", "APIStatusError", no, State.ABORTED, "broken off; tried again only where the answer says that the system did it", http_status=500)
+
+    # What we say ourselves.
+    row = "mend the line in the input and run the same command again"
+    yield from _rules(tool, "invalid_json invalid_utf8 invalid_unicode not_an_object invalid_custom_id row_too_large no_body no_model unknown_url invalid_method unknown_field", "BadRequestError", no, State.REJECTED, row)
+    yield from _rules(tool, "duplicate_id", "BadRequestError", no, State.REJECTED, "give the later of the two rows another custom_id")
+    yield from _rules(tool, "connection_failed", "APIConnectionError", yes, State.SERVICE_UNAVAILABLE, "nothing was sent; submits wait and try again by themselves")
+    yield from _rules(tool, "queue_full", "RateLimitError", yes, State.OVERLOADED, "the service's queue is full (some say so with a 400); submits wait and try again by themselves")
+    yield from _rules(tool, "aborted_by_system", "APIStatusError", yes, State.ABORTED, "the service itself broke it off, and says so; a new attempt is worth it", http_status=500)
+    yield from _rules(tool, "answer_lost", "JobUnconfirmed", no, State.UNCONFIRMED, "it may have been created and billed; --resubmit-unconfirmed sends it again, perhaps paying twice")
+    yield from _rules(tool, "unusable_job_id duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be watched; look for it over there before you send it again")
+    yield from _rules(tool, "cancelled_by_user cancelled_by_interrupt", "JobCancelled", no, State.CANCELLED, "cancelled as you asked; --retry-failed cancelled submits it anew")
+    yield from _rules(tool, "deadline_exceeded", "APITimeoutError", no, State.TIMEOUT, "not done within --deadline; cancelled over there; --retry-failed timeout looks again before it pays")
+    yield from _rules(tool, "job_not_found", "JobExpired", no, State.EXPIRED, "the service no longer knows the job; --retry-failed expired submits it anew")
+    yield from _rules(tool, "result_too_large", "JobFailed", no, State.FAILED, "the result waits over there: --retry-failed failed with a larger --max-body fetches it")
+    yield from _rules(tool, "unreadable_result", "JobFailed", no, State.FAILED, "the answer is kept as it came beside the output; the job was very likely paid for")
+# fmt: on
+
+
+TAXONOMY: tuple[Rule, ...] = tuple(_table())

@@ -1,0 +1,119 @@
+"""Keeping what a crash left half written or a disk has spoiled, cutting it off, and moving a finished batch out of the way.
+
+Both can be interrupted at any point and begun again: a tail may then be kept twice, and is never lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from batchrun.core.text.dates import utc
+from batchrun.edge.append_file.disk import REAL_DISK, Disk
+from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
+from batchrun.edge.append_file.opening import OpenFile, open_append, open_existing, read_chunks, refused
+
+
+def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
+    """Keep the tail of `path` from `offset` in PATH.torn, then cut it off; the number of bytes cut.
+
+    Each tail ends with a line feed there, its own or an added one. Raises FileRefused; the tail then still
+    stands where it stood.
+    """
+    file = open_existing(path, disk)
+    if file is None:
+        return 0
+    try:
+        if file.size > offset:
+            _keep(file, [(offset, file.size - offset)])
+            disk.truncate(file.descriptor, offset)
+            disk.sync(file.descriptor)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+    return max(0, file.size - offset)
+
+
+def keep_torn(path: str, stretches: Iterable[tuple[int, int]], disk: Disk = REAL_DISK) -> int:
+    """Keep stretches of `path`, each an offset and a length, in PATH.torn; the number of bytes kept.
+
+    `path` itself is left as it is. Raises FileRefused.
+    """
+    file = open_existing(path, disk)
+    if file is None:
+        return 0
+    try:
+        return _keep(file, stretches)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+
+
+def _keep(file: OpenFile, stretches: Iterable[tuple[int, int]]) -> int:
+    disk = file.disk
+    kept = open_append(torn_of(file.path), disk)
+    size = 0
+    try:
+        for offset, length in stretches:
+            last = b""
+            for chunk in read_chunks(file, offset, offset + length):
+                disk.write_all(kept.descriptor, chunk)
+                last = chunk[-1:]
+                size += len(chunk)
+            if last != b"\n":
+                disk.write_all(kept.descriptor, b"\n")
+        disk.sync(kept.descriptor)
+    finally:
+        kept.close()
+    return size
+
+
+def set_aside(names: FileNames, wall: float, disk: Disk = REAL_DISK) -> list[tuple[str, str]]:
+    """Rename the files of a batch to NAME.<date>, so that a new one can begin; the pairs (from, to).
+
+    The journal goes first: an output without a journal is refused by the next run, while a journal without
+    its output would fetch every job again. Nothing is overwritten: if any of the new names is taken, all get
+    a number. The lock stays, and must be held; so does the copy of an input that is being made, which has a name of
+    its own. Raises FileRefused; what was moved until then stays moved.
+    """
+    date = utc(wall)[:19].replace(":", "") + "Z"
+    found = [
+        name
+        for path in names.all()
+        if path != names.lock
+        for name in (path, torn_of(path), new_of(path))
+        if _exists(name, disk)
+    ]
+    suffix, number = date, 1
+    while any(_exists(f"{path}.{suffix}", disk) for path in found):
+        number += 1
+        suffix = f"{date}-{number}"
+    moved = [(path, f"{path}.{suffix}") for path in found]
+    for old, new in moved:
+        try:
+            disk.rename(old, new)
+        except OSError as error:
+            raise refused(old, error) from error
+    sync_folders((old for old, _ in moved), disk)
+    return moved
+
+
+def sync_folders(paths: Iterable[str], disk: Disk) -> None:
+    """Sync the folders that hold `paths`, each once."""
+    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this room
+        try:
+            disk.sync_folder(folder)
+        except OSError as error:
+            raise refused(folder, error) from error
+
+
+def _exists(path: str, disk: Disk) -> bool:
+    try:
+        disk.look(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refused(path, error) from error
+    return True

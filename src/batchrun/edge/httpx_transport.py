@@ -1,0 +1,230 @@
+"""The first wire: exchanges carried out by httpx, or by a client or transport that the user brings.
+
+Left to itself it uses httpx's transports and not its client: those know no cookies, redirects, netrc,
+environment or retries, so there is nothing to switch off. Two pools serve the origin. A POST goes over a
+connection that was used within the last second, or over a fresh one: a server that closes an idle connection
+while a submit is on its way would leave a row that nobody knows about. Looks may use older ones.
+
+Whether a byte of the request left is *observed*, not derived from exceptions: httpcore reports when it
+begins to write a request (its ``trace`` extension), and that moment is the border. Exceptions cannot tell: a
+``ReadError`` can come from a proxy's answer to CONNECT, long before the request is written. Where a user's
+transport reports nothing, only errors of connecting count as unsent.
+
+A client of the user's own: its headers and params are sent, its cookies, auth, retries and redirects are
+not. httpx2's classes are taken by their shape; this module does not import it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from batchrun.core.responses.http import Answer, Cause, Failure, Request
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.edge.exchange import (
+    CONNECT_TIMEOUT,
+    DEFAULT_BUDGET,
+    DEFAULT_CONNECTIONS,
+    LOOK_KEEPALIVE,
+    POST_KEEPALIVE,
+    Caps,
+)
+from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.exchange.causes import why_no_connection
+from batchrun.edge.exchange.packages import package_of
+from batchrun.edge.exchange.pool import ClientPool
+from batchrun.edge.exchange.progress import ExchangeProgress
+from batchrun.edge.exchange.reading import Body, Broken, read_headers
+from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange.surroundings import proxy_for, tls_context
+
+_NEVER_SENT = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"}
+)
+_CAUSES = {
+    "ConnectError": Cause.CONNECT,
+    "ConnectTimeout": Cause.CONNECT,
+    "ProxyError": Cause.CONNECT,
+    "TimeoutException": Cause.TIMEOUT,
+    "NetworkError": Cause.DROPPED,
+    "ProtocolError": Cause.PROTOCOL,
+    "DecodingError": Cause.PROTOCOL,
+    "UnsupportedProtocol": Cause.PROTOCOL,
+    "InvalidURL": Cause.PROTOCOL,
+}
+_HANG_UP = re.compile("server disconnected|peer closed connection", re.IGNORECASE)  # httpcore has no class for it
+# At debug level httpcore logs the headers of answers, and a hostile answer echoes the key in one.
+_LOGGERS = tuple(
+    f"httpcore{generation}.{name}" for generation in ("", "2") for name in ("connection", "http11", "http2", "proxy")
+)
+
+
+class HttpxTransport:
+    """A wire to one `origin` (``https://host[:port]``).
+
+    `client` may be an ``AsyncClient`` or a transport of httpx or httpx2; it stays the user's to close. Its
+    proxies, pools and TLS settings are its own. `connections` bounds each of the two pools.
+    `environment` is asked for HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE, once, here.
+    Raises Misuse where one of those cannot work.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        redactor: Redactor | None = None,
+        client: Any = None,
+        connections: int = DEFAULT_CONNECTIONS,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        caps: Caps | None = None,
+        budget: Budget | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._origin = origin
+        self._redactor = redactor or Redactor()
+        self._caps = caps or Caps()
+        self._budget = budget or Budget(DEFAULT_BUDGET)
+        self._connect_timeout = connect_timeout
+        self._client = client
+        self._pools: dict[str, ClientPool[httpx.AsyncHTTPTransport]] = {}
+        self._package: ModuleType = httpx if client is None else _package_of(client)
+        self._tls: ssl.SSLContext | None = None
+        self._proxy: httpx.Proxy | None = None
+        if client is None:
+            self._read_environment(os.environ if environment is None else environment)
+            self._pools["POST"] = self._pool(POST_KEEPALIVE, connections)
+            self._pools["look"] = self._pool(LOOK_KEEPALIVE, connections)
+        elif getattr(client, "auth", None) is not None:
+            raise UsageError(
+                "client: expected a client without auth of its own (it may send a request twice); "
+                "leave out auth= and give the API key to batchrun"
+            )
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._redactor.filter)
+
+    async def exchange(self, request: Request, timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's law 1
+        """What became of `request` within `timeout` seconds; never an exception but cancellation."""
+        seen = ExchangeProgress()
+        try:
+            async with asyncio.timeout(timeout) as alarm:
+                return await self._carry_out(request, timeout, seen)
+        except Exception as error:  # noqa: BLE001 - the one border where foreign exceptions end
+            late = alarm.expired() and isinstance(error, TimeoutError)
+            return self._failure(error, seen, f"no complete answer within {timeout:g} s" if late else None)
+
+    async def drop_idle(self) -> None:
+        for pool in self._pools.values():
+            await pool.drop_idle()
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._redactor.filter)
+
+    def __repr__(self) -> str:
+        return f"<HttpxWire to {self._origin}>"
+
+    def _read_environment(self, environment: Mapping[str, str]) -> None:
+        # A context without authorities for http: building one that has them takes 20 ms, and verifies nothing.
+        secure = self._origin.startswith("https:")
+        self._tls = tls_context(environment) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        proxy = proxy_for(self._origin, environment)
+        if proxy is not None:
+            try:
+                self._proxy = httpx.Proxy(proxy, ssl_context=self._tls if proxy.startswith("https:") else None)
+            except (httpx.InvalidURL, ValueError):
+                raise UsageError(
+                    "HTTPS_PROXY: expected http://HOST:PORT or https://HOST:PORT; set it so, or unset it"
+                ) from None
+
+    async def _carry_out(self, request: Request, timeout: float, seen: ExchangeProgress) -> Answer:  # noqa: ASYNC109 - as above
+        if not request.path.startswith("/"):
+            raise Broken(Cause.PROTOCOL, f"expected a path from the root of {self._origin}, got {request.path!r}")
+        # Twice this is below the timeout: a TLS handshake then ends by its own rule, which closes its socket.
+        connect = min(self._connect_timeout, timeout * 0.45)
+        extensions = {"timeout": {"connect": connect, "read": None, "write": None, "pool": None}, "trace": seen.observe}
+        url = self._origin + request.path
+        headers = {"accept-encoding": "identity", **request.headers}
+        if hasattr(self._client, "send"):
+            return await self._with_client(request, url, headers, extensions, seen)
+        built = self._package.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
+        if self._client is not None:
+            seen.exact = False
+            return await self._read(request, await self._client.handle_async_request(built), seen)
+        async with self._pools["POST" if request.method == "POST" else "look"].one() as transport:
+            return await self._read(request, await transport.handle_async_request(built), seen)
+
+    async def _with_client(
+        self, request: Request, url: str, headers: Mapping[str, str], extensions: dict[str, Any], seen: ExchangeProgress
+    ) -> Answer:
+        client = self._client
+        built = client.build_request(
+            request.method, url, headers=headers, content=request.body, timeout=None, extensions=extensions
+        )
+        built.headers.pop("cookie", None)
+        if str(built.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
+            raise Broken(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
+        seen.exact = False
+        return await self._read(request, await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
+
+    async def _read(self, request: Request, response: Any, seen: ExchangeProgress) -> Answer:
+        seen.answered = True
+        reading = self._budget.begin(patient=request.method != "POST")
+        try:
+            head = read_headers(response.headers.raw, self._caps)
+            body = Body(response.status_code, head.coding, self._caps)
+            async for chunk in response.stream:
+                if body.take(chunk):
+                    break  # the rest of an error's body; closing the response closes the connection
+                await reading.took(chunk)
+            whole = body.whole()
+        finally:
+            reading.end()
+            await response.aclose()
+        return Answer(response.status_code, self._redactor.headers(head.fields), self._redactor.raw(whole))
+
+    def _pool(self, keepalive: float, connections: int) -> ClientPool[httpx.AsyncHTTPTransport]:
+        tls = self._tls
+        assert tls is not None
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
+        proxy = self._proxy
+
+        def make() -> httpx.AsyncHTTPTransport:
+            return httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=proxy)
+
+        return ClientPool(make, connections, keepalive)
+
+    def _failure(self, error: Exception, seen: ExchangeProgress, told: str | None) -> Failure:
+        names = [cls.__name__ for cls in type(error).__mro__]
+        if isinstance(error, Broken):
+            cause = error.cause
+        else:
+            cause = next((_CAUSES[name] for name in names if name in _CAUSES), Cause.DROPPED)
+        if told is not None:
+            cause = Cause.TIMEOUT
+        elif cause is Cause.CONNECT:
+            cause, told = why_no_connection(error)
+        sent = seen.sent(known_unsent=not _NEVER_SENT.isdisjoint(names))
+        text = told or str(error) or names[0]
+        if cause is Cause.PROTOCOL and _HANG_UP.search(text):
+            cause = Cause.DROPPED
+        where = "" if sent else "; nothing was sent"
+        return Failure(sent, cause, self._redactor.shown(f"{self._origin}: {text}") + where)
+
+
+def _package_of(client: Any) -> ModuleType:
+    package = package_of(client)
+    if package is not None:
+        return package
+    if hasattr(client, "send") or hasattr(client, "handle_async_request"):
+        return httpx
+    raise UsageError(f"client: expected an httpx.AsyncClient or an asynchronous transport, got {type(client).__name__}")

@@ -1,0 +1,140 @@
+"""Ending rows from outside: a wish that is safe at once, and what became of the rows it named.
+
+The wish is recorded first, whatever comes then. Where a run is alive it hears the wish within a second and its
+journal says so; where none is, whoever wished may carry it out with a run of its own (``Task.only_wished``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from batchrun.core.journal.entries import RequestsAccepted, read_line
+from batchrun.core.journal.fold import JournaledRow
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.taxonomy.states import State
+from batchrun.edge.append_file import FileNames
+from batchrun.edge.cancel_file import wish
+from batchrun.edge.lock import LockHeld, Locks
+from batchrun.runner.loop.cancel_requests import cancel_wish
+from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
+
+_LOOK_EVERY = 0.1
+_AT_ONCE = 10_000  # names in one wish
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """A wish that is on the disk. `heard_at` is what a run says that it has read when it has heard it."""
+
+    names: FileNames
+    wanted: tuple[str, ...] | None
+    heard_at: int
+    journal_size: int
+
+
+@dataclass(slots=True)
+class CancelResult:
+    """What became of the rows that were wished to end.
+
+    `cancelled` counts those whose record says so, `open` those without a record, `sent` those of them that the service
+    may have been given. `over` are rows that had ended otherwise, by their state, `names_over` those of them that were
+    named; `unknown` are names that the files do not know, `untouched` counts rows that never were, where that is known.
+    `collecting`: who worked on the batch last had no input, and cannot know of these two.
+    """
+
+    cancelled: int = 0
+    open: int = 0
+    sent: int = 0
+    over: Counter[str] = field(default_factory=Counter)
+    names_over: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    untouched: int = 0
+    collecting: bool = False
+
+
+def wish_to_cancel(names: FileNames, wanted: Collection[str] | None) -> SentRequest:
+    """Record that these rows are to end, named by key or job id; None is all of them. It is safe when this returns.
+
+    Raises Misuse where there is no batch, FilesError where the files cannot be read or written.
+    """
+    header = read_header(names)
+    if header is None:
+        raise UsageError(f"{names.journal}: there is no batch here; name the output of one: batchrun cancel OUT --all")
+    size = size_of(names.journal)
+    ordered = None if wanted is None else tuple(dict.fromkeys(wanted))
+    heard_at = 0
+    for part in [None] if ordered is None else [ordered[i : i + _AT_ONCE] for i in range(0, len(ordered), _AT_ONCE)]:
+        heard_at = wish(names.requests, cancel_wish(part, header.run_id, time.time()))
+    return SentRequest(names, ordered, heard_at, size)
+
+
+def whose(names: FileNames) -> int | None:
+    """The process that works on the batch; None where there is none. Raises FilesError where that cannot be told."""
+    try:
+        Locks.take(names.locks).release()
+    except LockHeld as held:
+        return held.pid or 0
+    return None
+
+
+def wait_until_heard(made: SentRequest, patience: float, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Whether a run says within `patience` seconds that it has the wish in hand, or leaves before it does."""
+    until = clock() + patience
+    position = made.journal_size
+    while True:
+        heard, position = _heard(made, position)
+        if heard or clock() >= until or whose(made.names) is None:
+            return heard or _heard(made, position)[0]
+        time.sleep(_LOOK_EVERY)
+
+
+def _heard(made: SentRequest, position: int) -> tuple[bool, int]:
+    """Whether the journal says so behind `position`, and up to where it was read."""
+    if size_of(made.names.journal) < position:
+        position = 0  # written anew
+    for line in lines_of(made.names.journal, position):
+        if not line.endswith(b"\n"):
+            break
+        position += len(line)
+        entry = read_line(line)
+        if entry is not None and entry[0] == RequestsAccepted.tag and entry[1]["to"] >= made.heard_at:
+            return True, position
+    return False, position
+
+
+def standing(made: SentRequest) -> CancelResult:
+    """What the files say by now of the rows that were wished to end."""
+    state = fold_file(made.names.journal)
+    finished, trails = recovered(made.names, state).finished, state.trails
+    found = CancelResult(collecting=state.started is not None and state.started.rows is None)
+    if made.wanted is None:
+        keys = {key: key for key in (*finished, *trails)}
+        found.untouched = max(0, (state.rows or 0) - len(keys))
+    else:
+        keys = _named(made.wanted, trails, finished)
+        found.unknown = [name for name in made.wanted if name not in keys]
+    for name, key in keys.items():
+        ended, trail = finished.get(key), trails.get(key)
+        if ended in (None, State.CANCELLED):
+            found.open += ended is None
+            found.cancelled += ended is not None
+            sent = trail is not None and bool(trail.job_id or trail.open_intent or trail.unconfirmed)
+            found.sent += ended is None and sent
+            continue
+        found.over[ended] += 1
+        if made.wanted is not None:
+            found.names_over[name] = ended
+    return found
+
+
+def _named(wanted: Collection[str], trails: Mapping[str, JournaledRow], finished: Mapping[str, str]) -> dict[str, str]:
+    """The names that the files know, and the keys of their rows: each row once."""
+    keys = {name: name for name in wanted if name in finished or (name in trails and not trails[name].is_void)}
+    others = {name for name in wanted if name not in keys}
+    if others:
+        by_id = {trail.job_id: key for key, trail in trails.items() if trail.job_id in others}
+        keys |= {name: by_id[name] for name in wanted if name in by_id and by_id[name] not in keys}
+    return keys

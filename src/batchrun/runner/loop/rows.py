@@ -1,0 +1,47 @@
+"""The rows of the input, read on as the engine asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from batchrun.core.jobs.job import Row
+from batchrun.edge.source import Checked, Growing
+
+
+class Rows:
+    """Reads a checked input once, in order. Without a `source` there are none. `tokens`: as `Checked.rows`."""
+
+    def __init__(self, source: Checked | None, *, tokens: bool) -> None:
+        self._source = source
+        self._tokens = tokens
+        self._rows: Iterator[Row] | None = None
+        self._read = 0
+        self.owed = 0  # rows that were asked for and are not there
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether rows may come that are not there yet."""
+        return isinstance(self._source, Growing) and not self._source.ended
+
+    def ask(self, rows: int) -> None:
+        """So many rows more are wanted."""
+        self.owed += rows
+
+    def at_hand(self) -> Iterator[Row]:
+        """The rows that are wanted and there. Raises InputChanged."""
+        source = self._source
+        while source is not None and self.owed and self._read < len(source):
+            if self._rows is None:
+                self._rows = source.rows(self._read, tokens=self._tokens)
+            for row in islice(self._rows, self.owed):
+                self.owed -= 1
+                self._read += 1
+                yield row
+            if self.owed:
+                self._rows = None  # it ends where the input ended when it was begun
+
+    def are_to_come(self, key: str) -> bool:
+        """Whether the input holds a row with this key that was not read yet."""
+        ordinal = None if self._source is None else self._source.ordinal_of(key)
+        return ordinal is not None and ordinal >= self._read

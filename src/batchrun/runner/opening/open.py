@@ -1,0 +1,268 @@
+"""How the files of a batch are opened, and what they are refused for.
+
+The order is the promise: the lock first, then the journal's header, then whatever must be refused, with both
+values named. Only then is anything changed: damage is repaired where that was asked for, torn tails are cut,
+a new journal is begun. `--fresh`, which asks for a batch that begins with no files, moves them aside before.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from batchrun.core.jobs.job import About, Row
+from batchrun.core.journal.entries import VERSION, Done, Header
+from batchrun.core.journal.fold import JournaledRow, JournalState
+from batchrun.core.journal.recover import Recovery
+from batchrun.core.settings.settings import Settings
+from batchrun.edge.append_file import (
+    AppendFile,
+    FileNames,
+    OpenFile,
+    cut_torn,
+    open_append,
+    refuse_input_as_output,
+    set_aside,
+)  # fmt: skip
+from batchrun.edge.lock import Locks
+from batchrun.edge.source.checked import Checked
+from batchrun.runner.opening.compare import Differences, Identity, compare_header, compare_rows, named
+from batchrun.runner.opening.mismatch import refuse_foreign, refuse_older_journal
+from batchrun.runner.opening.read import fold_file, read_header, recovered, refuse, size_of
+from batchrun.runner.opening.repair import refuse_damage, repair, survey
+
+__all__ = ["Identity", "OpenBatch", "open_batch", "read_header"]
+
+_BODILESS = About(sendable=False)
+WALK = 4
+"""To find a row by its key takes as long as to read so many in order."""
+
+
+@dataclass(slots=True)
+class OpenBatch:
+    """The files of a batch under their lock, and what an earlier run left in them."""
+
+    names: FileNames
+    lock: Locks
+    header: Header
+    state: JournalState
+    recovery: Recovery
+    notes: list[str] = field(default_factory=list)
+    differences: Differences = field(default_factory=Differences)
+    doubted: bool = False  # the API key is another one
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
+
+    @property
+    def finished(self) -> dict[str, str]:
+        return self.recovery.finished
+
+    @property
+    def vanished(self) -> list[str]:
+        """The keys of open rows that the input no longer holds."""
+        return self.differences.vanished
+
+    def open_rows(
+        self,
+        source: Checked | None,
+        wanted: Callable[[str, JournaledRow], bool] | None = None,
+        *,
+        last_attempts: bool = False,
+    ) -> Iterator[tuple[Row, JournaledRow]]:
+        """The rows that are open, with their trails; those alone that are `wanted`, where that is asked.
+
+        What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
+        attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting; where
+        none is wanted any more (`last_attempts`), it is looked at once more for its record.
+
+        The trails are given away: at a million rows they weigh as much as the jobs that are made of them.
+        """
+        trails = self.recovery.open_trails
+        self.state.trails.clear()
+        if source is not None and len(source) <= WALK * len(trails):
+            for row in source.rows():
+                trail = trails.get(row.key)
+                if trail is not None and (wanted is None or wanted(row.key, trail)):
+                    del trails[row.key]
+                    yield self._as_it_was_sent(row), trail
+        for key in list(trails):
+            if wanted is not None and not wanted(key, trails[key]):
+                continue
+            trail = trails.pop(key)
+            ordinal = None if source is None else source.ordinal_of(key)
+            if source is not None and ordinal is not None:
+                yield self._as_it_was_sent(source.row(ordinal)), trail
+            elif source is not None or last_attempts:
+                yield Row(key, _BODILESS), trail
+            elif not trail.waits or wanted is not None:
+                yield Row(key), trail
+
+    def _as_it_was_sent(self, row: Row) -> Row:
+        changed = row.key in self.differences.changed
+        return replace(row, about=replace(row.about, sendable=False)) if changed else row
+
+    def open_tapes(self) -> tuple[OpenFile, OpenFile]:
+        """Journal and output, for appends."""
+        assert self.names.output is not None
+        return open_append(self.names.journal), open_append(self.names.output)
+
+    def close(self) -> None:
+        self.lock.release()
+
+
+def open_batch(
+    names: FileNames,
+    source: Checked | None,
+    identity: Identity,
+    settings: Settings,
+    *,
+    wall: float,
+) -> OpenBatch:
+    """Open the files at `names` for a run over `source` (None: collect what is open).
+
+    Raises FilesError where the files are refused; InputError or Misuse where the input or the flags are not
+    those of the batch.
+    """
+    assert names.output is not None
+    if source is not None and source.name != "stdin":
+        others = (path for path in names.all() if path != names.spool)  # the copy of an input may be read again
+        refuse_input_as_output(source.name, others)
+    lock = Locks.take(names.locks)
+    try:
+        notes: list[str] = []
+        if settings.fresh and source is not None:
+            notes += [f"moved {old} to {new}" for old, new in set_aside(names, wall)]
+        header = read_header(names)
+        if header is None:
+            return _begin(names, lock, source, identity, settings, wall, notes)
+        same_key = compare_header(names, header, identity, settings)
+        if not same_key:
+            notes.append("the API key is not the one that this batch was begun with; its jobs are looked for first")
+        batch = _resume(names, lock, header, source, settings, wall, notes)
+        batch.doubted = not same_key
+    except BaseException:
+        lock.release()
+        raise
+    return batch
+
+
+# --- a new batch ---
+
+
+def _begin(
+    names: FileNames,
+    lock: Locks,
+    source: Checked | None,
+    identity: Identity,
+    settings: Settings,
+    wall: float,
+    notes: list[str],
+) -> OpenBatch:
+    if source is None:
+        refuse(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
+    run_id = secrets.token_hex(8)
+    header = Header(
+        version=VERSION,
+        run_id=run_id,
+        service=identity.service,
+        origin=identity.origin,
+        account=identity.account,
+        key_fingerprint=identity.fingerprint_of(run_id.encode()) or "",
+        body_flags=dict(identity.body_flags),
+        input=source.name if source.name == "stdin" else os.path.abspath(source.name),  # noqa: PTH100 - str, as all paths here
+        at=wall,
+        artifacts=None if settings.artifacts is None else os.path.relpath(settings.artifacts, _folder(names)),
+    )
+    state = JournalState(header, {})
+    recovery = recovered(names, state)
+    differences = Differences()
+    if size := size_of(names.output):
+        differences.elsewhere = refuse_foreign(names, source, recovery, size, settings)
+        cut = cut_torn(str(names.output), recovery.output_good_to)
+        notes += _told_cut(cut, names.output)
+    if size_of(names.journal):
+        cut_torn(names.journal, 0)  # a header that a crash cut off: nothing was sent under it
+    adopted = (Done(key, 0, 0, 0, 0, state) for key, state in recovery.finished.items())
+    _append_now(names.journal, [header.to_line(), *(entry.to_line() for entry in adopted)])
+    return OpenBatch(names, lock, header, state, recovery, notes, differences)
+
+
+def _folder(names: FileNames) -> str:
+    return os.path.dirname(names.output or names.journal)  # noqa: PTH120 - paths are str here
+
+
+def _append_now(path: str, lines: Iterable[bytes]) -> None:
+    tape = AppendFile(open_append(path), synced=lambda _: None, failed=lambda _: None)
+    for line in lines:
+        tape.append(line)
+    tape.close()
+    if tape.failure is not None:
+        raise tape.failure
+
+
+# --- an earlier run's batch ---
+
+
+def _resume(
+    names: FileNames,
+    lock: Locks,
+    header: Header,
+    source: Checked | None,
+    settings: Settings,
+    wall: float,
+    notes: list[str],
+) -> OpenBatch:
+    state = fold_file(names.journal)
+    recovery = recovered(names, state)
+    damage = survey(names, state, recovery)
+    if damage is not None:
+        state, recovery = damage.state, damage.recovery
+        if not settings.repair:
+            refuse_damage(names, damage, source)
+    differences = Differences()
+    if source is not None:
+        differences = compare_rows(names, state, recovery, source, settings)
+    if damage is not None:
+        notes += repair(names, damage, source, wall)
+        state = fold_file(names.journal)
+        recovery = recovered(names, state)
+    refuse_older_journal(names, state, recovery)
+    batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
+    _mend(batch)
+    _tell(batch, source, settings)
+    return batch
+
+
+def _mend(batch: OpenBatch) -> None:
+    """Cut the torn tails."""
+    names = batch.names
+    batch.notes += _told_cut(cut_torn(names.journal, batch.state.good_to), names.journal)
+    assert names.output is not None
+    batch.notes += _told_cut(cut_torn(names.output, batch.recovery.output_good_to), names.output)
+
+
+def _told_cut(cut: int, path: str | None) -> list[str]:
+    return [f"cut {cut:,} torn bytes off {path}; they are kept in {path}.torn"] if cut else []
+
+
+def _tell(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
+    """What a person should know of the rows that are taken up."""
+    trails = batch.recovery.open_trails
+    if gone := sum(trail.marker is not None for trail in trails.values()):
+        batch.notes.append(
+            f"{gone:,} records are gone from {batch.names.output}; they are fetched again, and nothing is sent"
+        )
+    if vanished := batch.vanished:
+        batch.notes.append(
+            f"{len(vanished):,} open rows are no longer in the input and are collected all the same: {named(vanished)}"
+        )
+    if batch.state.cancel_all:
+        batch.notes.append(
+            "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
+        )
+    if source is None and (waiting := sum(trail.waits for trail in trails.values())):
+        told = f"{waiting:,} rows wait for their next attempt"
+        if settings.retries:
+            told += " and are left to a run with their input; --retries 0 writes them as they ended"
+        batch.notes.append(told)

@@ -1,0 +1,148 @@
+"""What the files of a batch hold, read without changing anything: the header, the fold, the records."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from batchrun.core.journal.entries import VERSION, Header
+from batchrun.core.journal.fold import JournalState, fold
+from batchrun.core.journal.recover import Readable, Recovery, recover
+from batchrun.edge.append_file import FileNames, FileRefused, OpenFile, open_to_read, read_chunks
+
+_LONGEST_HEADER = 16 << 20  # --set may put whole schemas into it
+_BLOCK = 1 << 20
+
+
+def refuse(path: str, found: str, remedy: str) -> NoReturn:
+    """Raise FileRefused: nothing was changed."""
+    raise FileRefused(path, found, remedy)
+
+
+def read_header(names: FileNames) -> Header | None:
+    """The journal's first line; None where there is no journal, or one whose first line a crash cut off.
+
+    Nothing was sent before the header was on the disk, so that a journal with more than a torn header in it
+    is one that was damaged, and not begun anew over. Raises FileRefused.
+    """
+    file = open_to_read(names.journal)
+    if file is None:
+        return None
+    first = b""
+    try:
+        for chunk in read_chunks(file, 0, min(file.size, _LONGEST_HEADER)):
+            end = chunk.find(b"\n") + 1
+            first += chunk[:end] if end else chunk
+            if end:
+                break
+    finally:
+        file.close()
+    state = fold([first] if first else [])
+    if state.newer_version is not None:
+        refuse(
+            names.journal,
+            f"it is of version {state.newer_version}, this batchrun reads version {VERSION}",
+            "use the newer batchrun",
+        )
+    if state.header is None and first.endswith(b"\n"):
+        refuse(
+            names.journal,
+            "it is damaged at byte 0, where it says which batch this is",
+            "put a copy of it back; --fresh moves the files aside and sends every row again",
+        )
+    return state.header
+
+
+def size_of(path: str | None) -> int:
+    """The size of the file at `path`, 0 where there is none."""
+    file = None if path is None else open_to_read(path)
+    if file is None:
+        return 0
+    file.close()
+    return file.size
+
+
+def lines_of(path: str | None, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file from the offset `start` on, each with its line end; none where there is no file."""
+    file = None if path is None else open_to_read(path)
+    if file is not None:
+        with os.fdopen(file.descriptor, "rb", buffering=1 << 20) as lines:
+            lines.seek(start)
+            yield from lines
+
+
+def fold_file(path: str, past_damage_to: int = 0) -> JournalState:
+    """What the journal at `path` amounts to."""
+    with no_collections():
+        return fold(lines_of(path), past_damage_to)
+
+
+def recovered(names: FileNames, state: JournalState) -> Recovery:
+    """The fold of the journal joined with the records of the output."""
+    with output_of(names) as output, no_collections():
+        return recover(state, output)
+
+
+@contextmanager
+def output_of(names: FileNames) -> Iterator[Readable]:
+    """The output's bytes, for as long as the block lasts."""
+    file = None if names.output is None else open_to_read(names.output)
+    if file is None:
+        yield b""
+        return
+    try:
+        yield _InBlocks(file)
+    finally:
+        file.close()
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Millions of objects are about to be made, and none of them is garbage: to look for it costs half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _InBlocks(Readable):
+    """A file as bytes, a block of it in memory: recovery goes through it in order. A memory map was declined: what
+    was read of it counts as memory of this process."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self._start = 0
+        self._block = b""
+
+    def __len__(self) -> int:
+        return self._file.size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, end = part.start, min(part.stop, self._file.size)
+        if start < self._start or end > self._start + len(self._block):
+            self._load(start, max(_BLOCK, end - start))
+        return self._block[start - self._start : end - self._start]
+
+    def find(self, sub: bytes, start: int, /) -> int:
+        size = _BLOCK
+        while True:
+            if self._start <= start < self._start + len(self._block):
+                found = self._block.find(sub, start - self._start)
+                if found >= 0:
+                    return self._start + found
+                if self._start + len(self._block) >= self._file.size:
+                    return -1
+            elif start >= self._file.size:
+                return -1
+            self._load(start, size)
+            size *= 2
+
+    def _load(self, start: int, size: int) -> None:
+        self._start = start
+        self._block = b"".join(read_chunks(self._file, start, min(start + size, self._file.size)))

@@ -1,0 +1,72 @@
+"""Records that are to be replaced: rows to try again, rows whose line was mended.
+
+The output is written anew without them, the journal with what must be known of them, as one operation that a
+crash may interrupt anywhere: whoever finds its announcement does it again. Nothing is paid for here: a row
+with a job id is looked at by that id before anything is sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from batchrun.core.journal.entries import Rewrite, mark
+from batchrun.core.journal.rewrite import announcement, new_journal, new_output
+from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.states import State
+from batchrun.core.text.units import many
+from batchrun.edge.append_file import rewrite
+from batchrun.edge.source import Checked
+from batchrun.runner.opening.open import OpenBatch
+from batchrun.runner.opening.read import fold_file, output_of, recovered
+
+_REJECTED = State.REJECTED.value
+_ALL = frozenset(state.value for state in State) - {State.SUCCEEDED.value}
+
+
+def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
+    """Finish a rewriting that was interrupted, then drop the records that `settings` and a mended input ask for."""
+    if batch.state.rewrite is not None:
+        _carry_out(batch, batch.state.rewrite, announced=True)
+        batch.notes.append("finished a rewriting of the output that an earlier run had begun")
+    mended = _mended(batch, source)
+    if mended:
+        _drop(batch, {_REJECTED}, mended, "whose lines were mended in the input")
+    states = set() if settings.retry_failed is None else set(settings.retry_failed) or set(_ALL)
+    if settings.resubmit_unconfirmed:
+        states.add(State.UNCONFIRMED.value)
+    if states:
+        _drop(batch, states, None, "to be tried again")
+
+
+def _drop(batch: OpenBatch, states: Collection[str], keys: Collection[str] | None, why: str) -> None:
+    with output_of(batch.names) as output:
+        order = announcement(batch.state, output, states, keys)
+    if order.keys:
+        _carry_out(batch, order, announced=False)
+        batch.notes.append(f"took {many(len(order.keys), 'record')} {why} out of the output")
+
+
+def _carry_out(batch: OpenBatch, order: Rewrite, *, announced: bool) -> None:
+    with output_of(batch.names) as output:
+        rewrite(
+            batch.names,
+            announce=None if announced else order.to_line(),
+            output=new_output(order, output),
+            journal=new_journal(batch.state, order, output),
+            mark=mark,
+        )
+    batch.state = fold_file(batch.names.journal)
+    batch.recovery = recovered(batch.names, batch.state)
+
+
+def _mended(batch: OpenBatch, source: Checked | None) -> set[str]:
+    """Rows that the check had refused, so that nothing was ever sent for them, and that are good now."""
+    if source is None:
+        return set()
+    trails = batch.state.trails
+    refused = {
+        key
+        for key, state in batch.finished.items()
+        if state == _REJECTED and (key not in trails or not trails[key].row_sha256)
+    }
+    return {row.key for row in source.rows() if row.problem is None and row.key in refused} if refused else set()

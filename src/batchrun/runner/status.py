@@ -1,0 +1,161 @@
+"""Looks at the files of a batch from beside it: nothing is changed, made, locked or kept waiting.
+
+Each look reads what has come since the last. A line without its end is not there yet. Where a file was replaced
+(`--retry-failed`, `--repair`, `--fresh`) or cut, all is read anew.
+
+The order within a look: first whether a run is on, so that the last words of one that is not are in the journal
+for sure; then the size of the output, then the journal, then the output up to that size, so that the journal has
+all that was ever said of the rows whose records are counted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.status.counts import RecordCounts
+from batchrun.core.status.follow import JournalFollower
+from batchrun.core.status.status import BatchStatus, standing
+from batchrun.core.status.throughput import LOOKS_BACK
+from batchrun.edge.append_file import FileNames, open_to_read
+from batchrun.edge.append_file.opening import refused
+from batchrun.edge.lock import Holder, holder_of
+from batchrun.runner.opening.read import fold_file, no_collections, read_header, recovered
+from batchrun.runner.opening.repair import refuse_damage, survey
+
+_LONG = 0.2  # seconds of reading in which so much has happened that it is worth reading on
+_MOST_ROUNDS = 5
+_PIECE = 1 << 20
+
+
+class StatusReader:
+    """Someone who looks at the batch at `names`, again and again."""
+
+    def __init__(self, names: FileNames) -> None:
+        self._names = names
+        self._course, self._tally = JournalFollower(), RecordCounts()
+        self._journal = self._output = _Growing(None)
+
+    def look(self, now: float) -> BatchStatus:
+        """How the batch stands. `now` is the time of day, in seconds since 1970.
+
+        Raises Misuse where there is no batch, and FilesError, in a run's own words, where a run would refuse the files.
+        """
+        begun = time.monotonic()
+        holder: Holder | None = None
+        for _ in range(_MOST_ROUNDS):
+            round_begun = time.monotonic()
+            holder = holder_of(self._names.lock)
+            self._read(now + round_begun - begun)
+            if time.monotonic() - round_begun < _LONG:
+                break
+        return standing(
+            self._course,
+            self._tally,
+            now + time.monotonic() - begun,
+            held=holder is not None,
+            process=None if holder is None else holder.pid,
+            unread=(self._output.offset, self._output.size()),
+        )
+
+    def close(self) -> None:
+        """Give the files back."""
+        self._journal.close()
+        self._output.close()
+
+    def _read(self, now: float) -> None:
+        if self._course.fold.header is None or self._is_stale():
+            self._begin_anew()
+        self._read_on(now)
+        if self._course.trusts_too_much(self._output.size()):
+            self._begin_anew(sceptical=True)
+            self._read_on(now)
+
+    def _read_on(self, now: float) -> None:
+        course, tally = self._course, self._tally
+        course.since = now - LOOKS_BACK
+        tally.looks_back_to(course.since)
+        written = self._output.size()
+        damaged = False
+        with no_collections():
+            course.take(self._journal.lines())
+            for line in self._output.lines(written):
+                key = tally.take(line)
+                if key is None:  # damage; or a tail that a power cut left, and that the next run cuts
+                    damaged = self._output.offset < course.records_end
+                    break
+                course.recorded(key)
+        if damaged or course.fold.corrupt:
+            self._refuse_damage()
+
+    def _is_stale(self) -> bool:
+        """Whether the files no longer begin with what was read of them."""
+        mended = self._course.fold.torn and self._journal.has_changed()  # its tail was cut, perhaps, and written anew
+        return mended or self._journal.is_stale() or self._output.is_stale()
+
+    def _begin_anew(self, *, sceptical: bool = False) -> None:
+        names = self._names
+        while True:
+            self.close()
+            if read_header(names) is None:
+                place = names.output or names.journal
+                raise UsageError(f"{names.journal}: there is no batch here; run one with batchrun INPUT -o {place}")
+            self._course, self._tally = JournalFollower(sceptical=sceptical), RecordCounts()
+            self._journal = _Growing(names.journal)
+            self._output = _Growing(names.output)
+            if not self._is_stale():  # not caught between two renames
+                return
+
+    def _refuse_damage(self) -> None:
+        state = fold_file(self._names.journal)
+        damage = survey(self._names, state, recovered(self._names, state))
+        if damage is not None:
+            refuse_damage(self._names, damage, None)
+
+
+class _Growing:
+    """A file that another process appends whole lines to, each to be read once; or one that is not there yet."""
+
+    def __init__(self, path: str | None) -> None:
+        self.offset = 0  # up to here its lines were read
+        self._path = path
+        self._size = 0  # when they were
+        self._file = None if path is None else open_to_read(path)
+        self._lines = None if self._file is None else os.fdopen(self._file.descriptor, "rb", buffering=_PIECE)
+
+    def lines(self, end: int | None = None) -> Iterator[bytes]:
+        """The lines that are new, up to offset `end`. One counts as read when the next is asked for."""
+        self._size = self.size()
+        if self._lines is None or self._path is None:
+            return
+        try:
+            self._lines.seek(self.offset)
+            for line in self._lines:
+                behind = self.offset + len(line)
+                if not line.endswith(b"\n") or (end is not None and behind > end):
+                    return
+                yield line
+                self.offset = behind
+        except OSError as error:
+            raise refused(self._path, error) from error
+
+    def size(self) -> int:
+        """What it holds now."""
+        return 0 if self._file is None else os.fstat(self._file.descriptor).st_size
+
+    def has_changed(self) -> bool:
+        """Whether it has another size than when it was read."""
+        return self.size() != self._size
+
+    def is_stale(self) -> bool:
+        """Whether it is another file by now, or was cut."""
+        if self._file is None:
+            return self._path is not None and os.path.lexists(self._path)
+        return self._file.is_replaced() or self.size() < self.offset
+
+    def close(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+        self._file = self._lines = self._path = None
