@@ -57,8 +57,8 @@ def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[
         if not line.endswith(b"\n"):
             return
         try:
-            told = orjson.loads(line)
-            key = told["custom_id"] if told["state"] and told["usage"] else None
+            record = orjson.loads(line)
+            key = record["custom_id"] if record["id"] and record["state"] else None
         except (orjson.JSONDecodeError, TypeError, KeyError):
             key = None
         if not isinstance(key, str):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.keys import read
 from batchrun.core.records.record import Attempt
-from batchrun.core.responses.error import Problem, Source
+from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import Usage
 from batchrun.core.taxonomy.states import State
@@ -23,6 +24,11 @@ from batchrun.results.images import images_in
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")  # orjson makes a double of an integer beyond 64 bits
 _SHOWN = 60
+
+_LEAST: dict[str, Any] = orjson.loads(RecordLine(id="", custom_id="", state=State.FAILED).to_json())
+for _name in ("id", "custom_id", "state"):
+    del _LEAST[_name]
+"""What a line says that lacks a key, because an earlier version wrote it; without these three it is no record."""
 
 
 class Record:
@@ -44,7 +50,7 @@ class Record:
     def _all(self) -> dict[str, Any]:
         """The line as it was read, its body apart: that is read anew when somebody looks at it."""
         if self._data is None:
-            self._data = data = orjson.loads(self._line)
+            self._data = data = _LEAST | orjson.loads(self._line)
             if data["response"] is not None:
                 data["response"].pop("body", None)
         return self._data
@@ -97,10 +103,7 @@ class Record:
     def error(self) -> Problem | None:
         """Code, type, message, kind and `retryable` of what went wrong."""
         told = self._all()["error"]
-        if told is None:
-            return None
-        known = {one.name: told.get(one.name) for one in fields(Problem)}
-        return Problem(**{**known, "source": Source(told["source"])})
+        return None if told is None else read(Problem, told)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -150,20 +153,20 @@ class Record:
     def body(self) -> Any:
         """The body of the answer that ended the row, as the service sent it; None where none did."""
         loads = json.loads if _LONG_NUMBER.search(self._line) else orjson.loads
-        response = loads(self._line)["response"]
+        response = loads(self._line).get("response")
         return None if response is None else response.get("body")
 
     @property
     def http_status(self) -> int | None:
         """The HTTP status of the answer that ended the row."""
         response = self._all()["response"]
-        return None if response is None else response["status_code"]
+        return None if response is None else response.get("status_code")
 
     @property
     def request_id(self) -> str | None:
         """The service's id of that request, for its support."""
         response = self._all()["response"]
-        return None if response is None else response["request_id"]
+        return None if response is None else response.get("request_id")
 
     def images(self) -> list[bytes]:
         """Every image of the answer, decoded: those within the body, then those that were stored beside the output."""
@@ -173,7 +176,7 @@ class Record:
     @property
     def artifacts(self) -> tuple[dict[str, Any], ...]:
         """Results that were stored as files beside the output; `file` leads there from the output's folder."""
-        return tuple(self._all().get("artifacts") or ())
+        return tuple(self._all()["artifacts"])
 
     def _stored(self, artifact: Mapping[str, Any]) -> Path:
         return (self._folder or Path()) / str(artifact["file"])
@@ -188,8 +191,7 @@ class Record:
     @property
     def usage(self) -> Usage:
         """Tokens; None where nobody counted."""
-        told = self._all()["usage"]
-        return Usage(**{one.name: told.get(one.name) for one in fields(Usage)})
+        return read(Usage, self._all()["usage"])
 
     @property
     def billing(self) -> Billing:
@@ -204,10 +206,7 @@ class Record:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The earlier jobs of the row, each of which may have been paid."""
-        return tuple(
-            Attempt(one["job_id"], State(one["state"]), one["code"], Billing(one["billing"]))
-            for one in self._all()["attempts"]
-        )
+        return tuple(read(Attempt, one) for one in self._all()["attempts"])
 
     @property
     def retry_count(self) -> int:

@@ -40,6 +40,7 @@ from batchrun.core.journal.entries import (
 )  # fmt: skip
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Readable
+from batchrun.core.responses.outcome import Billing
 from batchrun.core.taxonomy.states import State
 
 _PIECE = 1 << 20
@@ -67,12 +68,12 @@ def spans(output: Readable) -> Iterator[Span]:
         if end == 0:
             raise ValueError(f"expected whole lines, got a torn one at {position}; cut it first")
         record = orjson.loads(output[position:end])
-        lost = "submit_unanswered" in record["warnings"]
+        lost = "submit_unanswered" in record.get("warnings", ())
         row: Dropped = {
             "state": State.UNCONFIRMED.value if lost else record["state"],
-            "job_id": record["job_id"],
-            "code": record["error"] and record["error"]["code"],
-            "billing": record["billing"],
+            "job_id": record.get("job_id"),
+            "code": (record.get("error") or {}).get("code"),
+            "billing": record.get("billing", Billing.UNKNOWN.value),
         }
         yield Span(record["custom_id"], record["state"], row, position, end)
         position = end

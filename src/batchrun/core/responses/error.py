@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from batchrun.core.taxonomy.classify import classify, rule
-from batchrun.core.taxonomy.rules import Aspect, Rule
+from batchrun.core.taxonomy.rules import KINDS, Aspect, Rule
 
 MAX_MESSAGE = 4_000
 MAX_WORD = 200
@@ -30,26 +30,14 @@ class Source(StrEnum):
 class Problem:
     """The `error` of a record."""
 
-    code: str | None
-    type: str
-    message: str
-    param: str | None
-    kind: str
-    retryable: bool
-    source: Source
-    http_status: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "type": self.type,
-            "message": self.message,
-            "param": self.param,
-            "kind": self.kind,
-            "retryable": self.retryable,
-            "source": self.source.value,
-            "http_status": self.http_status,
-        }
+    code: Annotated[str | None, "the service's own code, or ours where we found the error"]
+    type: Annotated[str, "the service's own type, else the taxonomy's"]
+    message: Annotated[str, "the service's own message, else advice"]
+    param: Annotated[str | None, "the parameter that it is about"]
+    kind: Annotated[str, "the name of its exception in `batchrun.errors`", {"enum": list(KINDS)}]
+    retryable: Annotated[bool, "whether the same row may succeed if it is retried"]
+    source: Annotated[Source, "who reported it"]
+    http_status: Annotated[int | None, "the HTTP status that it came with"]
 
 
 @dataclass(frozen=True, slots=True)
