@@ -33,7 +33,7 @@ class RecordLine:
     ]
     custom_id: Annotated[str, "the row's key: its custom_id, or a hash of the row"]
     job_id: Annotated[str | None, "the id of the row's last job on the service"] = None
-    state: Annotated[State, "how the row ended, a word of the closed list above"]
+    state: Annotated[State, "how the row ended, one of a closed list"]
     status: Annotated[str | None, "the service's last status word, untouched"] = None
     model: Annotated[str | None, "the model that responded, else the one that was asked for"] = None
     retry_count: Annotated[int, "how many earlier attempts the row had"] = 0
@@ -52,11 +52,11 @@ class RecordLine:
     polls: Annotated[int, "how often the last job was polled"] = 0
     attempts: Annotated[tuple[Attempt, ...], "the earlier jobs of the row, each of which may have been paid for"] = ()
     submitted_at: Annotated[Moment | None, "when the last job was accepted"] = None
-    running_at: Annotated[Moment | None, "when a poll first found it at work"] = None
+    running_at: Annotated[Moment | None, "when a poll first found it running"] = None
     finished_at: Annotated[Moment | None, "when it was found to have ended"] = None
     queued_s: Annotated[float | None, "seconds from `submitted_at` to `running_at`"] = None
     running_s: Annotated[float | None, "seconds from `running_at` to `finished_at`"] = None
-    metadata: Annotated[bytes, "the row's own `metadata`, never sent", {"type": "object"}] = b"{}"
+    metadata: Annotated[bytes, "the row's own `metadata`, which is not sent", {"type": "object"}] = b"{}"
 
     def to_json(self) -> bytes:
         """The record as one line of JSON, without its line end; every key is present."""

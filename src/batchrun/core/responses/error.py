@@ -30,14 +30,14 @@ class Source(StrEnum):
 class Problem:
     """The `error` of a record."""
 
-    code: Annotated[str | None, "the service's own code, or ours where we found the error"]
-    type: Annotated[str, "the service's own type, else the taxonomy's"]
-    message: Annotated[str, "the service's own message, else advice"]
-    param: Annotated[str | None, "the parameter that it is about"]
+    code: Annotated[str | None, "the service's code; batchrun's own where it found the error itself"]
+    type: Annotated[str, "the service's type, else the taxonomy's"]
+    message: Annotated[str, "the service's message, else advice"]
+    param: Annotated[str | None, "the parameter at fault"]
     kind: Annotated[str, "the name of its exception in `batchrun.errors`", {"enum": list(KINDS)}]
     retryable: Annotated[bool, "whether the same row may succeed if it is retried"]
     source: Annotated[Source, "who reported it"]
-    http_status: Annotated[int | None, "the HTTP status that it came with"]
+    http_status: Annotated[int | None, "the HTTP status of the response that reported it"]
 
 
 @dataclass(frozen=True, slots=True)
