@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from batchrun.api.reading import Stream
+from batchrun.api.reading import RecordStream
 from batchrun.api.rows import Row, line_of
 from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.submitting import Submitting
@@ -72,7 +72,7 @@ class Batch:
         """
         self._open()
         assert self._run.place is not None
-        return Stream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
+        return RecordStream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
 
     @property
     def stats(self) -> Snapshot:

@@ -1,4 +1,8 @@
-"""A record as a program reads it: the line of the output, with attributes."""
+"""A record as a program reads it: the line of the output, with attributes; and the exceptions that it raises.
+
+A record raises its exception and the exception carries the record, so both are here; people find the exceptions as
+`batchrun.errors`. They are named as in the openai SDK where it has one.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from batchrun.core.records.record import Attempt
 from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import Usage
+from batchrun.core.taxonomy.rules import KINDS
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.results.images import images_in
@@ -115,8 +120,6 @@ class Record:
 
         With `as_openai` it is the exception that the installed openai SDK has for it.
         """
-        from batchrun.results.job_errors import error_of  # noqa: PLC0415 - the exceptions carry records
-
         error = error_of(self)
         if error is None:
             return self
@@ -277,3 +280,158 @@ class Record:
     def _moment(self, name: str) -> datetime | None:
         text = self._text(name)
         return None if text is None else datetime.fromisoformat(text)
+
+
+class BatchrunError(Exception):
+    """What batchrun raises, but for `Interrupted`, which like every interruption is no `Exception`."""
+
+
+class JobError(BatchrunError):
+    """A row that did not succeed; `record` holds all that is known of it."""
+
+    def __init__(self, record: Record, problem: Problem) -> None:
+        super().__init__(f"{record.key}: {problem.message}")
+        self.record = record
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.record, self.problem)
+
+    @property
+    def message(self) -> str:
+        return self.problem.message
+
+    @property
+    def code(self) -> str | None:
+        return self.problem.code
+
+    @property
+    def type(self) -> str:
+        return self.problem.type
+
+    @property
+    def param(self) -> str | None:
+        return self.problem.param
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a new attempt of the same row is worth its price."""
+        return self.problem.retryable
+
+    @property
+    def billing_reason(self) -> str | None:
+        return self.record.billing_reason
+
+    def to_openai(self) -> Exception:
+        """The same error as the installed openai SDK would have raised it, with this one as its cause.
+
+        The response inside is synthetic and says so in its header `x-batchrun-synthetic`. Where the SDK has
+        no class of its own it is an `openai.APIError`. Raises ImportError where openai is not installed.
+        """
+        from batchrun.results.openai_errors import openai_error  # noqa: PLC0415 - only who asks for them needs them
+
+        error = openai_error(self.problem, self.record.status, self.record.job_id)
+        error.__cause__ = self
+        return error
+
+
+class APIStatusError(JobError):
+    """The service answered with an error status."""
+
+
+class BadRequestError(APIStatusError):
+    """The request itself is wrong; sent again as it is, it fails again."""
+
+
+class ContentPolicyError(BadRequestError):
+    """Refused for its content."""
+
+
+class PolicyViolationError(BadRequestError):
+    """Refused by a usage policy."""
+
+
+class AuthenticationError(APIStatusError):
+    """The API key is missing, wrong or withdrawn."""
+
+
+class QuotaExceededError(APIStatusError):
+    """Quota, credit or budget is used up; `billing_reason` tells which."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """This key may not do that."""
+
+
+class NotFoundError(APIStatusError):
+    """A model, file or job does not exist for this key."""
+
+
+class ConflictError(APIStatusError):
+    """It collided with another request."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """Well formed, but not acceptable."""
+
+
+class RateLimitError(APIStatusError):
+    """Too many requests or tokens for now."""
+
+
+class InternalServerError(APIStatusError):
+    """The service failed by its own fault."""
+
+
+class APIConnectionError(JobError):
+    """No answer: connection refused or lost."""
+
+
+class APITimeoutError(APIConnectionError):
+    """Not done, or not answered, in time."""
+
+
+class JobIncomplete(JobError):
+    """Stopped early; the partial result is in the record."""
+
+
+class LengthFinishReasonError(JobIncomplete):
+    """Cut off at a token cap."""
+
+
+class ContentFilterFinishReasonError(JobIncomplete):
+    """Cut off by the content filter."""
+
+
+class JobFailed(JobError):
+    """Failed for a reason that the taxonomy does not know."""
+
+
+class JobCancelled(JobError):
+    """Cancelled, by us or by the service."""
+
+
+class JobExpired(JobError):
+    """Ran out over there, or is no longer kept."""
+
+
+class JobNeedsAction(JobError):
+    """Waits for a person or a tool."""
+
+
+class JobUnconfirmed(JobError):
+    """Sent, and the answer was lost: the job may or may not exist."""
+
+
+BY_KIND: dict[str, type[JobError]] = {name: globals()[name] for name in KINDS}
+"""The exceptions by `error.kind`."""
+
+for _public in (BatchrunError, JobError, *BY_KIND.values()):
+    _public.__module__ = "batchrun.errors"  # where people find them
+
+
+def error_of(record: Record) -> JobError | None:
+    """The exception of a record; None for one that succeeded."""
+    if record.state is State.SUCCEEDED or record.error is None:
+        return None
+    return BY_KIND.get(record.error.kind, JobFailed)(record, record.error)

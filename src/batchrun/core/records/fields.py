@@ -49,7 +49,7 @@ class RecordLine:
         tuple[str, ...], "what is odd about the result, in words such as `empty_output`", {"uniqueItems": True}
     ] = ()
     usage: Annotated[Usage, "tokens, null where the service reported none"] = NO_USAGE
-    polls: Annotated[int, "how often the last job was polled"] = 0
+    polls: Annotated[int, "how often its jobs were polled"] = 0
     attempts: Annotated[tuple[Attempt, ...], "the earlier jobs of the row, each of which may have been paid for"] = ()
     submitted_at: Annotated[Moment | None, "when the last job was accepted"] = None
     running_at: Annotated[Moment | None, "when a poll first found it running"] = None

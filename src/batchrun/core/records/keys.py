@@ -49,8 +49,10 @@ def keys_of(kind: type) -> tuple[Key, ...]:
 
 def read(kind: type[T], data: Mapping[str, Any]) -> T:
     """A JSON object as a `kind`. Keys that it does not know are left out; those not there take its default, else None."""
-    values = {key.name: data.get(key.name) for key in keys_of(kind) if key.name in data or not key.has_default}
-    for key in keys_of(kind):
+    described: Any = kind  # for mypy a type[T] is not hashable
+    keys = keys_of(described)
+    values = {key.name: data.get(key.name) for key in keys if key.name in data or not key.has_default}
+    for key in keys:
         if isinstance(key.type, EnumType) and values.get(key.name) is not None:
             values[key.name] = key.type(values[key.name])
     return kind(**values)

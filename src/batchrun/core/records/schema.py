@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
 from enum import EnumType
 from typing import Any, get_args, get_origin
 
@@ -42,8 +41,9 @@ def _of_type(kind: Any) -> dict[str, Any]:
     if get_origin(kind) is tuple:
         return {"type": "array", "items": _of_type(get_args(kind)[0])}
     if isinstance(kind, EnumType):
-        return {"enum": [one.value for one in kind]}
-    return object_schema(kind) if is_dataclass(kind) else _SIMPLE[kind]
+        values: list[Any] = list(kind)
+        return {"enum": [one.value for one in values]}
+    return _SIMPLE[kind] if kind in _SIMPLE else object_schema(kind)
 
 
 RECORD_SCHEMA: dict[str, Any] = {
