@@ -15,7 +15,6 @@ from batchrun.core.responses.verdict import (
     JobReport,
     Refused,
     Unclear,
-    is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
@@ -23,6 +22,7 @@ from batchrun.core.responses.verdict import (
 from batchrun.core.rows.prepare import Endpoint
 from batchrun.core.settings.secret import Secret, SecretHeaders
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.ids import is_safe_id
 from batchrun.services.address import BaseUrl
 from batchrun.services.headers import is_secret
 from batchrun.services.profile import Auth, Call, Profile

@@ -18,13 +18,13 @@ from batchrun.core.responses.verdict import (
     Trouble,
     Unclear,
     Vouching,
-    is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
-)  # fmt: skip
+)
 from batchrun.core.taxonomy.rules import Retry
 from batchrun.core.taxonomy.states import State
+from batchrun.core.text.ids import is_safe_id
 
 WALL = 1_800_000_000.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.taxonomy.explain import explain
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.rules import Rule
 from batchrun.core.taxonomy.states import STATE_MEANING, State
 
