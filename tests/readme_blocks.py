@@ -15,7 +15,7 @@ from batchrun.cli.parser import EXIT_CODES
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
 from batchrun.core.settings.parsing import flag, spelled
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
 from benchmarks import table, wire_chart

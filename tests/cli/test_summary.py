@@ -9,9 +9,9 @@ from batchrun.cli.banner import announcement, stopping
 from batchrun.cli.run_result import Closing, again, exit_code, next_commands, worst
 from batchrun.cli.summary import facts, summary
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
+from batchrun.core.taxonomy.explain import advice_of
+from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.taxonomy.states import State
 from tests.core.snapshots import snapshot
 

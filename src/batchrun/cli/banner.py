@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from batchrun.core.jobs.pacing import LONGEST_GAP
-from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.settings import LONGEST_GAP, Settings
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.settings.parsing import read_states
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.advice import WORTH_ANOTHER, worst_first
-from batchrun.core.taxonomy.explain import explain
+from batchrun.core.taxonomy.explain import WORTH_ANOTHER, explain, worst_first
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
 _WHO_WAS_ASKED = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)

@@ -31,7 +31,7 @@ from typing import Any
 
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.core.status.status import BatchStage, BatchStatus
-from batchrun.core.taxonomy.advice import advice_of
+from batchrun.core.taxonomy.explain import advice_of
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.dates import utc
 

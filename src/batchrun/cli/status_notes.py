@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from batchrun.cli.run_result import command, commands_for_failed, commands_to_learn
 from batchrun.cli.summary import going_on
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun
-from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.text.units import duration, many
 
 

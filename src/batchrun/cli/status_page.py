@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.cli.summary import TableRow, state_rows, table, wrapped
 from batchrun.core.status.status import BatchStage, BatchStatus, JobsNow
-from batchrun.core.taxonomy.advice import advice_of, worst_first
+from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
 

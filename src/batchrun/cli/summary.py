@@ -36,7 +36,8 @@ from batchrun.cli.run_result import (
     worst,
 )
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
+from batchrun.core.taxonomy.explain import advice_of
+from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many

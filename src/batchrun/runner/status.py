@@ -15,10 +15,9 @@ import time
 from collections.abc import Iterator
 
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.status.counts import RecordCounts
-from batchrun.core.status.follow import JournalFollower
+from batchrun.core.status.follow import JournalFollower, RecordCounts
+from batchrun.core.status.snapshot import LOOKS_BACK
 from batchrun.core.status.status import BatchStatus, standing
-from batchrun.core.status.throughput import LOOKS_BACK
 from batchrun.edge.append_file import FileNames, open_to_read
 from batchrun.edge.append_file.opening import refused
 from batchrun.edge.lock import Holder, holder_of

@@ -15,10 +15,8 @@ from batchrun.core.responses.verdict import Vouching
 from batchrun.core.rows.prepare import Endpoint
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import normalise
-from batchrun.services.address import read_base_url
-from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, meaning_of
-from batchrun.services.headers import checked_headers
-from batchrun.services.json_path import JsonPath
+from batchrun.services.address import checked_headers, read_base_url
+from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
 from batchrun.services.profile import Auth, Call, Profile
 
 _ID = "{id}"

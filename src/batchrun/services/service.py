@@ -16,7 +16,6 @@ from batchrun.core.responses.verdict import (
     JobReport,
     Refused,
     Unclear,
-    is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
@@ -24,8 +23,8 @@ from batchrun.core.responses.verdict import (
 from batchrun.core.rows.prepare import Endpoint
 from batchrun.core.settings.secret import Secret, SecretHeaders
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.services.address import BaseUrl
-from batchrun.services.headers import is_secret
+from batchrun.core.text.printable import is_safe_id
+from batchrun.services.address import BaseUrl, is_secret
 from batchrun.services.profile import Auth, Call, Profile
 
 _OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
@@ -107,20 +106,6 @@ class Service:
     def key_fingerprint(self, salt: bytes) -> str | None:
         """What recognises the API key and does not give it away; None without one, or if it renews itself."""
         return None if self.key is None or self.key_renews else self.key.fingerprint(salt)
-
-    def endpoint(self, url: str | None) -> Endpoint | None:
-        """The endpoint that a row means by its `url`; None if the service has no such path.
-
-        ``/responses``, ``/v1/responses`` and ``/openai/v1/responses`` are one path; the full address counts
-        if it is ours. Without a url the first endpoint is meant.
-        """
-        if url is None:
-            return self.profile.endpoints[0]
-        path = url.removeprefix(self.origin) if url.startswith(f"{self.origin}/") else url
-        for prefix in (self.base.path, *self.profile.known_as, ""):
-            if path.startswith(f"{prefix}/") and (found := self._endpoints.get(path.removeprefix(prefix))):
-                return found
-        return None
 
     def submit(self, path: str, body: bytes) -> Request:
         """A POST of `body` to the endpoint with this `path`."""

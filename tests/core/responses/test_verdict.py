@@ -10,7 +10,7 @@ from batchrun.core.responses.error import Source
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.outcome import Billing, Ended, Running
 from batchrun.core.responses.usage import Usage
-from batchrun.core.responses.verdict import (
+from batchrun.core.responses.verdict import (  # fmt: skip
     Accepted,
     Ambiguous,
     JobReport,
@@ -18,13 +18,13 @@ from batchrun.core.responses.verdict import (
     Trouble,
     Unclear,
     Vouching,
-    is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
-)  # fmt: skip
+)
 from batchrun.core.taxonomy.rules import Retry
 from batchrun.core.taxonomy.states import State
+from batchrun.core.text.printable import is_safe_id  # fmt: skip
 
 WALL = 1_800_000_000.0
 

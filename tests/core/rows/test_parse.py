@@ -10,8 +10,7 @@ from batchrun.core.rows.parse import _FOREIGN, Admitted, Rejection, RowParser, c
 from batchrun.core.rows.prepare import ENDPOINTS, BodyFlags, Endpoint, overridden, plain_path
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import Aspect
-from batchrun.core.text.splice import edited, members, values
-from batchrun.core.text.strictness import duplicate_keys
+from batchrun.core.text.json_text import duplicate_keys, edited, members, values
 from tests.cost import costs_at_most
 
 pytestmark = pytest.mark.timeout(300)  # properties of hundreds of examples

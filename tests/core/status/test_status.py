@@ -19,8 +19,7 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.status.counts import RecordCounts
-from batchrun.core.status.follow import JournalFollower
+from batchrun.core.status.follow import JournalFollower, RecordCounts
 from batchrun.core.status.status import JobsNow, Lapse, LastRun, Oldest, standing
 from batchrun.core.text.dates import seconds_of_utc, utc
 from tests.core.journal.test_entries import HEADER

@@ -61,10 +61,11 @@ from batchrun.core.jobs.messages import (
 )  # fmt: skip
 from batchrun.core.jobs.timers import NEVER
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.limits.gate import Gate, HaltReason, HaltState
+from batchrun.core.limits.gate import Gate, HaltState
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.taxonomy.halts import HaltReason
 
 
 class Engine:

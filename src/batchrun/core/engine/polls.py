@@ -17,15 +17,17 @@ from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import KeepUnreadable, Poll, PollAnswered, PollFailed
-from batchrun.core.jobs.pacing import LONGEST_GAP, Exponential, Pacing
+from batchrun.core.jobs.pacing import Exponential, Pacing
 from batchrun.core.jobs.record_of import ended_by_us, keeps_payload
 from batchrun.core.jobs.timers import NEVER, Timers
-from batchrun.core.limits.gate import Gate, HaltReason
+from batchrun.core.limits.gate import Gate
 from batchrun.core.limits.rate import Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import Trouble, Unclear
+from batchrun.core.settings.settings import LONGEST_GAP
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
 LOOKS, WATCHED_FOR = 3, 120.0

@@ -8,10 +8,11 @@ from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.record_of import cancelled, keeps_payload
 from batchrun.core.jobs.timers import Timers
 from batchrun.core.journal import entries as ledger
-from batchrun.core.limits.gate import Gate, HaltReason
+from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
 RETRIES_FREE, RETRIES_SHARE = 100, 4

@@ -20,7 +20,8 @@ from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.jobs.timers import NEVER
-from batchrun.core.limits.gate import Gate, HaltReason
+from batchrun.core.limits.gate import Gate
+from batchrun.core.taxonomy.halts import HaltReason
 
 
 class Shutdown:

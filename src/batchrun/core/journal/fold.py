@@ -33,8 +33,8 @@ from batchrun.core.journal.entries import (
     Unconfirmed,
 )  # fmt: skip
 from batchrun.core.journal.trail import PLACE, JournaledRow, Marker
-from batchrun.core.responses.verdict import is_safe_id
 from batchrun.core.taxonomy.states import State, one_of
+from batchrun.core.text.printable import is_safe_id
 
 __all__ = ["Folding", "JournalState", "JournaledRow", "Marker", "fold"]
 

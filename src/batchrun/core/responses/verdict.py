@@ -14,7 +14,6 @@ The one law of a poll: **a poll that fails is not a job that failed.** It can on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -38,9 +37,9 @@ from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import Aspect, Rule
 from batchrun.core.taxonomy.states import WORDS, State, StateGroup, group_of
-from batchrun.core.text.parsed import ParsedJson, read_json
+from batchrun.core.text.json_text import ParsedJson, read_json
+from batchrun.core.text.printable import is_safe_id
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
 _NAMED_OVERLOAD = frozenset({"server_is_overloaded", "overloaded", "slow_down", "service_unavailable"})
 
@@ -119,11 +118,6 @@ class Unclear:
     problem: Problem
     retry_after: float | None = None
     unreadable: bytes = b""
-
-
-def is_safe_id(value: object) -> bool:
-    """Whether a job id may become a path segment and a file name: the rule of every door."""
-    return isinstance(value, str) and value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
 
 
 def read_submit(

@@ -8,9 +8,8 @@ from enum import StrEnum
 
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.status.counts import RecordCounts
-from batchrun.core.status.follow import JournalFollower
-from batchrun.core.status.throughput import LEAST, LOOKS_BACK
+from batchrun.core.status.follow import JournalFollower, RecordCounts
+from batchrun.core.status.snapshot import LEAST, LOOKS_BACK
 
 
 class BatchStage(StrEnum):

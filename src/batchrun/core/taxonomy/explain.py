@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,11 @@ from batchrun.core.taxonomy.classify import http_rule
 from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State, StateGroup, normalise
 
+# Ended so for a reason that another day may mend; the others need another input.
+WORTH_ANOTHER = (
+    State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
+    State.INTERNAL_ERROR, State.ABORTED, State.EXPIRED,
+)  # fmt: skip
 HALT_MEANING = "halts: no further submit, open jobs are watched to their end, resumable"
 _ASPECT_TITLE = {
     Aspect.CODE: "error code",
@@ -140,3 +146,26 @@ def _of_state(state: State) -> Explanation:
     if leading:
         facts["from"] = ", ".join(leading)
     return Explanation(state.value, "state of a record", facts)
+
+
+def rule_of(state: str, code: str) -> Rule | None:
+    """What the taxonomy says of an error code with which rows ended in `state`."""
+    rules = [one.rule for one in explain(code) if one.rule is not None]
+    return next((rule for rule in rules if rule.state == state), rules[0] if rules else None)
+
+
+def advice_of(state: str, code: str) -> str:
+    """What to do about rows that ended so."""
+    rule = rule_of(state, code)
+    return rule.advice if rule is not None else STATE_MEANING[State(state)]
+
+
+def worst_first(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:
+    """(state, code, rows) of what deserves advice: what halts, then what may have been paid and lost, then by rows."""
+
+    def weight(item: tuple[tuple[str, str], int]) -> tuple[bool, bool, int, tuple[str, str]]:
+        (state, code), rows = item
+        rule = rule_of(state, code)
+        return (not (rule is not None and rule.halts), state != State.UNCONFIRMED, -rows, item[0])
+
+    return [(state, code, rows) for (state, code), rows in sorted(codes.items(), key=weight)[:most]]

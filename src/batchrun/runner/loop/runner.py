@@ -47,9 +47,9 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchrun.core.status.throughput import LOOKS_BACK, Throughput
+from batchrun.core.status.snapshot import LOOKS_BACK, Throughput
 from tests.core.snapshots import snapshot
 
 
