@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from batchrun.cli.banner import announcement, stopping
-from batchrun.cli.run_result import Closing, again, exit_code, next_commands, worst
+from batchrun.cli.run_result import Closing, again, exit_code, next_commands
 from batchrun.cli.summary import facts, summary
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.explain import advice_of
+from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.taxonomy.states import State
 from tests.core.snapshots import snapshot
@@ -199,7 +199,7 @@ def test_what_halts_is_told_before_what_is_frequent():
         ("unconfirmed", "answer_lost"): 2,
         ("blocked_budget", "insufficient_quota"): 1,
     }
-    ranked = worst(closing(states={"rejected": 900, "unconfirmed": 2, "blocked_budget": 1}, codes=codes))
+    ranked = worst_first(codes)
     assert [code for _, code, _ in ranked] == ["insufficient_quota", "answer_lost", "invalid_prompt"]
 
 

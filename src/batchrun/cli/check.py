@@ -11,13 +11,13 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from batchrun.cli import EXIT_OK, EXIT_USAGE
+from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_USAGE
 from batchrun.core.rows.estimate import input_tokens, output_bytes
 from batchrun.core.rows.prepare import BodyFlags, plain_path
 from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
 from batchrun.edge.source import MAX_ROW, InputFileError, InputFindings, Report, SpoolFailed, check
 
-_EXIT_FILES = 4
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     except SpoolFailed as error:
         print(f"batchrun check: {error}", file=sys.stderr)
-        return _EXIT_FILES
+        return EXIT_FILES
     good = options.skip_bad or not report.problems.total
     if options.json:
         print(json.dumps(_facts(name, report, good=good), indent=2))
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
     bad, warned = report.problems.total, report.warnings.total
-    yield f"{name}: {_many(report.rows, 'row')}, {_bytes(report.size)}" + (f", {bad:,} bad" if bad else "")
+    yield f"{name}: {many(report.rows, 'row')}, {_bytes(report.size)}" + (f", {bad:,} bad" if bad else "")
     if report.shares:
         yield ""
         yield from _table(report)
@@ -76,7 +76,7 @@ def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
         yield "good to go" if report.rows else "nothing to do"
     elif skip_bad:
         left = report.rows - bad
-        yield f"{_many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
+        yield f"{many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
     else:
         yield "nothing would be sent: mend these lines, or leave them out with --skip-bad"
 
@@ -139,10 +139,6 @@ def _input_tokens(report: Report) -> int:
 
 def _output_bytes(report: Report) -> int:
     return sum(output_bytes(plain_path(path), share.rows, share.answers) for (path, _), share in report.shares.items())
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _bytes(count: int) -> str:

@@ -14,7 +14,7 @@ from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNA
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.settings.parsing import read_states
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.explain import WORTH_ANOTHER, explain, worst_first
+from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, explain, worst_first
 from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
@@ -91,11 +91,6 @@ def halt_reason(closing: Closing) -> HaltReason | None:
     return None if halted is None else HaltReason(halted[0])
 
 
-def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
-    """(state, code, rows) of what deserves advice first."""
-    return worst_first(closing.snapshot.codes, most)
-
-
 def again(arguments: Sequence[str]) -> list[str]:
     """The command that goes on, without the flags that were meant for one run alone."""
     kept: list[str] = []
@@ -142,6 +137,14 @@ def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, s
     """What says more of the worst that happened."""
     return [
         (command(["explain", code]), "says more of it") for _, code, _ in worst_first(codes, most=1) if explain(code)
+    ]
+
+
+def failures(codes: Mapping[tuple[str, str], int]) -> list[dict[str, str | int]]:
+    """What went wrong and what to do about it, for programs; most rows first."""
+    return [
+        {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
+        for (state, code), rows in sorted(codes.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 

@@ -29,9 +29,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchrun.cli.run_result import failures
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.core.status.status import BatchStage, BatchStatus
-from batchrun.core.taxonomy.explain import advice_of
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.dates import utc
 
@@ -54,10 +54,7 @@ def facts(standing: BatchStatus, place: StatusPaths, output: str | None, journal
         "rows": {"total": standing.total, "done": standing.done, "open": standing.open_rows},
         "states": {state.value: rows for state in State if (rows := standing.states.get(state, 0))},
         "stages": {stage.value: standing.stages.get(stage) for stage in BatchStage},
-        "failures": [
-            {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
-            for (state, code), rows in sorted(standing.codes.items(), key=lambda item: (-item[1], item[0]))
-        ],
+        "failures": failures(standing.codes),
         "with_warnings": standing.with_warnings,
         "jobs": standing.jobs,
         "oldest": None

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator
 
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
-from batchrun.cli.summary import TableRow, state_rows, table, wrapped
+from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows, table, wrapped
 from batchrun.core.status.status import BatchStage, BatchStatus, JobsNow
-from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
 
@@ -21,7 +20,10 @@ _LEFT_BEHIND = {BatchStage.SUBMITTING: "perhaps sent", BatchStage.WATCHING: "in 
 def page(standing: BatchStatus, place: StatusPaths, width: int) -> list[str]:
     """What a person is told, in lines of at most `width` columns but for commands."""
     lines = "\n".join(_facts(standing, width)).split("\n")
-    return [*(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines), *_next(standing, place)]
+    return [
+        *(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines),
+        *next_lines(next_commands(standing, place)),
+    ]
 
 
 def _facts(standing: BatchStatus, width: int) -> Iterator[str]:
@@ -48,19 +50,7 @@ def _facts(standing: BatchStatus, width: int) -> Iterator[str]:
         yield ""
         for note in notes:
             yield wrapped("", note, width)
-    if advised := [(code, advice_of(state, code)) for state, code, _ in worst_first(standing.codes)]:
-        yield ""
-        for code, text in advised:
-            yield wrapped(f"{visible(code, 60)}: ", text, width)
-
-
-def _next(standing: BatchStatus, place: StatusPaths) -> Iterator[str]:
-    if commands := next_commands(standing, place):
-        yield ""
-        yield "next:"
-        for typed, what in commands:
-            yield f"  {visible(typed, 2000)}"
-            yield f"      {what}"
+    yield from advice_lines(standing.codes, width)
 
 
 def _first(standing: BatchStatus) -> str:

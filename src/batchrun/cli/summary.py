@@ -30,13 +30,13 @@ from typing import Any
 from batchrun.cli.run_result import (
     Closing,
     exit_code,
+    failures,
     halt_message,
     halt_reason,
     next_commands,
-    worst,
 )
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.taxonomy.explain import advice_of
+from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
@@ -62,7 +62,6 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
     if closing.snapshot.with_warnings:
         yield wrapped("", f"{_rows(closing.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
     reason, halted = halt_reason(closing), halt_message(closing)
-    advised = [(code, advice_of(state, code)) for state, code, _ in worst(closing)]
     if reason is not None and halted is not None:
         yield ""
         yield wrapped(f"{reason.value}: ", visible(halted), width)
@@ -72,10 +71,7 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
     if closing.problem is not None:
         yield ""
         yield wrapped("", visible(closing.problem), width)
-    if advised:
-        yield ""
-        for code, text in advised:
-            yield wrapped(f"{visible(code, 60)}: ", text, width)
+    yield from advice_lines(closing.snapshot.codes, width)
     to_end = min(closing.snapshot.to_end, closing.snapshot.watched)
     if to_end:
         yield ""
@@ -89,11 +85,7 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
     if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
         yield ""
         yield wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
-    if commands := next_commands(closing):
-        yield ""
-        yield "next:"
-        for command, what in commands:
-            yield f"  {visible(command, 2000)}\n      {what}"
+    yield from next_lines(next_commands(closing))
     if closing.output is not None and closing.snapshot.done:
         yield ""
         yield f"records: {visible(closing.output, 2000)}"
@@ -153,6 +145,24 @@ def table(rows: Sequence[TableRow], width: int, beside: Sequence[TableRow] = ())
         yield wrapped(f"{head}   ", told, width) if told else head
 
 
+def advice_lines(codes: Mapping[tuple[str, str], int], width: int) -> Iterator[str]:
+    """What to do about the worst errors, after an empty line."""
+    for number, (state, code, _) in enumerate(worst_first(codes)):
+        if not number:
+            yield ""
+        yield wrapped(f"{visible(code, 60)}: ", advice_of(state, code), width)
+
+
+def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The commands to type next, after an empty line."""
+    if commands:
+        yield ""
+        yield "next:"
+    for command, what in commands:
+        yield f"  {visible(command, 2000)}"
+        yield f"      {what}"
+
+
 def going_on(jobs: int, output: str | None, *, resumable: bool) -> str:
     """What is said of jobs that outlive their run, whose records are in `output` (None: on stdout)."""
     one = jobs == 1
@@ -199,10 +209,7 @@ def facts(closing: Closing) -> dict[str, Any]:
             "open": closing.open_rows,
         },
         "states": {state.value: rows for state in State if (rows := closing.states[state])},
-        "failures": [
-            {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
-            for (state, code), rows in sorted(snapshot.codes.items(), key=lambda item: (-item[1], item[0]))
-        ],
+        "failures": failures(snapshot.codes),
         "with_warnings": snapshot.with_warnings,
         "requests": {
             "submits": snapshot.submits,
