@@ -57,11 +57,11 @@ def failures() -> str:
     """Rules that differ in their word alone share a line."""
     groups: dict[tuple[object, ...], list[Rule]] = {}
     for rule in TAXONOMY:
-        same = (rule.aspect, rule.kind, rule.sdk, rule.retry, rule.halts, rule.billing_reason, rule.state)
+        same = (rule.field, rule.kind, rule.sdk, rule.retry, rule.halts, rule.billing_reason, rule.state)
         groups.setdefault(same, []).append(rule)
     rows = [
         [
-            str(first.aspect),
+            str(first.field),
             _codes(rule.word for rule in rules),
             f"`{first.kind}`",
             f"`{first.sdk}`" if first.sdk else "–",

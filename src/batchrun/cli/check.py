@@ -88,22 +88,22 @@ def _table(report: Report) -> Iterator[str]:
         rows.append((path, visible(model, 40), f"{share.rows:,}", _bytes(share.size), tokens))
     if (more := len(report.shares) - 20) > 0:
         rows.append(("…", f"{more:,} more", "", "", ""))
-    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for path, model, *numbers in rows:
-        right = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, wide[2:], strict=True))
-        yield f"  {path:<{wide[0]}}  {model:<{wide[1]}}  {right}".rstrip()
+        right = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[2:], strict=True))
+        yield f"  {path:<{widths[0]}}  {model:<{widths[1]}}  {right}".rstrip()
 
 
 def _findings(title: str, findings: InputFindings) -> Iterator[str]:
     yield ""
     yield f"{title}:"
-    wide = max(len(one.code) for one in findings.first)
-    number = max(len(f"{one.line:,}") for one in findings.first)
+    code_width = max(len(one.code) for one in findings.first)
+    line_width = max(len(f"{one.line:,}") for one in findings.first)
     width = max(60, min(100, shutil.get_terminal_size().columns))
     for one in findings.first:
-        head = f"  line {one.line:<{number},}  {one.code:<{wide}}  "
-        said = visible(one.message, 300)
-        yield textwrap.fill(said, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+        head = f"  line {one.line:<{line_width},}  {one.code:<{code_width}}  "
+        text = visible(one.message, 300)
+        yield textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
     if findings.total > len(findings.first):
         counts = sorted(findings.by_code.items(), key=lambda item: -item[1])
         yield f"  … {findings.total:,} in all: " + ", ".join(f"{count:,} {code}" for code, count in counts)

@@ -82,8 +82,8 @@ class FieldMap:
     def __call__(self, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
         """`body` as the responses endpoint would say it, and the service's own status word."""
         found: dict[str, Any] = {}
-        for name, place in (("id", self.id), ("status", self.status), ("usage", self.usage), ("model", self.model)):
-            if (value := place.find(body)) is not ABSENT:
+        for name, path in (("id", self.id), ("status", self.status), ("usage", self.usage), ("model", self.model)):
+            if (value := path.find(body)) is not ABSENT:
                 found[name] = value
         error = self.error.find(body)
         if error is not ABSENT and error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from batchrun.core.responses.verdict import NO_VOUCHING, Vouching
+from batchrun.core.responses.verdict import NO_OVERRIDES, CodeOverrides
 from batchrun.core.rows.prepare import RESPONSES, SYNCHRONOUS, Endpoint
 from batchrun.services.field_map import FieldMap
 
@@ -53,9 +53,9 @@ class Profile:
     key_required: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     sends_organisation: bool = False
-    vouching: Vouching = NO_VOUCHING
+    overrides: CodeOverrides = NO_OVERRIDES
     timeouts: Mapping[str, float] = field(default_factory=dict)
-    lens: FieldMap | None = None
+    field_map: FieldMap | None = None
 
 
 OPENAI = Profile(

@@ -53,8 +53,8 @@ class Service:
         self._auth = auth or profile.auth
         self._extra = SecretHeaders({**profile.headers, **(headers or {})})
         secret = {} if key is None else {self._auth.header: self._auth.prefix + key.reveal()}
-        self._look_head = SecretHeaders({**_OURS, **self._extra, **secret})
-        self._submit_head = SecretHeaders({**self._look_head, "content-type": "application/json"})
+        self._headers = SecretHeaders({**_OURS, **self._extra, **secret})
+        self._submit_headers = SecretHeaders({**self._headers, "content-type": "application/json"})
         self._endpoints = {endpoint.path: endpoint for endpoint in profile.endpoints}
         self._poll = self._call(profile.poll)
         self._cancel = self._call(profile.cancel)
@@ -109,7 +109,7 @@ class Service:
 
     def submit(self, path: str, body: bytes) -> Request:
         """A POST of `body` to the endpoint with this `path`."""
-        return Request("POST", self.base.path + self._endpoints[path].path, self._submit_head, body)
+        return Request("POST", self.base.path + self._endpoints[path].path, self._submit_headers, body)
 
     def poll(self, job_id: str) -> Request:
         return self._about(self._poll, job_id)
@@ -120,13 +120,15 @@ class Service:
 
     def read_submit(self, answer: Answer | Failure, wall: float, path: str) -> Accepted | Refused | Ambiguous:
         profile, background = self.profile, self._endpoints[path].background
-        return read_submit(answer, wall, background=background, vouching=profile.vouching, view=profile.lens)
+        return read_submit(
+            answer, wall, background=background, overrides=profile.overrides, field_map=profile.field_map
+        )
 
     def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
-        return read_poll(answer, wall, job_id, self.profile.lens)
+        return read_poll(answer, wall, job_id, self.profile.field_map)
 
     def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
-        return read_cancel(answer, wall, job_id, self.profile.lens)
+        return read_cancel(answer, wall, job_id, self.profile.field_map)
 
     def __repr__(self) -> str:
         return f"<Service {self.name} at {self.base}>"
@@ -141,7 +143,7 @@ class Service:
             )
         if not is_safe_id(job_id):
             raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
-        return Request(call.method, f"{call.before}{job_id}{call.after}", self._look_head)
+        return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)
 
 
 def _whole(value: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from batchrun.core.journal.fold import Folding, JournalState
-from batchrun.core.taxonomy.states import State, one_of
+from batchrun.core.taxonomy.states import State, interned_state
 from batchrun.core.text.dates import seconds_of_utc, utc
 
 _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
@@ -24,8 +24,8 @@ _STATES = frozenset(state.value for state in State)
 _EVER = ""
 
 
-class RecentRecords:
-    """How often something happened in each second, as far back as somebody wants to know."""
+class CountsPerSecond:
+    """How often something happened in each second, as far back as is still asked for."""
 
     __slots__ = ("_seconds",)
 
@@ -36,22 +36,22 @@ class RecentRecords:
         self._seconds[int(at)] += 1
 
     def between(self, since: float, until: float) -> int:
-        """How often since then. What was earlier is forgotten; what is later counts once its time has come."""
+        """The count between the two times. What was earlier is forgotten."""
         for second in [second for second in self._seconds if second < int(since)]:
             del self._seconds[second]
         return sum(count for second, count in self._seconds.items() if second <= until)
 
 
 class RecordCounts:
-    """Counts records. Of those that ended before `since` (ISO 8601, as in records) no time is kept."""
+    """Counts of records. The times of those that ended before `since` (ISO 8601, as in records) are not kept."""
 
     def __init__(self) -> None:
         self.records = 0
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()  # (state, error code) of those that did not succeed
         self.with_warnings = 0  # succeeded, with something odd about the result
-        self.tokens: dict[str, int | None] = dict.fromkeys(_TOKENS)  # None while no record says a number
-        self.lately = RecentRecords()
+        self.tokens: dict[str, int | None] = dict.fromkeys(_TOKENS)  # None until a record has a number
+        self.recent = CountsPerSecond()
         self.since = _EVER
         self._last = ""
 
@@ -60,12 +60,12 @@ class RecordCounts:
         """When the last record was written."""
         return seconds_of_utc(self._last)
 
-    def looks_back_to(self, since: float) -> None:
-        """From here on keep the times of records that ended after `since`."""
+    def keep_times_since(self, since: float) -> None:
+        """From now on keep the times of records that ended after `since`."""
         self.since = utc(since)
 
     def take(self, line: bytes) -> str | None:
-        """Count the record on `line`; its row's key, or None for a line that is no record."""
+        """Count the record on `line`; return its row's key, or None if the line is not a record."""
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -76,9 +76,9 @@ class RecordCounts:
         if not (isinstance(key, str) and isinstance(state, str)):
             return None
         self.records += 1
-        self.states[one_of(state)] += 1
+        self.states[interned_state(state)] += 1
         if state != State.SUCCEEDED:
-            self._count_error(one_of(state), record.get("error"))
+            self._count_error(interned_state(state), record.get("error"))
         elif record.get("warnings"):
             self.with_warnings += 1
         self._count_tokens(record.get("usage"))
@@ -86,7 +86,7 @@ class RecordCounts:
         if isinstance(finished, str):
             self._last = max(self._last, finished)
             if finished >= self.since and (at := seconds_of_utc(finished)) is not None:
-                self.lately.add(at)
+                self.recent.add(at)
         return key
 
     def _count_error(self, state: str, error: Any) -> None:
@@ -105,7 +105,7 @@ class RecordCounts:
 
 
 class JournalFollower:
-    """Takes the lines of a journal. Of what happened before `since` no time is kept."""
+    """Takes the lines of a journal. The times of what happened before `since` are not kept."""
 
     def __init__(self, *, sceptical: bool = False) -> None:
         self._folding = Folding(
@@ -123,7 +123,7 @@ class JournalFollower:
         self.take = self._folding.take
         self.last_at = 0.0
         self.since = 0.0
-        self.submits, self.refused, self.lost = RecentRecords(), RecentRecords(), RecentRecords()
+        self.submits, self.refused, self.lost = CountsPerSecond(), CountsPerSecond(), CountsPerSecond()
         self._ends: dict[int, int] = {}  # of a generation: where its last record ends
         self._seen: set[str] | None = set() if sceptical else None
 
@@ -133,11 +133,11 @@ class JournalFollower:
 
     @property
     def records_end(self) -> int:
-        """Up to here the output is known to have been on the disk."""
+        """The output was on the disk at least up to here."""
         return self._ends.get(self.fold.gen, 0)
 
     def trusts_too_much(self, output_size: int) -> bool:
-        """Whether records that it took for written are not in an output of that size."""
+        """Whether records that it took for written are missing from an output of this size."""
         if self._seen is not None or self.fold.rewrite is not None:  # between two generations nothing fits
             return False
         return self.records_end > output_size or any(gen != self.fold.gen for gen in self._ends)
@@ -147,8 +147,6 @@ class JournalFollower:
         self.fold.trails.pop(key, None)
         if self._seen is not None:
             self._seen.add(key)
-
-    # --- told by the fold ---
 
     def _moment(self, values: dict[str, Any]) -> None:
         self.last_at = max(self.last_at, values["at"])
@@ -162,10 +160,10 @@ class JournalFollower:
     def _unconfirmed(self, values: dict[str, Any]) -> None:
         self._count(self.lost, values["at"])
 
-    def _count(self, lately: RecentRecords, at: float) -> None:
+    def _count(self, counts: CountsPerSecond, at: float) -> None:
         self.last_at = max(self.last_at, at)
         if at >= self.since:
-            lately.add(at)
+            counts.add(at)
 
     def _done(self, values: dict[str, Any]) -> None:
         gen, end = values["gen"], values["offset"] + values["length"]

@@ -22,8 +22,8 @@ class Snapshot:
     states: Mapping[str, int]
     codes: Mapping[tuple[str, str], int]  # (state, error code) of the records that did not succeed
     with_warnings: int  # succeeded, with something odd about the result
-    waiting: int  # rows in memory that wait for their turn or their next attempt
-    in_flight: int  # jobs over there, submits included
+    waiting: int  # rows in memory that wait for their turn or their retry
+    in_flight: int  # jobs on the service, submits included
     submits_in_flight: int
     submits: int  # POSTs that were answered or lost
     accepted: int
@@ -34,10 +34,10 @@ class Snapshot:
     paused_until: float | None  # submits wait until then, because the service asked for it
     outage: bool  # submits stopped but for probes
     halted: tuple[str, str] | None  # reason and message
-    watched: int  # jobs that go on over there if the run stops now
-    trouble: str | None = None  # what keeps submits waiting: what the last one met, until one is accepted
+    watched: int  # jobs that keep running on the service if the run stops now
+    trouble: str | None = None  # why submits wait: the last failure, until one is accepted
     to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
-    unanswered: str | None = None  # what looks at jobs meet, where none was answered for a while
+    unanswered: str | None = None  # why polls fail, where none succeeded for a while
 
     @property
     def finished_before(self) -> int:
@@ -59,11 +59,11 @@ class Snapshot:
         return not (self.states.keys() | self.states_before.keys()) - {"succeeded"}
 
 
-LATELY = 10.0
-"""Seconds over which submits and polls a second are taken."""
-LOOKS_BACK = 300.0
-"""Seconds over which records a second are taken, for the time left."""
-LEAST = 2.0  # seconds of watching without which nothing is said of the time left
+SPEED_SECONDS = 10.0
+"""Seconds over which submits and polls per second are counted."""
+RECENT_SECONDS = 300.0
+"""Seconds over which records per second are counted, for the time left."""
+LEAST_SECONDS = 2.0  # shorter than this, the time left is not estimated
 _STEP = 1.0
 
 
@@ -75,7 +75,7 @@ class _Sample(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """What goes on, a second; `left` in seconds, None while nobody can know."""
+    """Counts per second; `left` in seconds, None where unknown."""
 
     submits: float
     polls: float
@@ -84,7 +84,7 @@ class Pace(NamedTuple):
 
 
 class Throughput:
-    """Fed with snapshots in the order of their time. `total` is None where nobody knows it."""
+    """Takes snapshots in the order of their time. `total` is None where unknown."""
 
     __slots__ = ("_samples", "total")
 
@@ -98,13 +98,13 @@ class Throughput:
         now = _Sample(snapshot.now, sum(snapshot.states.values()), snapshot.submits, snapshot.polls)
         if not samples or now.at - samples[-1].at >= _STEP:
             samples.append(now)
-        while len(samples) > 1 and samples[1].at <= now.at - LOOKS_BACK:
+        while len(samples) > 1 and samples[1].at <= now.at - RECENT_SECONDS:
             samples.popleft()
-        lately = next(one for one in reversed(samples) if one.at <= now.at - LATELY or one is samples[0])
+        earlier = next(one for one in reversed(samples) if one.at <= now.at - SPEED_SECONDS or one is samples[0])
         records = _rate(now.records - samples[0].records, now.at - samples[0].at)
         return Pace(
-            submits=_rate(now.submits - lately.submits, now.at - lately.at),
-            polls=_rate(now.polls - lately.polls, now.at - lately.at),
+            submits=_rate(now.submits - earlier.submits, now.at - earlier.at),
+            polls=_rate(now.polls - earlier.polls, now.at - earlier.at),
             records=records,
             left=self._left(snapshot, records, now.at - samples[0].at),
         )
@@ -115,7 +115,7 @@ class Throughput:
         rows = self.total - snapshot.done
         if rows <= 0:
             return 0.0
-        if snapshot.halted is not None or watched < LEAST or records <= 0:
+        if snapshot.halted is not None or watched < LEAST_SECONDS or records <= 0:
             return None
         return rows / records
 

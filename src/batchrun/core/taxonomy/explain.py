@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchrun.core.taxonomy.classify import http_rule
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Rule, WordField
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State, StateGroup, normalise
 
 # Ended so for a reason that another day may mend; the others need another input.
@@ -18,12 +18,12 @@ WORTH_ANOTHER = (
 )  # fmt: skip
 HALT_MEANING = "halts: no further submit, open jobs are watched to their end, resumable"
 _ASPECT_TITLE = {
-    Aspect.CODE: "error code",
-    Aspect.TYPE: "error type",
-    Aspect.REASON: "reason why a job stopped early",
-    Aspect.HTTP: "HTTP status",
-    Aspect.STATUS: "status word of services",
-    Aspect.TOOL: "error code of batchrun itself",
+    WordField.CODE: "error code",
+    WordField.TYPE: "error type",
+    WordField.REASON: "reason why a job stopped early",
+    WordField.HTTP: "HTTP status",
+    WordField.STATUS: "status word of services",
+    WordField.TOOL: "error code of batchrun itself",
 }
 
 
@@ -48,12 +48,12 @@ def explain(word: str) -> list[Explanation]:
     """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state."""
     wanted, exact = normalise(word) or "", word.strip()
     found = [_of_rule(rule) for rule in TAXONOMY if rule.word.lower() in (wanted, exact.lower())]
-    if exact.isascii() and exact.isdigit() and not any(one.title == _ASPECT_TITLE[Aspect.HTTP] for one in found):
+    if exact.isascii() and exact.isdigit() and not any(one.title == _ASPECT_TITLE[WordField.HTTP] for one in found):
         rule = http_rule(int(exact)) if len(exact) == 3 else None
         if rule is not None:
             found.append(_of_rule(rule, exact))
-    if wanted in WORDS and not any(one.title == _ASPECT_TITLE[Aspect.STATUS] for one in found):
-        found.append(Explanation(wanted, _ASPECT_TITLE[Aspect.STATUS], _group_facts(WORDS[wanted])))
+    if wanted in WORDS and not any(one.title == _ASPECT_TITLE[WordField.STATUS] for one in found):
+        found.append(Explanation(wanted, _ASPECT_TITLE[WordField.STATUS], _group_facts(WORDS[wanted])))
     found += [_of_kind(name) for name in KINDS if name.lower() == exact.lower()]
     found += [_of_state(state) for state in State if state.value == wanted]
     return found
@@ -82,7 +82,7 @@ def rule_to_dict(rule: Rule) -> dict[str, Any]:
     """A rule with its enums as plain text."""
     return {
         "word": rule.word,
-        "aspect": rule.aspect.value,
+        "aspect": rule.field.value,
         "exception": rule.kind,
         "sdk": rule.sdk,
         "type": rule.type,
@@ -97,7 +97,7 @@ def rule_to_dict(rule: Rule) -> dict[str, Any]:
 
 def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
     facts: dict[str, str] = {}
-    if rule.aspect is Aspect.STATUS:
+    if rule.field is WordField.STATUS:
         facts |= _group_facts(WORDS[rule.word])
     sdk = f"openai.{rule.sdk}" if rule.sdk else "no class in the openai SDK"
     facts |= {
@@ -110,7 +110,7 @@ def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
     if rule.halts:
         facts["the run"] = HALT_MEANING
     facts["advice"] = rule.advice
-    return Explanation(word or rule.word, _ASPECT_TITLE[rule.aspect], facts, rule)
+    return Explanation(word or rule.word, _ASPECT_TITLE[rule.field], facts, rule)
 
 
 _ATTEMPTS = {

@@ -146,6 +146,6 @@ def group_of(word: object) -> StateGroup:
 _WORDS = {state.value: state.value for state in State}
 
 
-def one_of(word: str) -> str:
+def interned_state(word: str) -> str:
     """`word`, as the one string that all who hold that state share."""
     return _WORDS.get(word, word)
