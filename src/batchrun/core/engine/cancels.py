@@ -68,7 +68,7 @@ class Cancels:
         """Whatever the answer says, the job is looked at again."""
         job, answer, desk = event.job, event.answer, self._desk
         self.in_flight -= 1
-        final = answer.look if isinstance(answer, JobReport) and isinstance(answer.look, Ended) else None
+        final = answer.outcome if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended) else None
         if final is not None:
             job.remember().final_at = desk.now
             job.remember().usage = final.usage

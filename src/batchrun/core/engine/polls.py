@@ -126,7 +126,7 @@ class Polls:
             self._gate.doubted, desk.touched = False, True
         self._last_found = desk.now
         self._unauthorised_since = None
-        look = seen.look
+        look = seen.outcome
         if job.history is not None:
             job.history.looks = 0
         if type(look) is Running:

@@ -104,7 +104,7 @@ class Submits:
         self._gate.accepted(desk.now)
         desk.accepted += 1
         self._release_held()
-        job_id, look = accepted.job_id, accepted.look
+        job_id, look = accepted.job_id, accepted.outcome
         if isinstance(look, Running):
             assert job_id is not None, "a verdict names every job that goes on"
             if job_id in desk.watched:

@@ -33,8 +33,8 @@ from batchrun.core.journal.entries import (
     Unconfirmed,
 )  # fmt: skip
 from batchrun.core.journal.trail import PLACE, JournaledRow, Marker
-from batchrun.core.taxonomy.states import State, one_of
-from batchrun.core.text.ids import is_safe_id
+from batchrun.core.taxonomy.states import State, interned_state
+from batchrun.core.text.printable import is_safe_id
 
 __all__ = ["Folding", "JournalState", "JournaledRow", "Marker", "fold"]
 
@@ -184,7 +184,7 @@ class Folding:
 
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
-        trail.recorded_as = one_of(values["state"])
+        trail.recorded_as = interned_state(values["state"])
         trail.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 
