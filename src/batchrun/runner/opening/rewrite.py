@@ -69,4 +69,5 @@ def _mended(batch: OpenBatch, source: Checked | None) -> set[str]:
         for key, state in batch.finished.items()
         if state == _REJECTED and (key not in trails or not trails[key].row_sha256)
     }
-    return {row.key for row in source.rows() if row.problem is None and row.key in refused} if refused else set()
+    rows = batch.differences.input_rows if refused else ()
+    return {key for key, ordinal in rows if key in refused and not source.is_bad(ordinal)}
