@@ -10,7 +10,7 @@ from batchrun.core.responses.http import Answer
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.responses.verdict import Accepted, JobReport, is_safe_id, read_poll, read_submit
 from batchrun.core.taxonomy.states import State
-from batchrun.simulator.words import CODES, OUTCOMES
+from batchrun.simulator.outcomes import CODES, OUTCOMES
 from tests.simulator.bench import Bench, error_of
 
 
