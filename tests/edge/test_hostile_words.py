@@ -139,6 +139,7 @@ A_MILLION_KEYS = (
 )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "body",
     [

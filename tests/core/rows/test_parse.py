@@ -14,6 +14,7 @@ from batchrun.core.text.splice import edited, members, values
 from batchrun.core.text.strictness import duplicate_keys
 from tests.cost import costs_at_most
 
+pytestmark = pytest.mark.timeout(300)  # properties of hundreds of examples
 INTAKE = RowParser(BodyFlags(model="gpt-5"))
 BARE = RowParser()
 BODY = '"body": {"model": "gpt-5", "input": "x"}'
