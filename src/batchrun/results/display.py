@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.advice import WORTH_ANOTHER, advice_of, worst_first
+from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, worst_first
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
