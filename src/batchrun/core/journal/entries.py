@@ -41,7 +41,7 @@ class Entry:
 
     def to_line(self, extras: Mapping[str, Any] = {}) -> bytes:
         """The entry as a line, with further fields where there are `extras`."""
-        values = {name: getattr(self, name) for name in self.__slots__} | extras if extras else self
+        values = {**{name: getattr(self, name) for name in self.__slots__}, **extras} if extras else self
         return frame(b'{"%b":%b}' % (self.tag.encode(), orjson.dumps(values)))
 
 

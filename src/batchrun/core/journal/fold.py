@@ -36,8 +36,8 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.responses.verdict import is_safe_id
-from batchrun.core.taxonomy.states import State, one_of
+from batchrun.core.taxonomy.states import State, interned_state
+from batchrun.core.text.printable import is_safe_id
 
 PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
 Marker = tuple[int, int, int, int, str]
@@ -262,7 +262,7 @@ class Folding:
 
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
-        trail.recorded_as = one_of(values["state"])
+        trail.recorded_as = interned_state(values["state"])
         trail.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 

@@ -15,7 +15,7 @@ from zlib import crc32
 import orjson
 
 from batchrun.core.journal.fold import JournaledRow, JournalState, Marker
-from batchrun.core.taxonomy.states import one_of
+from batchrun.core.taxonomy.states import interned_state
 
 
 class Readable(Protocol):
@@ -115,4 +115,4 @@ def read_record(line: bytes) -> tuple[str, str] | None:
     if not isinstance(record, dict):
         return None
     key, state = record.get("custom_id"), record.get("state")
-    return (key, one_of(state)) if isinstance(key, str) and isinstance(state, str) else None
+    return (key, interned_state(state)) if isinstance(key, str) and isinstance(state, str) else None

@@ -16,8 +16,8 @@ from zlib import crc32
 from batchrun.core.rows.estimate import answer_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
+from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.printable import visible
-from batchrun.core.text.strictness import duplicate_keys
 from batchrun.edge.source.checked import Checked, doubled_message
 from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.index import READ
