@@ -191,16 +191,17 @@ class Engine:
         Nearly all events are polls of jobs that still run. What they cannot change is left alone until something
         else happens or its time comes.
         """
+        jobs = self.jobs
         at = self.polls.advance()
-        if self.jobs.changed or self.jobs.now >= self._next_advance:
+        if jobs.changed or jobs.now >= self._next_advance:
             self._advance_all()
             if self.outcome is not None:
                 return
         at = min(at, self._next_advance)
-        if at < self._wake_at or self._wake_at <= self.jobs.now:
+        if at < self._wake_at or self._wake_at <= jobs.now:
             self._wake_at = at
             if at < NEVER:
-                self.jobs.instruct(Wake(at))
+                jobs.instruct(Wake(at))
 
     def _advance_all(self) -> None:
         if self.outcome is not None:

@@ -97,6 +97,7 @@ class Polls:
         self._paused_until = float("-inf")
         self._pacing: Pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
+        self._connections, self._max_memory = settings.connections, settings.max_memory
         self.stopped = False
         self.in_flight = 0
         self.cancels_in_flight = 0
@@ -151,11 +152,12 @@ class Polls:
         """Send the polls that are due, as the rate and the room for responses allow; returns when to come back."""
         if self.stopped:
             return NEVER
-        jobs, now, timers, rate = self._jobs, self._jobs.now, self._timers, self._rate
+        jobs, timers, rate = self._jobs, self._timers, self._rate
+        now = jobs.now
         while self._has_room():
-            due = timers.soonest()
-            if due > now or rate.ready_at() > now or self._paused_until > now:
-                return max(due, rate.ready_at(), self._paused_until)
+            due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
+            if due > now or ready_at > now or paused_until > now:
+                return max(due, ready_at, paused_until)
             job = timers.take(now)
             if job is not None:
                 rate.take(now)
@@ -165,8 +167,7 @@ class Polls:
         return NEVER  # a response or a sync makes room
 
     def _has_room(self) -> bool:
-        jobs = self._jobs
-        return self.in_flight < jobs.settings.connections and jobs.unsynced_records < jobs.settings.max_memory
+        return self.in_flight < self._connections and self._jobs.unsynced_records < self._max_memory
 
     def _poll_later(self, job: Job, floor: float, deadline: float) -> None:
         """Wait for the job's next poll: `floor` seconds at least, until its `deadline` at most."""
