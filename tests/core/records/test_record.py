@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.jobs.job import About, Job, Row
+from batchrun.core.jobs.job import About, History, Job, Row
 from batchrun.core.jobs.record_of import record_of
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.fields import RecordLine
@@ -34,14 +34,15 @@ KEYS = (
 
 
 def ended(
-    key, end, response=None, *, times=(None, None), attempts=(), warnings=(), artifacts=(), about=None, look=None
+    key, end, response=None, *, times=(None, None), attempts=(), warnings=(), artifacts=(), about=None, last_seen=None
 ):
     """The line of a job that ended so."""
     job = Job(Row(key, about or About()))
-    job.job_id, job.polls, job.look = "resp_1", 3, look
+    job.job_id, job.polls, job.last_seen = "resp_1", 3, last_seen
     job.submitted_at, job.running_at = times
     if attempts or warnings:
-        job.remember().attempts, job.remember().warnings = attempts, warnings
+        job.history = History()
+        job.history.attempts, job.history.warnings = attempts, warnings
     return record_of(job, end, response, "run", 1_800_000_009.6, artifacts).to_json()
 
 
@@ -58,7 +59,7 @@ def of_every_kind():
     )  # fmt: skip
     yield ended("full", whole, Response(200, "req_1", body), times=times, about=About("gpt-5", b'{"topic":"x"}'))
     yield ended("no body", whole, Response(204, None, b""), times=(1_800_000_010.0, 1_800_000_005.0))
-    yield ended("status of the last poll", Ended(State.CANCELLED), look=Running("in_progress", started=True))
+    yield ended("status of the last poll", Ended(State.CANCELLED), last_seen=Running("in_progress", started=True))
     attempts = (
         Attempt("resp_0", State.INTERNAL_ERROR, "server_error", Billing.UNKNOWN),
         Attempt(None, State.TIMEOUT, None, Billing.BILLED),
