@@ -1,4 +1,4 @@
-"""The output, read: whole, or as it grows."""
+"""Reading an output: all of it, or record by record while it grows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _PIECE = 1 << 20
 def read(path: str | os.PathLike[str]) -> Records:
     """The records of an output, in the order in which the rows ended.
 
-    It may be one that a run is writing just now: a last line that is not whole is left out. Raises InputError where
-    there is no such file, or it holds something else.
+    A run may be writing it: an incomplete last line is left out. Raises InputError where there is no such file, or it
+    holds something else.
     """
     file, shown = Path(path), visible(os.fspath(path), 200) or '""'
     if file.is_dir():
@@ -37,7 +37,7 @@ def read(path: str | os.PathLike[str]) -> Records:
         raise InputError(str(error)) from error
 
 
-read.__module__ = "batchrun"  # where people find it
+read.__module__ = "batchrun"  # the public import path
 
 
 def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool, going_on: int = 0) -> Records:
@@ -52,7 +52,7 @@ def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool, going_on: 
 
 
 def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[str, Record]]:
-    """Each record with its key; what was read of it is let go again."""
+    """Each record with its key; what was parsed for that is not kept."""
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             return
@@ -68,10 +68,10 @@ def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[
 
 
 class RecordStream:
-    """The records of an output that grows, each once it is safe.
+    """The records of an output that grows, each once it is synced.
 
-    `more(safe, seen)` waits for more than so many safe bytes and gives their number; None when the run is over. It is
-    asked only once everything before was `seen`: so many records. `ended` raises what cut the run short.
+    `more(safe, seen)` waits until more than `safe` bytes are synced and returns their number; None when the run is
+    over. It is called once all records before were returned: `seen` of them. `ended` raises what cut the run short.
     """
 
     def __init__(

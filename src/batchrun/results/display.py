@@ -1,4 +1,4 @@
-"""What records say of themselves at a prompt: how many ended how, what it took, what to do, what to type next."""
+"""Records shown at a prompt: how many ended how, tokens, what to do, what to type next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STYLE = "text-align:left;vertical-align:top;white-space:pre-wrap"
 def lines(
     records: Sequence[Record], usage: Usage, codes: Counter[tuple[str, str]], going_on: int, path: Path | None
 ) -> Iterator[str]:
-    """As text: what happened, what it took, what to do next."""
+    """As text, a few lines."""
     states = Counter(one.state for one in records)
     summary = ", ".join(f"{states[state]:,} {state.value}" for state in State if states[state])
     odd = sum(one.ok and bool(one.warnings) for one in records)

@@ -1,4 +1,4 @@
-"""The images within an answer's body, whichever endpoint gave it."""
+"""The images in a response body, of any endpoint."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def images_in(body: Any) -> list[bytes]:
-    """Every image of a body, decoded, in order; what is no base64 is left out."""
+    """Every image of a body, decoded, in order; what is not base64 is left out."""
     return [data for text in _encoded(body) if (data := _decoded(text)) is not None]
 
 
 def _encoded(body: Any) -> Iterator[str]:
-    """The texts of a body that hold an image, of the responses, images and chat endpoints."""
+    """The strings of a body that hold an image, of the responses, images and chat endpoints."""
     if not isinstance(body, Mapping):
         return
     for one in _mappings(body.get("output")):

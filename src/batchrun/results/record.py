@@ -33,15 +33,15 @@ _SHOWN = 60
 _LEAST: dict[str, Any] = orjson.loads(RecordLine(id="", custom_id="", state=State.FAILED).to_json())
 for _name in ("id", "custom_id", "state"):
     del _LEAST[_name]
-"""What a line says that lacks a key, because an earlier version wrote it; without these three it is no record."""
+"""The values of keys that a line lacks, because an earlier version wrote it. Without the three it is not a record."""
 
 
 class Record:
     """How one row ended: the keys of its line in the output as attributes.
 
-    `text` is the output text, `json()` reads it as JSON, `images()` gives the pictures, `body` is the service's
-    answer as it came, and `raise_for_state()` raises for a row that did not succeed. The line is kept, and
-    read when something of it is asked for.
+    `text` is the output text, `json()` reads it as JSON, `images()` gives the pictures, `body` is the
+    service's response as received, and `raise_for_state()` raises for a row that did not succeed. The line is kept, and
+    parsed when an attribute is first used.
     """
 
     __module__ = "batchrun"
@@ -53,18 +53,18 @@ class Record:
         self._data: dict[str, Any] | None = None
 
     def _all(self) -> dict[str, Any]:
-        """The line as it was read, its body apart: that is read anew when somebody looks at it."""
+        """The line, parsed, without the response's body: `body` parses that each time."""
         if self._data is None:
             self._data = data = _LEAST | orjson.loads(self._line)
             if data["response"] is not None:
                 data["response"].pop("body", None)
         return self._data
 
-    # --- who it is ---
+    # --- identity ---
 
     @property
     def key(self) -> str:
-        """The row's custom_id, or the name that its content gave it."""
+        """The row's key: its custom_id, or a hash of the row."""
         return str(self._all()["custom_id"])
 
     @property
@@ -74,41 +74,41 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The record's own id, the same however often the batch was continued."""
+        """The record's own id, the same however often the batch is resumed."""
         return str(self._all()["id"])
 
     @property
     def job_id(self) -> str | None:
-        """The id of the row's last job over there."""
+        """The id of the row's last job on the service."""
         return self._text("job_id")
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What stood beside the row's body, for you alone."""
+        """The row's own metadata, which is not sent."""
         return dict(self._all()["metadata"])
 
-    # --- how it ended ---
+    # --- outcome ---
 
     @property
     def state(self) -> State:
-        """How the row ended, by the closed list."""
+        """How the row ended, one of a closed list."""
         return State(self._all()["state"])
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded; look at `warnings` as well."""
+        """Whether it succeeded; see `warnings` too."""
         return self.state is State.SUCCEEDED
 
     @property
     def status(self) -> str | None:
-        """The service's own last word, untouched."""
+        """The service's last status word, untouched."""
         return self._text("status")
 
     @property
     def error(self) -> Problem | None:
         """Code, type, message, kind and `retryable` of what went wrong."""
-        told = self._all()["error"]
-        return None if told is None else read(Problem, told)
+        error = self._all()["error"]
+        return None if error is None else read(Problem, error)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -116,16 +116,16 @@ class Record:
         return tuple(self._all()["warnings"])
 
     def raise_for_state(self, *, as_openai: bool = False) -> Self:
-        """Raise what fits a row that did not succeed, a `batchrun.errors.JobError`; else give the record back.
+        """Raise the exception of a row that did not succeed, a `batchrun.errors.JobError`; else return the record.
 
-        With `as_openai` it is the exception that the installed openai SDK has for it.
+        With `as_openai` it is the installed openai SDK's exception.
         """
         error = error_of(self)
         if error is None:
             return self
         raise error.to_openai() if as_openai else error
 
-    # --- what it brought ---
+    # --- result ---
 
     @property
     def text(self) -> str | None:
@@ -138,9 +138,9 @@ class Record:
         return self.text
 
     def json(self) -> Any:
-        """The output text read as JSON, a fence of ``` around it or not.
+        """The output text parsed as JSON, with or without a ``` fence around it.
 
-        Raises as `raise_for_state`, or ValueError where the text is no JSON.
+        Raises as `raise_for_state`, or ValueError where the text is not JSON.
         """
         text = self.raise_for_state().text
         if text is None:
@@ -149,19 +149,19 @@ class Record:
             fenced = _FENCE.match(text)
             return json.loads(fenced[1] if fenced else text)
         except json.JSONDecodeError as error:
-            told = f"expected JSON, came {visible(text, _SHOWN)!r} ({error}); see .text"
-            raise ValueError(f"{visible(self.key, _SHOWN)}: {told}") from error
+            message = f"expected JSON, came {visible(text, _SHOWN)!r} ({error}); see .text"
+            raise ValueError(f"{visible(self.key, _SHOWN)}: {message}") from error
 
     @property
     def body(self) -> Any:
-        """The body of the answer that ended the row, as the service sent it; None where none did."""
+        """The body of the response that ended the row, as the service sent it; None where there is none."""
         loads = json.loads if _LONG_NUMBER.search(self._line) else orjson.loads
         response = loads(self._line).get("response")
         return None if response is None else response.get("body")
 
     @property
     def http_status(self) -> int | None:
-        """The HTTP status of the answer that ended the row."""
+        """The HTTP status of the response that ended the row."""
         response = self._all()["response"]
         return None if response is None else response.get("status_code")
 
@@ -172,33 +172,33 @@ class Record:
         return None if response is None else response.get("request_id")
 
     def images(self) -> list[bytes]:
-        """Every image of the answer, decoded: those within the body, then those that were stored beside the output."""
+        """Every image of the response, decoded: those in the body, then those stored as files next to the output."""
         stored = [self._stored(one) for one in self.artifacts if str(one.get("media_type")).startswith("image/")]
         return images_in(self.body) + [path.read_bytes() for path in stored]
 
     @property
     def artifacts(self) -> tuple[dict[str, Any], ...]:
-        """Results that were stored as files beside the output; `file` leads there from the output's folder."""
+        """Results that were stored as files; `file` is the path from the output's folder."""
         return tuple(self._all()["artifacts"])
 
     def _stored(self, artifact: Mapping[str, Any]) -> Path:
         return (self._folder or Path()) / str(artifact["file"])
 
-    # --- what it took ---
+    # --- cost and times ---
 
     @property
     def model(self) -> str | None:
-        """The model that answered, else the one that was asked for."""
+        """The model that responded, else the one that was asked for."""
         return self._text("model")
 
     @property
     def usage(self) -> Usage:
-        """Tokens; None where nobody counted."""
+        """Tokens; None where the service reported none."""
         return read(Usage, self._all()["usage"])
 
     @property
     def billing(self) -> Billing:
-        """Whether the last attempt was paid for, as far as can be known."""
+        """Whether the last attempt was paid for, as far as is known."""
         return Billing(self._all()["billing"])
 
     @property
@@ -208,17 +208,17 @@ class Record:
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """The earlier jobs of the row, each of which may have been paid."""
+        """The earlier jobs of the row, each of which may have been paid for."""
         return tuple(read(Attempt, one) for one in self._all()["attempts"])
 
     @property
     def retry_count(self) -> int:
-        """How many attempts there were before the last."""
+        """How many earlier attempts there were."""
         return len(self._all()["attempts"])
 
     @property
     def polls(self) -> int:
-        """How often it was looked at."""
+        """How often its jobs were polled."""
         return int(self._all()["polls"])
 
     @property
@@ -228,12 +228,12 @@ class Record:
 
     @property
     def running_at(self) -> datetime | None:
-        """When it was first seen at work."""
+        """When a poll first found it running."""
         return self._moment("running_at")
 
     @property
     def finished_at(self) -> datetime | None:
-        """When it was seen to be over."""
+        """When it was found to have ended."""
         return self._moment("finished_at")
 
     @property
@@ -251,7 +251,7 @@ class Record:
     # --- as a value ---
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole line as a dictionary of its own."""
+        """The whole line as a new dictionary."""
         whole: dict[str, Any] = (json.loads if _LONG_NUMBER.search(self._line) else orjson.loads)(self._line)
         return whole
 
@@ -268,10 +268,10 @@ class Record:
     def __repr__(self) -> str:
         error, text = self.error, self.text
         if error is not None:
-            told = f"{visible(error.code or error.kind, _SHOWN)}: {visible(error.message, _SHOWN)}"
+            outcome = f"{visible(error.code or error.kind, _SHOWN)}: {visible(error.message, _SHOWN)}"
         else:
-            told = repr(visible(text, _SHOWN)) if text is not None else "no text"
-        return f"<Record {visible(self.key, _SHOWN)!r}: {self.state}, {told}>"
+            outcome = repr(visible(text, _SHOWN)) if text is not None else "no text"
+        return f"<Record {visible(self.key, _SHOWN)!r}: {self.state}, {outcome}>"
 
     def _text(self, name: str) -> str | None:
         text: str | None = self._all()[name]
@@ -315,7 +315,7 @@ class JobError(BatchrunError):
 
     @property
     def retryable(self) -> bool:
-        """Whether a new attempt of the same row is worth its price."""
+        """Whether a retry of the same row is worth its price."""
         return self.problem.retryable
 
     @property
@@ -340,7 +340,7 @@ class APIStatusError(JobError):
 
 
 class BadRequestError(APIStatusError):
-    """The request itself is wrong; sent again as it is, it fails again."""
+    """The request itself is wrong; the same request would fail again."""
 
 
 class ContentPolicyError(BadRequestError):
@@ -352,7 +352,7 @@ class PolicyViolationError(BadRequestError):
 
 
 class AuthenticationError(APIStatusError):
-    """The API key is missing, wrong or withdrawn."""
+    """The API key is missing, wrong or revoked."""
 
 
 class QuotaExceededError(APIStatusError):
@@ -380,15 +380,15 @@ class RateLimitError(APIStatusError):
 
 
 class InternalServerError(APIStatusError):
-    """The service failed by its own fault."""
+    """The service failed through its own fault."""
 
 
 class APIConnectionError(JobError):
-    """No answer: connection refused or lost."""
+    """No response: the connection was refused or lost."""
 
 
 class APITimeoutError(APIConnectionError):
-    """Not done, or not answered, in time."""
+    """Not done, or no response, in time."""
 
 
 class JobIncomplete(JobError):
@@ -404,7 +404,7 @@ class ContentFilterFinishReasonError(JobIncomplete):
 
 
 class JobFailed(JobError):
-    """Failed for a reason that the taxonomy does not know."""
+    """Failed for a reason that is not in the taxonomy."""
 
 
 class JobCancelled(JobError):
@@ -412,22 +412,22 @@ class JobCancelled(JobError):
 
 
 class JobExpired(JobError):
-    """Ran out over there, or is no longer kept."""
+    """It expired on the service, or is no longer kept there."""
 
 
 class JobNeedsAction(JobError):
-    """Waits for a person or a tool."""
+    """It waits for a person or a tool."""
 
 
 class JobUnconfirmed(JobError):
-    """Sent, and the answer was lost: the job may or may not exist."""
+    """Sent, and the response was lost: the job may or may not exist."""
 
 
 BY_KIND: dict[str, type[JobError]] = {name: globals()[name] for name in KINDS}
 """The exceptions by `error.kind`."""
 
 for _public in (BatchrunError, JobError, *BY_KIND.values()):
-    _public.__module__ = "batchrun.errors"  # where people find them
+    _public.__module__ = "batchrun.errors"  # the public import path
 
 
 def error_of(record: Record) -> JobError | None:

@@ -1,4 +1,4 @@
-"""Many records: a list of them, in the order of the rows, with what a person asks of it first."""
+"""Many records: a list in the order of the rows, with the summaries that people ask for first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Records(Sequence[Record]):
     """The records of a batch: a list in the order of the rows, so that ``zip(rows, records)`` fits.
 
     ``records["row-7"]`` finds one by its key; `ok` and `failed` are the two halves, `by_state` all parts. At a prompt
-    it tells what happened, what to do about it and what to type next.
+    it shows what happened, what to do about it and what to type next.
     """
 
     __module__ = "batchrun"
@@ -35,7 +35,7 @@ class Records(Sequence[Record]):
         self.path = path
         """The output that holds them, None where nothing was kept."""
         self.going_on = going_on
-        """The jobs that were left to run on over there, billed: those of ``detach=True``."""
+        """The jobs that are still running on the service, billed: those of ``detach=True``."""
 
     @overload
     def __getitem__(self, which: int) -> Record: ...
@@ -44,7 +44,7 @@ class Records(Sequence[Record]):
     @overload
     def __getitem__(self, which: slice) -> Records: ...
     def __getitem__(self, which: int | str | slice) -> Record | Records:
-        """A record by place or by key, or the records of a slice."""
+        """A record by index or by key, or the records of a slice."""
         if isinstance(which, str):
             if self._by_key is None:
                 self._by_key = {record.key: record for record in self._records}
@@ -54,13 +54,13 @@ class Records(Sequence[Record]):
         if isinstance(which, slice):
             return self._part(self._records[which])
         try:
-            place = operator.index(which)
+            index = operator.index(which)
         except TypeError:
             raise TypeError(f"records[…]: expected a place, a key or a slice, got {type(which).__name__}") from None
-        if not -len(self) <= place < len(self):
-            there = f"there are {many(len(self), 'record')}, from 0" if len(self) else "there are no records"
-            raise IndexError(f"records[{place}]: {there}")
-        return self._records[place]
+        if not -len(self) <= index < len(self):
+            count = f"there are {many(len(self), 'record')}, from 0" if len(self) else "there are no records"
+            raise IndexError(f"records[{index}]: {count}")
+        return self._records[index]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -85,7 +85,7 @@ class Records(Sequence[Record]):
 
     @property
     def by_state(self) -> dict[State, Records]:
-        """The records of each state that was met."""
+        """The records of each state that occurs."""
         found: dict[State, list[Record]] = {}
         for one in self:
             found.setdefault(one.state, []).append(one)
@@ -93,7 +93,7 @@ class Records(Sequence[Record]):
 
     @property
     def codes(self) -> Counter[tuple[str, str]]:
-        """How many rows ended in which (state, error code), those that succeeded apart."""
+        """How many rows ended in each (state, error code); those that succeeded are left out."""
         return Counter(
             (one.state.value, error.code or error.kind)
             for one in self
@@ -102,7 +102,7 @@ class Records(Sequence[Record]):
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all together; a count that no record has is None."""
+        """The tokens of all records; a count that no record has is None."""
         all_of = [one.usage for one in self]
         summed: dict[str, int | None] = {}
         for each in fields(Usage):
@@ -111,8 +111,8 @@ class Records(Sequence[Record]):
         return Usage(**summed)
 
     def to_pandas(self) -> pd.DataFrame:
-        """A DataFrame with a line for each record, in the same order; ids are texts and times are times."""
-        from batchrun.results import tables  # noqa: PLC0415 - only who asks for tables needs them
+        """A DataFrame with a row for each record, in the same order; ids are strings and times are timestamps."""
+        from batchrun.results import tables  # noqa: PLC0415 - loaded only when it is used
 
         return tables.to_pandas(self)
 
@@ -123,7 +123,7 @@ class Records(Sequence[Record]):
         return tables.to_arrow(self)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the same columns as CSV (mode 0600). What a spreadsheet would run as a formula stands behind a quote."""
+        """Write the same columns as CSV (mode 0600). What a spreadsheet would run as a formula begins with a quote."""
         from batchrun.results import tables  # noqa: PLC0415
 
         tables.to_csv(self, path)
@@ -146,4 +146,4 @@ class Records(Sequence[Record]):
 
 
 NO_RECORDS: Any = Records()
-"""Of a run that has none."""
+"""The records of a run that has none."""

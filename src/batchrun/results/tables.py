@@ -1,4 +1,4 @@
-"""Records as tables. The columns are those that people filter by; the rest stays in the output."""
+"""Records as tables. The columns are those that people filter by; their types follow from the table of a record's keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TYPES = {key.name: key.type for key in (*keys_of(RecordLine), *keys_of(Usage))}
     "error_message": str,
 }
 
-# What a spreadsheet takes for a formula, or for the rest of one behind a tab or a line break.
+# A spreadsheet runs a cell that begins so as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -89,7 +89,7 @@ def to_csv(records: Iterable[Record], path: str | Path) -> None:
 
 
 def inert(value: Any) -> str:
-    """A cell that no spreadsheet runs."""
+    """A cell as text that no spreadsheet runs as a formula."""
     if value is None:
         return ""
     if isinstance(value, list):

@@ -1,14 +1,13 @@
-"""Results that are files: where they stand in an answer, and the answer that refers to them.
+"""Results that are files: where they are in a response body, and the body that names the files instead.
 
-An image comes as base64 in the JSON of an answer: megabytes that no reader of a record wants to load. With
-`--artifacts` each becomes a file, and an object that names it stands in its place.
+An image is base64 in the JSON of a body: megabytes that no reader of a record wants to load. With `--artifacts` each
+becomes a file, and the string is replaced by an object that names the file.
 
-1. Only the strings that are files are replaced; every other byte of the answer stays as received.
-2. What is no base64 is no file: it stays where it is, with a warning. A paid result is never lost for its form.
+1. Only the strings that are files are replaced; every other byte of the body stays as received.
+2. A string that is not base64 is not a file: it stays, with a warning. A paid result is never lost for its form.
 3. Nothing large is copied or decoded here: a string is found by its quotes, and its first bytes tell its kind.
 
-Known places: `result` of an `image_generation_call` in `output` (whatever its status word: a result that is there
-wins), and `b64_json` in `data`.
+Where they are: `result` of an `image_generation_call` in `output` (whatever its status word), and `b64_json` in `data`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _ANYTHING = ("application/octet-stream", ".bin")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file in an answer: its JSON string is `body[start:end]`, quotes included; `at` is its place in words."""
+    """A file in a body: its JSON string is `body[start:end]`, quotes included; `at` is its path."""
 
     at: str
     start: int
@@ -41,7 +40,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What was written."""
+    """What was written to the file."""
 
     size: int
     sha256: str
@@ -58,14 +57,14 @@ class Artifact:
     at: Annotated[str, "where the body had it"]
 
     def in_body(self) -> dict[str, Any]:
-        """What stands in the answer in place of the base64."""
+        """The object that replaces the base64 in the body."""
         return {"file": self.file, "media_type": self.media_type, "size": self.size, "sha256": self.sha256}
 
 
 def find(body: bytes, row_name: str) -> tuple[tuple[Found, ...], bool]:
-    """The files in `body`, named after the row, and whether something stands where a file should and is none.
+    """The files in `body`, named after the row, and whether a string that should be one is not base64.
 
-    `body` is a JSON object, as read. The number in a name counts the strings, files or not.
+    `body` is a JSON object, as received. The number in a name counts the strings, files or not.
     """
     if b"image_generation_call" not in body and b"b64_json" not in body:
         return (), False
@@ -80,7 +79,7 @@ def find(body: bytes, row_name: str) -> tuple[tuple[Found, ...], bool]:
 
 
 def base64_of(body: bytes, start: int, end: int) -> memoryview:
-    """The text of the JSON string at `body[start:end]`, without white space; copied only where it is escaped or has some."""
+    """The JSON string at `body[start:end]` without white space; copied only where it has any or is escaped."""
     if body.find(b"\\", start, end) < 0 and body.find(b" ", start, end) < 0:
         return memoryview(body)[start + 1 : end - 1]
     text: str = orjson.loads(memoryview(body)[start:end])
@@ -88,7 +87,7 @@ def base64_of(body: bytes, start: int, end: int) -> memoryview:
 
 
 def referring(body: bytes, artifacts: Iterable[tuple[Found, Artifact]]) -> bytes:
-    """`body` with an object that names the file in place of each of these strings."""
+    """`body` with each of these strings replaced by an object that names the file."""
     pieces: list[bytes | memoryview] = []
     whole, copied = memoryview(body), 0
     for found, artifact in artifacts:
@@ -98,7 +97,7 @@ def referring(body: bytes, artifacts: Iterable[tuple[Found, Artifact]]) -> bytes
 
 
 def _places(body: bytes) -> Iterator[tuple[str, int, int]]:
-    """Every string that should be a file, in the order of the answer."""
+    """Every string that should be a file, in the order of the body."""
     lists = {one.key: one for one in members(body) if one.key in ("output", "data") and body[one.value] == ord("[")}
     for one in sorted(lists.values(), key=lambda one: one.start):
         for index, (start, _) in enumerate(elements(body, one.value)):
@@ -118,7 +117,7 @@ def _is_image(body: bytes, kind: Member | None) -> bool:
 
 
 def _kind(body: bytes, start: int, end: int) -> tuple[str, str] | None:
-    """Media type and suffix by the first bytes; None for what is no base64."""
+    """Media type and suffix by the first bytes; None for what is not base64."""
     try:
         head = a2b_base64(base64_of(body, start, end)[:_HEAD], strict_mode=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Token counts, normalised across endpoints; unknown is null and never a guess."""
+"""Token counts, the same for all endpoints; what a service does not report is null, never a guess."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Usage:
 
     @property
     def paid(self) -> bool | None:
-        """Whether tokens were counted at all; None where nothing was said."""
+        """Whether any tokens were counted; None where the service reported none."""
         counts = [n for n in (self.input_tokens, self.output_tokens, self.total_tokens) if n is not None]
         return any(counts) if counts else None
 
@@ -28,7 +28,7 @@ NO_USAGE = Usage()
 
 
 def read_usage(value: Any) -> Usage:
-    """The counts of a ``usage`` object in the words of the responses, chat or embeddings endpoints."""
+    """The counts of a ``usage`` object of the responses, chat or embeddings endpoints."""
     if not isinstance(value, Mapping):
         return NO_USAGE
     details_in = value.get("input_tokens_details") or value.get("prompt_tokens_details")
