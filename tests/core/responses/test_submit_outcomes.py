@@ -157,7 +157,7 @@ class TwoIntents(Driver):
         super().feed(m.Synced(m.BatchFile.JOURNAL, 1))
 
     def feed(self, event):
-        if self.held and isinstance(event, m.Synced) and event.tape is m.BatchFile.JOURNAL:
+        if self.held and isinstance(event, m.Synced) and event.file is m.BatchFile.JOURNAL:
             return []
         return super().feed(event)
 
