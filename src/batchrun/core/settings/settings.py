@@ -1,7 +1,7 @@
-"""The one set of settings that command, environment and API share.
+"""The settings that command, environment and Python share.
 
-A field's metadata says all that the command needs to offer it: its group, its help, and how its value is
-written. The environment knows each as ``BATCHRUN_`` and its name in capitals.
+A field's metadata has all that the command needs to offer it: its group, its help, and how its value is
+written. The environment variable of each is ``BATCHRUN_`` and its name in capitals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONGEST_GAP = 300.0
 
 
 class InvalidSetting(ValueError):
-    """A setting that makes no sense, named as the command names it; `setting` is its name, if it is about one."""
+    """An impossible setting, named as the command names it; `setting` is its name, if it is about one."""
 
     def __init__(self, message: str, setting: str | None = None) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class InvalidSetting(ValueError):
 
 
 class SettingKind(Enum):
-    """How a setting is written by a person."""
+    """How the value of a setting is written."""
 
     TEXT = "text"
     TEXTS = "text, may be repeated"
@@ -243,24 +243,24 @@ class Settings:
             raise _error("poll_min", f"at most --poll-max ({self.poll_max:g})", self.poll_min)
 
     @property
-    def places(self) -> int:
-        """Jobs in flight at most: no more than --poll-rate can all look at every LONGEST_GAP seconds.
+    def max_jobs(self) -> int:
+        """Most jobs in flight: no more than --poll-rate can poll once in LONGEST_GAP seconds.
 
-        Some services forget a result after ten minutes; a paid one must not be found too late.
+        Some services forget a result after ten minutes; a paid one must not be fetched too late.
         """
         return max(1, min(self.concurrency, int(self.poll_rate * LONGEST_GAP)))
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], *, at_once: bool = False) -> Settings:
-        """The settings that were `given`, and the defaults; `at_once` where every row ends at its submit."""
-        unknown = given.keys() - {one.name for one in fields(cls)}
+    def of(cls, values: Mapping[str, Any], *, at_once: bool = False) -> Settings:
+        """The settings in `values`, and the defaults; `at_once` where every row ends at its submit."""
+        unknown = values.keys() - {one.name for one in fields(cls)}
         if unknown:
             raise InvalidSetting(f"unknown setting {min(unknown)!r}")
-        values = dict(given)
+        settings = dict(values)
         if at_once:
-            values.setdefault("concurrency", AT_ONCE_CONCURRENCY)
-            values.setdefault("submits", values["concurrency"])
-        return cls(**values)
+            settings.setdefault("concurrency", AT_ONCE_CONCURRENCY)
+            settings.setdefault("submits", settings["concurrency"])
+        return cls(**settings)
 
 
 AT_ONCE_CONCURRENCY = 64
@@ -272,6 +272,6 @@ _ABOVE_ZERO = (
 _ZERO_OR_MORE = ("retries", "retry_budget", "drain", "cancel_settle", "cancel_patience")
 
 
-def _error(name: str, expected: str, came: object) -> InvalidSetting:
+def _error(name: str, expected: str, actual: object) -> InvalidSetting:
     flag = "--" + name.replace("_", "-")
-    return InvalidSetting(f"{flag}: expected {expected}, got {came!r}", name)
+    return InvalidSetting(f"{flag}: expected {expected}, got {actual!r}", name)
