@@ -11,6 +11,7 @@ hour at most.
 
 from __future__ import annotations
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.retries import Retries
 from batchrun.core.jobs.job import CancelReason, Job
@@ -46,9 +47,10 @@ BLIND_PATIENCE = 3600.0
 class Polls:
     """Jobs that wait for their next look, and the polls in flight."""
 
-    def __init__(self, desk: Jobs, gate: Gate, attempts: Retries, cancels: Cancels) -> None:
+    def __init__(self, desk: Jobs, endings: Endings, gate: Gate, attempts: Retries, cancels: Cancels) -> None:
         settings = desk.settings
         self._desk = desk
+        self._endings = endings
         self._gate = gate
         self._attempts = attempts
         self._cancels = cancels
@@ -249,7 +251,7 @@ class Polls:
         if unclear.unreadable:
             desk.instruct(KeepUnreadable(job.key, unclear.unreadable))
             told = f"unreadable to the last: {unclear.problem.message}"
-            desk.end(job, ended_by_us(State.FAILED, "unreadable_result", told), None)
+            self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", told), None)
             return True
         begun = _watched_from(job)
         assert begun is not None, "a job past its deadline has a time from which that counts"

@@ -42,7 +42,9 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     finished: dict[str, str] = {}
     position, corrupt = 0, None
     trails = fold.trails
-    for key in sorted(trails, key=lambda key: trails[key].recorded_at or b""):  # as the records stand in the file
+    marked = [key for key, trail in trails.items() if trail.recorded_at is not None]
+    marked.sort(key=lambda key: trails[key].recorded_at or b"")  # as the records stand in the file
+    for key in marked:
         marker = trails[key].marker
         if marker is None or not _fits(marker, gen, output):
             continue

@@ -133,7 +133,7 @@ class Runner:
         self._submits: Workers[Submit] = Workers(exchanges.submit, settings.submits, self._broke)
         self._polls: Workers[Poll] = Workers(exchanges.poll, settings.connections, self._broke)
         self._cancels: Workers[Cancel] = Workers(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
-        self._rows = Rows(source, tokens=settings.tpm is not None)
+        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
         state = batch.state
         self._hearing = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
