@@ -317,7 +317,7 @@ def test_a_limit_is_told_where_it_matters():
 
 def test_no_more_jobs_than_can_be_looked_at_in_time():
     settings = Settings(concurrency=10_000, poll_rate=20)
-    assert settings.places == 6_000
+    assert settings.max_jobs == 6_000
     limits, held = announced(settings)[1:]
     assert "6,000 jobs and" in limits
     assert held.startswith("--concurrency 10,000 is held at 6,000: --poll-rate 20 can look at no more jobs every 5 min")
