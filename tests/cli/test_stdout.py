@@ -67,11 +67,11 @@ def test_a_stdout_without_room_is_reported_and_all_records_are_in_the_file(tmp_p
         ("", "give --journal FILE"),
     ):
         done = batchrun(tmp_path, flags, "> /dev/full; echo $? >&2", pipe_to="cat")
-        actual = done.stderr.splitlines()
-        assert (actual[-1], done.stdout) == ("4", "")
-        (actual,) = [line for line in actual if "stdout:" in line]
-        assert "No space left on device" in actual
-        assert where in actual
+        lines = done.stderr.splitlines()
+        assert (lines[-1], done.stdout) == ("4", "")
+        (message,) = [line for line in lines if "stdout:" in line]
+        assert "No space left on device" in message
+        assert where in message
     assert (tmp_path / "kept.records").read_text().splitlines()
 
 
