@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import anyio
 import httpx
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
@@ -189,7 +190,8 @@ class HttpxTransport:
             whole = body.whole()
         finally:
             reading.end()
-            await response.aclose()
+            with anyio.CancelScope(shield=True):  # a cancelled scope would leave the connection open
+                await response.aclose()
         return Answer(response.status_code, self._redactor.headers(head.fields), self._redactor.raw(whole))
 
     def _pool(self, keepalive: float, connections: int) -> ClientPool[httpx.AsyncHTTPTransport]:

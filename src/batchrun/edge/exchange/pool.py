@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
+import anyio
+
 
 class Closable(Protocol):
     async def aclose(self) -> None: ...
@@ -44,12 +46,13 @@ class ClientPool(Generic[T]):
                 yield item
             finally:
                 self._in_use.discard(item)
-                if generation == self._generation:
-                    now = time.monotonic()
-                    self._idle.append((item, now))
-                    await self._close_old(now)
-                else:
-                    await item.aclose()
+                with anyio.CancelScope(shield=True):  # a cancelled scope would leave what is to be closed open
+                    if generation == self._generation:
+                        now = time.monotonic()
+                        self._idle.append((item, now))
+                        await self._close_old(now)
+                    else:
+                        await item.aclose()
 
     async def drop_idle(self) -> None:
         """Close what is idle now, and what is in use when it comes back."""
