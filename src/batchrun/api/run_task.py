@@ -179,7 +179,7 @@ class RunTask:
     def grew(self) -> None:
         """There are more rows, or fewer."""
         if self._bar is not None:
-            self._bar.total = self.total
+            self._bar.grow(self.total)
 
     def tell_news(self) -> None:
         """Wake whoever waits for news."""
