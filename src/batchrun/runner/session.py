@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -117,7 +117,7 @@ async def run_session(
     observer: RunObserver,
     opened: Callable[[Opening], None],
     sharing: Sharing | None = None,
-    alongside: Callable[[], Awaitable[None]] | None = None,
+    alongside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Result:
     """Run `task` with the settings `given`.
 

@@ -15,7 +15,8 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -152,7 +153,7 @@ class Runner:
         self._stops = 0
         self._carriers: dict[type, Callable[..., object]] = {}
 
-    async def run(self, alongside: Callable[[], Awaitable[None]] | None = None) -> Outcome:
+    async def run(self, alongside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> Outcome:
         """Run the batch to its outcome. Raises what should never happen; the files are then as after a crash.
 
         `alongside` is called in the run's task group and cancelled at its end. Raises InputChanged where the input is no
