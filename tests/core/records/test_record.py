@@ -38,10 +38,11 @@ def ended(
 ):
     """The line of a job that ended so."""
     job = Job(Row(key, about or About()))
-    job.job_id, job.polls, job.look = "resp_1", 3, look
+    job.job_id, job.polls, job.last_seen = "resp_1", 3, look
     job.submitted_at, job.running_at = times
     if attempts or warnings:
-        job.remember().attempts, job.remember().warnings = attempts, warnings
+        job.resumed(1 + len(attempts), tuple(attempts))
+        job.warn(*warnings)
     return record_of(job, end, response, "run", 1_800_000_009.6, artifacts).to_json()
 
 

@@ -109,10 +109,11 @@ class OpenBatch:
     def unread(self, source: Checked, start: int) -> Iterator[int]:
         """The rows from `start` on that are neither finished nor open: those that are still to be read."""
         in_hand = self.in_hand
-        while (start := in_hand.find(0, start)) >= 0:
-            yield start
-            start += 1
-        yield from range(max(start, len(in_hand)), len(source))
+        place = start
+        while (place := in_hand.find(0, place)) >= 0:
+            yield place
+            place += 1
+        yield from range(max(start, len(in_hand)), len(source))  # an input that grew
 
     def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
         if key in self.differences.changed:
