@@ -77,8 +77,9 @@ class Checked:
 
     def about(self, ordinal: int) -> About | None:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
-        number = self._reader.index.model_of[ordinal]
-        return None if number == READ else self._about(self._reader.index.names[number - 1])
+        index = self._reader.index
+        number = index.model_of[ordinal]
+        return None if number == READ else self._about(index.names[number - 1])
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
         """The rows with these keys, in order: key, ordinal, and whether the row has the hash that is given with the key.
