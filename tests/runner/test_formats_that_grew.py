@@ -1,8 +1,9 @@
 """What a later batchrun of the same version added to a file stops no reader, and none of them takes it away."""
 
+import orjson
 import pytest
 
-from batchrun.core.journal.entries import Header, Intent, Submitted, frame, mark, read_line
+from batchrun.core.journal.entries import Intent, Submitted, frame, mark, read_line
 from batchrun.runner.cancel import standing, wish_to_cancel
 from batchrun.runner.opening.read import read_header
 from batchrun.runner.opening.rewrite import rewrite_as_wanted
@@ -15,15 +16,21 @@ EXTRAS = {"of_tomorrow": {"any": ["thing"]}}
 UNKNOWN = frame(b'{"of_tomorrow":{"key":"a","spent":"0.1"}}')
 
 
+def grown(line):
+    """The entry on this line with a field more."""
+    tag, values = read_line(line)
+    return frame(orjson.dumps({tag: values | EXTRAS}))
+
+
 @pytest.fixture
 def night(tmp_path):
     """Row a was sent by a later batchrun; its journal says more than is known here, in every way."""
     night = Night(tmp_path)
     night.rows(row("a", "A"), row("b", "B"))
     begun(night)
-    _, header = read_line(night.journal.read_bytes().splitlines(keepends=True)[0])
-    lines = [Header.of(header).to_line(EXTRAS), UNKNOWN]
-    lines += [entry.to_line(EXTRAS) for entry in (Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))]
+    header = night.journal.read_bytes().splitlines(keepends=True)[0]
+    entries = (Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    lines = [grown(header), UNKNOWN, *(grown(entry.to_line()) for entry in entries)]
     data = b"".join(lines)
     night.journal.write_bytes(data + mark(len(data)))
     night.wire.jobs = {"resp_a": "A"}
