@@ -24,8 +24,7 @@ from batchrun.api.reading import records_in
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.advice import HALT_ADVICE
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
 from batchrun.results.records import Records

@@ -10,7 +10,7 @@ from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
 
 
-def announcement(
+def start_lines(
     settings: Settings,
     *,
     rows: int | None,

@@ -17,8 +17,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.status.throughput import Pace, Throughput
+from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
 from batchrun.core.text.units import duration
 
 if TYPE_CHECKING:
@@ -174,4 +173,9 @@ def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
         monitor_interval = 0
 
     Bar.set_lock(threading.RLock())
-    return Bar(total=total, file=stream, bar_format=" ", dynamic_ncols=True, mininterval=0, leave=False)
+    # A bar that draws itself while it is made and fails is left half made, and earlier tqdm than 4.70 then fails again.
+    bar: tqdm[Any] = Bar(
+        total=total, file=stream, bar_format=" ", dynamic_ncols=True, mininterval=0, leave=False, delay=1
+    )
+    bar.delay = 0
+    return bar

@@ -76,6 +76,35 @@ def test_a_cancel_whose_entry_is_synced_while_the_job_is_busy_is_sent_once(phase
     assert run.records["row-0"]["state"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("status", "warnings"), [("completed", ["late_completed"]), ("incomplete", ["late_completed"]), ("failed", [])]
+)
+def test_a_cancelled_job_that_its_submit_shows_to_be_over_is_neither_kept_nor_tried_again(status, warnings):
+    over = {"id": "j", "status": status, "output": "canary", "error": {"code": "server_error", "message": "x"}}
+    run = Driver(1, latency=1.0, submit=lambda key, n: answer(200, over))
+    run.at(0.5, CANCEL)
+    run.run()
+    record = run.records["row-0"]
+    assert (record["state"], record["warnings"], record["job_id"]) == ("cancelled", warnings, "j")
+    assert (record["response"], record["output_text"], len(run.sent["submit"])) == (None, None, 1)
+    assert not any(b"canary" in getattr(one, "line", b"") for one in run.instructions)
+
+
+def test_the_intent_of_a_row_that_is_cancelled_before_its_post_is_cleared():
+    """Without that the next run could not know that nothing was sent."""
+    run = SlowDisk(1, start=False)
+    run.held = True
+    run.feed(m.TimerFired())
+    run.run(until=1.0)
+    run.feed(CANCEL)
+    assert run.tags("row-0") == ["intent", "cancelling", "cleared", "done"]
+    assert run.engine.gate.exposed == 1, "until that is on the disk"
+    run.sync()
+    run.run()
+    assert (run.records["row-0"]["billing"], run.sent["submit"]) == ("not_billed", [])
+    assert run.engine.gate.exposed == 0
+
+
 def test_a_first_refusal_that_is_cancelled_while_its_verdict_is_held_back_ends_cancelled_once():
     refused = error(400, "invalid_prompt")
     run = Driver(2, submit=lambda key, n: refused if key == "row-0" else run.accept(key, n), submits=1, rpm=60)

@@ -333,7 +333,9 @@ def test_a_row_between_two_attempts_is_cancelled_at_once():
     assert run.engine.jobs.in_phase[Phase.WAITING] == 1
     run.at(run.now, cancel("row-0"))
     run.run()
-    assert (run.records["row-0"]["state"], run.records["row-0"]["retry_count"]) == ("cancelled", 1)
+    record = run.records["row-0"]
+    assert (record["state"], record["retry_count"], record["billing"]) == ("cancelled", 1, "unknown")
+    assert "before it was sent" not in record["error"]["message"], "its first attempt was"
 
 
 def test_cancelling_everything_reaches_the_rows_that_are_not_read_yet():

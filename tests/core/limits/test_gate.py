@@ -280,6 +280,17 @@ def test_the_batch_has_a_budget_of_new_attempts():
     assert len(posts) - len(set(posts)) <= 50, "no new attempt beyond the budget"
 
 
+def test_the_last_attempt_of_the_budget_halts_nothing():
+    def poll(job_id, n):
+        over = {"id": job_id, "status": "completed", "output": "x"}
+        failed = {"id": job_id, "status": "failed", "error": {"code": "server_error"}}
+        return answer(200, failed if job_id.endswith("_0") else over)
+
+    run = Driver(2, poll=poll, retry_budget=2).run()
+    assert (run.outcome, run.told, run.engine.jobs.retries) == (m.Outcome.COMPLETE, [], 2)
+    assert run.states() == {"succeeded": 2}
+
+
 def test_max_wait_halts_and_leaves_what_goes_on():
     run = Driver(10, poll=lambda job_id, n: answer(200, {"id": job_id, "status": "queued"}), max_wait=100.0).run()
     assert (run.outcome, run.now, run.records) == (m.Outcome.HALTED, 100.0, {})

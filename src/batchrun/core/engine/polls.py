@@ -196,7 +196,7 @@ class Polls:
             jobs.note_change()
         self._last_found = jobs.now
         self._unauthorised_since = None
-        seen = report.look
+        seen = report.outcome
         if type(seen) is Running:
             if seen is not job.last_seen:
                 job.seen(seen, jobs.wall)
@@ -313,8 +313,8 @@ class Polls:
         job, answer, jobs = event.job, event.answer, self._jobs
         self.cancels_in_flight -= 1
         delay = jobs.settings.poll_min
-        if isinstance(answer, JobReport) and isinstance(answer.look, Ended):
-            job.over_after_cancel(jobs.now, answer.look.usage)
+        if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended):
+            job.over_after_cancel(jobs.now, answer.outcome.usage)
             delay = jobs.settings.cancel_settle
         jobs.move(job, Step.CANCEL_ANSWERED)
         self._timers.put(job, jobs.now + delay)

@@ -94,7 +94,7 @@ class Submits:
         self._gate.accepted(jobs.now)
         jobs.count_accepted()
         self._end_held()
-        job_id, seen = accepted.job_id, accepted.look
+        job_id, seen = accepted.job_id, accepted.outcome
         if isinstance(seen, Running):
             assert job_id is not None, "a verdict names every job that runs"
             if job_id in jobs.watched:
