@@ -1,7 +1,7 @@
 """Civil time from seconds since 1970 and back, by arithmetic alone.
 
-The standard library's ``datetime`` was declined: it brings a clock (``now``) into rooms that must not
-have one, and it refuses years that hostile headers contain. The calendar formulas are Howard Hinnant's
+The standard library's ``datetime`` was declined: it brings a clock (``now``) into core, which must not
+have one, and it refuses years that occur in hostile headers. The calendar formulas are Howard Hinnant's
 ``days_from_civil`` and ``civil_from_days`` (public domain), for the proleptic Gregorian calendar.
 """
 
@@ -55,7 +55,7 @@ def seconds_of_utc(text: str) -> float | None:
 
 
 def seconds_of_http_date(text: str) -> float | None:
-    """Seconds since 1970 of an HTTP date (``Fri, 20 Nov 2026 08:34:18 GMT``); None if it is none."""
+    """Seconds since 1970 of an HTTP date (``Fri, 20 Nov 2026 08:34:18 GMT``); None if it is not one."""
     found = _HTTP_DATE.fullmatch(text.strip())
     if found is None:
         return None
