@@ -9,9 +9,11 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.text.printable import visible
@@ -124,10 +126,11 @@ def _raise_file_limit() -> None:
 
 
 async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stopped.set)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        return await _serve_until(signals, scenario, options)
+
+
+async def _serve_until(signals: AsyncIterator[signal.Signals], scenario: Scenario, options: argparse.Namespace) -> int:
     _raise_file_limit()
     simulator = Simulator(scenario, host=options.host, port=options.port)
     try:
@@ -144,7 +147,7 @@ async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
     gc.freeze()
     try:
         print(simulator.base_url if options.print_url else _welcome(simulator), flush=True)
-        await stopped.wait()
+        await anext(signals)
     finally:
         await simulator.__aexit__(None, None, None)
     print(f"\nbatchrun serve: {simulator.books.summary(simulator.now())}", file=sys.stderr)

@@ -20,19 +20,23 @@ _CHUNK = 1 << 20
 class Copy:
     """Copies the synced part of the records at `path` to stdout.
 
-    `closed` is called once stdout can no longer be written: with None where its reader is gone, which is how
-    ``| head`` ends, else with a message. `kept` is whether the file is kept after the run.
+    The file is `kept` after the run, or not.
     """
 
     def __init__(self, path: str, *, kept: bool) -> None:
         self.path = path
         self.kept = kept
-        self.closed: Callable[[str | None], None] = _nothing
+        self._closed: Callable[[str | None], None] | None = None
         self._offset: int | None = None
         self._broken = False
 
-    def begin(self) -> None:
-        """Skip what the file holds already."""
+    def begin(self, closed: Callable[[str | None], None]) -> None:
+        """Skip what the file holds already.
+
+        `closed` is called once stdout can no longer be written: with None where its reader is gone, which is how
+        ``| head`` ends, else with a message.
+        """
+        self._closed = closed
         self._offset = os.path.getsize(self.path) if os.path.exists(self.path) else 0  # noqa: PTH110, PTH202 - str, as in edge
 
     def upto(self, synced: int) -> None:
@@ -54,7 +58,8 @@ class Copy:
             self._broken = True
             # So that the interpreter does not complain at its exit about what it cannot flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            self.closed(None if isinstance(error, BrokenPipeError) else self._message(error))
+            assert self._closed is not None
+            self._closed(None if isinstance(error, BrokenPipeError) else self._message(error))
 
     def _message(self, error: Exception) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is closed"
@@ -82,7 +87,3 @@ class StdoutFiles:
     def __exit__(self, *_: object) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _nothing(_: str | None) -> None:
-    """Until the run is open there is nothing to stop."""

@@ -62,7 +62,7 @@ def test_a_wish_is_in_hand_behind_the_entries_that_it_brought():
     assert tags.count("cancelling") == 2
     assert max(i for i, tag in enumerate(tags) if tag == "cancelling") < tags.index("heard")
     state = folded(run)
-    assert (state.read_to, state.cancel_all, "nobody" in state.trails) == (10, False, False)
+    assert (state.heard_to, state.cancel_all, "nobody" in state.trails) == (10, False, False)
     assert state.trails["row-400"].cancel == "user", "a row that is not read yet has it as well"
 
 
@@ -93,7 +93,7 @@ def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
     run.run()
     assert (heard(run), run.states()) == ([(20, False), (40, False), (60, False)], {"cancelled": 1})
     assert "unsent" not in folded(run).trails
-    assert folded(run).read_to == 20, "whoever comes next reads it again, although later ones were heard"
+    assert folded(run).heard_to == 20, "whoever comes next reads it again, although later ones were heard"
 
 
 def test_the_first_of_two_names_that_nobody_knows_is_left_too():
@@ -102,7 +102,7 @@ def test_the_first_of_two_names_that_nobody_knows_is_left_too():
     for name, read_to in (("old-0", 20), ("unsent", 40), ("unsent too", 60)):
         run.feed(request(name, read_to=read_to))
     run.run()
-    assert folded(run).read_to == 20
+    assert folded(run).heard_to == 20
 
 
 def test_a_run_that_only_cancels_takes_up_rows_that_are_requested_meanwhile():
@@ -190,7 +190,7 @@ def test_a_runs_own_wish_for_all_outlives_it_too():
     run.at(3.0, m.CancelRequested(None, CancelReason.USER))
     run.at(3.0, m.StopRequested(m.StopMode.NOW))
     run.run()
-    assert (folded(run).cancel_all, folded(run).read_to) == (True, 0)
+    assert (folded(run).cancel_all, folded(run).heard_to) == (True, 0)
 
 
 def test_rows_that_limit_leaves_to_the_next_run_are_still_to_end():

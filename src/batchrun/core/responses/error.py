@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from batchrun.core.taxonomy.classify import classify, rule
-from batchrun.core.taxonomy.rules import Rule, WordField
+from batchrun.core.taxonomy.rules import KINDS, Rule, WordField
 
 MAX_MESSAGE = 4_000
 MAX_SHORT_TEXT = 200
@@ -30,26 +30,14 @@ class Source(StrEnum):
 class Problem:
     """The `error` of a record."""
 
-    code: str | None
-    type: str
-    message: str
-    param: str | None
-    kind: str
-    retryable: bool
-    source: Source
-    http_status: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "type": self.type,
-            "message": self.message,
-            "param": self.param,
-            "kind": self.kind,
-            "retryable": self.retryable,
-            "source": self.source.value,
-            "http_status": self.http_status,
-        }
+    code: Annotated[str | None, "the service's code; batchrun's own where it found the error itself"]
+    type: Annotated[str, "the service's type, else the taxonomy's"]
+    message: Annotated[str, "the service's message, else advice"]
+    param: Annotated[str | None, "the parameter at fault"]
+    kind: Annotated[str, "the name of its exception in `batchrun.errors`", {"enum": list(KINDS)}]
+    retryable: Annotated[bool, "whether the same row may succeed if it is retried"]
+    source: Annotated[Source, "who reported it"]
+    http_status: Annotated[int | None, "the HTTP status of the response that reported it"]
 
 
 @dataclass(frozen=True, slots=True)

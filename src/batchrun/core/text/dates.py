@@ -23,15 +23,17 @@ _HTTP_DATE = re.compile(
 
 def utc(seconds: float) -> str:
     """The moment as ISO 8601 in UTC with milliseconds: ``2026-11-20T08:34:18.120Z``."""
-    millis = round(seconds * 1000)
-    days, rest = divmod(millis, 86_400_000)
-    hour, rest = divmod(rest, 3_600_000)
-    minute, rest = divmod(rest, 60_000)
-    second, milli = divmod(rest, 1000)
-    return f"{_date(days)}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+    minutes, millis = divmod(round(seconds * 1000), 60_000)
+    return f"{_minute(minutes)}:{millis // 1000:02}.{millis % 1000:03}Z"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # moments that are written together are near each other
+def _minute(minutes: int) -> str:
+    """Date, hour and minute, so many minutes after 1970-01-01."""
+    days, rest = divmod(minutes, 1440)
+    return f"{_date(days)}T{rest // 60:02}:{rest % 60:02}"
+
+
 def _date(days: int) -> str:
     """The date so many days after 1970-01-01."""
     day_of_era_base = days + 719_468
