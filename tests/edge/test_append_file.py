@@ -247,19 +247,19 @@ def test_an_output_that_was_cut_is_noticed(tmp_path, when):
     desk = Desk(REAL_DISK, path)
     desk.tape.append(b"one\n")
     desk.tape.commit()
-    desk.tape.look()
+    desk.tape.check_length()
     assert not desk.failed
     os.truncate(path, 1)
     if when == "with a group under way":
         desk.tape.append(b"two\n")
         group = desk.tape.gather()
-        desk.tape.look()
+        desk.tape.check_length()
         group.write()
         group.sync()
         desk.tape.settle(group)
     if when == "while it is open":
-        desk.tape.look()
-        desk.tape.look()
+        desk.tape.check_length()
+        desk.tape.check_length()
     desk.tape.close()
     (failure,) = desk.failed
     assert (failure.step, desk.synced) == ("cut", [4])

@@ -14,7 +14,7 @@ import pytest
 
 from batchrun.core.records.artifacts import find
 from batchrun.edge.append_file import REAL_DISK, FileRefused
-from batchrun.edge.artifacts import ArtifactWriter, Folder, Writing, open_folder
+from batchrun.edge.artifacts import ArtifactWriter, Folder, JobFiles, open_folder
 from batchrun.edge.artifacts.folder import PIECE
 from tests.edge.paper_disk import Crash, PaperDisk
 
@@ -27,7 +27,7 @@ def answer(*images):
 
 
 def written(folder, *images):
-    writing = Writing(folder, *answer(*images))
+    writing = JobFiles(folder, *answer(*images))
     writing.write()
     writing.publish()
     folder.sync()
@@ -109,7 +109,7 @@ def test_what_turns_out_to_be_no_base64_leaves_nothing(tmp_path, at):
     place = found[0].start + 1 + at
     for bad in (b"*", b"="):
         broken = body[:place] + bad + body[place + 1 :]
-        writing = Writing(folder, broken, find(broken, "row")[0])
+        writing = JobFiles(folder, broken, find(broken, "row")[0])
         writing.write()
         writing.publish()
         assert [one is None for one in writing.stored] == [True, False]
@@ -130,7 +130,7 @@ def test_o07_o08_at_whatever_step_it_breaks_a_name_leads_to_a_whole_file_or_to_n
         for stop in range(1, 40):
             paper = PaperDisk({"/f/row-0.bin": old, "/f/.row-1.bin.new": b"half"}, stop=stop, trouble=trouble)
             folder = Shelf("/f", "f", (0, 0), paper.disk())
-            writing = Writing(folder, *answer(new, new))
+            writing = JobFiles(folder, *answer(new, new))
             try:
                 writing.write()
                 writing.publish()

@@ -103,11 +103,11 @@ async def test_the_loop_goes_on_while_a_sync_hangs_and_leaving_does_not_wait_for
     beside.scribe.abandon()
     beside.scribe.close()
     descriptor = beside.tape._file.descriptor
-    assert REAL_DISK.status(descriptor).st_size == 4, "its file stays open while it is written"
+    assert REAL_DISK.fstat(descriptor).st_size == 4, "its file stays open while it is written"
     let_go.set()
     beside.scribe._thread.join(10)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        REAL_DISK.status(descriptor)
+        REAL_DISK.fstat(descriptor)
     await asyncio.sleep(0)
     assert (beside.synced, beside.failed, path.read_bytes()) == ([], [], b"one\n")
 
@@ -162,7 +162,7 @@ def test_a_loop_that_was_closed_too_early_does_not_end_the_thread_in_an_error(pa
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     let_go.set()
-    scribe._errands.put(None)
+    scribe._tasks.put(None)
     scribe._thread.join(10)
     assert not scribe._thread.is_alive()
     tape.abandon()
