@@ -147,7 +147,7 @@ async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
         await stopped.wait()
     finally:
         await simulator.__aexit__(None, None, None)
-    print(f"\nbatchrun serve: {simulator.books.summary(simulator.now())}", file=sys.stderr)
+    print(f"\nbatchrun serve: {simulator.statistics.summary(simulator.now())}", file=sys.stderr)
     return EXIT_OK
 
 
