@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from batchrun.core.taxonomy.rules import TAXONOMY, Aspect, Rule
+from batchrun.core.taxonomy.rules import TAXONOMY, Rule, WordField
 from batchrun.simulator.distributions import ScenarioError
 
 COMPLETED = "completed"
@@ -37,7 +37,7 @@ OUTCOMES: dict[str, str] = {
     STUCK_RUNNING: "stays in progress for ever",
 }
 
-CODES: dict[str, Rule] = {rule.word: rule for rule in TAXONOMY if rule.aspect is Aspect.CODE}
+CODES: dict[str, Rule] = {rule.word: rule for rule in TAXONOMY if rule.field is WordField.CODE}
 
 QUEUE_FULL, LOST, DROPPED, HTML = "queue_full", "lost", "dropped", "html"
 REFUSALS: dict[str, str] = {

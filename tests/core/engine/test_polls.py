@@ -7,11 +7,11 @@ import pytest
 
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import Row
-from batchrun.core.jobs.pacing import LONGEST_GAP, Exponential
+from batchrun.core.jobs.pacing import Exponential
 from batchrun.core.jobs.timers import TICKS_PER_SECOND
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.settings.settings import InvalidSetting, Settings
+from batchrun.core.settings.settings import LONGEST_GAP, InvalidSetting, Settings
 from tests.core.driver import DROPPED, Driver, answer, error
 
 MIDDLE = {"chance": lambda: 0.5}  # every gap exactly as long as its base

@@ -47,9 +47,9 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget
@@ -133,7 +133,7 @@ class Runner:
         self._submits: Workers[Submit] = Workers(exchanges.submit, settings.submits, self._broke)
         self._polls: Workers[Poll] = Workers(exchanges.poll, settings.connections, self._broke)
         self._cancels: Workers[Cancel] = Workers(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
-        self._rows = Rows(source, tokens=settings.tpm is not None)
+        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
         state = batch.state
         self._hearing = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
