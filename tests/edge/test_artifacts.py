@@ -197,7 +197,7 @@ def test_files_are_written_beside_a_loop_and_reported_in_it(tmp_path, busy):
     assert 1 <= len(syncs) < 31, "many files share one sync of their folder"
 
 
-def test_o07_o08_the_first_error_is_the_last_and_told_to_all_that_come_after(tmp_path):
+def test_o07_o08_the_first_error_is_the_last_and_reported_to_all_later_ones(tmp_path):
     calls = []
 
     def sync(descriptor):
@@ -209,13 +209,13 @@ def test_o07_o08_the_first_error_is_the_last_and_told_to_all_that_come_after(tmp
 
     async def main():
         storer = ArtifactWriter(folder, asyncio.get_running_loop())
-        told = []
+        message = []
         for n in range(4):
             came = asyncio.Event()
-            storer.store(*answer(b"%d" % n), lambda result, came=came: (told.append(result), came.set()))
+            storer.store(*answer(b"%d" % n), lambda result, came=came: (message.append(result), came.set()))
             await asyncio.wait_for(came.wait(), 30)
         storer.close()
-        return told
+        return message
 
     first, *others = asyncio.run(main())
     assert first[0].size == 1
@@ -229,8 +229,8 @@ def test_o11_a_folder_that_was_replaced_is_noticed(tmp_path):
     folder = open_folder(str(tmp_path / "f"), str(tmp_path))
     (tmp_path / "f").rename(tmp_path / "moved")
     (tmp_path / "f").mkdir()
-    ((_, told),) = stored_by(folder, [storing(b"x")])
-    assert "another folder" in told
+    ((_, message),) = stored_by(folder, [storing(b"x")])
+    assert "another folder" in message
 
 
 def test_what_waits_when_it_is_closed_is_left_and_nothing_more_is_reported(tmp_path):

@@ -23,7 +23,7 @@ def write(path, data):
         file.write(data)
 
 
-def test_wishes_are_read_once_and_in_order(path):
+def test_requests_are_read_once_and_in_order(path):
     wishes = CancelFile(str(path))
     assert wishes.read_new() == []
     append_request(str(path), {"cancel": ["row-1"]})
@@ -60,7 +60,7 @@ def test_o13_a_tail_that_a_dead_writer_left_is_cut_by_the_next(path, before, tor
     [b"[1]", b"1", b"{", b"", b"\xff", b"[" * 100_000, b"x" * (3 * LINE_BYTES)],
     ids=["list", "number", "broken", "empty", "not UTF-8", "deep", "long"],
 )
-def test_what_is_no_wish_is_counted_and_skipped(path, line):
+def test_what_is_no_request_is_counted_and_skipped(path, line):
     write(path, b'{"n":1}\n' + line + b'\n{"n":2}\n')
     wishes = CancelFile(str(path))
     assert wishes.read_new() == [{"n": 1}, {"n": 2}]
@@ -78,13 +78,13 @@ def test_a_long_line_that_is_still_growing_is_not_kept(path):
     assert (wishes.read_new(), wishes.unreadable) == ([{"n": 2}], 1)
 
 
-def test_a_wish_that_is_too_long_is_refused_before_anything_is_written(path):
+def test_a_request_that_is_too_long_is_refused_before_anything_is_written(path):
     with pytest.raises(ValueError, match="split it"):
         append_request(str(path), {"cancel": ["x" * LINE_BYTES]})
     assert not path.exists()
 
 
-def test_a_file_begun_anew_is_read_from_its_start(path):
+def test_a_file_started_again_is_read_from_its_start(path):
     wishes = CancelFile(str(path))
     append_request(str(path), {"n": 1})
     append_request(str(path), {"n": 2})
@@ -97,7 +97,7 @@ def test_a_file_begun_anew_is_read_from_its_start(path):
     assert [read["n"] for read in wishes.read_new()] == [3, 4, 5]
 
 
-def test_a_file_begun_anew_between_two_runs_is_read_from_its_start_where_no_line_begins_at_the_old_offset(path):
+def test_a_file_started_again_between_two_runs_is_read_from_its_start_where_no_line_begins_at_the_old_offset(path):
     earlier = CancelFile(str(path))
     append_request(str(path), {"n": 1})
     earlier.read_new()
@@ -119,7 +119,7 @@ def test_a_file_that_was_emptied_in_its_place_is_read_from_its_start(path):
     assert wishes.read_new() == [{"n": 1}]
 
 
-def test_who_wished_knows_the_offset_that_a_run_has_read_to_when_it_has_it(path):
+def test_who_requested_knows_the_offset_that_a_run_has_read_to_when_it_has_it(path):
     wishes = CancelFile(str(path))
     for n in range(3):
         after = append_request(str(path), {"n": n})
@@ -131,7 +131,7 @@ def test_who_wished_knows_the_offset_that_a_run_has_read_to_when_it_has_it(path)
 
 
 @pytest.mark.parametrize("step", ["write", "sync"])
-def test_o07_a_wish_that_the_disk_did_not_keep_is_told_to_who_made_it(path, monkeypatch, step):
+def test_o07_a_request_that_the_disk_did_not_keep_is_reported(path, monkeypatch, step):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -97,7 +97,7 @@ def test_o04_a_device_is_refused(path):
         open_append(path)
 
 
-def test_o04_a_link_that_is_put_there_after_the_look_is_refused(tmp_path, path):
+def test_o04_a_link_that_is_put_there_after_the_check_is_refused(tmp_path, path):
     (tmp_path / "target").touch(0o644)
 
     def race(name, flags, mode):
@@ -109,7 +109,7 @@ def test_o04_a_link_that_is_put_there_after_the_look_is_refused(tmp_path, path):
     assert mode_of(tmp_path / "target") == 0o644
 
 
-def test_o04_a_fifo_that_is_put_there_after_the_look_is_refused(path):
+def test_o04_a_fifo_that_is_put_there_after_the_check_is_refused(path):
     path.touch()
 
     def race(name, flags, mode):

@@ -192,7 +192,7 @@ def test_a_result_is_kept_for_a_while():
     assert [bench.status_after(delay, cancelled) for delay in (599.9, 0.1)] == ["cancelled", "404"]
 
 
-def test_polls_go_wrong_as_told_and_the_job_does_not():
+def test_polls_go_wrong_as_scripted_and_the_job_does_not():
     bench = Bench("[polls]\nhttp_502 = 0.3\nrate_limit_exceeded = 0.2")
     job = bench.job()
     bench.now += 3

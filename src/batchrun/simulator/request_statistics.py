@@ -2,7 +2,7 @@
 
 Answers what a test or a person wants to know of a batch: was a row sent twice, how many jobs were open
 at once, how often was each polled. A POST counts when it arrives, whatever becomes of it, and even if
-nobody waits for its response.
+no client waits for its response.
 """
 
 from __future__ import annotations

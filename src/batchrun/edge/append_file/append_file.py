@@ -215,7 +215,7 @@ class AppendFile:
             raise self._copy_of(self._failure)
         if self._closed:
             raise AppendFileClosed(
-                f"{self.path}: expected no append after the tape was closed; this is a bug in batchrun"
+                f"{self.path}: expected no append after the file was closed; this is a bug in batchrun"
             )
         size = len(line)
         if line.find(b"\n") != size - 1 or not size:

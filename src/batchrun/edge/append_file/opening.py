@@ -84,7 +84,7 @@ def open_append(path: str, disk: Disk = REAL_DISK) -> OpenFile:
     try:
         status = _made_private(path, descriptor, disk)
         if missing:
-            disk.sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - paths are str in this room
+            disk.sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - paths are str in this package
         elif status.st_size:
             disk.sync(descriptor)
         return OpenFile(path, descriptor, status.st_size, missing, identity_of(status), disk)
@@ -136,7 +136,7 @@ def expect_regular(path: str, disk: Disk = REAL_DISK) -> None:
 def expect_folder(path: str) -> None:
     """Raise FileRefused if the folder of `path` does not exist; it names `path`, and not a file next to it."""
     try:
-        os.stat(f"{os.path.dirname(path) or '.'}/")  # noqa: PTH116, PTH120 - paths are str in this room
+        os.stat(f"{os.path.dirname(path) or '.'}/")  # noqa: PTH116, PTH120 - paths are str in this package
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
 

@@ -108,7 +108,7 @@ def set_aside(names: FileNames, wall: float, disk: Disk = REAL_DISK) -> list[tup
 
 def sync_folders(paths: Iterable[str], disk: Disk) -> None:
     """Sync the folders that hold `paths`, each once."""
-    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this room
+    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this package
         try:
             disk.sync_folder(folder)
         except OSError as error:

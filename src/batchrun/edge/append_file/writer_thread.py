@@ -169,7 +169,7 @@ class WriterThread:
             task.written.release()
             task.group.sync()
             task.ended.release()
-            with suppress(RuntimeError):  # the loop was closed: nobody waits for the report
+            with suppress(RuntimeError):  # the loop was closed: nothing waits for the report
                 self._loop.call_soon_threadsafe(self._settle, task)
         if self._orphan is not None:
             self._orphan.close_file()

@@ -51,8 +51,8 @@ class Folder:
         self.disk.sync_folder(self.path)
 
 
-def open_folder(path: str, beside: str, forbidden: Iterable[str] = (), disk: Disk = REAL_DISK) -> Folder:
-    """Open the folder at `path`, created if missing; `beside` is the folder to which paths in records are relative.
+def open_folder(path: str, base: str, forbidden: Iterable[str] = (), disk: Disk = REAL_DISK) -> Folder:
+    """Open the folder at `path`, created if missing; `base` is the folder to which paths in records are relative.
 
     `forbidden` are the paths of the batch's own files. Raises FileRefused.
     """
@@ -69,7 +69,7 @@ def open_folder(path: str, beside: str, forbidden: Iterable[str] = (), disk: Dis
             raise FileRefused(path, f"expected a folder, found {found}", "name a folder, or a new one")
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise FileRefused(path, "no permission to read and write it", "choose a folder of your own")
-        shown = os.path.relpath(os.path.realpath(path), os.path.realpath(beside))
+        shown = os.path.relpath(os.path.realpath(path), os.path.realpath(base))
         shown.encode()
     except UnicodeEncodeError as error:
         raise FileRefused(path, "its path is no UTF-8, and records are", "choose another folder") from error

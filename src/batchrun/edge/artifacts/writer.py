@@ -122,7 +122,7 @@ class ArtifactWriter:
             self._sync(batch)
             for task in batch:
                 self._ended.put(task)
-            with suppress(RuntimeError):  # the loop was closed: nobody waits for the report
+            with suppress(RuntimeError):  # the loop was closed: nothing waits for the report
                 self._loop.call_soon_threadsafe(self._collect)
             if last:
                 return

@@ -97,11 +97,11 @@ class Body:
     def take(self, chunk: bytes) -> bool:
         """Add `chunk`; True when no more is wanted. Raises ExchangeError beyond the cap."""
         self._raw_size += len(chunk)  # an endless stream that decodes to nothing would never reach the cap otherwise
-        room = self._cap - len(self._content)
+        limit = self._cap - len(self._content)
         if self._decoder is None:
-            self._content += chunk[: room + 1]
+            self._content += chunk[: limit + 1]
         else:
-            self._content += self._decoder.decode(chunk, room + 1)
+            self._content += self._decoder.decode(chunk, limit + 1)
         if len(self._content) <= self._cap and self._raw_size <= self._cap:
             return False
         if self._is_error:
@@ -130,9 +130,9 @@ class _Decoder:
     def complete(self) -> bool:
         return self._inflate.eof
 
-    def decode(self, chunk: bytes, room: int) -> bytes:
+    def decode(self, chunk: bytes, limit: int) -> bytes:
         try:
-            # What does not fit is not decoded: room is one more than allowed, so the cap has been passed then.
-            return self._inflate.decompress(chunk, room)
+            # What does not fit is not decoded: the limit is one more than allowed, so the cap has been passed then.
+            return self._inflate.decompress(chunk, limit)
         except zlib.error as error:
             raise ExchangeError(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None

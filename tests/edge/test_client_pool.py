@@ -7,7 +7,7 @@ import pytest
 from batchrun.core.responses.http import Failure
 from batchrun.edge.httpx_transport import ClientPool
 from tests.edge.hostile_server import HostileServer
-from tests.edge.wires import POST, own
+from tests.edge.transports import POST, own
 
 
 class Item:
@@ -112,16 +112,16 @@ def test_dropped_while_in_use_is_closed_when_it_comes_back(pool):
     asyncio.run(main())
 
 
-def test_closing_a_wire_ends_what_is_on_its_way():
+def test_closing_a_transport_ends_what_is_on_its_way():
     async def main():
         async def script(talk):
             await talk.request()
             await talk.hold()
 
-        async with HostileServer(script) as server, own(server.origin) as wire:
-            exchange = asyncio.create_task(wire.exchange(POST, 30.0))
+        async with HostileServer(script) as server, own(server.origin) as transport:
+            exchange = asyncio.create_task(transport.exchange(POST, 30.0))
             await server.wait_received(1)
-            await wire.aclose()
+            await transport.aclose()
             return await asyncio.wait_for(exchange, 30)
 
     failure = asyncio.run(main())
