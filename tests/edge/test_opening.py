@@ -56,7 +56,7 @@ def test_o05_an_existing_file_is_made_private(path, mode):
 def test_o05_where_the_file_system_insists_on_its_mode_it_is_refused(path):
     path.touch(0o644)
     with pytest.raises(FileRefused, match="expected mode 0600, its file system insists on 0644"):
-        open_append(str(path), replace(REAL_DISK, restrict=lambda *_: None))
+        open_append(str(path), replace(REAL_DISK, fchmod=lambda *_: None))
     assert_nothing_is_open(path)
 
 
@@ -97,7 +97,7 @@ def test_o04_a_device_is_refused(path):
         open_append(path)
 
 
-def test_o04_a_link_that_is_put_there_after_the_look_is_refused(tmp_path, path):
+def test_o04_a_link_that_is_put_there_after_the_check_is_refused(tmp_path, path):
     (tmp_path / "target").touch(0o644)
 
     def race(name, flags, mode):
@@ -109,7 +109,7 @@ def test_o04_a_link_that_is_put_there_after_the_look_is_refused(tmp_path, path):
     assert mode_of(tmp_path / "target") == 0o644
 
 
-def test_o04_a_fifo_that_is_put_there_after_the_look_is_refused(path):
+def test_o04_a_fifo_that_is_put_there_after_the_check_is_refused(path):
     path.touch()
 
     def race(name, flags, mode):
@@ -181,7 +181,7 @@ def test_odd_names_are_used_or_refused(tmp_path, name, found):
             opening(path)
 
 
-@pytest.mark.parametrize("step", ["sync_folder", "status", "restrict"])
+@pytest.mark.parametrize("step", ["sync_folder", "fstat", "fchmod"])
 def test_whatever_fails_on_the_way_nothing_stays_open(path, step):
     path.touch(0o644)
     if step == "sync_folder":

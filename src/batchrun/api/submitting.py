@@ -83,7 +83,7 @@ class Submitting:
         if name is not None:
             self._ids[name] = submitted
         try:
-            lines.give(line + b"\n")
+            lines.append(line + b"\n")
         except BatchFilesError as error:
             self._failed(error)
         return await submitted.key()
@@ -99,7 +99,7 @@ class Submitting:
             whole = sum(len(line) for line in lines_of(self._path) if line.endswith(b"\n"))
             cut_torn(self._path, whole)
             self._lines = Lines(open_append(self._path), safe=self._safe, failed=self._failed)
-            self._scribe = WriterThread(self._lines.tape, asyncio.get_running_loop())
+            self._scribe = WriterThread(self._lines.file, asyncio.get_running_loop())
         return self._lines
 
     def _safe(self, lines: int) -> None:

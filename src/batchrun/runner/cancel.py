@@ -16,7 +16,7 @@ from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import State
 from batchrun.edge.append_file import FileNames
-from batchrun.edge.cancel_file import wish
+from batchrun.edge.cancel_file import append_request
 from batchrun.edge.lock import LockHeld, Locks
 from batchrun.runner.loop.cancel_requests import cancel_wish
 from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
@@ -67,7 +67,7 @@ def wish_to_cancel(names: FileNames, wanted: Collection[str] | None) -> SentRequ
     ordered = None if wanted is None else tuple(dict.fromkeys(wanted))
     heard_at = 0
     for part in [None] if ordered is None else [ordered[i : i + _AT_ONCE] for i in range(0, len(ordered), _AT_ONCE)]:
-        heard_at = wish(names.requests, cancel_wish(part, header.run_id, time.time()))
+        heard_at = append_request(names.requests, cancel_wish(part, header.run_id, time.time()))
     return SentRequest(names, ordered, heard_at, size)
 
 

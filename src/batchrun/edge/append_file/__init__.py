@@ -1,11 +1,14 @@
-"""Files that survive: one class for all append files, and the few operations that replace or mend them.
+"""Files that survive a crash: append files, and the few operations that replace or repair them.
 
-Laws of this room:
+Reading order: `file_names` (a batch's paths), `opening`, `append_file` (group commit), `writer_thread` (the same next to
+an event loop), `torn_tail`, `rewrite` (replace or move files), `distinct_files`, `refusals` (errors), `disk`.
 
-1. It knows bytes, lines and offsets, and no entries: what a line means is the ledger's business.
-2. Nothing is called safe before the disk said so, and a disk that failed once is not asked again.
-3. All that touches the disk goes through one `Disk`, so that a test can break each single step and a crash
-   can be simulated on the same code that runs at night.
+Invariants:
+
+1. It knows bytes, lines and offsets; what a line means is known to core's journal alone.
+2. Nothing is called safe before the disk has synced it, and a disk that failed once is not written again.
+3. All access to the disk goes through one `Disk`, so that a test can break each single step, and simulate a crash on
+   the code that is used in production.
 """
 
 from batchrun.edge.append_file.append_file import AppendFile, Lines, SyncGroup

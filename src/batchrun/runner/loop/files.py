@@ -44,35 +44,35 @@ class BatchFiles:
         self._saved = saved
         self._journal = self._lines(BatchFile.JOURNAL, journal, mark)
         self._output = self._lines(BatchFile.OUTPUT, output, None)
-        self._scribes = [WriterThread(lines.tape, loop) for lines in (self._journal, self._output)]
+        self._scribes = [WriterThread(lines.file, loop) for lines in (self._journal, self._output)]
 
     @property
     def output_safe(self) -> int:
         """Bytes of the output that are safely on the disk."""
-        return self._output.tape.synced_to
+        return self._output.file.synced_to
 
     @property
     def failure(self) -> BatchFilesError | None:
         """What could not be written, if anything."""
-        return self._journal.tape.failure or self._output.tape.failure
+        return self._journal.file.failure or self._output.file.failure
 
     def append(self, order: Append) -> None:
         with suppress(BatchFilesError):  # a tape that failed has said so already
-            self._journal.give(order.line, lazy=order.lazy)
+            self._journal.append(order.line, lazy=order.lazy)
 
     def emit(self, order: Emit) -> None:
         with suppress(BatchFilesError):
-            self._output.give(order.line, lazy=False)
+            self._output.append(order.line, lazy=False)
 
     def note(self, entry: Entry) -> None:
         """An entry of the runner's own, which the engine does not count."""
         with suppress(BatchFilesError):
-            self._journal.tape.append(entry.to_line())
+            self._journal.file.append(entry.to_line())
 
     def look(self) -> None:
         """Report what was cut off the files by someone else."""
         for lines in (self._journal, self._output):
-            lines.tape.look()
+            lines.file.check_length()
 
     def close(self) -> None:
         """Sync what there is, and give the files back."""
