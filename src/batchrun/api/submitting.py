@@ -10,12 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from batchrun.api.plain import in_python
+from batchrun.api.wording import error_in_python, in_python
 from batchrun.core.rows.parse import Rejection, canonical
 from batchrun.core.text.printable import visible
 from batchrun.edge.append_file import BatchFilesError, Lines, WriterThread, cut_torn, open_append
 from batchrun.edge.source import Growing
-from batchrun.results.run_errors import FilesError as Unwritten
 from batchrun.results.run_errors import InputError
 from batchrun.runner.opening.read import lines_of
 
@@ -91,11 +90,11 @@ class Submitting:
                 future.set_result(row.key)
         self._taken()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BatchFilesError) -> None:
         while self._under_way:
             _, name, future = self._under_way.popleft()
             self._ids.pop(name or "", None)
             if not future.done():
-                future.set_exception(Unwritten(str(error)))
+                future.set_exception(error_in_python(error))
                 future.exception()  # whoever waits is told; nobody need wait
         self._taken()

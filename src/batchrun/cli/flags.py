@@ -19,16 +19,14 @@ from typing import Any
 
 from batchrun.core.settings.parsing import (
     READERS,
-    example,
-    flag,
     from_variable,
     refuse_near_misses,
     refuse_what_makes_no_sense,
     remedy,
     spelled,
-    variable,
 )
 from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
+from batchrun.core.text.wording import flag, variable
 
 # What a value is called in the help.
 _METAVAR = {
@@ -92,7 +90,7 @@ def _typed(setting: Field[Any]) -> Callable[[str], Any]:
 
 
 def given(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that were given by flag or else by variable. Raises FlagError, which names flag or variable, whichever it was."""
+    """The settings that were given by flag or else by variable. Raises UsageError, which names flag or variable, whichever it was."""
     refuse_near_misses(environment)
     found: dict[str, Any] = {}
     for setting in fields(Settings):
@@ -102,9 +100,7 @@ def given(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[s
             found[name] = tuple(value) if setting.metadata["kind"] is SettingKind.TEXTS else value
         elif text := environment.get(variable(name)):
             found[name] = from_variable(setting, text)
-    refuse_what_makes_no_sense(
-        found, from_environment(options, found), lambda setting: f"{flag(setting.name)} {example(setting)}"
-    )
+    refuse_what_makes_no_sense(found, from_environment(options, found))
     return found
 
 

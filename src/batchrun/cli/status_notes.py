@@ -14,6 +14,7 @@ from batchrun.core.limits.gate import HaltReason
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun
 from batchrun.core.taxonomy.advice import HALT_ADVICE
 from batchrun.core.text.units import duration, many
+from batchrun.core.text.wording import worded
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def halt_of(run: LastRun) -> tuple[str, str, str] | None:
         return None
     reason, _, message = run.told.partition(": ")
     known = reason in set(HaltReason)
-    return reason, message, HALT_ADVICE[HaltReason(reason)] if known else ""
+    return reason, message, worded(HALT_ADVICE[HaltReason(reason)]) if known else ""
 
 
 def tokens_of(standing: BatchStatus) -> dict[str, int | None]:

@@ -40,6 +40,7 @@ from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
+from batchrun.core.text.wording import worded
 from batchrun.edge.append_file import write_whole
 
 SUMMARY_VERSION = 1
@@ -67,7 +68,7 @@ def _lines(closing: Closing, width: int) -> Iterator[str]:
         yield wrapped(f"{reason.value}: ", visible(halted), width)
         if closing.snapshot.trouble is not None and closing.snapshot.trouble not in halted:
             yield wrapped("the last submit: ", visible(closing.snapshot.trouble), width)
-        yield wrapped("", HALT_ADVICE[reason], width)
+        yield wrapped("", worded(HALT_ADVICE[reason]), width)
     if closing.problem is not None:
         yield ""
         yield wrapped("", visible(closing.problem), width)
@@ -213,7 +214,7 @@ def facts(closing: Closing) -> dict[str, Any]:
         "jobs_going_on": snapshot.watched,
         "halted": None
         if reason is None
-        else {"reason": reason.value, "message": halt_message(closing), "advice": HALT_ADVICE[reason]},
+        else {"reason": reason.value, "message": halt_message(closing), "advice": worded(HALT_ADVICE[reason])},
         "problem": closing.problem,
         "elapsed_s": round(closing.elapsed, 3),
         "files": {"output": closing.output, "journal": closing.journal, "artifacts": closing.artifacts},

@@ -25,7 +25,9 @@ from typing import Any
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Option
 
+_OPTION = Option("token_command")
 MAX_FILE = 65_536
 COMMAND_TIMEOUT = 60.0
 MARGIN = 300.0  # seconds before the end at which a token counts as used up
@@ -77,13 +79,9 @@ class TokenCommand:
         try:
             self._argv = shlex.split(command)
         except ValueError as error:
-            raise UsageError(
-                f"--token-command: expected a command line: {str(error).lower()}; quote it again"
-            ) from None
+            raise UsageError(f"expected a command line: {str(error).lower()}", "quote it again", _OPTION) from None
         if not self._argv:
-            raise UsageError(
-                "--token-command: expected a command line, got nothing; name a command that prints a token"
-            )
+            raise UsageError("expected a command line, got nothing", "name a command that prints a token", _OPTION)
         self._limit = limit
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -123,7 +121,7 @@ class TokenCommand:
                 start_new_session=True,
             )
         except OSError as error:
-            raise UsageError(f"--token-command: {name} cannot be run: {error.strerror}; give its full path") from None
+            raise UsageError(f"{name} cannot be run: {error.strerror}", "give its full path", _OPTION) from None
         try:
             async with asyncio.timeout(self._limit):
                 printed, complaint = await asyncio.gather(_head(process.stdout), _head(process.stderr))
@@ -135,12 +133,12 @@ class TokenCommand:
             if not isinstance(error, TimeoutError):
                 raise
             raise UsageError(
-                f"--token-command: {name} gave no token within {self._limit:g} s; try it by hand, it may ask something"
+                f"{name} gave no token within {self._limit:g} s", "try it by hand, it may ask something", _OPTION
             ) from None
         if code != 0:
             told = visible(" ".join(complaint.decode("utf-8", "replace").split()), 300)
             raise UsageError(
-                f"--token-command: {name} failed with exit code {code}: {told or 'it said nothing'}; try it by hand"
+                f"{name} failed with exit code {code}: {told or 'it said nothing'}", "try it by hand", _OPTION
             )
         return printed
 
@@ -153,20 +151,14 @@ def read_token(printed: bytes, now: float) -> Token:
         try:
             table = json.loads(text)
         except ValueError:
-            raise UsageError(
-                "--token-command: expected a token or JSON with one, got broken JSON; try it by hand"
-            ) from None
+            raise UsageError("expected a token or JSON with one, got broken JSON", "try it by hand", _OPTION) from None
         names = ("accessToken", "access_token", "token")
         text = next((table[name] for name in names if isinstance(table.get(name), str)), "")
         if not text:
-            raise UsageError(
-                f"--token-command: expected JSON with one of {', '.join(names)}; have it print the token alone"
-            )
+            raise UsageError(f"expected JSON with one of {', '.join(names)}", "have it print the token alone", _OPTION)
     elif len(text.split()) != 1:
-        raise UsageError(
-            f"--token-command: expected one token, got {len(text.split())} words; have it print the token alone"
-        )
-    secret = Secret(text, "--token-command")
+        raise UsageError(f"expected one token, got {len(text.split())} words", "have it print the token alone", _OPTION)
+    secret = Secret(text, _OPTION)
     for value, offset in ((table.get("expires_on"), 0.0), (table.get("expires_in"), now), (_expiry_of_jwt(text), 0.0)):
         if (seconds := _number(value)) is not None and seconds + offset > now:
             return Token(secret, seconds + offset)

@@ -12,14 +12,8 @@ from enum import Enum
 from typing import Any
 
 from batchrun.core.jobs.pacing import LONGEST_GAP
-
-
-class InvalidSetting(ValueError):
-    """A setting that makes no sense, named as the command names it; `setting` is its name, if it is about one."""
-
-    def __init__(self, message: str, setting: str | None = None) -> None:
-        super().__init__(message)
-        self.setting = setting
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Option, Text, parts
 
 
 class SettingKind(Enum):
@@ -239,7 +233,7 @@ class Settings:
                 self.poll_max,
             )
         if self.poll_min > self.poll_max:
-            raise _error("poll_min", f"at most --poll-max ({self.poll_max:g})", self.poll_min)
+            raise _error("poll_min", ("at most ", Option("poll_max"), f" ({self.poll_max:g})"), self.poll_min)
 
     @property
     def places(self) -> int:
@@ -254,7 +248,7 @@ class Settings:
         """The settings that were `given`, and the defaults; `at_once` where every row ends at its submit."""
         unknown = given.keys() - {one.name for one in fields(cls)}
         if unknown:
-            raise InvalidSetting(f"unknown setting {min(unknown)!r}")
+            raise UsageError(f"unknown setting {min(unknown)!r}")
         values = dict(given)
         if at_once:
             values.setdefault("concurrency", AT_ONCE_CONCURRENCY)
@@ -271,6 +265,5 @@ _ABOVE_ZERO = (
 _ZERO_OR_MORE = ("retries", "retry_budget", "drain", "cancel_settle", "cancel_patience")
 
 
-def _error(name: str, expected: str, came: object) -> InvalidSetting:
-    flag = "--" + name.replace("_", "-")
-    return InvalidSetting(f"{flag}: expected {expected}, got {came!r}", name)
+def _error(name: str, expected: Text, actual: object) -> UsageError:
+    return UsageError(("expected ", *parts(expected), f", got {actual!r}"), about=Option(name))

@@ -15,6 +15,7 @@ from batchrun.core.rows.estimate import answer_tokens, input_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import worded
 from batchrun.edge.source.reader import Reader
 from batchrun.edge.source.report import Report
 from batchrun.edge.source.spool import Spool
@@ -140,7 +141,7 @@ class Checked:
             first = self._reader.find(found.custom_id or "")
             code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
         else:
-            code, said = found.code, found.message
+            code, said = found.code, worded(found.message)
         number = self.line_of(ordinal)
         return Rejected(key, ordinal, number, code, f"{self.name}:{number}: {said}")
 

@@ -15,6 +15,7 @@ from batchrun.core.jobs.messages import (
 from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.records.artifacts import Stored
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Action
 from batchrun.edge.append_file import FileRefused
 from batchrun.edge.append_file.writer_thread import Loop
 from batchrun.edge.artifacts import ArtifactWriter, Folder
@@ -62,7 +63,7 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
         folder.remove(halves)
     except OSError as error:
         told = f"expected to read and write it, but: {error}"
-        raise FileRefused(folder.path, told, "mend the cause, then run the same command again") from error
+        raise FileRefused(folder.path, told, ("mend the cause, then ", Action.RUN_AGAIN)) from error
     if batch.files:
         count = sum(map(len, batch.files.values()))
         batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

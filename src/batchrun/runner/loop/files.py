@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Event, Synced, WriteFailed
 from batchrun.core.journal.entries import Entry, mark
+from batchrun.core.text.wording import worded
 from batchrun.edge.append_file import BatchFilesError, Lines, OpenFile, WriterThread
 
 
@@ -66,7 +67,7 @@ class BatchFiles:
             file,
             mark=first,
             safe=lambda lines: self._safe(kind, lines),
-            failed=lambda error: self._feed(WriteFailed(kind, str(error))),
+            failed=lambda error: self._feed(WriteFailed(kind, worded(error.problem))),
         )
 
     def _safe(self, kind: BatchFile, lines: int) -> None:

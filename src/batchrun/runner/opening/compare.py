@@ -12,6 +12,7 @@ from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Option, Part
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked
@@ -38,7 +39,7 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
         refuse(
             names.journal,
             f"this batch runs on {theirs}, now it is {ours}",
-            "name the same service, or begin anew with --fresh",
+            ("name the same service, or begin anew with ", Option("fresh")),
         )
     if header.account != identity.account:
         theirs, ours = header.account or "none", identity.account or "none"
@@ -47,17 +48,25 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
         )
     if dict(header.body_flags) != dict(identity.body_flags) and not settings.accept_changes:
         raise UsageError(
-            f"{names.journal}: this batch was begun with {_flags(header.body_flags)}, now it is "
-            f"{_flags(identity.body_flags)}; give the same flags, or --accept-changes for the rows not yet sent"
+            (
+                "this batch was begun with ",
+                *_options(header.body_flags),
+                ", now it is ",
+                *_options(identity.body_flags),
+            ),
+            ("give the same settings, or ", Option("accept_changes"), " for the rows not yet sent"),
+            names.journal,
         )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
     return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
 
 
-def _flags(flags: Mapping[str, Any]) -> str:
-    told = [f"--model {flags['model']}"] if flags.get("model") else []
-    told += [f"--set {name}={value}" for name, value in (flags.get("set") or {}).items()]
-    return " ".join(told) or "no --model and no --set"
+def _options(flags: Mapping[str, Any]) -> tuple[Part, ...]:
+    found = [Option("model", flags["model"])] if flags.get("model") else []
+    found += [Option("set", f"{name}={value}") for name, value in (flags.get("set") or {}).items()]
+    if not found:
+        return "no ", Option("model"), " and no ", Option("set")
+    return found[0], *(part for option in found[1:] for part in (" ", option))
 
 
 @dataclass(slots=True)
@@ -100,14 +109,17 @@ def compare_rows(
                 more += 1
     if not (known or here):
         raise InputRefused(
-            f"{source.name}: none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was "
-            f"begun with {state.header.input}; name that input, or another output with -o"
+            f"none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
+            f"{state.header.input}",
+            ("name that input, or another output with ", Option("out")),
+            source.name,
         )
     if lines and not settings.accept_changes:
         told = ", ".join(f"{line:,}" for line in lines) + (f" and {more:,} more" if more else "")
         raise InputRefused(
-            f"{source.name}: rows that {names.journal} knows have changed since, on line {told}; undo the changes, or go "
-            "on with --accept-changes: only rows not yet sent take them"
+            f"rows that {names.journal} knows have changed since, on line {told}",
+            ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
+            source.name,
         )
     found.vanished = sorted(missing)
     found.elsewhere = len(finished) - here

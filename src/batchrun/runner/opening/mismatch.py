@@ -10,6 +10,7 @@ from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Option
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source.checked import Checked
 from batchrun.runner.opening.compare import named
@@ -27,7 +28,7 @@ def refuse_foreign(names: FileNames, source: Checked, recovery: Recovery, size: 
         refuse(
             path,
             f"it holds {size:,} bytes that are no records, and may be another program's",
-            "name another output, or move it aside with --fresh",
+            ("name another output, or move it aside with ", Option("fresh")),
         )
     known = sum(key in finished for key in source.all_keys())
     if not settings.new_journal:
@@ -36,8 +37,13 @@ def refuse_foreign(names: FileNames, source: Checked, recovery: Recovery, size: 
             path,
             f"it holds {len(finished):,} records, {whose}, and there is no journal beside it; {len(source) - known:,} rows "
             "have no record there and may have been sent and paid for",
-            "put the journal back, or move the output aside with --fresh; --new-journal keeps its records and sends the "
-            "other rows, perhaps again",
+            (
+                "put the journal back, or move the output aside with ",
+                Option("fresh"),
+                "; ",
+                Option("new_journal"),
+                " keeps its records and sends the other rows, perhaps again",
+            ),
         )
     if more := records_behind(names, recovery.output_good_to):
         refuse(
@@ -62,6 +68,9 @@ def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recove
             f"it does not know {many(len(strangers), 'row')} that {'has' if len(strangers) == 1 else 'have'} a record in "
             f"{names.output}, such as {named(strangers)}: it is older than the output, or was cut, and rows may have been sent "
             "that it does not know either",
-            "put the newer journal back; or move this one away and give --new-journal, which keeps all records and sends the "
-            "other rows, perhaps again",
+            (
+                "put the newer journal back; or move this one away and give ",
+                Option("new_journal"),
+                ", which keeps all records and sends the other rows, perhaps again",
+            ),
         )

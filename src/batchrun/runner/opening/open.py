@@ -17,13 +17,13 @@ from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
+from batchrun.core.text.wording import Action, Option, Text
 from batchrun.edge.append_file import (
     AppendFile,
     FileNames,
     OpenFile,
     cut_torn,
     open_append,
-    refuse_input_as_output,
     set_aside,
 )  # fmt: skip
 from batchrun.edge.lock import Locks
@@ -49,7 +49,7 @@ class OpenBatch:
     header: Header
     state: JournalState
     recovery: Recovery
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
     doubted: bool = False  # the API key is another one
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
@@ -125,12 +125,9 @@ def open_batch(
     those of the batch.
     """
     assert names.output is not None
-    if source is not None and source.name != "stdin":
-        others = (path for path in names.all() if path != names.spool)  # the copy of an input may be read again
-        refuse_input_as_output(source.name, others)
     lock = Locks.take(names.locks)
     try:
-        notes: list[str] = []
+        notes: list[Text] = []
         if settings.fresh and source is not None:
             notes += [f"moved {old} to {new}" for old, new in set_aside(names, wall)]
         header = read_header(names)
@@ -157,7 +154,7 @@ def _begin(
     identity: Identity,
     settings: Settings,
     wall: float,
-    notes: list[str],
+    notes: list[Text],
 ) -> OpenBatch:
     if source is None:
         refuse(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
@@ -211,7 +208,7 @@ def _resume(
     source: Checked | None,
     settings: Settings,
     wall: float,
-    notes: list[str],
+    notes: list[Text],
 ) -> OpenBatch:
     state = fold_file(names.journal)
     recovery = recovered(names, state)
@@ -259,10 +256,9 @@ def _tell(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
         )
     if batch.state.cancel_all:
         batch.notes.append(
-            "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
+            (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")
         )
     if source is None and (waiting := sum(trail.waits for trail in trails.values())):
-        told = f"{waiting:,} rows wait for their next attempt"
-        if settings.retries:
-            told += " and are left to a run with their input; --retries 0 writes them as they ended"
-        batch.notes.append(told)
+        left = " and are left to a run with their input; "
+        then = (left, Option("retries", "0"), " writes them as they ended") if settings.retries else ()
+        batch.notes.append((f"{waiting:,} rows wait for their next attempt", *then))
