@@ -128,5 +128,5 @@ def test_success_is_no_error():
 
 def test_without_openai_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
-    with pytest.raises(ImportError, match=r"pip install 'batchrun\[openai\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'batchrun-jobs\[openai\]'"):
         failed("server_error").to_openai()

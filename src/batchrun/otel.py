@@ -3,7 +3,7 @@
     from batchrun.otel import OpenTelemetry
     records = await batchrun.run(rows, observers=OpenTelemetry())
 
-Needs `pip install 'batchrun[otel]'`, which is the API alone: where no SDK is set up this costs next to nothing and
+Needs `pip install 'batchrun-jobs[otel]'`, which is the API alone: where no SDK is set up this costs next to nothing and
 tells nobody. Names follow the semantic conventions of GenAI where they have one, else they begin with `batchrun.`.
 No prompt, no output and no message leaves the process by it.
 
@@ -27,12 +27,13 @@ from typing import Any
 
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.results.record import Record
+from batchrun.version import install
 
 try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.trace import SpanKind, Status, StatusCode
 except ImportError as error:
-    missing = "batchrun.otel needs OpenTelemetry's API: pip install 'batchrun[otel]'"
+    missing = f"batchrun.otel needs OpenTelemetry's API: {install('otel')}"
     raise ImportError(missing) from error
 
 _NANOSECONDS = 1_000_000_000

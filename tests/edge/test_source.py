@@ -374,7 +374,7 @@ def test_f04_zst_without_its_library_names_the_extra(write, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "backports.zstd", None)
     monkeypatch.setitem(__import__("sys").modules, "backports", None)
     monkeypatch.setitem(__import__("sys").modules, "compression", None)
-    with pytest.raises(InputRefused, match=r"pip install 'batchrun\[zst\]'"):
+    with pytest.raises(InputRefused, match=r"pip install 'batchrun-jobs\[zst\]'"):
         check(write(zstd.compress(b"{}")))
 
 

@@ -174,4 +174,9 @@ def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
         monitor_interval = 0
 
     Bar.set_lock(threading.RLock())
-    return Bar(total=total, file=stream, bar_format=" ", dynamic_ncols=True, mininterval=0, leave=False)
+    # A bar that draws itself while it is made and fails is left half made, and earlier tqdm than 4.70 then fails again.
+    bar: tqdm[Any] = Bar(
+        total=total, file=stream, bar_format=" ", dynamic_ncols=True, mininterval=0, leave=False, delay=1
+    )
+    bar.delay = 0
+    return bar

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchrun import __version__
 from batchrun.core.responses.http import Answer, Failure, Request
 from batchrun.core.responses.verdict import (
     Accepted,
@@ -27,6 +26,7 @@ from batchrun.core.settings.usage_error import UsageError
 from batchrun.services.address import BaseUrl
 from batchrun.services.headers import is_secret
 from batchrun.services.profile import Auth, Call, Profile
+from batchrun.version import __version__
 
 _OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
 
