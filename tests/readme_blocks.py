@@ -18,6 +18,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.advice import HALT_ADVICE
 from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
+from batchrun.core.text.wording import worded
 from benchmarks import table, wire_chart
 
 
@@ -94,7 +95,7 @@ def exits() -> str:
 
 
 def halts() -> str:
-    return _table(["halt", "what to do"], ([reason.value, advice] for reason, advice in HALT_ADVICE.items()))
+    return _table(["halt", "what to do"], ([reason.value, worded(advice)] for reason, advice in HALT_ADVICE.items()))
 
 
 def _shape(module: ModuleType) -> str:

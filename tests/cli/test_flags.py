@@ -12,8 +12,10 @@ import pytest
 from batchrun.cli import COMMANDS, main
 from batchrun.cli.flags import given
 from batchrun.cli.parser import run_parser
-from batchrun.core.settings.parsing import FlagError, example, flag, read_states, spelled, variable
+from batchrun.core.settings.parsing import example, read_states, spelled
 from batchrun.core.settings.settings import SettingKind, Settings
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import flag, variable
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {setting.name: setting for setting in fields(Settings)}
@@ -140,7 +142,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments, says, capsys):
     ],
 )
 def test_a_bad_variable_is_named_as_such(environment, says):
-    with pytest.raises(FlagError) as error:
+    with pytest.raises(UsageError) as error:
         given(parsed(), environment)
     assert says in str(error.value)
 
@@ -150,17 +152,17 @@ def test_variables_of_others_are_left_alone():
 
 
 def test_a_flag_that_makes_no_sense_is_named_as_a_flag():
-    with pytest.raises(FlagError) as error:
+    with pytest.raises(UsageError) as error:
         given(parsed("--poll-max", "10m"), {"BATCHRUN_POLL_MAX": "10s"})
     assert str(error.value).startswith("--poll-max: expected at most 300 s")
     assert str(error.value).endswith("write --poll-max 30s")
 
 
 def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
-    with pytest.raises(FlagError) as error:
+    with pytest.raises(UsageError) as error:
         given(parsed(), {"BATCHRUN_POLL_MAX": "500ms"})
     assert str(error.value) == "--poll-min: expected at most BATCHRUN_POLL_MAX (0.5), got 1.0"
-    with pytest.raises(FlagError) as error:
+    with pytest.raises(UsageError) as error:
         given(parsed("--poll-max", "2s"), {"BATCHRUN_POLL_MIN": "3s"})
     said = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
     assert str(error.value) == said
@@ -175,7 +177,14 @@ def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
         ({"BATCHRUN_RPM": "0"}, [], "BATCHRUN_RPM: expected a number above 0, got 0.0; write BATCHRUN_RPM=600"),
         ({"BATCHRUN_RPM": "60"}, ["--rpm", "0"], "--rpm: expected a number above 0, got 0.0; write --rpm 600"),
         ({"BATCHRUN_SERVICE": "opnai"}, [], "BATCHRUN_SERVICE: there is no service 'opnai'; did you mean openai?"),
-        ({"BATCHRUN_CONCURRENCY": "5"}, ["--detach"], "BATCHRUN_CONCURRENCY 5: expected none with --detach"),
+        (
+            {"BATCHRUN_DETACH": "1"},
+            ["--concurrency", "5"],
+            "--concurrency 5: expected none with BATCHRUN_DETACH, which",
+        ),
+        ({"BATCHRUN_BASE_URL": "ftp://x"}, ["--service", "compatible"], "BATCHRUN_BASE_URL: expected https://HOST"),
+        ({"BATCHRUN_SET": "stream=true"}, ["--demo"], "BATCHRUN_SET=stream is refused: batchrun itself decides"),
+        ({"BATCHRUN_CONCURRENCY": "5"}, ["--detach"], "BATCHRUN_CONCURRENCY=5: expected none with --detach"),
     ],
 )
 def test_the_command_blames_what_was_wrong(environment, flags, says, tmp_path, monkeypatch, capsys):

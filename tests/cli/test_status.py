@@ -24,6 +24,7 @@ from batchrun.core.journal.entries import (
 )
 from batchrun.core.limits.gate import HaltReason
 from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.text.wording import worded
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
 
@@ -144,10 +145,10 @@ def test_a_halt_is_told_with_what_to_do(reason):
     told = f"{reason.value}: the \x1bservice: said so"
     halted = flat(Stopped("halted", NOW, told))
     assert halted.startswith(f"halted at 08:00: {reason.value}: the \\x1bservice: said so ")
-    assert HALT_ADVICE[reason] in halted
+    assert worded(HALT_ADVICE[reason]) in halted
     stopped = flat(Stopped("SIGINT", NOW, told))
     assert stopped.startswith("stopped by Ctrl-C at 08:00 ")
-    assert f"{reason.value}: the \\x1bservice: said so {HALT_ADVICE[reason]}" in stopped
+    assert f"{reason.value}: the \\x1bservice: said so {worded(HALT_ADVICE[reason])}" in stopped
 
 
 def test_a_halt_of_another_making_is_told_as_it_stands():
@@ -245,7 +246,7 @@ def test_the_json_of_a_batch_that_goes_on():
 
 def test_the_json_of_a_halt():
     halted = facts(stand([STARTED, Stopped("halted", NOW, "quota: no: more")]), PLACE, None, "/j")["halted"]
-    assert halted == {"reason": "quota", "message": "no: more", "advice": HALT_ADVICE[HaltReason.QUOTA]}
+    assert halted == {"reason": "quota", "message": "no: more", "advice": worded(HALT_ADVICE[HaltReason.QUOTA])}
 
 
 # --- the command ---
