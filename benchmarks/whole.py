@@ -159,7 +159,7 @@ class Observer:
         assert self._opening is not None
         self._progress.show(snapshot)
         if self._collector is not None:
-            self._collector.look(snapshot.waiting + snapshot.in_flight)
+            self._collector.freeze_if_grown(snapshot.waiting + snapshot.in_flight)
         now, seconds = time.perf_counter(), self.options.get("seconds")
         if seconds is None:
             return

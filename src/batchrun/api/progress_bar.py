@@ -8,8 +8,7 @@ import warnings
 from typing import Any
 
 from batchrun.api.observers import in_a_notebook, person
-from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.status.throughput import Throughput
+from batchrun.core.status.snapshot import Snapshot, Throughput
 from batchrun.edge.progress import fitted, parts
 from batchrun.results.record import Record
 

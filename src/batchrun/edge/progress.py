@@ -17,8 +17,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.status.throughput import Pace, Throughput
+from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
 from batchrun.core.text.units import duration
 
 if TYPE_CHECKING:

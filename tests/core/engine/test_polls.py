@@ -7,11 +7,11 @@ import pytest
 
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import Row
-from batchrun.core.jobs.pacing import LONGEST_GAP, Exponential
+from batchrun.core.jobs.pacing import Exponential
 from batchrun.core.jobs.timers import TICKS_PER_SECOND
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.settings import LONGEST_GAP, Settings
 from batchrun.core.settings.usage_error import UsageError
 from tests.core.driver import DROPPED, Driver, answer, error
 

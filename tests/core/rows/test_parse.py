@@ -10,9 +10,8 @@ from batchrun.core.rows.parse import _FOREIGN, Admitted, Rejection, RowParser, c
 from batchrun.core.rows.prepare import ENDPOINTS, BodyFlags, Endpoint, overridden, plain_path
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import Aspect
-from batchrun.core.text.splice import edited, members, values
-from batchrun.core.text.strictness import duplicate_keys
+from batchrun.core.taxonomy.rules import WordField
+from batchrun.core.text.json_text import duplicate_keys, edited, members, values
 from batchrun.core.text.wording import worded
 from tests.cost import costs_at_most
 
@@ -31,7 +30,7 @@ def admitted(line, intake=INTAKE):
 def rejected(line, intake=INTAKE):
     found = intake.admit(line if isinstance(line, bytes) else line.encode())
     assert isinstance(found, Rejection), found
-    assert rule(Aspect.TOOL, found.code).word == found.code
+    assert rule(WordField.TOOL, found.code).word == found.code
     return found
 
 
@@ -380,7 +379,7 @@ def test_no_bytes_raise(line):
         assert json.loads(INTAKE.prepare(found, line).body)
         metadata(found, line)
     else:
-        assert rule(Aspect.TOOL, found.code).word == found.code
+        assert rule(WordField.TOOL, found.code).word == found.code
         duplicate = found.message
         assert duplicate
 

@@ -18,9 +18,9 @@ While a body waits here its bytes count as those of unsynced records do: reading
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from batchrun.core.jobs.job import CancelReason, Job
+from batchrun.core.jobs.jobs import Jobs, Wait
 from batchrun.core.jobs.lifecycle import Step
 from batchrun.core.jobs.messages import (
     ArtifactsDiscarded,
@@ -34,9 +34,6 @@ from batchrun.core.records.artifact_names import row_name
 from batchrun.core.records.artifacts import UNREADABLE, Artifact, Found, find, referring
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended
-
-if TYPE_CHECKING:
-    from batchrun.core.jobs.jobs import Jobs, Wait
 
 
 @dataclass(slots=True)
@@ -55,10 +52,10 @@ class _Ending:
         return 0 if self.response is None else len(self.response.body)
 
 
-class ArtifactWrites:
-    """Jobs whose files are on their way. `folder` is their place as records name it."""
+class Endings:
+    """Ends jobs. `folder` is where files are written, as records name it; None: results stay in their records."""
 
-    def __init__(self, desk: Jobs, folder: str) -> None:
+    def __init__(self, desk: Jobs, folder: str | None) -> None:
         self._desk = desk
         self._folder = folder
         self._endings: dict[Job, _Ending] = {}
@@ -77,8 +74,13 @@ class ArtifactWrites:
 
     # --- told ---
 
-    def takes(self, job: Job, end: Ended, response: Response | None, then: Wait | None) -> bool:
-        """Whether files come before the record of `job`; if not, the record is for the desk to write."""
+    def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
+        """Write the record of a job that ended so, after its files; `then(job)` is called once it is synced."""
+        if self._folder is None or not self._files_first(job, end, response, then):
+            self._desk.record(job, end, response, then)
+
+    def _files_first(self, job: Job, end: Ended, response: Response | None, then: Wait | None) -> bool:
+        """Whether files come before the record of `job`."""
         desk = self._desk
         found: tuple[Found, ...] = ()
         if response is not None:

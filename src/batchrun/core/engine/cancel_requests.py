@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs.job import CancelReason, Job, Row
@@ -33,9 +34,17 @@ class CancelRequests:
     """
 
     def __init__(
-        self, desk: Jobs, cancels: Cancels, submits: Submits, known: AbstractSet[str], *, collecting: bool
+        self,
+        desk: Jobs,
+        endings: Endings,
+        cancels: Cancels,
+        submits: Submits,
+        known: AbstractSet[str],
+        *,
+        collecting: bool,
     ) -> None:
         self._desk = desk
+        self._endings = endings
         self._cancels = cancels
         self._submits = submits
         self._known = known
@@ -108,7 +117,7 @@ class CancelRequests:
                 continue
             self._cancels.latch(job, reason)
             if job.phase is Phase.WAITING:
-                self._desk.end(job, cancelled(reason, None, sent=bool(job.remember().attempts)), None)
+                self._endings.end(job, cancelled(reason, None, sent=bool(job.remember().attempts)), None)
             elif job.phase is Phase.INTENDING:
                 self._submits.cancel_intending(job)
             elif job.phase is Phase.WATCHING:

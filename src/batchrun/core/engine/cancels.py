@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
@@ -24,8 +25,9 @@ from batchrun.core.responses.verdict import JobReport
 class Cancels:
     """Jobs that are to end. `settle_at(job, at)` puts a job's settle look into the agenda of looks."""
 
-    def __init__(self, desk: Jobs) -> None:
+    def __init__(self, desk: Jobs, endings: Endings) -> None:
         self._desk = desk
+        self._endings = endings
         self.settle_at: Callable[[Job, float], None] = _not_wired
         self.in_flight = 0
 
@@ -66,7 +68,7 @@ class Cancels:
         """Whatever the answer says, the job is looked at again."""
         job, answer, desk = event.job, event.answer, self._desk
         self.in_flight -= 1
-        final = answer.look if isinstance(answer, JobReport) and isinstance(answer.look, Ended) else None
+        final = answer.outcome if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended) else None
         if final is not None:
             job.remember().final_at = desk.now
             job.remember().usage = final.usage
@@ -94,7 +96,7 @@ class Cancels:
         """Write the record of a latched job: `final` is what its last look showed, if it is over."""
         assert job.reason is not None
         kept = final is not None and keeps_payload(job.reason, final)
-        self._desk.end(job, cancelled(job.reason, final, sent=True), response if kept else None)
+        self._endings.end(job, cancelled(job.reason, final, sent=True), response if kept else None)
 
 
 def _not_wired(job: Job, at: float) -> None:

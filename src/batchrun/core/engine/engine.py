@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from batchrun.core.engine.artifacts import ArtifactWrites
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancel_requests import CancelRequests
 from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.invariants import check
@@ -61,10 +61,11 @@ from batchrun.core.jobs.messages import (
 )  # fmt: skip
 from batchrun.core.jobs.timers import NEVER
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.limits.gate import Gate, HaltReason, HaltState
+from batchrun.core.limits.gate import Gate, HaltState
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.taxonomy.halts import HaltReason
 
 
 class Engine:
@@ -89,22 +90,33 @@ class Engine:
         self.settings = settings
         self.desk = Jobs(settings, run_id, epoch, chance)
         self.desk.now = now
+        files_at = None if settings.artifacts is None else files_at or settings.artifacts
+        self._endings = Endings(self.desk, files_at)
         self.gate = Gate(settings, now, chance, shared)
-        self.attempts = Retries(self.desk, self.gate)
-        self.cancels = Cancels(self.desk)
-        self.watch = Polls(self.desk, self.gate, self.attempts, self.cancels)
-        self.submits = Submits(self.desk, self.gate, self.attempts, self.watch)
+        self.attempts = Retries(self.desk, self._endings, self.gate)
+        self.cancels = Cancels(self.desk, self._endings)
+        self.watch = Polls(self.desk, self._endings, self.gate, self.attempts, self.cancels)
+        self.submits = Submits(self.desk, self._endings, self.gate, self.attempts, self.watch)
         self.cancels.settle_at = self.watch.settle_at
-        self._taking_up = ResumedRows(self.desk, self.submits, self.watch, self.cancels, self.attempts)
+        self._taking_up = ResumedRows(self.desk, self._endings, self.submits, self.watch, self.cancels, self.attempts)
         self.outcome: Outcome | None = None
         self.gate.closed = collecting
         self._wished: AbstractSet[str] | None = frozenset()  # of the rows that are being taken up
         self._states_before: dict[str, int] = {}
         known: set[str] = set()
-        self.requests = CancelRequests(self.desk, self.cancels, self.submits, known, collecting=collecting)
-        self._inflow = RowsIn(self.desk, self.gate, self.submits, self.requests, known)
+        self.requests = CancelRequests(
+            self.desk, self._endings, self.cancels, self.submits, known, collecting=collecting
+        )
+        self._inflow = RowsIn(self.desk, self._endings, self.gate, self.submits, self.requests, known)
         self._stops = Shutdown(
-            self.desk, self.gate, self.watch, self.cancels, self.requests, self._inflow, collecting=collecting
+            self.desk,
+            self._endings,
+            self.gate,
+            self.watch,
+            self.cancels,
+            self.requests,
+            self._inflow,
+            collecting=collecting,
         )
         self._any_watched = False  # of the rows that are being taken up
         self._told: HaltState | None = None
@@ -126,19 +138,12 @@ class Engine:
             CancelRequested: self.requests.asked,
             StopRequested: self._stops.requested,
             SuspensionEnded: lambda _: self.watch.spread(),
+            ArtifactsStored: self._current(Phase.STORING, self._endings.stored),
+            ArtifactsDiscarded: self._current(Phase.STORING, self._endings.discarded),
+            ArtifactsFailed: self._current(Phase.STORING, self._store_failed),
             WriteFailed: self._write_failed,
             PlaceFreed: lambda _: None,  # whoever waits asks again
         }
-        storing = self._storing = (
-            None if settings.artifacts is None else ArtifactWrites(self.desk, files_at or settings.artifacts)
-        )
-        if storing is not None:
-            self.desk.storing = storing
-            self._handlers |= {
-                ArtifactsStored: self._current(Phase.STORING, storing.stored),
-                ArtifactsDiscarded: self._current(Phase.STORING, storing.discarded),
-                ArtifactsFailed: self._current(Phase.STORING, self._store_failed),
-            }
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take an event at `now`, a time that never runs backwards, and return what is to be done, in order."""
@@ -174,8 +179,7 @@ class Engine:
         desk = self.desk
         desk.accepted, desk.retries = event.accepted, event.retries
         desk.gen, desk.output_end = event.gen, event.output_end
-        if self._storing is not None:
-            self._storing.left.update(event.files)
+        self._endings.left.update(event.files)
         self._inflow.known.update(event.finished)
         self._stops.taken_up = False
         self._states_before = dict(Counter(event.finished.values()))
@@ -210,9 +214,8 @@ class Engine:
 
     def _store_failed(self, event: ArtifactsFailed) -> None:
         """The tapes are well: what is on its way is brought home as at a stop, and only then the run is over."""
-        assert self._storing is not None
-        first = not self._storing.broken
-        self._storing.failed(event)
+        first = not self._endings.broken
+        self._endings.failed(event)
         if first:
             self.gate.halt(HaltReason.WRITE_FAILED, event.message)
             self.desk.instruct(Halt(HaltReason.WRITE_FAILED.value, event.message))
@@ -253,8 +256,7 @@ class Engine:
             self._tell_halt()
         outcome = self._stops.outcome()
         if outcome is not None:
-            broken = self._storing is not None and self._storing.broken
-            self._finish(Outcome.WRITE_FAILED if broken else outcome)
+            self._finish(Outcome.WRITE_FAILED if self._endings.broken else outcome)
             return
         if taken_up:
             self._inflow.read_on()
@@ -302,4 +304,4 @@ class Engine:
 
     def check_invariants(self) -> None:
         """Raise AssertionError where the books do not agree; costs a walk over all jobs."""
-        check(self.desk, self.gate, self.watch)
+        check(self.desk, self._endings, self.gate, self.watch)

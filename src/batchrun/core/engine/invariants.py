@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.polls import Polls
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, Phase
 from batchrun.core.limits.gate import Gate
 
 
-def check(desk: Jobs, gate: Gate, watch: Polls) -> None:
+def check(desk: Jobs, endings: Endings, gate: Gate, watch: Polls) -> None:
     """Raise AssertionError where the books do not agree."""
     jobs = [*desk.unsubmitted.values(), *desk.watched.values()]
     counts = Counter(job.phase for job in jobs)
@@ -33,4 +34,4 @@ def check(desk: Jobs, gate: Gate, watch: Polls) -> None:
         "a job waits for nothing"
     )
     assert desk.unsynced_records >= 0
-    assert counts[Phase.STORING] == (0 if desk.storing is None else desk.storing.waiting())
+    assert counts[Phase.STORING] == endings.waiting()

@@ -11,21 +11,24 @@ hour at most.
 
 from __future__ import annotations
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.retries import Retries
 from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import KeepUnreadable, Poll, PollAnswered, PollFailed
-from batchrun.core.jobs.pacing import LONGEST_GAP, Exponential, Pacing
+from batchrun.core.jobs.pacing import Exponential, Pacing
 from batchrun.core.jobs.record_of import ended_by_us, keeps_payload
 from batchrun.core.jobs.timers import NEVER, Timers
-from batchrun.core.limits.gate import Gate, HaltReason
+from batchrun.core.limits.gate import Gate
 from batchrun.core.limits.rate import Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import Trouble, Unclear
+from batchrun.core.settings.settings import LONGEST_GAP
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
 LOOKS, WATCHED_FOR = 3, 120.0
@@ -44,9 +47,10 @@ BLIND_PATIENCE = 3600.0
 class Polls:
     """Jobs that wait for their next look, and the polls in flight."""
 
-    def __init__(self, desk: Jobs, gate: Gate, attempts: Retries, cancels: Cancels) -> None:
+    def __init__(self, desk: Jobs, endings: Endings, gate: Gate, attempts: Retries, cancels: Cancels) -> None:
         settings = desk.settings
         self._desk = desk
+        self._endings = endings
         self._gate = gate
         self._attempts = attempts
         self._cancels = cancels
@@ -122,7 +126,7 @@ class Polls:
             self._gate.doubted, desk.touched = False, True
         self._last_found = desk.now
         self._unauthorised_since = None
-        look = seen.look
+        look = seen.outcome
         if job.history is not None:
             job.history.looks = 0
         if type(look) is Running:
@@ -247,7 +251,7 @@ class Polls:
         if unclear.unreadable:
             desk.instruct(KeepUnreadable(job.key, unclear.unreadable))
             told = f"unreadable to the last: {unclear.problem.message}"
-            desk.end(job, ended_by_us(State.FAILED, "unreadable_result", told), None)
+            self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", told), None)
             return True
         begun = _watched_from(job)
         assert begun is not None, "a job past its deadline has a time from which that counts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.retries import Retries
@@ -23,8 +24,11 @@ class ResumedRows:
     no longer than it was.
     """
 
-    def __init__(self, desk: Jobs, submits: Submits, watch: Polls, cancels: Cancels, attempts: Retries) -> None:
+    def __init__(
+        self, desk: Jobs, endings: Endings, submits: Submits, watch: Polls, cancels: Cancels, attempts: Retries
+    ) -> None:
         self._desk = desk
+        self._endings = endings
         self._submits = submits
         self._watch = watch
         self._cancels = cancels
@@ -62,11 +66,11 @@ class ResumedRows:
         elif reason is None and trail.marker is not None and trail.recorded_as != State.UNCONFIRMED:
             # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.
             told = "its record is gone from the output, and it has no job id to fetch it by"
-            desk.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
+            self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
         elif trail.open_intent or trail.unconfirmed or trail.job_id is not None:
             self._unconfirmed(job, reason)
         elif reason is not None:
-            desk.end(job, cancelled(reason, None, sent=False), None)
+            self._endings.end(job, cancelled(reason, None, sent=False), None)
         elif trail.ended and not row.about.sendable:
             self._look_again(job, trail.ended[-1])
         elif trail.retry_at is not None:
@@ -79,7 +83,7 @@ class ResumedRows:
         """The row was to have a new attempt, and its body is gone: its last job's end becomes its record."""
         desk = self._desk
         if last.job_id is None or last.job_id in desk.watched:
-            desk.end(
+            self._endings.end(
                 job, ended_by_us(State.UNCONFIRMED, "answer_lost", "its answer was lost, and its body is gone"), None
             )
             return
@@ -92,7 +96,7 @@ class ResumedRows:
         desk = self._desk
         if reason is not None:
             job.warn("submit_unanswered")
-            desk.end(job, cancelled(reason, None, sent=True), None)
+            self._endings.end(job, cancelled(reason, None, sent=True), None)
         elif desk.settings.resubmit_unconfirmed and job.about.sendable:
             entry = AttemptEnded(
                 job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", desk.wall, desk.wall
@@ -103,4 +107,4 @@ class ResumedRows:
             self._submits.enter(job)
         else:
             told = "an earlier run ended between its submit and the answer"
-            desk.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", told), None)
+            self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", told), None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.jobs.job import Job
 from batchrun.core.jobs.jobs import Jobs, Wait
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.record_of import cancelled, keeps_payload
 from batchrun.core.jobs.timers import Timers
 from batchrun.core.journal import entries as ledger
-from batchrun.core.limits.gate import Gate, HaltReason
+from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
 RETRIES_FREE, RETRIES_SHARE = 100, 4
@@ -21,8 +23,9 @@ RETRIES_FREE, RETRIES_SHARE = 100, 4
 class Retries:
     """Decides what follows on a job that is over, and holds the rows between two attempts."""
 
-    def __init__(self, desk: Jobs, gate: Gate) -> None:
+    def __init__(self, desk: Jobs, endings: Endings, gate: Gate) -> None:
         self._desk = desk
+        self._endings = endings
         self._gate = gate
         self._later = Timers()
 
@@ -33,7 +36,7 @@ class Retries:
             gate.tokens.settle(desk.now, job.about.tokens, end.usage.total_tokens)
         if job.reason is not None:
             kept = response if keeps_payload(job.reason, end) else None
-            desk.end(job, cancelled(job.reason, end, sent=True), kept, then)
+            self._endings.end(job, cancelled(job.reason, end, sent=True), kept, then)
             return
         history = job.history
         if history is not None and history.again is not None:
@@ -45,7 +48,7 @@ class Retries:
         if job.about.sendable and job.attempt - 1 < end.retry.allowance(desk.settings.retries):
             self._try_again(job, end, then)
         else:
-            desk.end(job, end, response, then)
+            self._endings.end(job, end, response, then)
 
     def wait_until(self, job: Job, at: float) -> None:
         """Let a row between two attempts wait until `at`."""
@@ -69,10 +72,9 @@ class Retries:
     ) -> None:
         """A job whose record was dropped showed how it ended. A result is kept; a failure is worth the new attempt
         that the user asked for: at once, whatever its code, and not counted against any budget."""
-        desk = self._desk
         good = end.state is State.SUCCEEDED or (end.state is State.INCOMPLETE and had_ended is not State.INCOMPLETE)
         if good:
-            desk.end(job, end, response, then)
+            self._endings.end(job, end, response, then)
         else:
             self._begin_again(job, end, 0.0, then)
 

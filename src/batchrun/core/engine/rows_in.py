@@ -6,6 +6,7 @@ is known and passed over; one beyond ``--limit`` is left to the next run.
 
 from __future__ import annotations
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancel_requests import CancelRequests
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs.jobs import Jobs
@@ -24,8 +25,11 @@ class RowsIn:
     next run.
     """
 
-    def __init__(self, desk: Jobs, gate: Gate, submits: Submits, requests: CancelRequests, known: set[str]) -> None:
+    def __init__(
+        self, desk: Jobs, endings: Endings, gate: Gate, submits: Submits, requests: CancelRequests, known: set[str]
+    ) -> None:
         self._desk = desk
+        self._endings = endings
         self._gate = gate
         self._submits = submits
         self._requests = requests
@@ -51,9 +55,9 @@ class RowsIn:
         reason = self._requests.of(row)
         job = self._desk.open(row)
         if row.problem is not None:
-            self._desk.end(job, rejected(row.problem), None)
+            self._endings.end(job, rejected(row.problem), None)
         elif reason is not None:
-            self._desk.end(job, cancelled(reason, None, sent=False), None)
+            self._endings.end(job, cancelled(reason, None, sent=False), None)
         else:
             self._submits.enter(job)
 

@@ -11,6 +11,7 @@ Laws:
 
 from __future__ import annotations
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancel_requests import CancelRequests
 from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.polls import Polls
@@ -20,7 +21,8 @@ from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.jobs.timers import NEVER
-from batchrun.core.limits.gate import Gate, HaltReason
+from batchrun.core.limits.gate import Gate
+from batchrun.core.taxonomy.halts import HaltReason
 
 
 class Shutdown:
@@ -29,6 +31,7 @@ class Shutdown:
     def __init__(
         self,
         desk: Jobs,
+        endings: Endings,
         gate: Gate,
         watch: Polls,
         cancels: Cancels,
@@ -38,6 +41,7 @@ class Shutdown:
         collecting: bool,
     ) -> None:
         self._desk = desk
+        self._endings = endings
         self._gate = gate
         self._watch = watch
         self._cancels = cancels
@@ -79,10 +83,10 @@ class Shutdown:
 
     def outcome(self) -> Outcome | None:
         """How the run is over; None while it is not."""
-        desk, gate, storing = self._desk, self._gate, self._desk.storing
+        desk, gate = self._desk, self._gate
         if desk.now >= self._stop_at:
             return Outcome.STOPPED
-        if gate.exposed or not desk.all_synced or not (storing is None or storing.at_rest()):
+        if gate.exposed or not desk.all_synced or not self._endings.at_rest():
             return None
         if self._mode is StopMode.DRAIN:
             interrupted = self._requests.interrupted

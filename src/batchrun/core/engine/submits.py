@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.retries import Retries
 from batchrun.core.jobs.job import Job
@@ -23,8 +24,9 @@ from batchrun.core.taxonomy.states import State
 class Submits:
     """Rows that wait for their turn, first come first served, and the POSTs in flight."""
 
-    def __init__(self, desk: Jobs, gate: Gate, attempts: Retries, watch: Polls) -> None:
+    def __init__(self, desk: Jobs, endings: Endings, gate: Gate, attempts: Retries, watch: Polls) -> None:
         self._desk = desk
+        self._endings = endings
         self._gate = gate
         self._attempts = attempts
         self._watch = watch
@@ -92,7 +94,7 @@ class Submits:
         assert job.reason is not None
         self._gate.withdrew(self._desk.now, job.about.tokens)
         self._clear(job)
-        self._desk.end(job, cancelled(job.reason, None, sent=False), None)
+        self._endings.end(job, cancelled(job.reason, None, sent=False), None)
 
     def accepted(self, event: SubmitAccepted) -> None:
         job, accepted, desk = event.job, event.accepted, self._desk
@@ -102,7 +104,7 @@ class Submits:
         self._gate.accepted(desk.now)
         desk.accepted += 1
         self._release_held()
-        job_id, look = accepted.job_id, accepted.look
+        job_id, look = accepted.job_id, accepted.outcome
         if isinstance(look, Running):
             assert job_id is not None, "a verdict names every job that goes on"
             if job_id in desk.watched:
@@ -133,7 +135,7 @@ class Submits:
         gate.refused(self._desk.now, refused, job.about.tokens)
         self._clear(job)
         if job.reason is not None:
-            self._desk.end(job, cancelled(job.reason, None, sent=False), None)
+            self._endings.end(job, cancelled(job.reason, None, sent=False), None)
         elif refused.again or refused.rule.halts:
             self._desk.move(job, Step.REFUSED)
             self._queue.appendleft(job)
@@ -156,16 +158,16 @@ class Submits:
 
     def _end_refused(self, job: Job, refused: Refused) -> None:
         end = rejected(refused.problem, refused.rule.state, refused.rule.billing_reason)
-        self._desk.end(job, end, None)
+        self._endings.end(job, end, None)
 
     def _end_unconfirmed(self, job: Job, word: str, message: str) -> None:
         self._desk.append(ledger.Unconfirmed(job.key, job.attempt, self._desk.wall), job, self._safe)
         job.submitted_at = self._desk.wall
         if job.reason is not None:
             job.warn("submit_unanswered")
-            self._desk.end(job, cancelled(job.reason, None, sent=True), None)
+            self._endings.end(job, cancelled(job.reason, None, sent=True), None)
         else:
-            self._desk.end(job, ended_by_us(State.UNCONFIRMED, word, message), None)
+            self._endings.end(job, ended_by_us(State.UNCONFIRMED, word, message), None)
 
     def _release_held(self) -> None:
         held, self._held = self._held, []

@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from zlib import crc32
 
-from batchrun.core.engine.artifacts import ArtifactWrites
 from batchrun.core.jobs.job import Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
@@ -54,9 +53,6 @@ class Jobs:
         self.gen = 0
         self.output_end = 0
         self.unsynced_records = 0  # bytes, those of answers whose files are being written included
-        self.storing: ArtifactWrites | None = (
-            None  # where results that are files go first; None: they stay in their records
-        )
         self._given = {BatchFile.JOURNAL: 0, BatchFile.OUTPUT: 0}
         self._safe = {BatchFile.JOURNAL: 0, BatchFile.OUTPUT: 0}
         self._waits: dict[BatchFile, deque[tuple[int, Job, Wait]]] = {
@@ -124,11 +120,6 @@ class Jobs:
         """Append an entry that is of no job in memory."""
         self.append(entry, _NOBODY, _nothing)
 
-    def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
-        """Write the record of a job that ended so, after its files; `then(job)` is called once it is synced."""
-        if self.storing is None or not self.storing.takes(job, end, response, then):
-            self.record(job, end, response, then)
-
     def record(
         self,
         job: Job,
@@ -137,7 +128,8 @@ class Jobs:
         then: Wait | None,
         artifacts: tuple[Artifact, ...] = (),
     ) -> None:
-        """Write the record of a job that ended so and whose `artifacts` are on the disk."""
+        """Write the record of a job that ended so and whose `artifacts` are on the disk; `then(job)` is called once it
+        is synced."""
         self.move(job, Step.ENDED)
         self.latched -= job.reason is not None
         record = record_of(job, end, response, self.run_id, self.wall, artifacts)

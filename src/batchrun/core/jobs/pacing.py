@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-LONGEST_GAP = 300.0
-"""No gap between two looks is longer, in seconds: services keep a result for as little as ten minutes."""
+from batchrun.core.settings.settings import LONGEST_GAP
 
 
 class Pacing(Protocol):

@@ -19,35 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from batchrun.core.limits.rate import Rate
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.halts import HaltReason
 
 AMBIGUOUS_IN_A_ROW = 5
 FIRST_PROBE, LONGEST_PROBE_GAP, PROBES = 5.0, 60.0, 30
 REFUSED_AT_FIRST = 20
 PATIENCE = 3600.0
 """A service that accepts nothing for this long, in seconds, halts the run."""
-
-
-class HaltReason(StrEnum):
-    """Why nothing is submitted any more."""
-
-    QUOTA = "quota"
-    BUDGET = "budget"
-    AUTH = "auth"
-    ALL_REFUSED = "all refused"
-    NO_ACCEPTANCE = "no acceptance"
-    OUTAGE = "outage"
-    RETRY_BUDGET = "retry budget"
-    UNKNOWN_TO_SERVICE = "unknown to service"
-    UNAUTHORISED = "unauthorised"
-    WRITE_FAILED = "write failed"
-    MAX_WAIT = "max wait"
 
 
 @dataclass(frozen=True, slots=True)

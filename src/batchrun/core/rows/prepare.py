@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.json_text import edited
 from batchrun.core.text.printable import visible
-from batchrun.core.text.splice import edited
 from batchrun.core.text.wording import Option
 
 _OURS = frozenset({"background", "stream", "stream_options"})

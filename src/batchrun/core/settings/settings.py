@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
-from batchrun.core.jobs.pacing import LONGEST_GAP
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.wording import Option, Text, parts
+
+LONGEST_GAP = 300.0
+"""No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""
 
 
 class SettingKind(Enum):

@@ -47,9 +47,9 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget
@@ -133,7 +133,7 @@ class Runner:
         self._submits: Workers[Submit] = Workers(exchanges.submit, settings.submits, self._broke)
         self._polls: Workers[Poll] = Workers(exchanges.poll, settings.connections, self._broke)
         self._cancels: Workers[Cancel] = Workers(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
-        self._rows = Rows(source, tokens=settings.tpm is not None)
+        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
         state = batch.state
         self._hearing = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
@@ -237,8 +237,8 @@ class Runner:
         try:
             while self._events:
                 self._carry_out(self.engine.handle(self._events.popleft(), clock()))
-                if self._budget.elsewhere != self.engine.desk.unsynced_records:
-                    self._budget.count_elsewhere(self.engine.desk.unsynced_records)
+                if self._budget.handed_over != self.engine.desk.unsynced_records:
+                    self._budget.set_handed_over(self.engine.desk.unsynced_records)
         except BaseException as error:
             self._broke(error)
             raise

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchrun.core.status.throughput import LOOKS_BACK, Throughput
+from batchrun.core.status.snapshot import RECENT_SECONDS, Throughput
 from tests.core.snapshots import snapshot
 
 
@@ -75,4 +75,4 @@ def test_samples_are_few_however_often_it_is_fed():
     rhythm = Throughput(100)
     for tick in range(20_000):
         rhythm.add(at(tick / 10))
-    assert len(rhythm._samples) <= LOOKS_BACK + 2
+    assert len(rhythm._samples) <= RECENT_SECONDS + 2

@@ -1,4 +1,4 @@
-"""Why there is no connection, in a person's words."""
+"""Why an exchange failed, and how that is worded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import socket
 import ssl
 
 from batchrun.core.responses.http import Cause
+
+
+class ExchangeError(Exception):
+    """Why an exchange cannot be completed; it becomes a Failure where the exchange ends."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 def why_no_connection(error: BaseException) -> tuple[Cause, str]:

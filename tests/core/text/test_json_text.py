@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.text.parsed import MAX_DEPTH, read_json
+from batchrun.core.text.json_text import MAX_DEPTH, read_json
 from tests.cost import costs_at_most
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

@@ -1,9 +1,9 @@
-"""The simulator as an object of a running event loop: for tests, for ``--demo``, and for the command.
+"""The simulator as a server in a running event loop: for tests, for ``--demo``, and for the command.
 
 async with Simulator(Scenario(seed=1)) as simulator:
     client = openai.AsyncOpenAI(base_url=simulator.base_url, api_key="any")
     …
-    assert simulator.books.posts_of("row-1") == 1
+    assert simulator.statistics.posts_of("row-1") == 1
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from batchrun.simulator.books import Books
 from batchrun.simulator.connection import ServedConnection
-from batchrun.simulator.replies import Reply
+from batchrun.simulator.replies import CommonLines, Reply
+from batchrun.simulator.request_statistics import Books
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.service import SimulatedService
-from batchrun.simulator.writing import CommonLines
 
 _BACKLOG = 4096
 

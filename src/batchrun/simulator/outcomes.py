@@ -1,8 +1,8 @@
-"""The words of a scenario: what may become of a job, of a submit, of a poll, of a cancel.
+"""What a scenario can choose: what becomes of a job, of a submit, of a poll, of a cancel.
 
-A job's word is an *outcome*: one of `OUTCOMES`, or an error code of the taxonomy, with which the job then
-fails. A submit's or poll's word is a *refusal*: an error code, ``http_503``, or one of the few below. The
-same words stand in scenarios, in flags and in the directives of a row.
+A job's *outcome* is one of `OUTCOMES`, or an error code of the taxonomy, with which the job then fails. A submit's or
+poll's *refusal* is an error code, ``http_503``, or one of the few below. Scenarios, flags and the directives of a row
+use the same names.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from batchrun.core.taxonomy.rules import TAXONOMY, Aspect, Rule
-from batchrun.simulator.spread import ScenarioError
+from batchrun.core.taxonomy.rules import TAXONOMY, Rule, WordField
+from batchrun.simulator.distributions import ScenarioError
 
 COMPLETED = "completed"
 STUCK_QUEUED, STUCK_RUNNING = "stuck_queued", "stuck_running"
@@ -37,7 +37,7 @@ OUTCOMES: dict[str, str] = {
     STUCK_RUNNING: "stays in progress for ever",
 }
 
-CODES: dict[str, Rule] = {rule.word: rule for rule in TAXONOMY if rule.aspect is Aspect.CODE}
+CODES: dict[str, Rule] = {rule.word: rule for rule in TAXONOMY if rule.field is WordField.CODE}
 
 QUEUE_FULL, LOST, DROPPED, HTML = "queue_full", "lost", "dropped", "html"
 REFUSALS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""What a machine's environment may say about a connection: a proxy for https, a private authority.
+"""What a machine's environment may say about a connection: a proxy for https, a private certificate authority.
 
 Nothing else is taken from it: no netrc, no proxy for http, no way to switch verification off.
 """

@@ -1,7 +1,7 @@
-"""Chance without luck: every draw follows from the seed, the row and its turn.
+"""Random draws that repeat: each follows from the seed, the row and its turn.
 
 Order of arrival is no argument. A batch that is sent again with the same seed, in any order and at any
-concurrency, meets the same outcomes; the second attempt of a row is its second draw.
+concurrency, gets the same outcomes; the second attempt of a row is its second draw.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The books: what a client really did, told by the side that cannot be fooled.
+"""What a client really did, counted by the service.
 
-They answer what a test or a person wants to know of a batch: was a row sent twice, how many jobs were open
-at once, how often was each looked at. A POST counts when it arrives, whatever becomes of it, and even if
-nobody waits for its answer.
+Answers what a test or a person wants to know of a batch: was a row sent twice, how many jobs were open
+at once, how often was each polled. A POST counts when it arrives, whatever becomes of it, and even if
+nobody waits for its response.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
-from batchrun.simulator.chance import row_of, row_of_name
+from batchrun.simulator.draws import row_of, row_of_name
 
 # Upper bounds, in seconds, of the gaps between two polls of one job.
 GAP_BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, math.inf)

@@ -1,17 +1,17 @@
-"""How long things take over there: one small language for a scenario's times and sizes.
+"""How long things take on the service: one small language for a scenario's times and sizes.
 
 - ``2s`` (also ``50ms``, ``1.5m``, ``2h``, or a bare number of seconds): always the same
-- ``50ms..300ms``: evenly between the two
+- ``50ms..300ms``: uniform between the two
 - ``lognormal(2s, 0.8)``: the median, and the sigma of the logarithm; services' durations look like this
 - ``trace(FILE)`` or ``trace(FILE, 0.1)``: drawn from a trace's rows, all times multiplied by the second number
 
 A trace is a CSV file with the columns ``ContextTokens`` and ``GeneratedTokens`` (lines that begin with
-``#`` are skipped). It has sizes, not times, so a duration is made of them by this model, which is to be
+``#`` are skipped). It has sizes, not times, so a duration is computed from them by this model, which is to be
 stated with every figure drawn from it:
 
     duration = 0.5 s + 0.25 ms × ContextTokens + 30 ms × GeneratedTokens
 
-A spread knows no chance: `at(u)` is the value at the quantile `u` in [0, 1).
+A distribution draws nothing itself: `at(u)` is the value at the quantile `u` in [0, 1).
 """
 
 from __future__ import annotations
