@@ -167,7 +167,7 @@ class Observer:
             if snapshot.watched >= self.options["jobs"] and self._ready is None:
                 self.facts.setdefault("all_in_flight_after", time.time() - self.facts["begun"])
                 runner = self._opening.stop.__self__  # type: ignore[attr-defined]
-                if runner.engine._inflow.ended:  # noqa: SLF001 - rows that are known are still passed over: no look's cost
+                if runner.engine.rows_in.ended:
                     self._ready = now
             if self._ready is not None and now - self._ready >= WARM:
                 self._since = (now, time.process_time(), snapshot.polls)

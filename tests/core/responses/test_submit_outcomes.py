@@ -228,7 +228,7 @@ def test_s09_over_at_once_its_id_is_in_the_journal_where_the_job_can_be_asked_fo
     run = Driver(1)
     run.run(until=0.05)
     over = answer(200, {"id": "resp_1", "status": "completed", "output": "x"})
-    job = run.engine.desk.unsubmitted["row-0"]
+    job = run.engine.jobs.unsubmitted["row-0"]
     run.feed(m.SubmitAccepted(job, 1, read_submit(over, 0.0, background=background)))
     assert (run.tags("row-0"), run.records["row-0"]["state"]) == (tags, "succeeded")
 

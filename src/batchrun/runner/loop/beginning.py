@@ -10,6 +10,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.edge.source import Checked
 from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.opening.open import OpenBatch
+from batchrun.runner.opening.read import no_collections
 
 _ROWS_AT_ONCE = 1_000
 """Rows that are taken up before anything else gets its turn: some ten milliseconds."""
@@ -46,7 +47,8 @@ def taken_up(
         last_attempts=not (only_wished or settings.retries),
     )
     more = True
-    while more:
-        part = list(islice(rows, _ROWS_AT_ONCE))
-        more = len(part) == _ROWS_AT_ONCE
-        yield RowsTakenUp(part, more)
+    with no_collections():
+        while more:
+            part = list(islice(rows, _ROWS_AT_ONCE))
+            more = len(part) == _ROWS_AT_ONCE
+            yield RowsTakenUp(part, more)

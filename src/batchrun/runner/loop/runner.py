@@ -237,8 +237,8 @@ class Runner:
         try:
             while self._events:
                 self._carry_out(self.engine.handle(self._events.popleft(), clock()))
-                if self._budget.handed_over != self.engine.desk.unsynced_records:
-                    self._budget.set_handed_over(self.engine.desk.unsynced_records)
+                if self._budget.handed_over != self.engine.jobs.unsynced_records:
+                    self._budget.set_handed_over(self.engine.jobs.unsynced_records)
         except BaseException as error:
             self._broke(error)
             raise
