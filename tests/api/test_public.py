@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import batchrun
-from batchrun.api.setting_types import Given
+from batchrun.api.setting_types import SettingArguments
 from batchrun.api.wording import error_in_python, in_python
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
@@ -62,7 +62,7 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_the_settings_of_a_call_are_those_of_the_command():
     known = {one.name for one in fields(Settings)}
-    assert set(Given.__annotations__) == known - {"fresh"}, "api/setting_types.py names every setting"
+    assert set(SettingArguments.__annotations__) == known - {"fresh"}, "api/setting_types.py names every setting"
     for call in (batchrun.run, batchrun.run_sync, batchrun.open):
         own = set(inspect.signature(call).parameters)
         assert own & known == {"fresh"}

@@ -14,7 +14,7 @@ from batchrun.api.limits import Limits
 from batchrun.api.observers import Observer, observers_of
 from batchrun.api.rows import Rows
 from batchrun.api.run_task import RunTask, Wanted
-from batchrun.api.setting_types import Given, Paths
+from batchrun.api.setting_types import Paths, SettingArguments
 from batchrun.api.wording import refusals_in_python
 from batchrun.core.settings.parsing import from_arguments
 from batchrun.results import run_errors as endings
@@ -32,7 +32,7 @@ async def run(
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
-    **settings: Unpack[Given],
+    **settings: Unpack[SettingArguments],
 ) -> Records:
     """Run every row as a background job and give back one record a row, in the order of the rows.
 
@@ -84,7 +84,7 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
-    **settings: Unpack[Given],
+    **settings: Unpack[SettingArguments],
 ) -> Batch:
     """Open a batch, to see its records as they come and to give it rows and cancels while it runs.
 
@@ -120,7 +120,7 @@ def run_sync(
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
-    **settings: Unpack[Given],
+    **settings: Unpack[SettingArguments],
 ) -> Records:
     """As `batchrun.run`, for scripts: waits, and works where an event loop runs already.
 
@@ -222,7 +222,7 @@ def _shared(limits: Any) -> Limits | None:
     )
 
 
-def _given(settings: Given, *, fresh: bool) -> tuple[dict[str, Any], frozenset[str]]:
+def _given(settings: SettingArguments, *, fresh: bool) -> tuple[dict[str, Any], frozenset[str]]:
     """The settings of a call and of the environment, and which came from there. Raises TypeError for an unknown name."""
     with refusals_in_python():
         found, variables = from_arguments(dict(settings), os.environ, _OWN)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.api.limits import Limits
-from batchrun.api.location import Location, place_of
+from batchrun.api.location import Location, location_of
 from batchrun.api.observers import Fan, Observer
 from batchrun.api.progress_bar import Bar
 from batchrun.api.reading import records_in
@@ -96,7 +96,7 @@ class RunTask:
                 )
             flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
             try:
-                self.place = await place_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
+                self.place = await location_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
             except asyncio.CancelledError as error:
                 raise self.interrupted() from error
         bar = self._bar

@@ -1,7 +1,7 @@
-"""Rows that are given while a batch runs: durable in `OUT.submitted` first, then taken.
+"""Rows that are submitted while a batch runs: durable in `OUT.submitted` first, then taken.
 
-Two programs that give the same row at once, or one that does so again after a crash, give one row: a row with a
-custom_id that is there already and says the same is the one that is there.
+Two programs that submit the same row at once, or one that does so again after a crash, submit one row: a row whose
+custom_id and content are known already is the known one.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from batchrun.runner.opening.read import lines_of
 
 
 class Submitting:
-    """Takes rows for one batch. `taken` is called when there are more of them; `close` ends it."""
+    """Takes rows for one batch; `taken` is called whenever one was stored, or could not be."""
 
     def __init__(self, path: str, source: Growing, taken: Callable[[], None]) -> None:
         self._source = source
         self._taken = taken
         self._path = path
-        self._under_way: deque[tuple[bytes, str | None, asyncio.Future[str]]] = deque()
+        self._pending: deque[tuple[bytes, str | None, asyncio.Future[str]]] = deque()
         self._ids: dict[str, tuple[bytes, asyncio.Future[str]]] = {}
         self._lines: Lines | None = None
-        self._scribe: WriterThread | None = None
+        self._writer: WriterThread | None = None
         self._safe_lines = 0
 
     @property
-    def under_way(self) -> int:
-        """Rows that are not safe yet."""
-        return len(self._under_way)
+    def pending(self) -> int:
+        """Rows that are not on the disk yet."""
+        return len(self._pending)
 
     async def submit(self, line: bytes) -> str:
-        """Take a row; gives its key. Raises InputError for a row that cannot be taken: nothing was kept of it."""
+        """Store a row and return its key. Raises InputError for a row that is refused; nothing of it is kept."""
         source = self._source
-        found = source.judge(line)
-        if isinstance(found, Rejection):
-            raise InputError(f"row: {found.code}: {in_python(found.message)}")
-        name, like = found.custom_id, source.like(found)
+        row = source.judge(line)
+        if isinstance(row, Rejection):
+            raise InputError(f"row: {row.code}: {in_python(row.message)}")
+        name, same = row.custom_id, source.like(row)
         if name is not None and (pending := self._ids.get(name)) is not None:
-            like = pending[0] == canonical(found.value)
-            if like:
+            same = pending[0] == canonical(row.value)
+            if same:
                 return await asyncio.shield(pending[1])
-        if like is not None and name is not None:
-            if like:
+        if same is not None and name is not None:
+            if same:
                 return name
             raise InputError(
                 f"row: duplicate_id: another row has the custom_id {visible(name, 60)!r}; give this one its own"
             )
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         lines = self._open()
-        self._under_way.append((line, name, future))
+        self._pending.append((line, name, future))
         if name is not None:
-            self._ids[name] = (canonical(found.value), future)
+            self._ids[name] = (canonical(row.value), future)
         try:
             lines.give(line + b"\n")
         except BatchFilesError as error:
@@ -66,23 +66,23 @@ class Submitting:
         return await asyncio.shield(future)
 
     def close(self) -> None:
-        """Wait for what is under way, and close the file."""
-        if self._scribe is not None:
-            self._scribe.close()
-            self._scribe = None
+        """Wait for pending rows, and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _open(self) -> Lines:
         if self._lines is None:
             whole = sum(len(line) for line in lines_of(self._path) if line.endswith(b"\n"))
             cut_torn(self._path, whole)
             self._lines = Lines(open_append(self._path), safe=self._safe, failed=self._failed)
-            self._scribe = WriterThread(self._lines.tape, asyncio.get_running_loop())
+            self._writer = WriterThread(self._lines.tape, asyncio.get_running_loop())
         return self._lines
 
     def _safe(self, lines: int) -> None:
         while self._safe_lines < lines:
             self._safe_lines += 1
-            line, name, future = self._under_way.popleft()
+            line, name, future = self._pending.popleft()
             if name is not None:
                 del self._ids[name]
             row = self._source.append(line)
@@ -91,10 +91,10 @@ class Submitting:
         self._taken()
 
     def _failed(self, error: BatchFilesError) -> None:
-        while self._under_way:
-            _, name, future = self._under_way.popleft()
+        while self._pending:
+            _, name, future = self._pending.popleft()
             self._ids.pop(name or "", None)
             if not future.done():
                 future.set_exception(error_in_python(error))
-                future.exception()  # whoever waits is told; nobody need wait
+                future.exception()  # retrieved, as the caller may have been cancelled meanwhile
         self._taken()

@@ -16,7 +16,7 @@ import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.banner import start_lines, stopping
-from batchrun.cli.flags import from_environment, given
+from batchrun.cli.flags import from_environment, read_settings
 from batchrun.cli.gc_tuning import Collector
 from batchrun.cli.run_result import RunResult, exit_code
 from batchrun.cli.stdout import Copy, StdoutFiles
@@ -66,7 +66,7 @@ def _run_task(
     screen: _RunScreen | None = None
     variables: Sequence[str] = ()
     try:
-        typed = given(options, os.environ)
+        typed = read_settings(options, os.environ)
         variables = from_environment(options, typed)
         settings = {**(more or {}), **typed}
         if copy is not None and options.journal is None:

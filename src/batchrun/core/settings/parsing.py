@@ -1,7 +1,7 @@
-"""What a person gave for a setting, by whichever door: read the same way, refused in the same words.
+"""Reads the values of settings from the command line, the environment and calls, and refuses all of them alike.
 
-A value is text on the command line and in the environment; a call may give text or the value itself. What is
-wrong is said in one line: the setting as it was spelled, what was expected, what came, and what to write instead.
+A value is text on the command line and in the environment; a call may pass text or the value itself. A refusal names
+the setting as it was given, what was expected, what was found, and what to write instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _EXAMPLES = {
 
 
 def spelled(setting: Field[Any]) -> str | None:
-    """The default of a setting as it could be typed; None where it is no value."""
+    """The default of a setting as it could be typed; None for a switch, a list and no default."""
     default: Any = setting.default
     if default is None or setting.metadata["kind"] in (SettingKind.SWITCH, SettingKind.TEXTS):
         return None
@@ -56,15 +56,15 @@ def example(setting: Field[Any]) -> str:
     return _EXAMPLES.get(setting.name) or spelled(setting) or "1"
 
 
-def remedy(setting: Field[Any], spelling: str, said: str) -> str:
+def remedy(setting: Field[Any], spelling: str, problem: str) -> str:
     """What to write instead."""
-    if setting.metadata["kind"] is SettingKind.STATES and "did you mean" in said:
+    if setting.metadata["kind"] is SettingKind.STATES and "did you mean" in problem:
         return "if it is the INPUT, put that first" if spelling.startswith("--") else "batchrun explain lists them"
     return f"write {spelling}{example(setting)}"
 
 
 def from_variable(setting: Field[Any], text: str) -> Any:
-    """The value of a variable of the environment."""
+    """The value of a setting from its environment variable. Raises UsageError."""
     name = variable(setting.name)
     try:
         if setting.metadata["kind"] is SettingKind.TEXTS:
@@ -74,15 +74,15 @@ def from_variable(setting: Field[Any], text: str) -> Any:
         raise UsageError(str(error), f"{remedy(setting, f'{name}=', str(error))}, or unset it", name) from error
 
 
-def refuse_what_makes_no_sense(found: Mapping[str, Any], variables: Collection[str]) -> None:
-    """Refuse settings that can be read and make no sense; those named in `variables` came from the environment."""
+def refuse_contradictions(found: Mapping[str, Any], variables: Collection[str]) -> None:
+    """Refuse values that are out of range or exclude each other; settings in `variables` came from the environment."""
     try:
         Settings.of(found)
     except UsageError as error:
         problem, remedy = as_given(error.problem, variables), error.remedy
         name = error.about.name if isinstance(error.about, Option) else ""
         setting = next((one for one in fields(Settings) if one.name == name), None)
-        if setting is not None and _helps(found, setting):
+        if setting is not None and _example_helps(found, setting):
             value = example(setting)
             remedy = (
                 f"write {variable(name)}={value}, or unset it" if name in variables else ("write ", Option(name, value))
@@ -90,8 +90,8 @@ def refuse_what_makes_no_sense(found: Mapping[str, Any], variables: Collection[s
         raise UsageError(problem, remedy) from error
 
 
-def _helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
-    """Whether the example of a setting would be taken with all others as they are."""
+def _example_helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
+    """Whether the example of a setting would be valid together with all others as they are."""
     try:
         Settings.of({**found, setting.name: READERS[setting.metadata["kind"]](example(setting))})
     except UsageError:
@@ -100,7 +100,7 @@ def _helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
 
 
 def refuse_near_misses(environment: Mapping[str, str]) -> None:
-    """Refuse a variable whose name is nearly that of a setting."""
+    """Refuse a variable whose name is nearly that of a setting: a limit that is ignored costs money."""
     known = [variable(setting.name) for setting in fields(Settings)]
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known and environment[name]:
@@ -159,12 +159,11 @@ READERS: dict[SettingKind, Callable[[str], Any]] = {
 def from_arguments(
     arguments: Mapping[str, Any], environment: Mapping[str, str], more_names: Collection[str] = ()
 ) -> tuple[dict[str, Any], frozenset[str]]:
-    """The settings of a call: its `arguments` by name, beneath them the variables of the environment; and which came from
-    variables.
+    """The settings of a call, and the names of those that came from the environment; an argument outranks its variable.
 
     Texts are read as on the command line (``deadline="2h"``); `set` may be a mapping, `retry_failed` True or a
-    list of states. `more_names` are arguments of the caller's own, for a hint. Raises UsageError; TypeError for a
-    name that is no setting.
+    list of states. `more_names` are the call's other arguments, for a hint. Raises UsageError; TypeError for an
+    unknown name.
     """
     refuse_near_misses(environment)
     known = {setting.name: setting for setting in fields(Settings)}
@@ -180,7 +179,7 @@ def from_arguments(
         elif name not in arguments and (text := environment.get(variable(name))):
             found[name] = from_variable(setting, text)
     variables = frozenset(name for name in found if arguments.get(name) is None)
-    refuse_what_makes_no_sense(found, variables)
+    refuse_contradictions(found, variables)
     return found, variables
 
 
@@ -188,7 +187,7 @@ def _from_argument(setting: Field[Any], value: Any) -> Any:
     kind = setting.metadata["kind"]
     try:
         if kind is SettingKind.TEXTS:
-            return _settings_of_bodies(value)
+            return _body_fields(value)
         if kind is SettingKind.STATES:
             if isinstance(value, bool):
                 return () if value else None
@@ -217,8 +216,8 @@ def _fits(kind: SettingKind, value: Any) -> bool:
 _HUGE = 1e18
 
 
-def _settings_of_bodies(value: Any) -> tuple[str, ...]:
-    """``{"temperature": 0.2}`` or ``["temperature=0.2"]`` as the flag has it."""
+def _body_fields(value: Any) -> tuple[str, ...]:
+    """``{"temperature": 0.2}`` or ``["temperature=0.2"]`` as the flag takes it."""
     if isinstance(value, Mapping):
-        return tuple(f"{name}={json.dumps(given)}" for name, given in value.items())
+        return tuple(f"{name}={json.dumps(field)}" for name, field in value.items())
     return (value,) if isinstance(value, str) else tuple(map(_text, value))
