@@ -15,8 +15,31 @@ from batchrun.core.rows.parse import Rejection, canonical
 from batchrun.core.text.printable import visible
 from batchrun.edge.append_file import BatchFilesError, Lines, WriterThread, cut_torn, open_append
 from batchrun.edge.source import Growing
+from batchrun.results.record import BatchrunError
 from batchrun.results.run_errors import InputError
 from batchrun.runner.opening.read import lines_of
+
+
+class _Submitted:
+    """A row that is not on the disk yet. Several may wait for its key, and each may be cancelled alone."""
+
+    def __init__(self, line: bytes, name: str | None, value: bytes) -> None:
+        self.line, self.name, self.value = line, name, value
+        self._ended = asyncio.Event()
+        self._result: str | BatchrunError | None = None
+
+    def end(self, result: str | BatchrunError) -> None:
+        """Give those who wait the row's key, or what went wrong."""
+        self._result = result
+        self._ended.set()
+
+    async def key(self) -> str:
+        """The row's key, once it is on the disk."""
+        await self._ended.wait()
+        if isinstance(self._result, str):
+            return self._result
+        assert self._result is not None
+        raise self._result
 
 
 class Submitting:
@@ -26,8 +49,8 @@ class Submitting:
         self._source = source
         self._taken = taken
         self._path = path
-        self._pending: deque[tuple[bytes, str | None, asyncio.Future[str]]] = deque()
-        self._ids: dict[str, tuple[bytes, asyncio.Future[str]]] = {}
+        self._pending: deque[_Submitted] = deque()
+        self._ids: dict[str, _Submitted] = {}
         self._lines: Lines | None = None
         self._writer: WriterThread | None = None
         self._safe_lines = 0
@@ -45,25 +68,25 @@ class Submitting:
             raise InputError(f"row: {row.code}: {in_python(row.message)}")
         name, same = row.custom_id, source.like(row)
         if name is not None and (pending := self._ids.get(name)) is not None:
-            same = pending[0] == canonical(row.value)
+            same = pending.value == canonical(row.value)
             if same:
-                return await asyncio.shield(pending[1])
+                return await pending.key()
         if same is not None and name is not None:
             if same:
                 return name
             raise InputError(
                 f"row: duplicate_id: another row has the custom_id {visible(name, 60)!r}; give this one its own"
             )
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         lines = self._open()
-        self._pending.append((line, name, future))
+        submitted = _Submitted(line, name, b"" if name is None else canonical(row.value))
+        self._pending.append(submitted)
         if name is not None:
-            self._ids[name] = (canonical(row.value), future)
+            self._ids[name] = submitted
         try:
             lines.give(line + b"\n")
         except BatchFilesError as error:
             self._failed(error)
-        return await asyncio.shield(future)
+        return await submitted.key()
 
     def close(self) -> None:
         """Wait for pending rows, and close the file."""
@@ -82,19 +105,15 @@ class Submitting:
     def _safe(self, lines: int) -> None:
         while self._safe_lines < lines:
             self._safe_lines += 1
-            line, name, future = self._pending.popleft()
-            if name is not None:
-                del self._ids[name]
-            row = self._source.append(line)
-            if not future.done():
-                future.set_result(row.key)
+            submitted = self._pending.popleft()
+            if submitted.name is not None:
+                del self._ids[submitted.name]
+            submitted.end(self._source.append(submitted.line).key)
         self._taken()
 
     def _failed(self, error: BatchFilesError) -> None:
         while self._pending:
-            _, name, future = self._pending.popleft()
-            self._ids.pop(name or "", None)
-            if not future.done():
-                future.set_exception(error_in_python(error))
-                future.exception()  # retrieved, as the caller may have been cancelled meanwhile
+            submitted = self._pending.popleft()
+            self._ids.pop(submitted.name or "", None)
+            submitted.end(error_in_python(error))
         self._taken()

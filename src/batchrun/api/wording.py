@@ -13,7 +13,7 @@ from batchrun.core.text.printable import visible
 from batchrun.core.text.wording import Action, Option, Part, Text, worded
 from batchrun.edge.append_file import BatchFilesError, InputIsOutput
 from batchrun.edge.source import InputFileError, SpoolFailed
-from batchrun.results.job_errors import BatchrunError
+from batchrun.results.record import BatchrunError
 from batchrun.results.run_errors import FilesError, InputError, SettingsError
 
 _KINDS = {one.name: one.metadata["kind"] for one in fields(Settings)} | {"demo": SettingKind.SWITCH}
