@@ -220,7 +220,7 @@ def test_o07_o08_the_first_error_is_the_last_and_reported_to_all_later_ones(tmp_
     first, *others = asyncio.run(main())
     assert first[0].size == 1
     assert len(set(others)) == 1
-    assert "disk on fire" in others[0] and "run the same command again" in others[0]
+    assert "disk on fire" in others[0]
     assert len(calls) == 2, "a sync that failed is not tried again"
     assert content(tmp_path / "f") == {"row-0.bin": b"0"}
 

@@ -38,12 +38,12 @@ def error(status, code=None, message="no", **headers):
     return answer(status, {"error": {"code": code, "message": message}}, **headers)
 
 
-async def drop(verdicts_of):
+async def drop(talk):
     await talk.request()
 
 
 def cut(whole, at):
-    async def script(verdicts_of):
+    async def script(talk):
         await talk.request()
         await talk.send(whole[:at])
 
@@ -53,7 +53,7 @@ def cut(whole, at):
 def sequence(*answers):
     remaining = iter(answers)
 
-    async def script(verdicts_of):
+    async def script(talk):
         while await talk.request():
             await talk.send(next(remaining))
 

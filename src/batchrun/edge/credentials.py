@@ -27,7 +27,9 @@ import anyio
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Option
 
+_OPTION = Option("token_command")
 MAX_BYTES = 65_536  # of a file, or of what a command prints
 COMMAND_TIMEOUT = 60.0  # seconds
 MARGIN = 300.0  # seconds before its expiry at which a token is renewed
@@ -79,13 +81,9 @@ class TokenCommand:
         try:
             self._argv = shlex.split(command)
         except ValueError as error:
-            raise UsageError(
-                f"--token-command: expected a command line: {str(error).lower()}; quote it again"
-            ) from None
+            raise UsageError(f"expected a command line: {str(error).lower()}", "quote it again", _OPTION) from None
         if not self._argv:
-            raise UsageError(
-                "--token-command: expected a command line, got nothing; name a command that prints a token"
-            )
+            raise UsageError("expected a command line, got nothing", "name a command that prints a token", _OPTION)
         self._limit = limit
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -125,7 +123,7 @@ class TokenCommand:
                 start_new_session=True,
             )
         except OSError as error:
-            raise UsageError(f"--token-command: {name} cannot be run: {error.strerror}; give its full path") from None
+            raise UsageError(f"{name} cannot be run: {error.strerror}", "give its full path", _OPTION) from None
         try:
             async with asyncio.timeout(self._limit):
                 printed, errors = await asyncio.gather(_head(process.stdout), _head(process.stderr))
@@ -138,12 +136,12 @@ class TokenCommand:
             if not isinstance(error, TimeoutError):
                 raise
             raise UsageError(
-                f"--token-command: {name} gave no token within {self._limit:g} s; try it by hand, it may ask something"
+                f"{name} gave no token within {self._limit:g} s", "try it by hand, it may ask something", _OPTION
             ) from None
         if code != 0:
             message = visible(" ".join(errors.decode("utf-8", "replace").split()), 300)
             raise UsageError(
-                f"--token-command: {name} failed with exit code {code}: {message or 'it said nothing'}; try it by hand"
+                f"{name} failed with exit code {code}: {message or 'it said nothing'}", "try it by hand", _OPTION
             )
         return printed
 
@@ -156,20 +154,14 @@ def read_token(printed: bytes, now: float) -> Token:
         try:
             fields = json.loads(text)
         except ValueError:
-            raise UsageError(
-                "--token-command: expected a token or JSON with one, got broken JSON; try it by hand"
-            ) from None
+            raise UsageError("expected a token or JSON with one, got broken JSON", "try it by hand", _OPTION) from None
         names = ("accessToken", "access_token", "token")
         text = next((fields[name] for name in names if isinstance(fields.get(name), str)), "")
         if not text:
-            raise UsageError(
-                f"--token-command: expected JSON with one of {', '.join(names)}; have it print the token alone"
-            )
+            raise UsageError(f"expected JSON with one of {', '.join(names)}", "have it print the token alone", _OPTION)
     elif len(text.split()) != 1:
-        raise UsageError(
-            f"--token-command: expected one token, got {len(text.split())} words; have it print the token alone"
-        )
-    secret = Secret(text, "--token-command")
+        raise UsageError(f"expected one token, got {len(text.split())} words", "have it print the token alone", _OPTION)
+    secret = Secret(text, _OPTION)
     for value, offset in (
         (fields.get("expires_on"), 0.0),
         (fields.get("expires_in"), now),

@@ -13,7 +13,7 @@ Invariants:
 
 from batchrun.edge.append_file.append_file import AppendFile, Lines, SyncGroup
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
-from batchrun.edge.append_file.distinct_files import refuse_shared
+from batchrun.edge.append_file.distinct_files import is_same_file, refuse_shared
 from batchrun.edge.append_file.file_names import FileNames
 from batchrun.edge.append_file.opening import (
     OpenFile,
@@ -23,7 +23,6 @@ from batchrun.edge.append_file.opening import (
     open_existing,
     open_to_read,
     read_chunks,
-    refuse_input_as_output,
 )
 from batchrun.edge.append_file.refusals import (
     AppendFailed,
@@ -53,12 +52,12 @@ __all__ = [
     "cut_torn",
     "expect_folder",
     "expect_regular",
+    "is_same_file",
     "keep_torn",
     "open_append",
     "open_existing",
     "open_to_read",
     "read_chunks",
-    "refuse_input_as_output",
     "refuse_shared",
     "rewrite",
     "set_aside",

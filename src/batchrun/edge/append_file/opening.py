@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchrun.core.text.wording import Action, Option, Text
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
-from batchrun.edge.append_file.refusals import FileRefused, InputIsOutput
+from batchrun.edge.append_file.refusals import FileRefused
 
 PRIVATE_MODE = 0o600
 _CHUNK = 1 << 20
@@ -27,7 +28,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_REASONS = {
+_REASONS: dict[int, tuple[str, Text]] = {
     errno.ENOENT: ("its folder does not exist", "make the folder first"),
     errno.ENOTDIR: ("a part of its path is no folder", "name a path in a folder"),
     errno.ELOOP: ("expected a regular file, found a symbolic link", "name the file itself"),
@@ -35,10 +36,10 @@ _REASONS = {
     errno.EACCES: ("no permission to write it or its folder", "choose a folder of your own"),
     errno.EPERM: ("no permission to write it, or to make it private (mode 0600)", "choose a folder of your own"),
     errno.EROFS: ("its file system is read-only", "choose a folder elsewhere"),
-    errno.EMFILE: ("this process has too many files open", "raise `ulimit -n`, or lower --connections"),
+    errno.EMFILE: ("this process has too many files open", ("raise `ulimit -n`, or lower ", Option("connections"))),
     errno.ENFILE: ("this machine has too many files open", "end what holds them"),
-    errno.ENOSPC: ("no space left", "free some, then run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some, then run the same command again"),
+    errno.ENOSPC: ("no space left", ("free some, then ", Action.RUN_AGAIN)),
+    errno.EDQUOT: ("the disk quota is used up", ("free some, then ", Action.RUN_AGAIN)),
     errno.ENAMETOOLONG: ("its name is too long", "choose a shorter one"),
 }
 
@@ -149,25 +150,6 @@ def read_chunks(file: OpenFile, start: int = 0, end: int | None = None) -> Itera
             return
         start += len(chunk)
         yield chunk
-
-
-def refuse_input_as_output(source: str | int, outputs: Iterable[str]) -> None:
-    """Raise InputIsOutput if `source` (a path, or the descriptor of a redirected stdin) is one of `outputs`.
-
-    Under any name: path, symbolic link, hard link, another spelling on a disk that ignores case.
-    """
-    try:
-        source_identity = identity_of(os.stat(source))  # noqa: PTH116 - takes a descriptor as well
-    except (OSError, ValueError):
-        return  # errors of the input are reported where it is read
-    for output in outputs:
-        try:
-            is_same = identity_of(os.stat(output)) == source_identity  # noqa: PTH116 - as above
-        except (OSError, ValueError):
-            continue
-        if is_same:
-            name = "stdin" if isinstance(source, int) else source
-            raise InputIsOutput(output, f"is the same file as the input {name!r}", "choose another output with -o")
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int]:

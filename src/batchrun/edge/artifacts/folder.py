@@ -17,6 +17,7 @@ from hashlib import sha256
 
 from batchrun.core.records.artifact_names import unfinished
 from batchrun.core.records.artifacts import Found, Stored, base64_of
+from batchrun.core.text.wording import Option
 from batchrun.edge.append_file import REAL_DISK, Disk, FileRefused
 from batchrun.edge.append_file.opening import PRIVATE_MODE, identity_of, refused
 
@@ -58,7 +59,7 @@ def open_folder(path: str, base: str, forbidden: Iterable[str] = (), disk: Disk 
     """
     path = os.path.join(os.getcwd(), path).rstrip("/") or "/"  # noqa: PTH109, PTH118 - as above
     if path in forbidden:
-        raise FileRefused(path, "is a file of this batch", "name another folder with --artifacts")
+        raise FileRefused(path, "is a file of this batch", ("name another folder with ", Option("artifacts")))
     try:
         with suppress(FileExistsError):
             os.mkdir(path, _FOLDER_MODE)  # noqa: PTH102 - as above

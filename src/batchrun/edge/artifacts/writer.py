@@ -153,5 +153,4 @@ class ArtifactWriter:
 
     def _fail(self, error: Exception) -> None:
         if self._failure is None:
-            message = f"{self._folder.path}: expected to write results there, but: {error}"
-            self._failure = f"{message}; mend the cause, then run the same command again"
+            self._failure = f"{self._folder.path}: expected to write results there, but: {error}"

@@ -13,6 +13,7 @@ from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import worded
 from batchrun.edge.source.index import READ
 from batchrun.edge.source.reader import Reader, row_sha256
 from batchrun.edge.source.report import Report
@@ -137,7 +138,7 @@ class Checked:
             first = self._reader.find(found.custom_id or "")
             code, message = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
         else:
-            code, message = found.code, found.message
+            code, message = found.code, worded(found.message)
         number = self.line_of(ordinal)
         return our_problem(code, f"{self.name}:{number}: {message}")
 

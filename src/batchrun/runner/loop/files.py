@@ -23,6 +23,7 @@ from batchrun.core.journal.entries import Entry, mark
 from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.records.artifacts import Stored
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Action, worded
 from batchrun.edge.append_file import BatchFilesError, FileRefused, Lines, OpenFile, WriterThread
 from batchrun.edge.append_file.writer_thread import Loop
 from batchrun.edge.artifacts import ArtifactWriter, Folder
@@ -84,7 +85,7 @@ class BatchFiles:
             file,
             mark=first,
             safe=lambda lines: self._safe(kind, lines),
-            failed=lambda error: self._feed(WriteFailed(kind, str(error))),
+            failed=lambda error: self._feed(WriteFailed(kind, worded(error.problem))),
         )
 
     def _safe(self, kind: BatchFile, lines: int) -> None:
@@ -134,7 +135,7 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
         folder.remove(halves)
     except OSError as error:
         told = f"expected to read and write it, but: {error}"
-        raise FileRefused(folder.path, told, "mend the cause, then run the same command again") from error
+        raise FileRefused(folder.path, told, ("mend the cause, then ", Action.RUN_AGAIN)) from error
     if batch.files:
         count = sum(map(len, batch.files.values()))
         batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

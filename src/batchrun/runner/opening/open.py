@@ -17,13 +17,13 @@ from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
+from batchrun.core.text.wording import Action, Option, Text
 from batchrun.edge.append_file import (
     AppendFile,
     FileNames,
     OpenFile,
     cut_torn,
     open_append,
-    refuse_input_as_output,
     set_aside,
 )  # fmt: skip
 from batchrun.edge.lock import Locks
@@ -56,7 +56,7 @@ class OpenBatch:
     header: Header
     state: JournalState
     recovery: Recovery
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
     doubted: bool = False  # the API key is another one
     in_hand: bytearray = field(default_factory=bytearray)  # by ordinal: whether a row is finished or open
@@ -145,12 +145,9 @@ def open_batch(
     those of the batch.
     """
     assert names.output is not None
-    if source is not None and source.name != "stdin":
-        others = (path for path in names.all() if path != names.spool)  # the copy of an input may be read again
-        refuse_input_as_output(source.name, others)
     lock = Locks.take(names.locks)
     try:
-        notes: list[str] = []
+        notes: list[Text] = []
         if settings.fresh and source is not None:
             notes += [f"moved {old} to {new}" for old, new in set_aside(names, wall)]
         header = read_header(names)
@@ -177,7 +174,7 @@ def _begin(
     identity: Identity,
     settings: Settings,
     wall: float,
-    notes: list[str],
+    notes: list[Text],
 ) -> OpenBatch:
     if source is None:
         refuse(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
@@ -233,7 +230,7 @@ def _resume(
     source: Checked | None,
     settings: Settings,
     wall: float,
-    notes: list[str],
+    notes: list[Text],
 ) -> OpenBatch:
     state = fold_file(names.journal)
     recovery = recovered(names, state)
@@ -283,10 +280,9 @@ def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> 
         )
     if batch.state.cancel_all:
         batch.notes.append(
-            "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
+            (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")
         )
     if source is None and (waiting := sum(trail.waits for trail in trails.values())):
-        note = f"{waiting:,} rows wait for their next attempt"
-        if settings.retries:
-            note += " and are left to a run with their input; --retries 0 writes them as they ended"
-        batch.notes.append(note)
+        left = " and are left to a run with their input; "
+        then = (left, Option("retries", "0"), " writes them as they ended") if settings.retries else ()
+        batch.notes.append((f"{waiting:,} rows wait for their next attempt", *then))
