@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.results import HERE, latest  # noqa: E402 - runs from a checkout as well
 
-Bar = tuple[str, float, str, bool]  # label, value, what is written beside it, ours
+Bar = tuple[str, float, str, bool]  # label, value, what is written next to it, ours
 
 WIDTH, LABELS, VALUES, ROW = 760, 210, 150, 26
 OURS, OTHERS, INK, PALE = "#2563eb", "#94a3b8", "#475569", "#e2e8f0"
@@ -34,7 +34,7 @@ CLIENTS = (
 BACKOFFS = ("the backoff as it stands", "looks every 2 s", "looks every 5 s")
 
 
-def bars(title: str, told: str, rows: Iterable[Bar]) -> str:
+def bars(title: str, result: str, rows: Iterable[Bar]) -> str:
     """A chart of horizontal bars, each with its value."""
     rows = list(rows)
     most = max(value for _, value, _, _ in rows)
@@ -47,7 +47,7 @@ def bars(title: str, told: str, rows: Iterable[Bar]) -> str:
         ),
         f'<rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff" stroke="{PALE}"/>',
         f'<text x="14" y="24" font-size="15" font-weight="600" fill="#0f172a">{escape(title)}</text>',
-        f'<text x="14" y="42" font-size="11" fill="{INK}">{escape(told)}</text>',
+        f'<text x="14" y="42" font-size="11" fill="{INK}">{escape(result)}</text>',
     ]
     for place, (label, value, shown, ours) in enumerate(rows):
         y = 54 + ROW * place
@@ -61,16 +61,16 @@ def bars(title: str, told: str, rows: Iterable[Bar]) -> str:
 
 
 def polling(found: dict[str, dict[str, Any]], what: str) -> str | None:
-    """Polls a second of all clients in one setting."""
+    """Polls per second of all clients in one setting."""
     rows = [
         (shown, found[f"polling: {name}, {what}"]) for name, shown in CLIENTS if f"polling: {name}, {what}" in found
     ]
     if not rows:
         return None
-    told = _where(rows[0][1], "median of rounds in turn; µs: processor time of a look")
+    result = _where(rows[0][1], "median of rounds in turn; µs: processor time of a look")
     return bars(
         f"Looks a second over {what}",
-        told,
+        result,
         (
             (shown, one["value"], f"{one['value']:,.0f}/s, {one['cpu_us']:,.0f} µs", shown.startswith("batchrun"))
             for shown, one in rows
@@ -86,7 +86,7 @@ def sizes(found: dict[str, dict[str, Any]]) -> list[tuple[int, str]]:
 
 
 def scaling(found: dict[str, dict[str, Any]]) -> str | None:
-    """What a look costs and a job weighs, by the number of jobs in flight."""
+    """What a poll costs and a job weighs, by the number of jobs in flight."""
     rows: list[Bar] = []
     last: dict[str, Any] = {}
     for _, spelled in sizes(found):
@@ -100,7 +100,7 @@ def scaling(found: dict[str, dict[str, Any]]) -> str | None:
 
 
 def lags(found: dict[str, dict[str, Any]]) -> str | None:
-    """How long a finished job waits for its record, and how many looks that took."""
+    """How long a finished job waits for its record, and how many polls that took."""
     rows: list[Bar] = []
     last: dict[str, Any] = {}
     for name in BACKOFFS:

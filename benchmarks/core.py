@@ -104,7 +104,7 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
     warm_up = polls // 10
     due = deque(instruction for instruction in taken_up if isinstance(instruction, m.Poll))
     clock = time.perf_counter  # process_time is a system call of tens of µs on some machines
-    step = 250 / jobs * 20  # let some 250 polls fall due between two looks at the clock
+    step = 250 / jobs * 20  # let some 250 polls fall due between two reads of the clock
     while done < polls + warm_up:
         if not due:
             now = max(now + step, agenda.next_due() or now)

@@ -2,7 +2,7 @@
 
     python benchmarks/deluge.py URL CONNECTIONS SECONDS LOOP
 
-It keeps a task a job and looks every 5 s, which is written into its loop. Here that wait is taken out, so that
+It keeps a task a job and polls every 5 s, which is written into its loop. Here that wait is taken out, so that
 what its loop costs can be measured; its own limits are set out of the way. Prints one line of JSON as `wire_peers.py`
 does. Exit code 3: it is not installed here.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 
 class Clock:
-    """asyncio as its loop sees it, without the wait; it counts the looks. `ready` is set after `enough` of them."""
+    """asyncio as its loop sees it, without the wait; it counts the polls. `ready` is set after `enough` of them."""
 
     def __init__(self, enough: int) -> None:
         self.polls = 0

@@ -1,11 +1,11 @@
-"""A batch from its first submit to its last record: rows a second, makespan, looks and lag.
+"""A batch from its first submit to its last record: rows per second, makespan, polls and lag.
 
     python benchmarks/end_to_end.py [--rows N] [--quick]
 
-* rows a second where every job has ended by its first look: submit, journal, look, record, output, sync
+* rows per second where every job has ended by its first poll: submit, journal, poll, record, output, sync
 * makespan of N jobs of log-normal durations (median 4 s, sigma 0.6) with N / 5 in flight, against the ideal: the
   same rows in the same order on as many places, without any overhead. Under the ideal there is nothing to gain
-* looks a job, and lag: from the moment at which a job ends over there to that at which its record is written;
+* polls per job, and lag: from the moment at which a job ends on the service to that at which its record is written;
   with the backoff as it stands (1 s, growing by half to 30 s) and with fixed gaps of 2 s and 5 s
 
 The service is a process of its own (``stub.py``). Every gap has its jitter of 0.5 to 1.5, the fixed ones too.
@@ -60,17 +60,17 @@ def run(folder: str, url: str, durations: list[float], settings: dict[str, Any])
         rows = write(Path(here, "in.jsonl"), durations)
         output = f"{here}/out.jsonl"
         base = {"submits": 256, "poll_rate": 20_000.0}
-        told = whole.measured(url=url, input=rows, output=output, settings=base | settings, lags=True, collector=True)
-    if told["done"] != len(durations):
-        raise RuntimeError(f"expected {len(durations)} records: {told}")
-    return told
+        result = whole.measured(url=url, input=rows, output=output, settings=base | settings, lags=True, collector=True)
+    if result["done"] != len(durations):
+        raise RuntimeError(f"expected {len(durations)} records: {result}")
+    return result
 
 
 def instant(folder: str, url: str, rows: int) -> None:
     settings = {"concurrency": 4_000, "poll_min": 0.05, "poll_max": 0.05}
-    told = run(folder, url, [0.0] * rows, settings)
-    cpu = round(told["cpu"] / rows * 1e6)
-    rate = rows / told["took"]
+    result = run(folder, url, [0.0] * rows, settings)
+    cpu = round(result["cpu"] / rows * 1e6)
+    rate = rows / result["took"]
     record("end to end: rows a second, every job ends at once", rate, "rows/s", rows=rows, cpu_us=cpu, load=_load())
 
 
@@ -80,16 +80,16 @@ def log_normal(folder: str, url: str, rows: int, median: float) -> None:
     places = max(1, rows // PLACES)
     best = ideal(durations, places)
     for name, settings in BACKOFFS.items():
-        told = run(folder, url, durations, {"concurrency": places, **settings})
+        result = run(folder, url, durations, {"concurrency": places, **settings})
         facts = {"rows": rows, "load": _load()}
         record(
-            f"end to end: makespan, {name}", told["took"], "s", "end to end: ideal makespan",
-            ratio=round(told["took"] / best, 3), **facts,
+            f"end to end: makespan, {name}", result["took"], "s", "end to end: ideal makespan",
+            ratio=round(result["took"] / best, 3), **facts,
         )  # fmt: skip
-        record(f"end to end: looks a job, {name}", told["polls"] / rows, "looks", **facts)
-        record(f"end to end: lag of a record, {name}", told["lag"], "s", **facts)
+        record(f"end to end: looks a job, {name}", result["polls"] / rows, "looks", **facts)
+        record(f"end to end: lag of a record, {name}", result["lag"], "s", **facts)
         if not settings:
-            record("end to end: processor time of a row", told["cpu"] / rows * 1e6, "µs", **facts)
+            record("end to end: processor time of a row", result["cpu"] / rows * 1e6, "µs", **facts)
     mean = median * math.exp(SIGMA**2 / 2)
     record("end to end: ideal makespan", best, "s", rows=rows, places=places, mean_duration=round(mean, 2))
 

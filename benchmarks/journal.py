@@ -1,6 +1,6 @@
 """What it costs to be sure: `python benchmarks/journal.py [FOLDER]`.
 
-* µs an entry of a tape when 1, 32, 256 and 4,096 writers wait, each for its own entry before it writes the
+* µs per entry of an append file when 1, 32, 256 and 4,096 writers wait, each for its own entry before it writes the
   next, against a write and a sync an entry, and against SQLite in WAL mode with the same groups
 * how long after its append an entry is reported to an event loop that has no idle moment, against a thread
   that takes from a queue and answers by call_soon_threadsafe; `loop_share` is what is left for the loop's
@@ -9,7 +9,7 @@
   the peak of its memory, in a process of its own: a batch of which all rows are finished, and one of which
   no record is left (every marker is tried in vain)
 
-FOLDER is where the files are written (default: beside this file's folder, for /tmp is often memory).
+FOLDER is where the files are written (default: next to this file's folder, for /tmp is often memory).
 """
 
 import asyncio
@@ -47,15 +47,15 @@ def mark(to: int) -> bytes:
     return b'0123abcd {"e":"synced","to":%d}\n' % to
 
 
-def open_tape(path: Path, synced: Callable[[int], object]) -> AppendFile:
+def open_file(path: Path, synced: Callable[[int], object]) -> AppendFile:
     def failed(error: Exception) -> None:
         raise error
 
     return AppendFile(open_append(str(path)), synced=synced, failed=failed, mark=mark)
 
 
-def through_the_tape(folder: Path, waiting: int) -> float:
-    """µs an entry: `waiting` writers in an event loop, each appends again as soon as it was reported safe."""
+def through_append_file(folder: Path, waiting: int) -> float:
+    """µs per entry: `waiting` writers in an event loop, each appends again as soon as it was reported safe."""
     loop = asyncio.new_event_loop()
     begun, count = time.perf_counter(), 0
 
@@ -67,23 +67,23 @@ def through_the_tape(folder: Path, waiting: int) -> float:
         else:
             append_all()
 
-    tape = open_tape(folder / f"tape{waiting}", synced)
+    file = open_file(folder / f"tape{waiting}", synced)
 
     def append_all() -> None:
         for i in range(waiting):
-            tape.append(ENTRY % i)
+            file.append(ENTRY % i)
 
-    scribe = WriterThread(tape, loop)
+    writer = WriterThread(file, loop)
     loop.call_soon(append_all)
     loop.run_forever()
     seconds = time.perf_counter() - begun
-    scribe.close()
+    writer.close()
     loop.close()
     return seconds / count * 1e6
 
 
 def ungrouped(folder: Path) -> float:
-    """µs an entry: one write and one sync each."""
+    """µs per entry: one write and one sync each."""
     descriptor = os.open(folder / "ungrouped", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     begun, count = time.perf_counter(), 0
     while time.perf_counter() - begun < SECONDS:
@@ -96,7 +96,7 @@ def ungrouped(folder: Path) -> float:
 
 
 def through_sqlite(folder: Path, waiting: int) -> float:
-    """µs an entry: SQLite in WAL mode, synchronous=FULL, `waiting` rows a transaction."""
+    """µs per entry: SQLite in WAL mode, synchronous=FULL, `waiting` rows a transaction."""
     base = sqlite3.connect(folder / f"sqlite{waiting}", isolation_level=None)
     base.execute("PRAGMA journal_mode=WAL")
     base.execute("PRAGMA synchronous=FULL")
@@ -115,10 +115,10 @@ def through_sqlite(folder: Path, waiting: int) -> float:
 class PlainThread:
     """The obvious way, for comparison: see the essay in batchrun.edge.append_file.writer_thread."""
 
-    def __init__(self, tape: AppendFile, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, file: AppendFile, loop: asyncio.AbstractEventLoop) -> None:
         self._groups: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._tape, self._loop = tape, loop
-        tape.wake = lambda: loop.call_soon(lambda: self._groups.put(tape.gather()))
+        self._file, self._loop = file, loop
+        file.wake = lambda: loop.call_soon(lambda: self._groups.put(file.gather()))
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -126,7 +126,7 @@ class PlainThread:
         while (group := self._groups.get()) is not None:
             group.write()
             group.sync()
-            self._loop.call_soon_threadsafe(self._tape.settle, group)
+            self._loop.call_soon_threadsafe(self._file.settle, group)
 
     def close(self) -> None:
         self._groups.put(None)
@@ -134,7 +134,7 @@ class PlainThread:
 
 
 def beside_a_busy_loop(
-    folder: Path, scribe_of: Callable[..., WriterThread | PlainThread], callbacks: int, each: float
+    folder: Path, writer_of: Callable[..., WriterThread | PlainThread], callbacks: int, each: float
 ) -> dict[str, float]:
     """Milliseconds from an append to its report, while `callbacks` always-ready callbacks use `each` seconds of CPU."""
     loop = asyncio.new_event_loop()
@@ -147,7 +147,7 @@ def beside_a_busy_loop(
         nonlocal appended, appended_in
         appended, appended_in = time.perf_counter(), rounds
         for i in range(32):
-            tape.append(ENTRY % i)
+            file.append(ENTRY % i)
 
     def synced(_upto: int) -> None:
         delays.append(time.perf_counter() - appended)
@@ -162,8 +162,8 @@ def beside_a_busy_loop(
             pass
         loop.call_soon(burn)
 
-    tape = open_tape(folder / f"{scribe_of.__name__}{callbacks}", synced)
-    scribe = scribe_of(tape, loop)
+    file = open_file(folder / f"{writer_of.__name__}{callbacks}", synced)
+    writer = writer_of(file, loop)
     for _ in range(callbacks):
         loop.call_soon(burn)
     loop.call_soon(append)
@@ -174,7 +174,7 @@ def beside_a_busy_loop(
     if not delays or time.perf_counter() - appended > max(delays):
         delays.append(time.perf_counter() - appended)  # still waiting: at least that long
         waited.append((rounds - appended_in) / callbacks)
-    scribe.close()
+    writer.close()
     loop.close()
     delays.sort()
     waited.sort()
@@ -280,7 +280,7 @@ def main() -> None:
         folder = Path(name)
         record("journal ungrouped", ungrouped(folder), "µs/entry")
         for waiting in WAITING:
-            record(f"journal tape {waiting}", through_the_tape(folder, waiting), "µs/entry", "journal ungrouped")
+            record(f"journal tape {waiting}", through_append_file(folder, waiting), "µs/entry", "journal ungrouped")
             record(
                 f"journal sqlite wal {waiting}", through_sqlite(folder, waiting), "µs/entry", f"journal tape {waiting}"
             )

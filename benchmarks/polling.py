@@ -1,4 +1,4 @@
-"""Polls a second: the whole runner against the loops that people write, on this machine, in one run.
+"""Polls per second: the whole runner against the loops that people write, on this machine, in one run.
 
     python benchmarks/polling.py [--quick] [--rounds N] [--seconds S]
 
@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from benchmarks import services, whole  # noqa: E402 - runs from a checkout as well
 from benchmarks.results import record  # noqa: E402
 
-Found = dict[str, float]  # polls a second, and µs of processor time for one
+Found = dict[str, float]  # polls per second, and µs of processor time for one
 
 JOBS = 2_000
 OURS = (("whole runner", "uvloop"), ("whole runner", "asyncio"))
@@ -87,9 +87,9 @@ def their_polls(client: str | None, url: str, connections: int, seconds: float, 
         return None
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-2000:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    polls = max(told["polls"], 1)
-    return {"polls": told["polls"] / told["seconds"], "cpu_us": told["cpu"] / polls * 1e6}
+    result = json.loads(done.stdout.splitlines()[-1])
+    polls = max(result["polls"], 1)
+    return {"polls": result["polls"] / result["seconds"], "cpu_us": result["cpu"] / polls * 1e6}
 
 
 def ceiling(url: str, connections: int, seconds: float) -> Found | None:

@@ -1,4 +1,4 @@
-"""One JSON line a result, printed and appended to results.jsonl beside this file."""
+"""One JSON line per result, printed and appended to results.jsonl next to this file."""
 
 import json
 import os

@@ -1,17 +1,17 @@
-"""Jobs in flight, from a thousand to a million, in one process: what they weigh, what a look costs, how late it is.
+"""Jobs in flight, from a thousand to a million, in one process: what they weigh, what a poll costs, how late it is.
 
     python benchmarks/scale.py [--sizes 1k,10k,100k,1m] [--rate POLLS_A_SECOND] [--seconds S] [--quick]
 
-For each size a batch is put in flight and left, taken up by another process that looks at its jobs `--rate` times
+For each size a batch is put in flight and left, taken up by another process that polls its jobs `--rate` times
 a second (each again and again, none ever ends), measured, killed with SIGKILL, and taken up once more. The rate is
 8,000, or half of what this machine gives now at full speed, if that is less: a loop that is always behind says
 nothing of lateness. Up to
 100,000 jobs are sent by `--detach`; beyond that the journal is written directly, as such a run would have left
 it, for a million submits take minutes and say nothing new. The service is a process of its own that keeps nothing of
-a job (``stub.py``). Memory is resident and all told: input index, journal's fold, jobs, agenda, connections.
+a job (``stub.py``). Memory is resident and in total: input index, journal's fold, jobs, agenda, connections.
 
-Lateness is from the moment at which a look is due to the moment at which its request is made, of one job in
-sixteen. What a look costs at the largest size against the smallest is measured in turn, three rounds. Pauses are those of Python's garbage collector, as the command keeps it away, and as it is by default.
+Lateness is from the moment at which a poll is due to the moment at which its request is made, of one job in
+sixteen. What a poll costs at the largest size against the smallest is measured in turn, three rounds. Pauses are those of Python's garbage collector, as the command keeps it away, and as it is by default.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MOST_LOOKS = 8_000.0
 
 
 def sustainable(url: str, folder: str) -> float:
-    """Looks a second that leave half of the processor free."""
+    """Polls per second that leave half of the processor free."""
     batch = Batch(folder, url, 2_000)
     batch.put_in_flight()
     settings = {"concurrency": 2_000, "poll_rate": 1e9, "poll_min": 0.001, "poll_max": 0.001, "connections": 100}
@@ -74,7 +74,7 @@ class Batch:
         """Send all rows, or write down that they were sent."""
         if self.jobs <= SENT_AT_MOST:
             return self.run({"detach": True})
-        told = self.run({"detach": True, "limit": 1})
+        result = self.run({"detach": True, "limit": 1})
         with (
             check(self.input, BodyFlags.read(None, ())) as source,
             Path(f"{self.output}.journal").open("ab") as journal,
@@ -82,10 +82,10 @@ class Batch:
             place, at = journal.tell(), time.time()
             for lines in _groups(source, self.jobs, at):
                 place += journal.write(mark(place) + b"".join(lines))
-        return {"outcome": told["outcome"]}
+        return {"outcome": result["outcome"]}
 
     def watch(self, rate: float, seconds: float, **options: Any) -> dict[str, Any]:
-        """Take it up, and look at its jobs `rate` times a second."""
+        """Take it up, and look at its jobs `rate` times per second."""
         gap = min(max(self.jobs / rate, 0.05), LONGEST_GAP)
         settings = {"concurrency": self.jobs, "poll_rate": 1e9, "poll_min": gap, "poll_max": gap}
         return self.run(settings, jobs=self.jobs, seconds=seconds, **options)

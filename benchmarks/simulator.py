@@ -1,4 +1,4 @@
-"""How many answers a second the simulator gives on one core, asked by wrk; and what a job costs it in memory.
+"""How many answers per second the simulator gives on one core, asked by wrk; and what a job costs it in memory.
 
 python benchmarks/simulator.py [SECONDS [JOBS]]
 
@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
     seconds = int(arguments[0]) if arguments else 5
     jobs = int(arguments[1]) if len(arguments) > 1 else 200_000
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    told = subprocess.check_output([sys.executable, "-c", MEMORY, str(jobs)], text=True, env=environment)
-    record("simulator: memory of an open job", float(told), "bytes", jobs=jobs)
+    result = subprocess.check_output([sys.executable, "-c", MEMORY, str(jobs)], text=True, env=environment)
+    record("simulator: memory of an open job", float(result), "bytes", jobs=jobs)
     if shutil.which("wrk") is None:
         print("skipped: wrk is not installed (Debian: apt-get install wrk)", file=sys.stderr)
         return 0
@@ -90,10 +90,10 @@ def asked(url: str, connections: int, seconds: int, *, post: bool = False) -> fl
 
 def processor_time(pid: int) -> float:
     """Seconds of processor time that a process has used; 0 where /proc does not tell."""
-    told = Path(f"/proc/{pid}/stat")
-    if not told.exists():
+    result = Path(f"/proc/{pid}/stat")
+    if not result.exists():
         return 0.0
-    fields = told.read_text().rpartition(")")[2].split()
+    fields = result.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -1,11 +1,11 @@
-"""The check of an input: rows a second and peak memory for 1k and 100k rows, and 5 million with --full.
+"""The check of an input: rows per second and peak memory for 1k and 100k rows, and 5 million with --full.
 
     python benchmarks/source.py [--full]
 
-Goals: over 200,000 rows a second, under 40 bytes of memory a row. Every run has a process of its own, its
+Goals: over 200,000 rows per second, under 40 bytes of memory a row. Every run has a process of its own, its
 peak is what its resident memory grew by over that of the same check of a single row. Rows are as
 `json.dumps` writes them, 250 bytes; `bare` rows have no custom_id, so that their keys are hashes. Each
-speed stands beside orjson alone, which reads the same lines in the same process and does nothing else;
+speed stands next to orjson alone, which reads the same lines in the same process and does nothing else;
 `by_cpu` counts CPU seconds, for a machine that has other work.
 """
 

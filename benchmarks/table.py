@@ -25,7 +25,7 @@ GOALS = (
 
 
 def table() -> str:
-    """What was measured last, its date and machine, and the goals beside it."""
+    """What was measured last, its date and machine, and the goals next to it."""
     found = latest()
     lines = [*_polling(found), *_end_to_end(found), *_scale(found)]
     if not lines:

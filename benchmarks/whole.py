@@ -4,7 +4,7 @@
 
 `measured(…)` starts it and returns what it tells. With `seconds` it waits until `jobs` are watched and the input is
 read, measures
-for so long what looks cost, and leaves (with `hold` it goes on and is killed with SIGKILL); else it runs to the
+for so long what polls cost, and leaves (with `hold` it goes on and is killed with SIGKILL); else it runs to the
 end. Nothing of the runner is replaced: where `lateness` is asked for, the agenda and the builder of requests are
 listened to. With `collector` the garbage collector is kept away as the command does.
 """
@@ -43,7 +43,7 @@ from benchmarks.services import CLIENT_CORE, pinned, resident  # noqa: E402
 KEY = "sk-benchmark-0123456789abcdef"
 WARM = float(
     os.environ.get("BENCHMARK_WARM_UP", "0.75")
-)  # seconds between the last submit and the first look that counts
+)  # seconds between the last submit and the first poll that counts
 EVERY = 16  # one job of so many is listened to
 
 
@@ -52,12 +52,12 @@ def measured(**options: Any) -> dict[str, Any]:
     command = [*pinned(CLIENT_CORE), sys.executable, __file__, json.dumps(options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = process.stdout.readline()
+        result = process.stdout.readline()
         if options.get("hold"):
             process.kill()
-    if not told:
+    if not result:
         raise RuntimeError(f"the run ended with {process.returncode}: {options}")
-    return dict(json.loads(told))
+    return dict(json.loads(result))
 
 
 class Terminal(io.StringIO):
@@ -76,7 +76,7 @@ class Terminal(io.StringIO):
 
 
 class Late:
-    """How long after it was due a look is sent: of one job in EVERY, in seconds."""
+    """How long after it was due a poll is sent: of one job in EVERY, in seconds."""
 
     def __init__(self) -> None:
         self.found = array("d")
@@ -136,7 +136,7 @@ class Observer:
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.facts: dict[str, Any] = {"begun": time.time(), "resident_before": resident()}
-        self.lags = array("d")  # from the end of a job over there to its record, in seconds
+        self.lags = array("d")  # from the end of a job on the service to its record, in seconds
         self._collector = Collector().__enter__() if options.get("collector") else None
         self.late = Late() if options.get("lateness") else None
         self.pulse = Pulse()

@@ -1,11 +1,11 @@
-"""Polls a second, and processor time a poll: our wire by both its doors, beside other clients, in turn in one run.
+"""Polls per second, and processor time a poll: our transport by both its doors, next to other clients, in turn in one run.
 
     python benchmarks/wire.py [--quick] [--seconds 2]
 
 The server is nginx on loopback, in a process of its own; wrk, where it is installed, shows what that can give.
 Each measurement is a process of its own (`wire_peers.py`). Clients that are not installed are skipped, and said
 so: `pip install 'batchrun-jobs[bench]'`. nginx: Debian's package nginx-light. On a machine that has other work only the
-ratios count. The whole takes a quarter of an hour; at its end the chart is drawn anew, and
+ratios count. The whole takes a quarter of an hour; at its end the chart is redrawn, and
 `pytest tests/test_readme.py --write-readme` puts the table into the README.
 """
 
@@ -89,19 +89,22 @@ def measure_all(setting: Setting, server: Serving, seconds: float, missing: set[
     for peer in PEERS:
         if peer in missing:
             continue
-        told = measure(peer, url, setting, seconds, server.authority if setting.secure else None)
-        if told is None:
+        result = measure(peer, url, setting, seconds, server.authority if setting.secure else None)
+        if result is None:
             missing.add(peer)
             print(f"skipped: {peer} is not installed", file=sys.stderr)
             continue
         name = f"wire: {setting.name}: "
-        facts = {"cpu_us": round(told["cpu"] / max(1, told["polls"]) * 1e6, 1)}
-        if told["failed"]:
-            facts["failed"] = told["failed"]
+        facts = {"cpu_us": round(result["cpu"] / max(1, result["polls"]) * 1e6, 1)}
+        if result["failed"]:
+            facts["failed"] = result["failed"]
         if setting.connections == 1_000:
-            facts |= {"open": told["open"], "kb_a_connection": round(told["memory"] / max(1, told["open"]) / 1024, 1)}
+            facts |= {
+                "open": result["open"],
+                "kb_a_connection": round(result["memory"] / max(1, result["open"]) / 1024, 1),
+            }
         against = None if peer == YARDSTICK else name + YARDSTICK
-        record(name + peer, told["polls"] / told["seconds"], "polls/s", against, **facts)
+        record(name + peer, result["polls"] / result["seconds"], "polls/s", against, **facts)
 
 
 def measure(peer: str, url: str, setting: Setting, seconds: float, authority: str | None) -> dict[str, float] | None:

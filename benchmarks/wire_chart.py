@@ -39,7 +39,7 @@ def latest(results: Path) -> dict[str, dict[str, float]]:
 
 
 def table(results: Path = HERE / "results.jsonl") -> str:
-    """Polls a second, and microseconds of processor time each."""
+    """Polls per second, and microseconds of processor time each."""
     found = latest(results)
     lines = ["| client | loop | " + " | ".join(COLUMNS) + " |", "| --- " * (len(COLUMNS) + 2) + "|"]
     for peer, label in LABELS.items():
@@ -55,7 +55,7 @@ def table(results: Path = HERE / "results.jsonl") -> str:
 
 
 def draw(results: Path, chart: Path) -> None:
-    """Bars of polls a second at 100 and at 1,000 connections on uvloop."""
+    """Bars of polls per second at 100 and at 1,000 connections on uvloop."""
     found = latest(results)
     wide, high, left, top = 720, 22, 190, 34
     groups = [("100 connections", COLUMNS["plain, 100"]), ("1,000 connections", COLUMNS["plain, 1,000"])]

@@ -17,11 +17,12 @@ from batchrun.cli.parser import EXIT_CODES
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
 from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.keys import Moment, keys_of
-from batchrun.core.settings.parsing import flag, spelled
+from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State
+from batchrun.core.text.wording import flag, worded
 from benchmarks import table, wire_chart
 
 
@@ -118,7 +119,7 @@ def exits() -> str:
 
 
 def halts() -> str:
-    return _table(["halt", "what to do"], ([reason.value, advice] for reason, advice in HALT_ADVICE.items()))
+    return _table(["halt", "what to do"], ([reason.value, worded(advice)] for reason, advice in HALT_ADVICE.items()))
 
 
 def _shape(module: ModuleType) -> str:

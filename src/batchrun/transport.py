@@ -1,4 +1,4 @@
-"""batchrun's wire for any program: ``httpx.AsyncClient(transport=batchrun.transport.Transport())``."""
+"""batchrun's HTTP transport for any program: ``httpx.AsyncClient(transport=batchrun.transport.Transport())``."""
 
 from batchrun.edge.transport.httpx_adapter import Transport
 

@@ -27,7 +27,7 @@ def test_records_come_as_they_are_safe_and_the_loop_ends_with_the_rows():
         async with batchrun.open(rows(6), out="x.jsonl", **on(simulator)) as batch:
             again = [record async for record in batch]
             twice = [record async for record in batch]
-        assert simulator.books.posts == 6
+        assert simulator.statistics.posts == 6
         return seen, again, twice
 
     seen, again, twice = play(scene)
@@ -59,7 +59,7 @@ def test_what_was_submitted_is_there_after_a_stop_and_goes_on():
         async with batchrun.open(rows(2), out="x.jsonl", **on(simulator)) as batch:
             found = [record.key async for record in batch]
         assert sorted(found) == ["row-0", "row-1", "slow"]
-        assert set(simulator.books.posts_per_row().values()) == {1}
+        assert set(simulator.statistics.posts_per_row().values()) == {1}
 
     play(scene)
 
@@ -74,9 +74,9 @@ def test_whoever_goes_on_with_the_batch_has_what_was_submitted(somewhere):
             await batch.stop()
         records = await batchrun.run(rows(2), out="x.jsonl", **on(simulator))
         assert [record.key for record in records] == ["row-0", "row-1", "slow", "unsent"]
-        assert simulator.books.posts == 4
+        assert simulator.statistics.posts == 4
         await batchrun.run(rows(2), out="x.jsonl", fresh=True, **on(simulator))
-        assert simulator.books.posts == 6, "begun anew without them"
+        assert simulator.statistics.posts == 6, "begun anew without them"
 
     play(scene)
     assert not (somewhere / "x.jsonl.submitted").exists()
@@ -105,7 +105,7 @@ def test_the_same_row_again_is_no_second_one():
                     await batch.submit({"custom_id": "one", "prompt": "b"})
                 same = await asyncio.gather(batch.submit("again"), batch.submit("again"))
                 assert len(set(same)) == 2, "without an id each is a row of its own"
-        assert simulator.books.posts == 5
+        assert simulator.statistics.posts == 5
         return len(lines(batch.path))
 
     assert play(scene) == 5
@@ -148,7 +148,7 @@ def test_rows_that_follow_from_records_are_part_of_the_batch():
                 seen += 1
                 if seen < 4:
                     await batch.submit(f"{seen} more after {record.key}")
-        return seen, simulator.books.posts
+        return seen, simulator.statistics.posts
 
     assert play(scene) == (4, 4)
 
@@ -173,7 +173,7 @@ def test_many_rows_at_once_are_all_taken_before_the_end():
             await asyncio.sleep(0)
             batch.end()  # they are on their way
             assert len(await asyncio.gather(*submits)) == 300
-        return len(batchrun.read("x.jsonl")), simulator.books.posts
+        return len(batchrun.read("x.jsonl")), simulator.statistics.posts
 
     assert play(scene) == (300, 300)
 
@@ -183,7 +183,7 @@ def test_cancel_ends_rows_by_key_and_all_of_them():
 
     async def scene(simulator):
         async with batchrun.open(slow, out="x.jsonl", **on(simulator, cancel_settle=0.05)) as batch:
-            while simulator.books.jobs < 6:
+            while simulator.statistics.jobs < 6:
                 await asyncio.sleep(0.01)
             with pytest.raises(errors.InputError, match="has no row 'row-77'"):
                 await batch.cancel("row-1", "row-77")
@@ -199,7 +199,7 @@ def test_cancel_ends_rows_by_key_and_all_of_them():
                     await batch.cancel(all=True)
             await batch.cancel("row-1")  # harmless
         states = {record.state for record in batchrun.read("x.jsonl")}
-        assert simulator.books.cancels == 6
+        assert simulator.statistics.cancels == 6
         return states
 
     assert play(scene) == {"cancelled"}
@@ -212,11 +212,11 @@ def test_an_exception_in_the_block_stops_it_in_good_order_and_goes_on():
     async def scene(simulator):
         with pytest.raises(MineError):
             async with batchrun.open(rows(5, "[[sleep 300ms]] x"), out="x.jsonl", **on(simulator)):
-                while simulator.books.jobs < 5:
+                while simulator.statistics.jobs < 5:
                     await asyncio.sleep(0.01)
                 raise MineError
         assert len(await batchrun.run(rows(5, "[[sleep 300ms]] x"), out="x.jsonl", **on(simulator))) == 5
-        assert simulator.books.posts == 5
+        assert simulator.statistics.posts == 5
 
     play(scene)
 

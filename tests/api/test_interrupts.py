@@ -26,7 +26,7 @@ async def interrupted(simulator, call, requests, delay, twice_after):
     """`call()` as a task, cancelled `delay` seconds after so many requests and perhaps once more; what it ended with."""
 
     def sent():
-        return simulator.books.posts + simulator.books.polls
+        return simulator.statistics.posts + simulator.statistics.polls
 
     before = sent()
     task = asyncio.ensure_future(call())
@@ -47,7 +47,7 @@ async def interrupted(simulator, call, requests, delay, twice_after):
 
 async def posted(simulator, count=1):
     """Wait until so many submits have come."""
-    while simulator.books.posts < count:
+    while simulator.statistics.posts < count:
         await asyncio.sleep(0.005)
 
 
@@ -86,8 +86,8 @@ def test_interrupted_at_random_moments(long):
             assert len(records) == ROWS
             lost = [record for record in records if not record.ok]
             assert {record.state for record in lost} <= {batchrun.State.UNCONFIRMED}, lost
-            never_sent += sum(not simulator.books.posts_of(f"{trial}-{record.key}") for record in lost)
-        paid = simulator.books.posts_per_row()
+            never_sent += sum(not simulator.statistics.posts_of(f"{trial}-{record.key}") for record in lost)
+        paid = simulator.statistics.posts_per_row()
         assert set(paid.values()) == {1}, {row: posts for row, posts in paid.items() if posts != 1}
         assert len(paid) + never_sent == trials * ROWS
 
@@ -163,9 +163,9 @@ def test_what_asyncio_makes_of_it_is_what_the_readme_says_of_each_python():
                 call = batchrun.run(["[[sleep 2h]] a"], out=f"{number} {limit}.jsonl", **on(simulator))
                 with pytest.raises((batchrun.Interrupted, TimeoutError)) as caught:
                     await by(call, limit)
-                if simulator.books.posts > number:
+                if simulator.statistics.posts > number:
                     break
-            assert (caught.type, simulator.books.posts) == (ends, number + 1)
+            assert (caught.type, simulator.statistics.posts) == (ends, number + 1)
 
     play(scene)
 
@@ -178,7 +178,7 @@ def test_before_the_first_request_it_ends_without_one():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert simulator.books.posts == 0
+        assert simulator.statistics.posts == 0
 
     play(scene)
 

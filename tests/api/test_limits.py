@@ -37,7 +37,7 @@ def test_a_shared_rate_holds_for_all_together(somewhere):
         assert loop.time() - begun >= 59 / 30, (
             "each for itself would be done in 0.7 s; 60 at 30 a second, and one at once"
         )
-        assert simulator.books.refusals == {}
+        assert simulator.statistics.refusals == {}
 
     play(scene, "[times]\nduration = '30ms'\n")
     journals = [(somewhere / f"{n}.jsonl.journal").read_bytes() for n in range(3)]
@@ -71,16 +71,16 @@ def test_places_are_shared_first_come_first_served():
         settings = on(simulator, limits=limits, cancel_settle=0.05)
         many = [*rows(4, "[[sleep 2h]] a"), *rows(24, "[[sleep 40ms]] a")[4:]]
         async with batchrun.open(many, out="a.jsonl", observers=Notes("a"), **settings) as first:
-            while simulator.books.jobs < 4:
+            while simulator.statistics.jobs < 4:
                 await asyncio.sleep(0.005)
             second = asyncio.ensure_future(
                 batchrun.run(rows(6, "[[sleep 40ms]] b"), out="b.jsonl", observers=Notes("b"), **settings)
             )
             await in_line(limits)
-            assert simulator.books.jobs == 4
+            assert simulator.statistics.jobs == 4
             await first.cancel(*(row["custom_id"] for row in many[:4]))
         await second
-        assert simulator.books.peak_open_jobs <= 4
+        assert simulator.statistics.peak_open_jobs <= 4
         assert "0 jobs in flight" in repr(limits)
 
     play(scene)
@@ -94,11 +94,11 @@ def test_a_batch_that_stops_gives_its_places_back():
         holds = asyncio.ensure_future(
             batchrun.run(rows(9, "[[sleep 2h]] a"), out="a.jsonl", limits=limits, **on(simulator))
         )
-        while simulator.books.jobs < 2:
+        while simulator.statistics.jobs < 2:
             await asyncio.sleep(0.005)
         waits = asyncio.ensure_future(batchrun.run(["b"], out="b.jsonl", limits=limits, **on(simulator)))
         await in_line(limits)
-        assert simulator.books.jobs == 2
+        assert simulator.statistics.jobs == 2
         holds.cancel()
         with pytest.raises(batchrun.Interrupted):
             await holds

@@ -49,7 +49,7 @@ def test_a_span_for_each_job_and_the_runs_counts(watched):
         with tracers.get_tracer("mine").start_as_current_span("my program") as mine:
             observer = OpenTelemetry(tracer_provider=tracers, meter_provider=meters, attributes={"team": "blue"})
             records = await batchrun.run(given, observers=observer, **on(simulator, skip_bad=True, retries=1))
-        return records, mine, simulator.books.polls
+        return records, mine, simulator.statistics.polls
 
     records, mine, polls = play(scene)
     spans = {

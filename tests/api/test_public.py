@@ -1,5 +1,6 @@
 """The public names: few, quick to import, documented, typed."""
 
+import ast
 import inspect
 import os
 import pydoc
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import batchrun
-from batchrun.api.plain import in_python
-from batchrun.api.setting_types import Given
+from batchrun.api.setting_types import SettingArguments
+from batchrun.api.wording import error_in_python, in_python
 from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Action, Option, worded
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +62,7 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_the_settings_of_a_call_are_those_of_the_command():
     known = {one.name for one in fields(Settings)}
-    assert set(Given.__annotations__) == known - {"fresh"}, "api/setting_types.py names every setting"
+    assert set(SettingArguments.__annotations__) == known - {"fresh"}, "api/setting_types.py names every setting"
     for call in (batchrun.run, batchrun.run_sync, batchrun.open):
         own = set(inspect.signature(call).parameters)
         assert own & known == {"fresh"}
@@ -76,20 +79,44 @@ def test_help_reads_well():
 
 
 @pytest.mark.parametrize(
-    ("command", "call"),
+    ("text", "command", "call"),
     [
-        ("run the others with --skip-bad", "run the others with skip_bad=True"),
-        ("name one there, or for all rows with --model", "name one there, or for all rows with model=…"),
-        ("--poll-min: expected at most --poll-max (30)", "poll_min: expected at most poll_max (30)"),
-        ("or --accept-changes for the rows not yet sent", "or accept_changes=True for the rows not yet sent"),
-        ("name that input, or another output with -o", "name that input, or another output with out=…"),
-        ("then run the same command again", "then make the same call again"),
-        ("iconv -f UTF-16 -t UTF-8", "iconv -f UTF-16 -t UTF-8"),
-        ("a row-o is no flag", "a row-o is no flag"),
+        (("with ", Option("skip_bad")), "with --skip-bad", "with skip_bad=True"),
+        (("with ", Option("model")), "with --model", "with model=…"),
+        (("another output with ", Option("out")), "another output with -o", "another output with out=…"),
+        (("with ", Option("limit", "N")), "with --limit N", "with limit=N"),
+        (Option("service", "azure"), "--service azure", "service='azure'"),
+        (Option("set", "temperature=0.2"), "--set temperature=0.2", 'set={"temperature": 0.2}'),
+        (("write ", Option("set", """'a={"b": …}'""")), """write --set 'a={"b": …}'""", 'write set={"a": {"b": …}}'),
+        (Option("retry_failed", "timeout"), "--retry-failed timeout", 'retry_failed=["timeout"]'),
+        (("or ", Option("demo")), "or --demo", "or demo=True"),
+        (("then ", Action.RUN_AGAIN), "then run the same command again", "then make the same call again"),
+        ("the service said --verbose", "the service said --verbose", "the service said --verbose"),
     ],
 )
-def test_what_the_command_says_is_said_in_python(command, call):
-    assert in_python(command) == call
+def test_the_command_and_python_each_word_a_text(text, command, call):
+    assert (worded(text), in_python(text)) == (command, call)
+
+
+def test_what_is_wrong_is_named_as_it_was_given_and_the_remedy_as_it_is_typed():
+    error = UsageError(
+        ("expected none with ", Option("detach")), ("leave it out, or give ", Option("rpm", "5")), Option("tpm", "7")
+    )
+    assert str(error) == "--tpm 7: expected none with --detach; leave it out, or give --rpm 5"
+    assert str(error_in_python(error)) == "tpm=7: expected none with detach; leave it out, or give rpm=5"
+    variables = {"tpm", "rpm"}
+    assert error.worded(variables) == "BATCHRUN_TPM=7: expected none with --detach; leave it out, or give --rpm 5"
+    said = "BATCHRUN_TPM=7: expected none with detach; leave it out, or give rpm=5"
+    assert str(error_in_python(error, variables)) == said
+
+
+def test_no_message_is_translated_by_a_regular_expression():
+    for folder in ("api", "cli", "core/settings"):
+        for path in (ROOT / "src" / "batchrun" / folder).glob("*.py"):
+            tree = ast.parse(path.read_text())
+            imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+            named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            assert "re" not in imported or not named & {"sub", "subn"}, path
 
 
 @pytest.mark.parametrize("checker", ["pyrefly"])

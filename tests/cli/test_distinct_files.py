@@ -22,12 +22,13 @@ def batchrun(folder, *arguments, **more):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--summary", "in"), ("--log-json", "in"), ("--log-json", "out.journal"), ("--journal", "out")]
+    "flags",
+    [("--summary", "in"), ("--log-json", "in"), ("--log-json", "out.journal"), ("--journal", "out"), ("-o", "in")],
 )
 def test_one_file_for_two_is_refused_and_nothing_is_written(tmp_path, flags):
     done = batchrun(tmp_path, "in", "-o", "out", *flags)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "expected a file of its own" in done.stderr
+    assert "expected a file of its own" in done.stderr or "is the same file as the input" in done.stderr
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("in", ROW)]
 
 

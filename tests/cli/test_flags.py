@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import COMMANDS, main
-from batchrun.cli.flags import given
+from batchrun.cli.flags import read_settings
 from batchrun.cli.parser import run_parser
-from batchrun.core.settings.parsing import FlagError, example, flag, read_states, spelled, variable
+from batchrun.core.settings.parsing import example, read_states, spelled
 from batchrun.core.settings.settings import SettingKind, Settings
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import flag, variable
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {setting.name: setting for setting in fields(Settings)}
@@ -34,8 +36,8 @@ def refusal(capsys, *arguments):
 
 
 def test_only_what_was_given_is_returned():
-    assert given(parsed(), {}) == {}
-    assert given(parsed("--poll-max", "45s", "--max-body=1MiB", "--keep-going"), {}) == {
+    assert read_settings(parsed(), {}) == {}
+    assert read_settings(parsed("--poll-max", "45s", "--max-body=1MiB", "--keep-going"), {}) == {
         "poll_max": 45.0,
         "max_body": 1 << 20,
         "keep_going": True,
@@ -54,9 +56,9 @@ def test_every_setting_is_a_flag_and_a_variable(name):
     setting = SETTINGS[name]
     typed = example(setting)
     value = [] if setting.metadata["kind"] is SettingKind.SWITCH else [typed]
-    by_flag = given(parsed(flag(name), *value), {})
+    by_flag = read_settings(parsed(flag(name), *value), {})
     assert list(by_flag) == [name]
-    assert by_flag == given(parsed(), {variable(name): typed})
+    assert by_flag == read_settings(parsed(), {variable(name): typed})
     Settings.of(by_flag)
 
 
@@ -64,19 +66,19 @@ def test_every_setting_is_a_flag_and_a_variable(name):
 def test_the_default_in_the_help_is_the_default(name):
     shown = spelled(SETTINGS[name])
     if shown is not None:
-        assert given(parsed(flag(name), shown), {})[name] == SETTINGS[name].default
+        assert read_settings(parsed(flag(name), shown), {})[name] == SETTINGS[name].default
 
 
 def test_a_flag_outranks_its_variable():
     environment = {"BATCHRUN_RPM": "60", "BATCHRUN_KEEP_GOING": "yes", "BATCHRUN_SET": "a=1\nb=2", "BATCHRUN_MODEL": ""}
-    assert given(parsed(), environment) == {"rpm": 60.0, "keep_going": True, "set": ("a=1", "b=2")}
+    assert read_settings(parsed(), environment) == {"rpm": 60.0, "keep_going": True, "set": ("a=1", "b=2")}
     options = parsed("--rpm", "600", "--no-keep-going", "--set", "c=3", "--set", "d=4")
-    assert given(options, environment) == {"rpm": 600.0, "keep_going": False, "set": ("c=3", "d=4")}
+    assert read_settings(options, environment) == {"rpm": 600.0, "keep_going": False, "set": ("c=3", "d=4")}
 
 
 def test_where_rows_end_at_the_submit_other_defaults_hold():
-    assert Settings.of(given(parsed(), {}), at_once=True).concurrency == 64
-    assert Settings.of(given(parsed("--concurrency", "9"), {}), at_once=True).submits == 9
+    assert Settings.of(read_settings(parsed(), {}), at_once=True).concurrency == 64
+    assert Settings.of(read_settings(parsed("--concurrency", "9"), {}), at_once=True).submits == 9
 
 
 @pytest.mark.parametrize(("arguments", "states"), [
@@ -84,7 +86,7 @@ def test_where_rows_end_at_the_submit_other_defaults_hold():
     (["--retry-failed", "Failed,blocked-budget, failed"], ("failed", "blocked_budget")),
 ])  # fmt: skip
 def test_states_to_run_again(arguments, states):
-    assert given(parsed(*arguments), {}).get("retry_failed") == states
+    assert read_settings(parsed(*arguments), {}).get("retry_failed") == states
 
 
 def test_a_row_that_succeeded_is_not_run_again():
@@ -140,30 +142,30 @@ def test_an_error_is_one_line(arguments, says, capsys):
     ],
 )
 def test_a_bad_variable_is_named_as_such(environment, says):
-    with pytest.raises(FlagError) as error:
-        given(parsed(), environment)
+    with pytest.raises(UsageError) as error:
+        read_settings(parsed(), environment)
     assert says in str(error.value)
 
 
 def test_variables_of_others_are_left_alone():
-    assert given(parsed(), {"BATCHRUN_HOME": "/x", "BATCHRUNRPM": "4", "PATH": "/bin"}) == {}
+    assert read_settings(parsed(), {"BATCHRUN_HOME": "/x", "BATCHRUNRPM": "4", "PATH": "/bin"}) == {}
 
 
 def test_a_flag_that_makes_no_sense_is_named_as_a_flag():
-    with pytest.raises(FlagError) as error:
-        given(parsed("--poll-max", "10m"), {"BATCHRUN_POLL_MAX": "10s"})
+    with pytest.raises(UsageError) as error:
+        read_settings(parsed("--poll-max", "10m"), {"BATCHRUN_POLL_MAX": "10s"})
     assert str(error.value).startswith("--poll-max: expected at most 300 s")
     assert str(error.value).endswith("write --poll-max 30s")
 
 
 def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
-    with pytest.raises(FlagError) as error:
-        given(parsed(), {"BATCHRUN_POLL_MAX": "500ms"})
+    with pytest.raises(UsageError) as error:
+        read_settings(parsed(), {"BATCHRUN_POLL_MAX": "500ms"})
     assert str(error.value) == "--poll-min: expected at most BATCHRUN_POLL_MAX (0.5), got 1.0"
-    with pytest.raises(FlagError) as error:
-        given(parsed("--poll-max", "2s"), {"BATCHRUN_POLL_MIN": "3s"})
-    actual = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
-    assert str(error.value) == actual
+    with pytest.raises(UsageError) as error:
+        read_settings(parsed("--poll-max", "2s"), {"BATCHRUN_POLL_MIN": "3s"})
+    said = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
+    assert str(error.value) == said
 
 
 # --- the command as a whole ---
@@ -175,7 +177,14 @@ def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
         ({"BATCHRUN_RPM": "0"}, [], "BATCHRUN_RPM: expected a number above 0, got 0.0; write BATCHRUN_RPM=600"),
         ({"BATCHRUN_RPM": "60"}, ["--rpm", "0"], "--rpm: expected a number above 0, got 0.0; write --rpm 600"),
         ({"BATCHRUN_SERVICE": "opnai"}, [], "BATCHRUN_SERVICE: there is no service 'opnai'; did you mean openai?"),
-        ({"BATCHRUN_CONCURRENCY": "5"}, ["--detach"], "BATCHRUN_CONCURRENCY 5: expected none with --detach"),
+        (
+            {"BATCHRUN_DETACH": "1"},
+            ["--concurrency", "5"],
+            "--concurrency 5: expected none with BATCHRUN_DETACH, which",
+        ),
+        ({"BATCHRUN_BASE_URL": "ftp://x"}, ["--service", "compatible"], "BATCHRUN_BASE_URL: expected https://HOST"),
+        ({"BATCHRUN_SET": "stream=true"}, ["--demo"], "BATCHRUN_SET=stream is refused: batchrun itself decides"),
+        ({"BATCHRUN_CONCURRENCY": "5"}, ["--detach"], "BATCHRUN_CONCURRENCY=5: expected none with --detach"),
     ],
 )
 def test_the_command_blames_what_was_wrong(environment, flags, says, tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ from batchrun.core.journal.entries import (
     Submitted,
 )
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
+from batchrun.core.text.wording import worded
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
 
@@ -143,10 +144,10 @@ def test_a_halt_is_shown_with_what_to_do(reason):
     message = f"{reason.value}: the \x1bservice: said so"
     halted = flat(Stopped("halted", NOW, message))
     assert halted.startswith(f"halted at 08:00: {reason.value}: the \\x1bservice: said so ")
-    assert HALT_ADVICE[reason] in halted
+    assert worded(HALT_ADVICE[reason]) in halted
     stopped = flat(Stopped("SIGINT", NOW, message))
     assert stopped.startswith("stopped by Ctrl-C at 08:00 ")
-    assert f"{reason.value}: the \\x1bservice: said so {HALT_ADVICE[reason]}" in stopped
+    assert f"{reason.value}: the \\x1bservice: said so {worded(HALT_ADVICE[reason])}" in stopped
 
 
 def test_an_unknown_halt_is_shown_as_it_is_written():
@@ -244,7 +245,7 @@ def test_the_json_of_a_running_batch():
 
 def test_the_json_of_a_halt():
     halted = facts(stand([STARTED, Stopped("halted", NOW, "quota: no: more")]), PLACE, None, "/j")["halted"]
-    assert halted == {"reason": "quota", "message": "no: more", "advice": HALT_ADVICE[HaltReason.QUOTA]}
+    assert halted == {"reason": "quota", "message": "no: more", "advice": worded(HALT_ADVICE[HaltReason.QUOTA])}
 
 
 # --- the command ---

@@ -13,6 +13,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.taxonomy.states import State
+from batchrun.core.text.wording import worded
 from tests.core.snapshots import snapshot
 
 COMMAND = ("in.jsonl", "-o", "out.jsonl")
@@ -79,7 +80,7 @@ def test_every_halt_shows_why_what_is_still_running_and_how_to_resume(reason):
     text = " ".join(summary(ended).split())
     assert text.startswith("halted: 7 of 1,000 rows done in 12 s; 993 rows are left")
     assert f"{reason.value}: the \\x1bservice said so" in text
-    assert HALT_ADVICE[reason] in text
+    assert worded(HALT_ADVICE[reason]) in text
     assert "312 jobs go on over there and are billed; the next run collects them and pays nothing twice" in text
     goes_on = " --retry-budget 80" if reason is HaltReason.RETRY_BUDGET else ""
     assert f"next: batchrun in.jsonl -o out.jsonl{goes_on} goes on where this run stopped" in text

@@ -60,7 +60,7 @@ def test_a_process_killed_at_every_byte_that_it_writes_keeps_every_promise():
     seen: dict = {}
     cuts = 0
     while process.step():
-        for kind, path in ((kind, tape.tape.path) for kind, tape in process.tapes.items()):
+        for kind, path in ((kind, tape.file.path) for kind, tape in process.tapes.items()):
             group = process.under_way[kind]
             if group is None or seen.get(kind) is group:
                 continue

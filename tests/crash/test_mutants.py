@@ -30,13 +30,13 @@ class NoFsync(Process):
     """Synced is reported as soon as the kernel was given the lines."""
 
     def sync(self, kind):
-        group = None if self.under_way[kind] else self.tapes[kind].tape.gather()
+        group = None if self.under_way[kind] else self.tapes[kind].file.gather()
         if group is not None:
             group.write()
             self.schedule(0.0, lambda: self.reported(kind, group))
 
     def reported(self, kind, group):
-        self.tapes[kind].tape.settle(group)
+        self.tapes[kind].file.settle(group)
         if kind is m.BatchFile.OUTPUT:
             self.truth.done |= keys_in(group.data)
         self.under_way[kind] = group
@@ -142,7 +142,7 @@ class HeardFirst(Process):
     def read_wish(self, number):
         event = super().read_wish(number)
         heard = ledger.RequestsAccepted(number + 1, event.keys is None)
-        self.tapes[m.BatchFile.JOURNAL].tape.append(heard.to_line())
+        self.tapes[m.BatchFile.JOURNAL].file.append(heard.to_line())
         self.schedule(0.1, lambda: event)
         return m.TimerFired()
 

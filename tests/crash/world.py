@@ -24,7 +24,7 @@ from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read_cancel, read_poll, read_submit
 from batchrun.core.settings.settings import Settings
 from batchrun.edge.append_file import AppendFailed, Disk, Lines, SyncGroup, open_append
-from batchrun.edge.artifacts import Folder, Writing
+from batchrun.edge.artifacts import Folder, JobFiles
 from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
 from tests.edge.paper_disk import PaperDisk
@@ -120,7 +120,7 @@ class Process:
     # --- life ---
 
     def start(self, recovery: Recovery | None = None, state: JournalState | None = None) -> None:
-        self.tapes[m.BatchFile.JOURNAL].tape.append(Started(1, self.now).to_line())
+        self.tapes[m.BatchFile.JOURNAL].file.append(Started(1, self.now).to_line())
         if recovery is not None and state is not None:
             rows = {row.key: row for row in self.rows}
             open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
@@ -129,7 +129,7 @@ class Process:
                 state.accepted,
                 state.retries,
                 state.gen,
-                self.tapes[m.BatchFile.OUTPUT].tape.end,
+                self.tapes[m.BatchFile.OUTPUT].file.end,
                 state.heard_to,
                 state.cancel_all,
                 None if None in self.truth.wishes[state.heard_to :] else set(self.truth.wishes[state.heard_to :]),
@@ -183,7 +183,7 @@ class Process:
             group = self.under_way[kind]
             if group is not None:
                 self.land(kind, group)
-            lines.tape.close()
+            lines.file.close()
         assert self.outcome is not None
         return self.outcome
 
@@ -216,9 +216,9 @@ class Process:
             case m.Append(line, lazy):
                 if b'{"intent":' in line:
                     self.truth.intended.add(orjson.loads(line[9:])["intent"]["key"])
-                self.tapes[m.BatchFile.JOURNAL].give(line, lazy=lazy)
+                self.tapes[m.BatchFile.JOURNAL].append(line, lazy=lazy)
             case m.Emit(line):
-                self.tapes[m.BatchFile.OUTPUT].give(line, lazy=False)
+                self.tapes[m.BatchFile.OUTPUT].append(line, lazy=False)
             case m.Submit(job, attempt):
                 self.submit(job, attempt)
             case m.Poll(job, attempt):
@@ -226,7 +226,7 @@ class Process:
             case m.Cancel(job, attempt):
                 self.exchange(0.05, lambda: self.cancel(job, attempt))
             case m.StoreArtifacts(job, attempt, body, found):
-                self.store(job, attempt, Writing(self.shelf, body, found))
+                self.store(job, attempt, JobFiles(self.shelf, body, found))
             case m.DiscardArtifacts(job, attempt, names):
                 self.discard(job, attempt, names)
             case m.ReadRows(rows):
@@ -239,7 +239,7 @@ class Process:
 
     def sync(self, kind: m.BatchFile) -> None:
         """Hand what has gathered to the kernel, and let the disk take its time."""
-        group = self.tapes[kind].tape.gather()
+        group = self.tapes[kind].file.gather()
         if group is not None:
             group.write()
             self.under_way[kind] = group
@@ -255,7 +255,7 @@ class Process:
     def land(self, kind: m.BatchFile, group: SyncGroup) -> None:
         self.under_way[kind] = None
         group.sync()
-        self.tapes[kind].tape.settle(group)
+        self.tapes[kind].file.settle(group)
 
     def acknowledge(self) -> None:
         """A cancel counts as acknowledged when the engine has it on the disk and the record is not yet written."""
@@ -317,7 +317,7 @@ class Process:
         self.to_come.discard(row.key)
         return m.RowRead(row)
 
-    def store(self, job: Job, attempt: int, writing: Writing) -> None:
+    def store(self, job: Job, attempt: int, writing: JobFiles) -> None:
         """Files take their time: to be written and synced, to get their names, to have those on the disk."""
 
         def written() -> None:

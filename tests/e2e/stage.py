@@ -63,7 +63,7 @@ class Service:
     def port(self):
         return int(self.origin.rpartition(":")[2])
 
-    def books(self):
+    def statistics(self):
         return self._ask("/_books")
 
     def posts(self):
@@ -83,7 +83,7 @@ class Service:
 
         def hold():
             nonlocal books
-            return condition(books := self.books())
+            return condition(books := self.statistics())
 
         books = None
         wait_until(hold, lambda: books)

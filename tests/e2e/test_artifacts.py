@@ -114,7 +114,7 @@ def test_p15_a_result_over_the_cap_is_fetched_with_a_larger_one_and_becomes_a_fi
         records, _ = check_files(batch)
         ((artifact,),) = [record["artifacts"] for record in records.values()]
         assert artifact["size"] > 0.99 * size
-        assert service.books()["jobs"] == 1, "nothing was paid again"
+        assert service.statistics()["jobs"] == 1, "nothing was paid again"
 
 
 def test_o19_killed_while_it_writes_files_and_run_again_it_leaves_no_stray_one(long, tmp_path):
@@ -195,5 +195,5 @@ def test_o04_a_folder_that_is_a_link_or_a_file_is_refused_before_the_first_submi
         ended = batch.run("--artifacts", str(batch.input))
         assert ended.code == 4
         ended.says("expected a folder, found a file")
-        assert service.books()["posts"] == 0
+        assert service.statistics()["posts"] == 0
         assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -92,12 +92,12 @@ def test_c01_c03_c06_beside_a_live_run(service, tmp_path):
     batch.whole()
     assert batch.states() == {"cancelled": 13, "succeeded": 17}
     assert ended_as(batch, "row-29") == ("cancelled", "cancelled_by_user", "not_billed", [])
-    assert (service.books()["cancels"], service.books()["open_jobs"]) == (12, 0)
+    assert (service.statistics()["cancels"], service.statistics()["open_jobs"]) == (12, 0)
     assert service.posts() == {row["custom_id"]: 1 for row in batch.rows[:29]}
     nothing = batch.tell("cancel", "--all", "--base-url", service.url)
     assert (nothing.code, nothing.said) == (0, "13 rows had ended already, as cancelled\n17 rows had ended already: 17 succeeded\n")  # fmt: skip
     assert batch.run().code == 1
-    assert service.books()["cancels"] == 12
+    assert service.statistics()["cancels"] == 12
 
 
 def test_c04_c05_what_services_do_to_a_cancel(tmp_path):
@@ -151,7 +151,7 @@ def test_c02_while_posts_are_in_flight(service, tmp_path):
         wait_until(lambda: proxy.held.total() == 10)
         said = batch.tell("cancel", "--all")
         said.says(f"process {run.pid} has it in hand", "they were sent, and may be billed")
-        assert (to_end(said), service.books()["posts"]) == (40, 30)
+        assert (to_end(said), service.statistics()["posts"]) == (40, 30)
         proxy.let_go()
         batch.screen = screen
         assert batch.end(run).code == 1
@@ -160,7 +160,7 @@ def test_c02_while_posts_are_in_flight(service, tmp_path):
     for n in range(40):
         expected = ("cancelled", "cancelled_by_user", "unknown", ["submit_unanswered"] if n in lost else [])
         assert ended_as(batch, f"row-{n}") == expected
-    books = service.books()
+    books = service.statistics()
     assert (books["posts"], books["jobs"], books["cancels"], books["open_jobs"]) == (40, 40, 37, 3)
 
 
@@ -171,7 +171,7 @@ def test_within_a_second_of_the_submit(tmp_path):
         screen = batch.screen
         service.wait_until(lambda books: books["posts"] >= 40)
         said = batch.tell("cancel", "--all")
-        books = service.books()
+        books = service.statistics()
         batch.screen = screen
         assert (said.code, batch.end(run).code) == (0, 1)
         records, posts = batch.whole(), service.posts()
@@ -181,7 +181,7 @@ def test_within_a_second_of_the_submit(tmp_path):
             sent = key in posts
             assert (record["billing"], record["warnings"]) == ("unknown" if sent else "not_billed", [])
             assert (record["job_id"] is not None) == sent
-        after = service.books()
+        after = service.statistics()
         print(f"\n{len(posts)} of 200 rows were sent, {books['posts_in_flight']} POSTs in flight once it was heard")
         assert (after["cancels"], after["open_jobs"]) == (len(posts), 0)
 
@@ -203,14 +203,14 @@ def test_c07_on_a_dead_batch_with_and_without_a_key(service, tmp_path):
         "row-59: nothing was sent for it; if the input has such a row, the next run writes it as cancelled",
         "nobody: nothing was sent for it",
     )
-    assert (service.books()["cancels"], batch.states()) == (2, {"cancelled": 2})
+    assert (service.statistics()["cancels"], batch.states()) == (2, {"cancelled": 2})
 
     both = [batch.begin("cancel", *named(*names), *here) for names in (("row-2", "row-3"), ("row-3", "row-4"))]
     for done in map(batch.told, both):
         assert done.code == 0, done.said
         assert "row" in done.out
     wait_until(lambda: len(batch.records()) == 5)  # the one handed its wish over to the other
-    assert (service.books()["cancels"], batch.states()) == (5, {"cancelled": 5})
+    assert (service.statistics()["cancels"], batch.states()) == (5, {"cancelled": 5})
 
     wrong = batch.tell("cancel", "--id", "row-5", *here[2:])
     assert wrong.code == 4
@@ -222,14 +222,14 @@ def test_c07_on_a_dead_batch_with_and_without_a_key(service, tmp_path):
         "OPENAI_API_KEY is not set; export it",
         "the wish is recorded: the next run carries out what is left of it",
     )
-    assert service.books()["cancels"] == 5
+    assert service.statistics()["cancels"] == 5
 
     ended = batch.run()
     assert ended.code == 1
     ended.says("complete: 60 of 60 rows done")
     batch.whole()
     assert batch.states() == {"cancelled": 60}
-    books = service.books()
+    books = service.statistics()
     assert (books["cancels"], books["posts"], books["open_jobs"]) == (40, 40, 0)
     for n in (59, 58, 41):
         assert ended_as(batch, f"row-{n}") == ("cancelled", "cancelled_by_user", "not_billed", [])
@@ -253,7 +253,7 @@ def test_c02_after_a_kill_with_posts_in_flight(tmp_path):
         unanswered = {key for key, record in batch.whole().items() if record["warnings"] == ["submit_unanswered"]}
         assert (batch.states(), unanswered) == ({"cancelled": 30}, lost)
         assert len(lost) == 8
-        assert service.books()["cancels"] == len(known)
+        assert service.statistics()["cancels"] == len(known)
         assert set(service.posts()) <= known | lost
 
 
@@ -269,7 +269,7 @@ def test_c07_killed_between_the_journal_entry_and_the_request(resumed_by, long, 
         wait_until(lambda: len(proxy.held) == 12)
         killed(run)
         assert len(entries(batch, "cancelling")) == 12
-        assert (service.books()["cancels"], batch.records()) == (0, {})
+        assert (service.statistics()["cancels"], batch.records()) == (0, {})
         proxy.let_go()
         if resumed_by == "cancel":  # it finishes what was begun, whichever rows are named
             assert batch.tell("cancel", "--id", "row-0", "--base-url", proxy.url, *QUICK).code == 0
@@ -277,7 +277,7 @@ def test_c07_killed_between_the_journal_entry_and_the_request(resumed_by, long, 
         assert batch.run().code == 1
         batch.whole()
         assert batch.states() == {"cancelled": 12}
-        books = service.books()
+        books = service.statistics()
         assert (books["cancels"], books["posts"], books["open_jobs"]) == (12, 12, 0)
 
 
@@ -295,7 +295,7 @@ def test_ctrl_c_may_end_what_runs_over_there(service, tmp_path):
     assert "over there and" not in ended.said
     assert batch.states() == {"cancelled": 40}
     assert {record["error"]["code"] for record in batch.records().values()} == {"cancelled_by_interrupt"}
-    books = service.books()
+    books = service.statistics()
     assert (books["cancels"], books["posts"], books["open_jobs"]) == (40, 40, 0)
     service.behave("[times]\nduration = '100ms'\n")
     assert batch.run().code == 1
@@ -312,11 +312,11 @@ def test_the_second_ctrl_c_leaves_at_once_and_the_next_run_finishes_the_cancels(
         wait_until(lambda: len(proxy.held) == 30)
         run.send_signal(signal.SIGINT)
         ended = batch.end(run)  # with all its cancels unanswered, and hours left to wait for them
-        assert (ended.code, batch.records(), service.books()["cancels"]) == (130, {}, 0)
+        assert (ended.code, batch.records(), service.statistics()["cancels"]) == (130, {}, 0)
         ended.says("30 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled")
         proxy.let_go()
         assert batch.run().code == 1
         batch.whole()
         assert {ended_as(batch, key)[:2] for key in batch.records()} == {("cancelled", "cancelled_by_interrupt")}
-        books = service.books()
+        books = service.statistics()
         assert (books["cancels"], books["posts"], books["open_jobs"]) == (30, 30, 0)

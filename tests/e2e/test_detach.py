@@ -32,7 +32,7 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
             f"{count:,} jobs go on over there and are billed; the next run collects them and pays nothing twice",
             f"batchrun {batch.input} -o {batch.output} --base-url {service.url} brings the results home",
         )
-        sent = service.books()
+        sent = service.statistics()
         assert (sent["posts"], sent["jobs"], sent["polls"]) == (count, count, 0)
         assert sum(trail.job_id is not None for trail in trails(batch).values()) == count
 
@@ -49,10 +49,10 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
         home.says(f"collecting {count:,} jobs in flight from before", f"complete: {count:,} of {count:,} rows done")
         print(f"\n{count:,} rows: detached in {seconds:.1f} s, collected in {time.monotonic() - began:.1f} s")
         assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
-        books = service.books()
+        books = service.statistics()
         assert (books["posts"], books["jobs"], books["cancels"]) == (count, count, 0)
         again = batch.tell("collect", "--base-url", service.url, *HOME)
-        assert (again.code, service.books()["polls"]) == (0, books["polls"]), "what is home is asked for no more"
+        assert (again.code, service.statistics()["polls"]) == (0, books["polls"]), "what is home is asked for no more"
 
 
 def test_rows_that_fail_at_the_submit_and_what_makes_no_sense(tmp_path):
@@ -97,7 +97,7 @@ def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path
         stopped = batch.end(run)
         assert stopped.code == 130
         stopped.says("stopping: waiting for", "stopped by Ctrl-C: 0 of 60 rows done", "goes on where this run stopped")
-        sent = service.books()["jobs"]
+        sent = service.statistics()["jobs"]
         assert sent == 15 + 8
         assert all(trail.job_id is not None for trail in trails(batch).values() if not trail.is_void)
         left = batch.run("--detach")
@@ -110,5 +110,5 @@ def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path
         assert ended.code == 0
         ended.says("60 rows are cancelled; they were sent, and may be billed")
         batch.whole()
-        books = service.books()
+        books = service.statistics()
         assert (batch.states(), books["cancels"], books["open_jobs"], books["posts"]) == ({"cancelled": 60}, 60, 0, 60)

@@ -20,7 +20,7 @@ def halted(batch, service, ended, taken, *advice):
     """The run ended with exit 3, with a record for each job that was taken and for nothing else."""
     assert ended.code == 3, ended.said
     ended.says("halted", *advice, "goes on where this run stopped")
-    books = service.books()
+    books = service.statistics()
     assert books["rows"] - books["jobs"] <= W
     assert books["posts"] - books["jobs"] <= W
     assert batch.states() == {"succeeded": books["jobs"]}, "open jobs are collected, refused rows stay open"
@@ -90,7 +90,7 @@ def test_p05_zombies_are_left_by_a_run_that_waits_no_longer_and_ended_by_their_d
             row["body"]["input"] = f"{ways[n % 3]} say hello"
         batch = Batch(tmp_path, some, "--base-url", service.url, *FLAGS, "--cancel-settle", "300ms")
         process = batch.start()
-        wait_until(lambda: len(batch.records()) == 4 and service.books()["jobs"] == 12)
+        wait_until(lambda: len(batch.records()) == 4 and service.statistics()["jobs"] == 12)
         process.terminate()
         assert batch.end(process).code == 143
         ended = batch.run("--max-wait", "2s")
@@ -101,7 +101,7 @@ def test_p05_zombies_are_left_by_a_run_that_waits_no_longer_and_ended_by_their_d
             "8 jobs go on over there and are billed",
             "run the same command again to collect what goes on",
         )
-        assert (batch.states(), service.books()["cancels"]) == ({"succeeded": 4}, 0)
+        assert (batch.states(), service.statistics()["cancels"]) == ({"succeeded": 4}, 0)
         assert batch.run("--deadline", "4s").code == 1
         batch.whole()
         assert batch.states() == {"succeeded": 4, "timeout": 8}
@@ -110,7 +110,7 @@ def test_p05_zombies_are_left_by_a_run_that_waits_no_longer_and_ended_by_their_d
             if n % 3 < 2:
                 error = record["error"]
                 assert (error["code"], error["source"], record["billing"]) == ("deadline_exceeded", "client", "unknown")
-        books = service.books()
+        books = service.statistics()
         assert (books["cancels"], books["open_jobs"], books["posts"]) == (8, 0, 12)
 
 
@@ -132,4 +132,4 @@ def test_p08_another_project_on_resume_writes_nothing_off(tmp_path, monkeypatch,
         assert f"this key sees none of 5 open jobs; asked was {another.url}, no organisation and no project" in said
         assert "--write-off gives them up" in said
         assert batch.records() == {}
-        assert another.books()["posts"] == 0
+        assert another.statistics()["posts"] == 0

@@ -64,7 +64,7 @@ def killed(batch, service, bytes_more, delay):
     process = batch.start(begun=False)
     wait_until(lambda: written(batch) >= before + bytes_more or process.poll() is not None, pause=0.002)
     time.sleep(delay)
-    in_flight = service.books()["posts_in_flight"]
+    in_flight = service.statistics()["posts_in_flight"]
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=LONGEST)
     return in_flight

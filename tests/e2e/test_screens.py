@@ -22,7 +22,7 @@ def test_a_bad_row_stops_before_anything_is_sent(tmp_path):
         ended = batch.run()
         assert ended.code == 2
         ended.says("1 of 6 rows are bad and nothing was sent", "line 6: invalid_json", "--skip-bad")
-        assert service.books()["posts"] == 0
+        assert service.statistics()["posts"] == 0
         assert not batch.output.exists()
         assert batch.run("--skip-bad").code == 1
         assert batch.states() == {"succeeded": 5, "rejected": 1}
@@ -43,7 +43,7 @@ def test_a_wrong_api_key(tmp_path):
         ended = batch.run()
         assert ended.code == 3
         ended.says("auth: ", "incorrect API key provided", "give a valid API key", "goes on where this run stopped")
-        assert service.books()["posts"] == 1, "the first submit goes alone"
+        assert service.statistics()["posts"] == 1, "the first submit goes alone"
         assert batch.records() == {}
         service.behave(QUICK)
         assert batch.run().code == 0
@@ -82,7 +82,7 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_completes_it(tmp_path):
                 "stopped, as the files could not be written",
                 "goes on where this run stopped",
             )
-            books = service.books()
+            books = service.statistics()
             assert books["posts"] < 300
             subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True, timeout=LONGEST)
             assert batch.run().code in (0, 1)
@@ -102,11 +102,11 @@ def test_o10_a_second_run_on_one_output_is_refused(tmp_path):
         first = batch.start()
         screen = batch.screen
         service.wait_until(lambda books: books["jobs"] == 3)
-        books = service.books()
+        books = service.statistics()
         second = batch.run()
         assert second.code == 4
         second.says(str(first.pid))
-        assert service.books()["posts"] == books["posts"]
+        assert service.statistics()["posts"] == books["posts"]
         first.send_signal(signal.SIGINT)
         batch.screen = screen
         assert batch.end(first).code == 130
@@ -124,4 +124,4 @@ def test_o21_nobody_hears_it(stderr, tmp_path):
         )
         assert (done.returncode, done.stdout) == (0, b"")
         assert len(batch.whole()) == 10
-        assert service.books()["posts"] == 10
+        assert service.statistics()["posts"] == 10

@@ -54,7 +54,7 @@ def test_o18_one_signal_drains_and_the_same_command_goes_on(number, code, proxy,
     proxy.let_go()
     first = batch.end(process)
     assert first.code == code
-    books = service.books()
+    books = service.statistics()
     assert (books["posts"], books["jobs"], books["posts_in_flight"]) == (28, 28, 0), "it sends nothing more"
     assert len(batch.records()) <= 28
     assert batch.journal.read_text().count('"submitted":') == 28, "each answer was waited for"
@@ -67,10 +67,10 @@ def test_o18_one_signal_drains_and_the_same_command_goes_on(number, code, proxy,
     assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
     assert service.posts() == dict.fromkeys(batch.whole(), 1)
 
-    before = service.books()
+    before = service.statistics()
     third = batch.run()
     third.says("nothing is left to do, and nothing is sent")
-    assert (third.code, service.books()) == (0, before)
+    assert (third.code, service.statistics()) == (0, before)
 
 
 def test_o18_a_hangup_that_is_ignored_from_the_start_stops_nothing(proxy, service, tmp_path):
@@ -128,7 +128,7 @@ def test_o18_a_signal_before_anything_began_ends_quietly(number, moment, tmp_pat
         wait_until(lambda: moment(process, batch), pause=0.002)
         process.send_signal(number)
         assert batch.end(process).code in (128 + number, -number)
-        assert service.books()["posts"] <= 1
+        assert service.statistics()["posts"] <= 1
 
 
 def test_o18_in_the_demo_too(tmp_path):
@@ -160,12 +160,12 @@ def test_o23_a_process_that_was_stopped_goes_on_and_its_overdue_looks_keep_to_th
         service.wait_until(lambda books: books["jobs"] == 150)
         process.send_signal(signal.SIGSTOP)
         time.sleep(3)  # all looks are overdue
-        service.books()  # what came before it was asked is counted
-        before = service.books()["polls"]
+        service.statistics()  # what came before it was asked is counted
+        before = service.statistics()["polls"]
         went_on = time.monotonic()
         process.send_signal(signal.SIGCONT)
         while process.poll() is None:
-            came = service.books()["polls"] - before
+            came = service.statistics()["polls"] - before
             assert came <= rate / 2 + rate * (time.monotonic() - went_on)
             time.sleep(0.02)
         assert batch.end(process).code == 0

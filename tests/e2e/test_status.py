@@ -54,7 +54,7 @@ def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_pat
         assert contents(batch) == before
         assert (found["run"]["state"], found["left_s"], found["lately"]) == ("lost", None, None)
         assert found["oldest"]["key"].startswith("row-")
-        posts = service.books()["posts"]
+        posts = service.statistics()["posts"]
         service.behave(QUICK)
         named = shlex.split(found["next"][0]["command"])
         assert named[:3] == ["batchrun", "resume", batch.output.name]
@@ -63,7 +63,7 @@ def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_pat
             env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST, check=False,
         )  # fmt: skip
         assert resumed.returncode == 1, resumed.stderr
-        assert service.books()["posts"] == posts + 20
+        assert service.statistics()["posts"] == posts + 20
         found = status(batch, "--json")
         assert (found["run"]["state"], found["rows"]["open"]) == ("complete", 0)
         assert found["states"] == dict(batch.states())

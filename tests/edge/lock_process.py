@@ -10,9 +10,9 @@ lock_room._TRIES = 10_000  # who has the lock may be kept from writing its numbe
 
 try:
     lock = Lock.take(sys.argv[1])
-    told = {"held": True}
+    message = {"held": True}
 except LockHeld as error:
-    told = {"held": False, "pid": error.pid, "text": str(error)}
-sys.stdout.write(json.dumps(told) + "\n")
+    message = {"held": False, "pid": error.pid, "text": str(error)}
+sys.stdout.write(json.dumps(message) + "\n")
 sys.stdout.flush()
 sys.stdin.read()

@@ -19,14 +19,14 @@ def mark(to):
     return b'synced{"to":%d}\n' % to
 
 
-class Desk:
-    """A tape on a disk, with everything that it reported."""
+class Recorder:
+    """An append file on a disk, with everything that it reported."""
 
     def __init__(self, disk, path=PATH, mark=None):
         self.synced = []
         self.failed = []
         self.wakes = 0
-        self.tape = AppendFile(
+        self.file = AppendFile(
             open_append(str(path), disk),
             synced=self.synced.append,
             failed=self.failed.append,
@@ -44,104 +44,104 @@ def paper():
 
 
 @pytest.fixture
-def desk(paper):
-    return Desk(paper.disk())
+def recorder(paper):
+    return Recorder(paper.disk())
 
 
-def test_appends_cost_no_io_and_share_one_write_and_one_sync(paper, desk):
+def test_appends_cost_no_io_and_share_one_write_and_one_sync(paper, recorder):
     before = paper.steps
-    assert [desk.tape.append(b"one\n"), desk.tape.append(b"two\n")] == [0, 4]
-    assert (paper.steps, desk.wakes, desk.tape.synced_to, desk.tape.end) == (before, 1, 0, 8)
-    assert desk.tape.commit()
-    assert (paper.log["write"], paper.log["sync"], desk.synced, desk.tape.synced_to) == (1, 1, [8], 8)
+    assert [recorder.file.append(b"one\n"), recorder.file.append(b"two\n")] == [0, 4]
+    assert (paper.steps, recorder.wakes, recorder.file.synced_to, recorder.file.end) == (before, 1, 0, 8)
+    assert recorder.file.commit()
+    assert (paper.log["write"], paper.log["sync"], recorder.synced, recorder.file.synced_to) == (1, 1, [8], 8)
     assert paper.content() == {PATH: b"one\ntwo\n"}
-    assert not desk.tape.commit()
+    assert not recorder.file.commit()
 
 
-def test_what_gathers_while_a_sync_runs_is_the_next_group(desk):
-    desk.tape.append(b"one\n")
-    group = desk.tape.gather()
+def test_what_gathers_while_a_sync_runs_is_the_next_group(recorder):
+    recorder.file.append(b"one\n")
+    group = recorder.file.gather()
     group.write()
-    assert desk.tape.append(b"two\n") == 4
-    assert desk.tape.gather() is None, "one group at a time"
+    assert recorder.file.append(b"two\n") == 4
+    assert recorder.file.gather() is None, "one group at a time"
     group.sync()
-    assert desk.synced == []
-    desk.tape.settle(group)
-    assert (desk.synced, desk.wakes, desk.tape.synced_to, desk.tape.end) == ([4], 2, 4, 8)
-    desk.tape.settle(group)
-    assert desk.synced == [4], "reported once"
-    desk.tape.commit()
-    assert desk.synced == [4, 8]
+    assert recorder.synced == []
+    recorder.file.settle(group)
+    assert (recorder.synced, recorder.wakes, recorder.file.synced_to, recorder.file.end) == ([4], 2, 4, 8)
+    recorder.file.settle(group)
+    assert recorder.synced == [4], "reported once"
+    recorder.file.commit()
+    assert recorder.synced == [4, 8]
 
 
 def test_each_group_begins_with_the_mark_of_what_is_synced_before_it(paper):
-    desk = Desk(paper.disk(), mark=mark)
+    recorder = Recorder(paper.disk(), mark=mark)
     first = len(mark(0))
-    assert desk.tape.append(b"a\n") == first
-    group = desk.tape.gather()
+    assert recorder.file.append(b"a\n") == first
+    group = recorder.file.gather()
     second = first + 2
-    assert desk.tape.append(b"b\n") == second + len(mark(second))
+    assert recorder.file.append(b"b\n") == second + len(mark(second))
     group.write()
     group.sync()
-    desk.tape.settle(group)
-    desk.tape.commit()
+    recorder.file.settle(group)
+    recorder.file.commit()
     assert paper.content()[PATH] == mark(0) + b"a\n" + mark(second) + b"b\n"
 
 
-def test_lazy_lines_go_with_the_next_group_and_start_none(paper, desk):
-    desk.tape.append_lazily(b"done\n")
-    assert (desk.wakes, desk.tape.commit(), desk.tape.synced_to) == (0, False, 0)
-    desk.tape.append(b"intent\n")
-    assert (desk.wakes, desk.tape.commit(), desk.synced) == (1, True, [12])
-    desk.tape.append_lazily(b"done\n")
-    desk.tape.flush()
-    assert (desk.wakes, desk.tape.commit(), desk.synced) == (2, True, [12, 17])
-    desk.tape.append_lazily(b"done\n")
-    desk.tape.close()
-    assert desk.synced == [12, 17, 22]
+def test_lazy_lines_go_with_the_next_group_and_start_none(paper, recorder):
+    recorder.file.append_lazily(b"done\n")
+    assert (recorder.wakes, recorder.file.commit(), recorder.file.synced_to) == (0, False, 0)
+    recorder.file.append(b"intent\n")
+    assert (recorder.wakes, recorder.file.commit(), recorder.synced) == (1, True, [12])
+    recorder.file.append_lazily(b"done\n")
+    recorder.file.flush()
+    assert (recorder.wakes, recorder.file.commit(), recorder.synced) == (2, True, [12, 17])
+    recorder.file.append_lazily(b"done\n")
+    recorder.file.close()
+    assert recorder.synced == [12, 17, 22]
     assert paper.open_files == {}
 
 
-def test_a_group_is_bounded_and_a_full_one_waits_for_nobody(paper):
-    desk = Desk(paper.disk(), mark=mark)
+def test_a_group_is_bounded_and_a_full_one_does_not_wait(paper):
+    recorder = Recorder(paper.disk(), mark=mark)
     line = b"x" * (GROUP_BYTES // 2) + b"\n"
     for _ in range(4):
-        desk.tape.append_lazily(line)
-    assert desk.wakes == 1
-    while desk.tape.commit():
+        recorder.file.append_lazily(line)
+    assert recorder.wakes == 1
+    while recorder.file.commit():
         pass
-    assert len(desk.synced) == 3, "each but the last is full"
-    desk.tape.close()
-    sizes = [len(mark(to)) + len(line) for to in (0, *desk.synced[:3])]
-    assert desk.synced == [sum(sizes[: i + 1]) for i in range(4)]
+    assert len(recorder.synced) == 3, "each but the last is full"
+    recorder.file.close()
+    sizes = [len(mark(to)) + len(line) for to in (0, *recorder.synced[:3])]
+    assert recorder.synced == [sum(sizes[: i + 1]) for i in range(4)]
 
 
 @pytest.mark.parametrize("line", [b"", b"no line feed", b"two\nlines\n", b"\n\n"])
-def test_what_is_no_line_is_refused(desk, line):
+def test_what_is_no_line_is_refused(recorder, line):
     with pytest.raises(ValueError, match="one line with its line feed"):
-        desk.tape.append(line)
-    assert (desk.tape.end, desk.wakes) == (0, 0)
+        recorder.file.append(line)
+    assert (recorder.file.end, recorder.wakes) == (0, 0)
 
 
 def test_existing_content_is_synced_before_anything_is_built_on_it():
     paper = PaperDisk({PATH: b"one\n"})
     paper.names[PATH].data += b"two\n"  # by a process that was killed before it could sync
-    desk = Desk(paper.disk(), mark=mark)
+    recorder = Recorder(paper.disk(), mark=mark)
     assert paper.names[PATH].durable == b"one\ntwo\n"
-    assert desk.tape.append(b"three\n") == 8 + len(mark(8))
+    assert recorder.file.append(b"three\n") == 8 + len(mark(8))
 
 
 def test_a_new_name_is_synced_with_its_folder(paper):
-    Desk(paper.disk())
+    Recorder(paper.disk())
     paper.power_cut()
     assert paper.content() == {PATH: b""}
 
 
 def test_o07_short_writes_are_gone_on_with(tmp_path):
     disk = replace(REAL_DISK, write=lambda fd, data: os.write(fd, data[:3]))
-    desk = Desk(disk, tmp_path / "out")
-    desk.tape.append(b"a line of more than three bytes\n")
-    assert desk.tape.commit()
+    recorder = Recorder(disk, tmp_path / "out")
+    recorder.file.append(b"a line of more than three bytes\n")
+    assert recorder.file.commit()
     assert (tmp_path / "out").read_bytes() == b"a line of more than three bytes\n"
 
 
@@ -170,73 +170,73 @@ def test_o08_the_first_error_is_the_last(tmp_path, step, error, times):
     broken = Broken(step, 2, times, error)
     syncs = []
     counted = replace(broken.disk, sync=lambda fd: syncs.append(1)) if step == "write" else broken.disk
-    desk = Desk(counted, path, mark=mark)
-    desk.tape.append(b"good\n")
-    assert desk.tape.commit()
+    recorder = Recorder(counted, path, mark=mark)
+    recorder.file.append(b"good\n")
+    assert recorder.file.commit()
     good = path.read_bytes()
-    desk.tape.append(b"bad\n")
-    desk.tape.append(b"worse\n")
-    assert not desk.tape.commit()
+    recorder.file.append(b"bad\n")
+    recorder.file.append(b"worse\n")
+    assert not recorder.file.commit()
     assert path.read_bytes() == good, "cut back to where it was known to be good"
-    assert desk.synced == [len(good)]
-    (failure,) = desk.failed
+    assert recorder.synced == [len(good)]
+    (failure,) = recorder.failed
     assert (failure.step, failure.offset, failure.lost) == (step, len(good), len(mark(len(good))) + 10)
     assert failure.cause.errno == error
     assert str(path) in str(failure)
     assert "run the same command again" in str(failure)
-    for append in (desk.tape.append, desk.tape.append_lazily):
+    for append in (recorder.file.append, recorder.file.append_lazily):
         with pytest.raises(AppendFailed, match=os.strerror(error)):
             append(b"more\n")
-    assert desk.tape.gather() is None
-    desk.tape.close()
+    assert recorder.file.gather() is None
+    recorder.file.close()
     assert broken.calls == 2, "neither write nor sync is tried again"
     assert syncs == [1] * (1 if step == "write" else 0), "and nothing is synced after a failed write"
-    assert (len(desk.failed), desk.wakes) == (1, 2)
+    assert (len(recorder.failed), recorder.wakes) == (1, 2)
 
 
 def test_o08_a_file_that_cannot_even_be_cut_back_is_left(tmp_path):
     def refuse(*_):
         raise OSError(errno.EIO, "gone")
 
-    desk = Desk(replace(REAL_DISK, sync=refuse, truncate=refuse), tmp_path / "out")
-    desk.tape.append(b"bad\n")
-    desk.tape.commit()
-    assert [failure.step for failure in desk.failed] == ["sync"]
+    recorder = Recorder(replace(REAL_DISK, sync=refuse, truncate=refuse), tmp_path / "out")
+    recorder.file.append(b"bad\n")
+    recorder.file.commit()
+    assert [failure.step for failure in recorder.failed] == ["sync"]
 
 
 def test_a_write_that_takes_nothing_and_names_no_error_ends(tmp_path):
-    desk = Desk(replace(REAL_DISK, write=lambda *_: 0), tmp_path / "out")
-    desk.tape.append(b"bad\n")
-    desk.tape.commit()
-    assert "took no byte" in str(desk.failed[0])
+    recorder = Recorder(replace(REAL_DISK, write=lambda *_: 0), tmp_path / "out")
+    recorder.file.append(b"bad\n")
+    recorder.file.commit()
+    assert "took no byte" in str(recorder.failed[0])
 
 
 def test_o08_an_error_that_the_operating_system_does_not_know_is_as_fatal(tmp_path):
     def explode(*_):
         raise MemoryError
 
-    desk = Desk(replace(REAL_DISK, write=explode), tmp_path / "out")
-    desk.tape.append(b"bad\n")
-    assert not desk.tape.commit()
-    assert isinstance(desk.failed[0].cause, MemoryError)
+    recorder = Recorder(replace(REAL_DISK, write=explode), tmp_path / "out")
+    recorder.file.append(b"bad\n")
+    assert not recorder.file.commit()
+    assert isinstance(recorder.failed[0].cause, MemoryError)
 
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 @pytest.mark.parametrize("when", ["before a group", "before the end"])
 def test_o11_an_output_that_was_replaced_is_noticed(tmp_path, how, when):
     path = tmp_path / "out"
-    desk = Desk(REAL_DISK, path)
-    desk.tape.append(b"one\n")
-    desk.tape.commit()
+    recorder = Recorder(REAL_DISK, path)
+    recorder.file.append(b"one\n")
+    recorder.file.commit()
     path.unlink()
     if how == "replaced":
         path.write_bytes(b"mine\n")
     if when == "before a group":
-        desk.tape.append(b"two\n")
-        assert not desk.tape.commit()
-    desk.tape.close()
-    (failure,) = desk.failed
-    assert (failure.step, desk.synced) == ("replaced", [4])
+        recorder.file.append(b"two\n")
+        assert not recorder.file.commit()
+    recorder.file.close()
+    (failure,) = recorder.failed
+    assert (failure.step, recorder.synced) == ("replaced", [4])
     if how == "replaced":
         assert path.read_bytes() == b"mine\n", "a file that is not ours is not touched"
 
@@ -244,62 +244,62 @@ def test_o11_an_output_that_was_replaced_is_noticed(tmp_path, how, when):
 @pytest.mark.parametrize("when", ["while it is open", "with a group under way", "before the end"])
 def test_an_output_that_was_cut_is_noticed(tmp_path, when):
     path = tmp_path / "out"
-    desk = Desk(REAL_DISK, path)
-    desk.tape.append(b"one\n")
-    desk.tape.commit()
-    desk.tape.look()
-    assert not desk.failed
+    recorder = Recorder(REAL_DISK, path)
+    recorder.file.append(b"one\n")
+    recorder.file.commit()
+    recorder.file.check_length()
+    assert not recorder.failed
     os.truncate(path, 1)
     if when == "with a group under way":
-        desk.tape.append(b"two\n")
-        group = desk.tape.gather()
-        desk.tape.look()
+        recorder.file.append(b"two\n")
+        group = recorder.file.gather()
+        recorder.file.check_length()
         group.write()
         group.sync()
-        desk.tape.settle(group)
+        recorder.file.settle(group)
     if when == "while it is open":
-        desk.tape.look()
-        desk.tape.look()
-    desk.tape.close()
-    (failure,) = desk.failed
-    assert (failure.step, desk.synced) == ("cut", [4])
+        recorder.file.check_length()
+        recorder.file.check_length()
+    recorder.file.close()
+    (failure,) = recorder.failed
+    assert (failure.step, recorder.synced) == ("cut", [4])
     assert "expected to find all that was written up to offset 4, but: it holds 1 byte:" in str(failure)
 
 
-def test_after_the_end_nothing_is_taken_and_nothing_reported(paper, desk):
-    desk.tape.append(b"one\n")
-    group = desk.tape.gather()
-    desk.tape.append(b"two\n")
-    desk.tape.abandon()
+def test_after_the_end_nothing_is_taken_and_nothing_reported(paper, recorder):
+    recorder.file.append(b"one\n")
+    group = recorder.file.gather()
+    recorder.file.append(b"two\n")
+    recorder.file.abandon()
     group.write()
     group.sync()
-    desk.tape.settle(group)
-    assert (desk.synced, paper.content()[PATH]) == ([], b"one\n")
+    recorder.file.settle(group)
+    assert (recorder.synced, paper.content()[PATH]) == ([], b"one\n")
     assert len(paper.open_files) == 1
     group.close_file()
     with pytest.raises(AppendFileClosed):
-        desk.tape.append(b"more\n")
-    desk.tape.close()
-    desk.tape.abandon()
+        recorder.file.append(b"more\n")
+    recorder.file.close()
+    recorder.file.abandon()
     assert paper.open_files == {}
 
 
-def test_a_report_that_raises_does_not_stop_the_tape(paper):
+def test_a_report_that_raises_does_not_stop_the_file(paper):
     def broken_report(_):
         raise LookupError
 
     wakes = []
-    tape = AppendFile(
+    file = AppendFile(
         open_append(PATH, paper.disk()), synced=broken_report, failed=broken_report, wake=lambda: wakes.append(1)
     )
-    tape.append(b"one\n")
-    group = tape.gather()
-    tape.append(b"two\n")
+    file.append(b"one\n")
+    group = file.gather()
+    file.append(b"two\n")
     group.write()
     group.sync()
     with pytest.raises(LookupError):
-        tape.settle(group)
-    assert (tape.synced_to, len(wakes)) == (4, 2)
+        file.settle(group)
+    assert (file.synced_to, len(wakes)) == (4, 2)
 
 
 STEPS = st.lists(
@@ -314,28 +314,28 @@ STEPS = st.lists(
 @given(STEPS, st.booleans(), st.integers(0, 12), st.sampled_from(["finish", "kill", "power cut"]), st.data())
 def test_whatever_the_interleaving_the_reports_are_true(steps, marked, old, end, data):
     paper = PaperDisk({PATH: b"o" * old + b"\n"} if old else {})
-    desk = Desk(paper.disk(), mark=mark if marked else None)
+    recorder = Recorder(paper.disk(), mark=mark if marked else None)
     expected = [(0, bytes(paper.names[PATH].data))]
-    tape, group, done = desk.tape, None, 0
+    file, group, done = recorder.file, None, 0
     for name, line in steps:
         if line is not None:
-            expected.append((getattr(tape, name)(line), line))
+            expected.append((getattr(file, name)(line), line))
         elif name in ("flush", "commit"):
-            getattr(tape, name)()
+            getattr(file, name)()
         elif name == "gather":
-            if (taken := tape.gather()) is not None:
+            if (taken := file.gather()) is not None:
                 assert group is None
                 group, done = taken, 0
         elif group is not None and done == ("write", "sync", "settle").index(name):
             if name == "settle":
-                tape.settle(group)
+                file.settle(group)
                 group = None
             else:
                 getattr(group, name)()
                 done += 1
-        assert not desk.failed
-        assert desk.synced == sorted(set(desk.synced)), "each group is reported once, in order"
-        upto = desk.synced[-1] if desk.synced else old + 1 if old else 0
+        assert not recorder.failed
+        assert recorder.synced == sorted(set(recorder.synced)), "each group is reported once, in order"
+        upto = recorder.synced[-1] if recorder.synced else old + 1 if old else 0
         durable = paper.names[PATH].durable
         for offset, text in expected:
             if offset < upto:
@@ -344,10 +344,10 @@ def test_whatever_the_interleaving_the_reports_are_true(steps, marked, old, end,
         if group is not None:
             for step in (group.write, group.sync)[done:]:
                 step()
-            tape.settle(group)
-        tape.close()
+            file.settle(group)
+        file.close()
         content = paper.content()[PATH]
-        assert desk.synced[-1:] == ([tape.end] if len(expected) > 1 else [])
+        assert recorder.synced[-1:] == ([file.end] if len(expected) > 1 else [])
         assert paper.names[PATH].durable == content
     elif end == "power cut":
         paper.power_cut(lambda unsynced: unsynced[: data.draw(st.integers(0, len(unsynced)))])

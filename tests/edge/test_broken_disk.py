@@ -16,7 +16,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBY
 
 
 def write(path, groups=1, lines=10, prefix=()):
-    command = [*prefix, sys.executable, str(Path(__file__).with_name("tape_process.py")), path, groups, lines]
+    command = [*prefix, sys.executable, str(Path(__file__).with_name("append_process.py")), path, groups, lines]
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, env=ENVIRONMENT, timeout=240, check=False
     )
@@ -38,36 +38,36 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_o07_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk):
+def test_o07_a_full_disk_ends_the_run_and_the_next_one_continues(small_disk):
     path = small_disk / "out.jsonl"
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(30_000))
-    told = write(path, groups=1000, lines=40)
-    good = 4000 * len(told["synced"])
-    assert told["synced"] == list(range(4000, good + 1, 4000))
-    ((step, offset, number, text),) = told["failed"]
+    message = write(path, groups=1000, lines=40)
+    good = 4000 * len(message["synced"])
+    assert message["synced"] == list(range(4000, good + 1, 4000))
+    ((step, offset, number, text),) = message["failed"]
     assert (step, offset, number) == ("write", good, errno.ENOSPC)
     assert "No space left" in text
-    assert told["after"] == "AppendFailed"
+    assert message["after"] == "AppendFailed"
     assert path.read_bytes() == (b"x" * 99 + b"\n") * (good // 100), "what was synced stands, and nothing torn"
     ballast.unlink()
-    told = write(path, groups=2, lines=40)
-    assert (told["synced"], told["failed"]) == ([good + 4000, good + 8000], [])
+    message = write(path, groups=2, lines=40)
+    assert (message["synced"], message["failed"]) == ([good + 4000, good + 8000], [])
 
 
 def test_o07_a_disk_that_is_full_from_the_start_takes_nothing(small_disk):
     (small_disk / "ballast").write_bytes(b"x" * 61_440)
-    told = write(small_disk / "out.jsonl", lines=100)
-    assert (told["synced"], told["failed"][0][:3]) == ([], ["write", 0, errno.ENOSPC])
+    message = write(small_disk / "out.jsonl", lines=100)
+    assert (message["synced"], message["failed"][0][:3]) == ([], ["write", 0, errno.ENOSPC])
     assert (small_disk / "out.jsonl").read_bytes() == b""
 
 
 def test_o07_the_file_size_limit_ends_the_run_as_a_full_disk_does(tmp_path):
     path = tmp_path / "out.jsonl"
     limited = ["sh", "-c", 'ulimit -f 16; exec "$@"', "sh"]
-    told = write(path, groups=1000, lines=10, prefix=limited)
-    good = 1000 * len(told["synced"])
-    assert told["failed"][0][:3] == ["write", good, errno.EFBIG]
+    message = write(path, groups=1000, lines=10, prefix=limited)
+    good = 1000 * len(message["synced"])
+    assert message["failed"][0][:3] == ["write", good, errno.EFBIG]
     assert path.stat().st_size == good > 0
     assert write(path)["synced"] == [good + 1000]
 
@@ -81,10 +81,10 @@ def test_o08_a_failed_fdatasync_is_not_tried_again(tmp_path):
     probe = subprocess.run([*traced, "true"], capture_output=True, text=True, check=False)
     if probe.returncode != 0:
         pytest.skip(f"strace cannot trace here: {probe.stderr.strip()}")
-    told = write(path, groups=5, prefix=[*traced, "-e", "inject=fdatasync:error=EIO:when=3"])
-    assert told["synced"] == [1000, 2000]
-    assert [failure[:3] for failure in told["failed"]] == [["sync", 2000, errno.EIO]]
-    assert told["after"] == "AppendFailed"
+    message = write(path, groups=5, prefix=[*traced, "-e", "inject=fdatasync:error=EIO:when=3"])
+    assert message["synced"] == [1000, 2000]
+    assert [failure[:3] for failure in message["failed"]] == [["sync", 2000, errno.EIO]]
+    assert message["after"] == "AppendFailed"
     calls = [line.split(None, 1)[1].split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
     assert calls == ["fsync", "fdatasync", "fdatasync", "fdatasync", "ftruncate"]
     assert path.stat().st_size == 2000

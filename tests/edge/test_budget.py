@@ -6,7 +6,7 @@ import pytest
 
 from batchrun.core.responses.http import Answer, Request
 from batchrun.edge.exchange.budget import Budget
-from tests.edge.wires import OURS
+from tests.edge.transports import OURS
 
 PIECE, PIECES, JOBS = 64 * 1024, 16, 20  # a megabyte an answer
 
@@ -22,7 +22,7 @@ async def slow_pieces(reader, writer):
     writer.close()
 
 
-async def read_all(open_wire, budget, method, highest):
+async def read_all(open_transport, budget, method, highest):
     server = await asyncio.start_server(slow_pieces, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     add = budget.add
@@ -33,18 +33,18 @@ async def read_all(open_wire, budget, method, highest):
         return more
 
     budget.add = watched
-    async with open_wire(f"http://127.0.0.1:{port}", connections=JOBS, budget=budget) as wire:
-        answers = await asyncio.gather(*(wire.exchange(Request(method, "/", {}), 50.0) for _ in range(JOBS)))
+    async with open_transport(f"http://127.0.0.1:{port}", connections=JOBS, budget=budget) as transport:
+        answers = await asyncio.gather(*(transport.exchange(Request(method, "/", {}), 50.0) for _ in range(JOBS)))
     server.close()
     await server.wait_closed()
     return answers
 
 
-@pytest.mark.parametrize("open_wire", OURS.values(), ids=OURS)
+@pytest.mark.parametrize("open_transport", OURS.values(), ids=OURS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_answers_beyond_the_budget_wait_their_turn_and_all_arrive(method, open_wire):
+def test_answers_beyond_the_budget_wait_their_turn_and_all_arrive(method, open_transport):
     budget, highest = Budget(2 << 20), []
-    answers = asyncio.run(read_all(open_wire, budget, method, highest))
+    answers = asyncio.run(read_all(open_transport, budget, method, highest))
     assert [len(answer.body) for answer in answers if isinstance(answer, Answer)] == [PIECE * PIECES] * JOBS
     assert budget.taken == 0
     if method == "GET":

@@ -10,7 +10,7 @@ import pytest
 
 from batchrun.edge import cancel_file as requests
 from batchrun.edge.append_file import REAL_DISK, AppendFailed, FileRefused
-from batchrun.edge.cancel_file import LINE_BYTES, CancelFile, wish
+from batchrun.edge.cancel_file import LINE_BYTES, CancelFile, append_request
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def write(path, data):
         file.write(data)
 
 
-def test_wishes_are_read_once_and_in_order(path):
+def test_requests_are_read_once_and_in_order(path):
     wishes = CancelFile(str(path))
     assert wishes.read_new() == []
-    wish(str(path), {"cancel": ["row-1"]})
-    wish(str(path), {"cancel": "all", "text": "a\nb\u2028c"})
+    append_request(str(path), {"cancel": ["row-1"]})
+    append_request(str(path), {"cancel": "all", "text": "a\nb\u2028c"})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert wishes.read_new() == [{"cancel": ["row-1"]}, {"cancel": "all", "text": "a\nb\u2028c"}]
     assert (wishes.read_new(), wishes.offset) == ([], path.stat().st_size)
-    wish(str(path), {"n": 3})
+    append_request(str(path), {"n": 3})
     assert CancelFile(str(path), wishes.offset).read_new() == wishes.read_new() == [{"n": 3}]
 
 
@@ -50,7 +50,7 @@ def test_o13_a_tail_that_a_dead_writer_left_is_cut_by_the_next(path, before, tor
     write(path, before + torn)
     wishes = CancelFile(str(path))
     wishes.read_new()
-    wish(str(path), {"n": 2})
+    append_request(str(path), {"n": 2})
     assert path.read_bytes() == before + b'{"n":2}\n'
     assert [read["n"] for read in CancelFile(str(path)).read_new()] == ([1, 2] if before else [2])
 
@@ -60,7 +60,7 @@ def test_o13_a_tail_that_a_dead_writer_left_is_cut_by_the_next(path, before, tor
     [b"[1]", b"1", b"{", b"", b"\xff", b"[" * 100_000, b"x" * (3 * LINE_BYTES)],
     ids=["list", "number", "broken", "empty", "not UTF-8", "deep", "long"],
 )
-def test_what_is_no_wish_is_counted_and_skipped(path, line):
+def test_what_is_no_request_is_counted_and_skipped(path, line):
     write(path, b'{"n":1}\n' + line + b'\n{"n":2}\n')
     wishes = CancelFile(str(path))
     assert wishes.read_new() == [{"n": 1}, {"n": 2}]
@@ -69,7 +69,7 @@ def test_what_is_no_wish_is_counted_and_skipped(path, line):
 
 def test_a_long_line_that_is_still_growing_is_not_kept(path):
     wishes = CancelFile(str(path))
-    wish(str(path), {"n": 1})
+    append_request(str(path), {"n": 1})
     assert wishes.read_new() == [{"n": 1}]
     for _ in range(3):
         write(path, b"x" * LINE_BYTES)
@@ -78,32 +78,32 @@ def test_a_long_line_that_is_still_growing_is_not_kept(path):
     assert (wishes.read_new(), wishes.unreadable) == ([{"n": 2}], 1)
 
 
-def test_a_wish_that_is_too_long_is_refused_before_anything_is_written(path):
+def test_a_request_that_is_too_long_is_refused_before_anything_is_written(path):
     with pytest.raises(ValueError, match="split it"):
-        wish(str(path), {"cancel": ["x" * LINE_BYTES]})
+        append_request(str(path), {"cancel": ["x" * LINE_BYTES]})
     assert not path.exists()
 
 
-def test_a_file_begun_anew_is_read_from_its_start(path):
+def test_a_file_started_again_is_read_from_its_start(path):
     wishes = CancelFile(str(path))
-    wish(str(path), {"n": 1})
-    wish(str(path), {"n": 2})
+    append_request(str(path), {"n": 1})
+    append_request(str(path), {"n": 2})
     wishes.read_new()
     path.rename(f"{path}.old")
     assert wishes.read_new() == []
-    wish(str(path), {"n": 3})
-    wish(str(path), {"n": 4})
-    wish(str(path), {"n": 5})
+    append_request(str(path), {"n": 3})
+    append_request(str(path), {"n": 4})
+    append_request(str(path), {"n": 5})
     assert [read["n"] for read in wishes.read_new()] == [3, 4, 5]
 
 
-def test_a_file_begun_anew_between_two_runs_is_read_from_its_start_where_no_line_begins_at_the_old_offset(path):
+def test_a_file_started_again_between_two_runs_is_read_from_its_start_where_no_line_begins_at_the_old_offset(path):
     earlier = CancelFile(str(path))
-    wish(str(path), {"n": 1})
+    append_request(str(path), {"n": 1})
     earlier.read_new()
     path.rename(f"{path}.old")
-    wish(str(path), {"text": "longer than all that was read before"})
-    wish(str(path), {"n": 2})
+    append_request(str(path), {"text": "longer than all that was read before"})
+    append_request(str(path), {"n": 2})
     assert path.stat().st_size > earlier.offset, "its size alone does not tell"
     later = CancelFile(str(path), earlier.offset)
     assert later.read_new() == [{"text": "longer than all that was read before"}, {"n": 2}]
@@ -112,30 +112,30 @@ def test_a_file_begun_anew_between_two_runs_is_read_from_its_start_where_no_line
 
 def test_a_file_that_was_emptied_in_its_place_is_read_from_its_start(path):
     wishes = CancelFile(str(path))
-    wish(str(path), {"text": "longer than what follows"})
+    append_request(str(path), {"text": "longer than what follows"})
     wishes.read_new()
     path.write_bytes(b"")
-    wish(str(path), {"n": 1})
+    append_request(str(path), {"n": 1})
     assert wishes.read_new() == [{"n": 1}]
 
 
-def test_who_wished_knows_the_offset_that_a_run_has_read_to_when_it_has_it(path):
+def test_who_requested_knows_the_offset_that_a_run_has_read_to_when_it_has_it(path):
     wishes = CancelFile(str(path))
     for n in range(3):
-        after = wish(str(path), {"n": n})
+        after = append_request(str(path), {"n": n})
         assert wishes.offset < after
         assert wishes.read_new() == [{"n": n}]
         assert wishes.offset == after
     write(path, b'{"torn')
-    assert wish(str(path), {"n": 3}) == path.stat().st_size
+    assert append_request(str(path), {"n": 3}) == path.stat().st_size
 
 
 @pytest.mark.parametrize("step", ["write", "sync"])
-def test_o07_a_wish_that_the_disk_did_not_keep_is_told_to_who_made_it(path, monkeypatch, step):
+def test_o07_a_request_that_the_disk_did_not_keep_is_reported(path, monkeypatch, step):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    wish(str(path), {"n": 1})
+    append_request(str(path), {"n": 1})
     disk = replace(REAL_DISK, **{step: fail})
     real = requests.open_append
 
@@ -144,17 +144,17 @@ def test_o07_a_wish_that_the_disk_did_not_keep_is_told_to_who_made_it(path, monk
 
     monkeypatch.setattr(requests, "open_append", opened)
     with pytest.raises(AppendFailed, match="No space left"):
-        wish(str(path), {"n": 2})
+        append_request(str(path), {"n": 2})
     monkeypatch.setattr(requests, "open_append", real)
     assert path.read_bytes() == b'{"n":1}\n'
-    wish(str(path), {"n": 3})
+    append_request(str(path), {"n": 3})
     assert CancelFile(str(path)).read_new() == [{"n": 1}, {"n": 3}]
 
 
 def test_writers_that_come_together_lose_nothing(path):
     def many(who):
         for n in range(20):
-            wish(str(path), {"who": who, "n": n})
+            append_request(str(path), {"who": who, "n": n})
 
     threads = [threading.Thread(target=many, args=(who,)) for who in range(4)]
     wishes, read = CancelFile(str(path)), []
@@ -171,7 +171,7 @@ def test_writers_that_come_together_lose_nothing(path):
 
 
 def test_a_writer_that_waited_for_a_file_moved_aside_writes_to_the_new_one(path, monkeypatch):
-    wish(str(path), {"n": 1})
+    append_request(str(path), {"n": 1})
     real, calls = requests.fcntl.flock, []
 
     def flock(descriptor, how):
@@ -181,7 +181,7 @@ def test_a_writer_that_waited_for_a_file_moved_aside_writes_to_the_new_one(path,
         real(descriptor, how)
 
     monkeypatch.setattr(requests.fcntl, "flock", flock)
-    wish(str(path), {"n": 2})
+    append_request(str(path), {"n": 2})
     assert (json.loads(path.read_text()), len(calls)) == ({"n": 2}, 2)
 
 
@@ -195,12 +195,14 @@ def test_a_line_that_another_writer_completes_while_one_waits_for_the_lock_is_no
         real(descriptor, how)
 
     monkeypatch.setattr(requests.fcntl, "flock", flock)
-    assert wish(str(path), {"n": 3}) == path.stat().st_size
+    assert append_request(str(path), {"n": 3}) == path.stat().st_size
     assert CancelFile(str(path)).read_new() == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
 @pytest.mark.parametrize(
-    "use", [lambda path: wish(str(path), {}), lambda path: CancelFile(str(path)).read_new()], ids=["wish", "read"]
+    "use",
+    [lambda path: append_request(str(path), {}), lambda path: CancelFile(str(path)).read_new()],
+    ids=["wish", "read"],
 )
 def test_o04_requests_that_are_no_regular_file_are_refused(path, use):
     path.symlink_to("/dev/null")

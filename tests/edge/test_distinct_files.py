@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.edge.append_file import FileNames, FileRefused, refuse_shared, write_whole
+from batchrun.edge.append_file import FileNames, FileRefused, InputIsOutput, refuse_shared, write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +28,14 @@ def folder(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_a_file_beside_the_batch_is_none_of_its_files(path, what):
     with pytest.raises(UsageError, match=what) as found:
-        refuse_shared(FileNames.of("out"), "in", {"--log-json": "log", "--summary": path})
+        refuse_shared(FileNames.of("out"), "in", {"log_json": "log", "summary": path})
     assert str(found.value).startswith(f"--summary {path}: expected a file of its own")
     assert str(found.value).endswith("give another name")
 
 
 def test_a_redirected_input_counts():
     with Path("in").open() as stdin, pytest.raises(UsageError, match="the input stdin"):
-        refuse_shared(FileNames.of("out"), stdin.fileno(), {"--summary": "in"})
+        refuse_shared(FileNames.of("out"), stdin.fileno(), {"summary": "in"})
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,41 @@ def test_journal_and_output_are_two_files(output, journal, flag):
 
 def test_files_of_their_own_pass():
     for journal in (None, "kept", "out.jsonl.journal"):
-        refuse_shared(FileNames.of("out.jsonl", journal), "in", {"--summary": "summary", "--log-json": "log"})
+        refuse_shared(FileNames.of("out.jsonl", journal), "in", {"summary": "summary", "log_json": "log"})
+
+
+@pytest.mark.parametrize("which", ["output", "journal", "requests", "submitted"])
+@pytest.mark.parametrize("how", ["path", "symlink", "hard link", "stdin"])
+def test_f03_an_input_that_is_an_output_is_refused(tmp_path, how, which):
+    names = FileNames.of(tmp_path / "out.jsonl")
+    path, source = Path(getattr(names, which)), tmp_path / "in.jsonl"
+    path.write_bytes(b"{}\n")
+    descriptor = None
+    if how == "symlink":
+        source.symlink_to(path)
+    elif how == "hard link":
+        source.hardlink_to(path)
+    elif how == "stdin":
+        source = descriptor = os.open(path, os.O_RDONLY)
+    else:
+        source = Path(f"{tmp_path}/../{tmp_path.name}/{path.name}")
+    with pytest.raises(InputIsOutput, match="choose another output") as caught:
+        refuse_shared(names, source if descriptor else str(source))
+    assert str(path) in str(caught.value)
+    assert (repr(str(source)) if descriptor is None else "'stdin'") in str(caught.value)
+    assert path.read_bytes() == b"{}\n"
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def test_f03_two_files_are_two_files(tmp_path):
+    names = FileNames.of(tmp_path / "out.jsonl")
+    (tmp_path / "in.jsonl").write_bytes(b"{}\n")
+    refuse_shared(names, str(tmp_path / "in.jsonl"))
+    Path(names.output).write_bytes(b"{}\n")
+    refuse_shared(names, str(tmp_path / "in.jsonl"))
+    refuse_shared(names, str(tmp_path / "none"))
+    refuse_shared(names, names.spool)  # the copy of an input may be the input again
 
 
 def test_a_whole_file_is_private_and_replaces_what_was_there():

@@ -58,15 +58,15 @@ def test_special_files_are_refused(kind, tmp_path):
 
 
 def test_a_log_that_cannot_be_written_ends_and_says_so_once(tmp_path):
-    told = []
-    log = log_at(tmp_path / "log", failed=told.append)
+    message = []
+    log = log_at(tmp_path / "log", failed=message.append)
     reading = os.open(tmp_path / "log", os.O_RDONLY)
     os.dup2(reading, log._file.descriptor)  # a write fails with EBADF from here on
     os.close(reading)
     log.write("pause", seconds=3)
     log.write("pause", seconds=4)
     log.close()
-    assert len(told) == 1
-    assert told[0] == log.failure
-    assert "expected to append an event, but: " in told[0]
-    assert told[0].endswith("; the run goes on without it")
+    assert len(message) == 1
+    assert message[0] == log.failure
+    assert "expected to append an event, but: " in message[0]
+    assert message[0].endswith("; the run goes on without it")

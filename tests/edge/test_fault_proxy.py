@@ -11,7 +11,7 @@ import uvloop
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
 from tests.edge.fault_proxy import FAULTS, FaultProxy
 from tests.edge.hostile_server import HostileServer, answer
-from tests.edge.wires import OURS
+from tests.edge.transports import OURS
 
 WORKERS = 16
 TIMEOUT = 0.1  # longer than any pause of a proxy
@@ -19,15 +19,17 @@ TIMEOUT = 0.1  # longer than any pause of a proxy
 
 async def echo(talk):
     while received := await talk.request():
-        said = {"method": received.method, "path": received.path, "size": len(received.body)}
-        await talk.send(answer(200, json.dumps(said).encode() + b" " * random.Random(received.path).randrange(3_000)))
+        message = {"method": received.method, "path": received.path, "size": len(received.body)}
+        await talk.send(
+            answer(200, json.dumps(message).encode() + b" " * random.Random(received.path).randrange(3_000))
+        )
 
 
-async def work(open_wire, upstream, worker, count, seen):
+async def work(open_transport, upstream, worker, count, seen):
     rng = random.Random(f"worker {worker}")
     async with (
         FaultProxy(upstream, rng) as proxy,
-        open_wire(f"http://127.0.0.1:{proxy.port}", connections=1, connect_timeout=20.0) as wire,
+        open_transport(f"http://127.0.0.1:{proxy.port}", connections=1, connect_timeout=20.0) as transport,
     ):
         for turn in range(count):
             fault = rng.choices(list(FAULTS), list(FAULTS.values()))[0]
@@ -36,7 +38,7 @@ async def work(open_wire, upstream, worker, count, seen):
             before = proxy.arrived
             body = b"x" * rng.choice((0, 10, 5_000))
             request = Request(rng.choice(("GET", "POST")), f"/{worker}/{turn}", {}, body)
-            got = await wire.exchange(request, TIMEOUT if "silence" in fault else 50.0)
+            got = await transport.exchange(request, TIMEOUT if "silence" in fault else 50.0)
             if isinstance(got, Answer):
                 assert json.loads(got.body) == {"method": request.method, "path": request.path, "size": len(body)}
                 seen["answer", fault] += 1
@@ -49,13 +51,13 @@ async def work(open_wire, upstream, worker, count, seen):
                 assert got.sent or not arrived, f"{fault}: {got} of which {proxy.arrived - before} bytes arrived"
                 seen["sent" if got.sent else "unsent", "arrived" if arrived else "nothing arrived", fault] += 1
             if rng.random() < 0.05:
-                await wire.drop_idle()
+                await transport.drop_idle()
 
 
 @pytest.mark.timeout(300)  # by --long; 2 s are usual
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("open_wire", OURS.values(), ids=OURS)
-def test_every_exchange_ends_as_what_it_was(open_wire, loop, long):
+@pytest.mark.parametrize("open_transport", OURS.values(), ids=OURS)
+def test_every_exchange_ends_as_what_it_was(open_transport, loop, long):
     count = 10_000 if long else 500
     seen = Counter()
 
@@ -64,7 +66,7 @@ def test_every_exchange_ends_as_what_it_was(open_wire, loop, long):
             shares = [count // WORKERS + (worker < count % WORKERS) for worker in range(WORKERS)]
             async with asyncio.TaskGroup() as workers:
                 for worker, share in enumerate(shares):
-                    workers.create_task(work(open_wire, server.port, worker, share, seen))
+                    workers.create_task(work(open_transport, server.port, worker, share, seen))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         runner.run(main())

@@ -1,4 +1,4 @@
-"""Hostile services on every wire: HTTP that is not quite HTTP, echoes, cookies, redirects (h04 to h08, h11 to h15)."""
+"""Hostile services on every HTTP transport: HTTP that is not quite HTTP, echoes, cookies, redirects (h04 to h08, h11 to h15)."""
 
 import asyncio
 import base64
@@ -15,15 +15,15 @@ from batchrun.core.settings.secret import Secret
 from batchrun.edge.exchange.redaction import Redactor
 from tests.cost import costs_at_most
 from tests.edge.hostile_server import HostileServer, always, answer
-from tests.edge.wires import GET, OURS, POST, WIRES, exchanged
+from tests.edge.transports import GET, OURS, POST, TRANSPORTS, exchanged
 
 CANARY = "sk-canary/+&4f9c0e7ab1"
 DONE = {"id": "resp_1", "status": "completed", "output": []}
 
 
-@pytest.fixture(params=WIRES)
-def wire(request):
-    return WIRES[request.param]
+@pytest.fixture(params=TRANSPORTS)
+def transport(request):
+    return TRANSPORTS[request.param]
 
 
 @pytest.fixture(params=OURS)
@@ -31,8 +31,8 @@ def ours(request):
     return OURS[request.param]
 
 
-def one(open_wire, script, request=GET, **options):
-    (result,) = exchanged(open_wire, HostileServer(script), request, **options)
+def one(open_transport, script, request=GET, **options):
+    (result,) = exchanged(open_transport, HostileServer(script), request, **options)
     return result
 
 
@@ -48,23 +48,23 @@ def chunked(*chunks):
     "head",
     ["content-length: 50", "content-length: 2\r\ncontent-length: 3", "content-length: -2", "content-length: two", "content-length: 2, 3", "content-length: 2\r\ntransfer-encoding: chunked", "transfer-encoding: gzip, chunked", "content-length: +2"],
 )  # fmt: skip
-def test_h04_a_length_that_cannot_be_is_no_answer(wire, head):
+def test_h04_a_length_that_cannot_be_is_no_answer(transport, head):
     body = b"2\r\n{}\r\n0\r\n\r\n" if "chunked" in head else b"{}"
-    failure = one(wire, f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+    failure = one(transport, f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
     assert failure.sent
     assert failure.cause in (Cause.PROTOCOL, Cause.DROPPED)
 
 
-def test_h04_an_answer_that_was_there_before_its_request_is_never_taken_for_its_answer(wire):
+def test_h04_an_answer_that_was_there_before_its_request_is_never_taken_for_its_answer(transport):
     smuggled = answer(200, {"id": "resp_other", "status": "completed"})
 
     async def script(talk):
         while await talk.request():
             await talk.send(answer(200, {"id": "resp_1"}) + smuggled)
 
-    first, second, third = exchanged(wire, HostileServer(script), GET, GET, GET)
+    first, second, third = exchanged(transport, HostileServer(script), GET, GET, GET)
     assert b"resp_1" in first.body
-    if wire is OURS["own"]:  # sees at once that there is more, and uses that connection no more
+    if transport is OURS["own"]:  # sees at once that there is more, and uses that connection no more
         assert b"resp_1" in second.body
     else:
         assert isinstance(second, Failure)
@@ -78,8 +78,8 @@ def test_h04_an_answer_that_was_there_before_its_request_is_never_taken_for_its_
     ["\r\n".join(f"x-{n}: y" for n in range(10_000)), "x-long: " + "y" * 1_000_000, "x-long: " + "y" * 80_000],
     ids=["10,000", "1 MB", "80 KB"],
 )
-def test_h05_headers_are_capped_and_no_result_is_written_off_for_them(wire, head):
-    failure = one(wire, f"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{head}\r\n\r\n{{}}".encode())
+def test_h05_headers_are_capped_and_no_result_is_written_off_for_them(transport, head):
+    failure = one(transport, f"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{head}\r\n\r\n{{}}".encode())
     assert failure.cause is Cause.PROTOCOL
     assert isinstance(read_poll(failure, 0.0, "resp_1"), Unclear)
 
@@ -110,8 +110,8 @@ def test_h05_one_byte_chunks_take_linear_time(ours):
         ("HTTP/1.1 200 OK\r\nbad name: x", False),
     ],
 )
-def test_h15_odd_first_lines_are_read_or_are_a_protocol_error(wire, head, readable):
-    got = one(wire, f"{head}\r\ncontent-length: 2\r\n\r\n{{}}".encode())
+def test_h15_odd_first_lines_are_read_or_are_a_protocol_error(transport, head, readable):
+    got = one(transport, f"{head}\r\ncontent-length: 2\r\n\r\n{{}}".encode())
     assert isinstance(got, Answer) is readable
     assert readable or (got.sent and got.cause is Cause.PROTOCOL)
 
@@ -129,8 +129,8 @@ def test_h15_odd_first_lines_are_read_or_are_a_protocol_error(wire, head, readab
         ("application/json", b"", False),
     ],
 )
-def test_h06_json_is_known_by_its_content(wire, kind, raw, read):
-    verdict = read_poll(one(wire, answer(200, raw, content_type=kind)), 0.0, "resp_1")
+def test_h06_json_is_known_by_its_content(transport, kind, raw, read):
+    verdict = read_poll(one(transport, answer(200, raw, content_type=kind)), 0.0, "resp_1")
     assert isinstance(verdict, JobReport if read else Unclear)
 
 
@@ -159,15 +159,15 @@ def test_h07_a_body_made_to_be_slow_is_read_in_no_time_or_refused(body):
 # --- h08, h11: nothing is kept, nothing is followed ---
 
 
-def test_h08_cookies_are_never_sent_back(wire):
+def test_h08_cookies_are_never_sent_back(transport):
     server = HostileServer(always(answer(200, b"{}", set_cookie="session=1; Path=/")))
-    for got in exchanged(wire, server, GET, POST, GET):
+    for got in exchanged(transport, server, GET, POST, GET):
         assert "set-cookie" not in got.headers
     assert [received.header("cookie") for received in server.received] == [None, None, None]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_h11_no_redirect_is_followed_and_no_key_leaves_the_origin(wire, status):
+def test_h11_no_redirect_is_followed_and_no_key_leaves_the_origin(transport, status):
     request = Request("POST", "/v1/responses", {"authorization": f"Bearer {CANARY}", "api-key": CANARY}, b"{}")
 
     async def main():
@@ -180,7 +180,7 @@ def test_h11_no_redirect_is_followed_and_no_key_leaves_the_origin(wire, status):
                 while await talk.request():
                     await talk.send(next(scripts))
 
-            async with HostileServer(script) as here, wire(here.origin) as opened:
+            async with HostileServer(script) as here, transport(here.origin) as opened:
                 answers = [await opened.exchange(request, 30.0) for _ in places]
             assert (elsewhere.connections, len(here.received)) == (0, 3)
             return answers
@@ -204,7 +204,7 @@ ECHOES = {
 
 
 @pytest.mark.parametrize("form", ECHOES)
-def test_h12_an_echo_of_the_key_does_not_pass(wire, form, caplog):
+def test_h12_an_echo_of_the_key_does_not_pass(transport, form, caplog):
     caplog.set_level(logging.DEBUG)
     echo = ECHOES[form]
     redactor = Redactor([Secret(CANARY, "OPENAI_API_KEY")])
@@ -214,7 +214,7 @@ def test_h12_an_echo_of_the_key_does_not_pass(wire, form, caplog):
         b"HTTP/1.1 " + echo.encode() + b"\r\n\r\n",
         answer(200, b"{}", content_encoding=echo),
     ]
-    texts = [repr(one(wire, script, request, redactor=redactor)) for script in scripts]
+    texts = [repr(one(transport, script, request, redactor=redactor)) for script in scripts]
     assert all("[redacted]" in text for text in texts)
     for text in (*texts, caplog.text):
         for canary in (CANARY, quote(CANARY, safe=""), base64.b64encode(CANARY.encode()).decode()[:20]):
@@ -228,8 +228,8 @@ def test_h12_a_placeholder_key_does_not_change_results():
     assert redactor.raw(body) is body
 
 
-def test_h13_nothing_in_a_failure_moves_a_terminal(wire):
-    failure = one(wire, b"HTTP/1.1 \x1b]52;c;aGk=\x07\x1b[2J \xe2\x80\xae x\r\r\n\r\n")
+def test_h13_nothing_in_a_failure_moves_a_terminal(transport):
+    failure = one(transport, b"HTTP/1.1 \x1b]52;c;aGk=\x07\x1b[2J \xe2\x80\xae x\r\r\n\r\n")
     assert failure.message.isprintable()
     assert "52;c" in failure.message
 

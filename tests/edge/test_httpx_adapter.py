@@ -1,4 +1,4 @@
-"""The wire as a transport of plain clients of httpx and httpx2, and of the openai SDK."""
+"""Our transport in the hands of plain clients of httpx and httpx2, and of the openai SDK."""
 
 import asyncio
 import gzip
@@ -46,7 +46,7 @@ def in_its_time(main):
         return runner.run(main())
 
 
-def asked(package, script, *, path="/v1/x", method="GET", tls=None, transport=None, origin=None, **options):
+def fetch(package, script, *, path="/v1/x", method="GET", tls=None, transport=None, origin=None, **options):
     """The answer to one request by a client of `package` on our transport; and the server."""
     request_options = {name: options.pop(name) for name in ("content", "headers", "json") if name in options}
 
@@ -64,7 +64,7 @@ def asked(package, script, *, path="/v1/x", method="GET", tls=None, transport=No
 
 
 def test_an_answer_comes_in_the_package_of_its_request(package):
-    got, server = asked(package, always(answer(200, {"a": 1}, x_more="y")), path="/v1/x?q=%2F&b=1")
+    got, server = fetch(package, always(answer(200, {"a": 1}, x_more="y")), path="/v1/x?q=%2F&b=1")
     assert type(got) is package.Response
     assert (got.status_code, got.json(), got.headers["x-more"]) == (200, {"a": 1}, "y")
     assert (got.http_version, got.extensions["http_version"]) == ("HTTP/1.1", b"HTTP/1.1")
@@ -78,14 +78,14 @@ def test_bodies_are_sent_with_a_length_also_those_that_are_made_while_they_are_r
         yield b"two"
 
     for content in (b"one two", pieces()):
-        _, server = asked(package, always(answer(200)), method="POST", content=content)
+        _, server = fetch(package, always(answer(200)), method="POST", content=content)
         assert server.received[0].body == b"one two"
         assert server.received[0].header("transfer-encoding") is None
 
 
 def test_headers_that_are_repeated_stay_apart_and_cookies_are_the_clients_business(package):
     raw = b"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nset-cookie: b=2\r\ncontent-length: 0\r\n\r\n"
-    got, _ = asked(package, raw)
+    got, _ = fetch(package, raw)
     assert got.headers.get_list("set-cookie") == ["a=1", "b=2"]
     assert dict(got.cookies) == {"a": "1", "b": "2"}
 
@@ -103,7 +103,7 @@ def test_auth_hooks_redirects_and_decoding_are_the_clients_and_work(package):
             else:
                 await talk.send(answer(200, gzip.compress(b"squeezed"), content_encoding="gzip"))
 
-    got, server = asked(
+    got, server = fetch(
         package, script, path="/from", auth=("user", "word"), follow_redirects=True, event_hooks={"response": [hook]}
     )
     assert (got.text, seen) == ("squeezed", [307, 200])
@@ -143,15 +143,15 @@ def test_answers_of_odd_forms_leave_the_connection_in_use(package, method, raw, 
 
 
 def test_an_answer_to_the_end_of_its_connection(package):
-    got, _ = asked(package, b"HTTP/1.1 200 OK\r\n\r\nall there is")
+    got, _ = fetch(package, b"HTTP/1.1 200 OK\r\n\r\nall there is")
     assert got.text == "all there is"
 
 
 @pytest.mark.parametrize("status", [101, 199])
-def test_a_switch_of_protocol_nobody_asked_for(package, status):
+def test_a_switch_of_protocol_that_was_not_asked_for(package, status):
     raw = f"HTTP/1.1 {status} X\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n".encode()
     with pytest.raises(package.RemoteProtocolError):
-        asked(package, raw)
+        fetch(package, raw)
 
 
 # --- streams ---
@@ -290,7 +290,7 @@ async def _silent_in_the_body(talk):
 )
 def test_what_goes_wrong_is_raised_as_the_package_raises_it(package, script, error):
     with pytest.raises(getattr(package, error)) as caught:
-        asked(package, script, timeout=package.Timeout(50.0, read=0.1 if error == "ReadTimeout" else 50.0))
+        fetch(package, script, timeout=package.Timeout(50.0, read=0.1 if error == "ReadTimeout" else 50.0))
     assert type(caught.value) is getattr(package, error)
     assert caught.value.request.method == "GET"
 
@@ -302,7 +302,7 @@ def test_the_limit_of_reading_counts_from_the_last_byte_also_within_the_head(pac
             await talk.send(piece)
             await asyncio.get_running_loop().pass_by(20.0)
 
-    got, _ = asked(package, script, timeout=50.0)
+    got, _ = fetch(package, script, timeout=50.0)
     assert (got.text, got.headers["x-a"]) == ("x", "1")
     for head in (b"", b"HTTP/1.1 200 OK\r\nx-"):
 
@@ -312,11 +312,11 @@ def test_the_limit_of_reading_counts_from_the_last_byte_also_within_the_head(pac
             await talk.hold()
 
         with pytest.raises(package.ReadTimeout, match=r"nothing happened within 0\.1 s"):
-            asked(package, silent, timeout=package.Timeout(50.0, read=0.1))
+            fetch(package, silent, timeout=package.Timeout(50.0, read=0.1))
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"connections": 0}, "connections: expected 1 or more, got 0"),
         ({"connections": -1}, "connections: expected 1 or more, got -1"),
@@ -327,14 +327,14 @@ def test_the_limit_of_reading_counts_from_the_last_byte_also_within_the_head(pac
         ({"verify": "ca.pem"}, r"verify: expected an ssl\.SSLContext or None, got 'ca\.pem'"),
     ],
 )
-def test_a_transport_that_could_not_work_is_not_made(given, told):
-    with pytest.raises((TypeError, ValueError), match=told):
+def test_a_transport_that_could_not_work_is_not_made(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Transport(**given)
 
 
 def test_no_connection_no_name_no_tls(package, monkeypatch):
     with pytest.raises(package.ConnectError, match="refused"):
-        asked(package, b"", origin=f"http://127.0.0.1:{free_port()}")
+        fetch(package, b"", origin=f"http://127.0.0.1:{free_port()}")
     for script in (lambda talk: talk.send(b"no tls here"), _hold):
 
         async def main(script=script):
@@ -381,13 +381,13 @@ def test_a_request_that_is_not_taken_ends_by_the_limit_of_writing(package):
 
 
 def test_no_timeouts_at_all(package):
-    got, _ = asked(package, answer(200, b"x"), timeout=None)
+    got, _ = fetch(package, answer(200, b"x"), timeout=None)
     assert got.text == "x"
 
 
 def test_what_is_no_web_address_or_has_lines_in_its_headers_goes_nowhere(package):
     with pytest.raises(package.UnsupportedProtocol):
-        asked(package, b"", origin="ftp://127.0.0.1")
+        fetch(package, b"", origin="ftp://127.0.0.1")
     server = HostileServer(b"")
 
     async def main():
@@ -435,10 +435,10 @@ def test_tls_by_a_context_of_the_users_own(package):
     authority.issue_cert("127.0.0.1").configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)
-    got, _ = asked(package, always(answer(200, b"x")), tls=server, transport=Transport(verify=client))
+    got, _ = fetch(package, always(answer(200, b"x")), tls=server, transport=Transport(verify=client))
     assert got.text == "x"
     with pytest.raises(package.ConnectError, match="certificate is refused"):
-        asked(package, always(answer(200, b"x")), tls=server)
+        fetch(package, always(answer(200, b"x")), tls=server)
 
 
 def test_many_at_once_within_the_bound(package):

@@ -1,4 +1,4 @@
-"""The httpx wire in a user's hands: clients and transports of the user's own, of httpx and httpx2."""
+"""The httpx transport in a user's hands: clients and transports of the user's own, of httpx and httpx2."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from batchrun.core.responses.http import Answer, Cause
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.httpx_transport import HttpxTransport
 from tests.edge.hostile_server import HostileServer, always, answer
-from tests.edge.wires import POST, by_httpx, exchanged, to_origin
+from tests.edge.transports import POST, by_httpx, exchanged, to_origin
 
 
 class Raising(httpx.AsyncBaseTransport):
@@ -53,16 +53,16 @@ def test_a_silent_transport_counts_as_unsent_only_where_it_could_not_connect(err
 
 
 def test_a_silent_transport_that_hangs_may_have_sent():
-    asked = []
+    task = []
 
     class Hanging(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
-            asked.append(request)
+            task.append(request)
             await asyncio.Event().wait()
 
     for timeout in (0.05, 0.5, 5.0):  # the next one where this machine was too slow to ask within it
         failure = to_origin(lambda origin: by_httpx(origin, client=Hanging()), "http://127.0.0.1:1", timeout=timeout)
-        if asked:
+        if task:
             break
     assert (failure.sent, failure.cause) == (True, Cause.TIMEOUT)
 
@@ -85,8 +85,8 @@ def test_a_users_client_adds_its_headers_and_params_but_no_cookies():
     server = HostileServer(always(answer(200, b"{}")))
 
     async def main():
-        async with client, server, by_httpx(server.origin, client=client) as wire:
-            return await wire.exchange(POST, 30.0)
+        async with client, server, by_httpx(server.origin, client=client) as transport:
+            return await transport.exchange(POST, 30.0)
 
     assert isinstance(asyncio.run(main()), Answer)
     (received,) = server.received
@@ -106,7 +106,7 @@ def test_what_is_no_client_is_refused():
 
 
 @pytest.mark.parametrize("package", [httpx, httpx2])
-def test_a_transport_that_answers_by_itself_is_a_wire_too(package):
+def test_a_transport_that_answers_by_itself_is_a_transport_too(package):
     def handle(request):
         assert request.url.path == "/v1/responses"
         return package.Response(200, json={"sent": json.loads(request.content)})

@@ -1,4 +1,4 @@
-"""Lines are counted as the engine counts them, whatever marks the tape puts between them."""
+"""Lines are counted as the engine counts them, whatever marks the file has between them."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ def mark(to):
     return b"synced %d\n" % to
 
 
-class Desk:
+class Recorder:
     """Lines on a disk of paper, with everything that they reported."""
 
     def __init__(self, paper, mark=mark):
@@ -27,75 +27,75 @@ class Desk:
 
 def test_a_group_is_one_report_and_its_mark_is_not_counted():
     paper = PaperDisk({PATH: b"of an earlier run\n"})
-    desk = Desk(paper)
-    desk.lines.give(b"one\n")
-    desk.lines.give(b"two\n", lazy=True)
-    assert desk.lines.tape.commit()
-    desk.lines.give(b"three\n")
-    assert (desk.safe, desk.lines.count) == ([2], 2)
-    assert desk.lines.tape.commit()
-    assert desk.safe == [2, 3]
+    recorder = Recorder(paper)
+    recorder.lines.append(b"one\n")
+    recorder.lines.append(b"two\n", lazy=True)
+    assert recorder.lines.file.commit()
+    recorder.lines.append(b"three\n")
+    assert (recorder.safe, recorder.lines.count) == ([2], 2)
+    assert recorder.lines.file.commit()
+    assert recorder.safe == [2, 3]
     assert paper.content()[PATH] == b"of an earlier run\nsynced 18\none\ntwo\nsynced 36\nthree\n"
 
 
 def test_lines_of_others_are_not_counted():
-    desk = Desk(PaperDisk())
-    desk.lines.tape.append(b"started\n")
-    assert desk.lines.tape.commit()
-    desk.lines.tape.append(b"stopped\n")
-    desk.lines.give(b"one\n")
-    assert desk.lines.tape.commit()
-    assert desk.safe == [1]
+    recorder = Recorder(PaperDisk())
+    recorder.lines.file.append(b"started\n")
+    assert recorder.lines.file.commit()
+    recorder.lines.file.append(b"stopped\n")
+    recorder.lines.append(b"one\n")
+    assert recorder.lines.file.commit()
+    assert recorder.safe == [1]
 
 
 @pytest.mark.parametrize("mark", [mark, None], ids=["marked", "unmarked"])
 def test_what_is_given_while_a_group_is_under_way_is_not_safe_with_it(mark):
-    desk = Desk(PaperDisk(), mark)
-    desk.lines.give(b"one\n")
-    group = desk.lines.tape.gather()
-    desk.lines.give(b"two\n")
+    recorder = Recorder(PaperDisk(), mark)
+    recorder.lines.append(b"one\n")
+    group = recorder.lines.file.gather()
+    recorder.lines.append(b"two\n")
     group.write()
     group.sync()
-    desk.lines.tape.settle(group)
-    assert desk.safe == [1]
-    assert desk.lines.tape.commit()
-    assert desk.safe == [1, 2]
+    recorder.lines.file.settle(group)
+    assert recorder.safe == [1]
+    assert recorder.lines.file.commit()
+    assert recorder.safe == [1, 2]
 
 
 def test_a_lazy_line_alone_starts_nothing_and_is_safe_at_the_close():
-    desk = Desk(PaperDisk())
-    desk.lines.give(b"one\n", lazy=True)
-    assert not desk.lines.tape.commit()
-    assert desk.safe == []
-    desk.lines.tape.close()
-    assert desk.safe == [1]
+    recorder = Recorder(PaperDisk())
+    recorder.lines.append(b"one\n", lazy=True)
+    assert not recorder.lines.file.commit()
+    assert recorder.safe == []
+    recorder.lines.file.close()
+    assert recorder.safe == [1]
 
 
 def test_what_a_broken_disk_did_not_keep_is_never_counted():
     paper = PaperDisk(trouble=OSError(5, "broken"))
-    desk = Desk(paper)
+    recorder = Recorder(paper)
     paper.stop = paper.steps + 1
-    desk.lines.give(b"one\n")
-    assert not desk.lines.tape.commit()
-    assert (desk.safe, len(desk.failed)) == ([], 1)
+    recorder.lines.append(b"one\n")
+    assert not recorder.lines.file.commit()
+    assert (recorder.safe, len(recorder.failed)) == ([], 1)
     with pytest.raises(AppendFailed):
-        desk.lines.give(b"two\n")
-    assert desk.lines.count == 0
+        recorder.lines.append(b"two\n")
+    assert recorder.lines.count == 0
 
 
 @given(st.lists(st.sampled_from(["eager", "lazy", "commit"])), st.booleans())
 def test_the_count_is_the_number_of_given_lines_on_the_disk(steps, marked):
     paper = PaperDisk()
-    desk = Desk(paper, mark if marked else None)
+    recorder = Recorder(paper, mark if marked else None)
     given_lines = 0
     for step in steps:
         if step == "commit":
-            desk.lines.tape.commit()
+            recorder.lines.file.commit()
             paper_lines = paper.names[PATH].durable.split(b"\n")
-            assert desk.lines.count == sum(line.startswith(b"line") for line in paper_lines)
+            assert recorder.lines.count == sum(line.startswith(b"line") for line in paper_lines)
         else:
             given_lines += 1
-            desk.lines.give(b"line %d\n" % given_lines, lazy=step == "lazy")
-    desk.lines.tape.close()
-    assert desk.lines.count == given_lines
-    assert desk.safe == sorted(set(desk.safe)), "each report is of more"
+            recorder.lines.append(b"line %d\n" % given_lines, lazy=step == "lazy")
+    recorder.lines.file.close()
+    assert recorder.lines.count == given_lines
+    assert recorder.safe == sorted(set(recorder.safe)), "each report is of more"

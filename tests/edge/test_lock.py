@@ -44,27 +44,27 @@ def others(path):
         process.communicate()
 
 
-def test_o10_the_second_run_is_told_the_first_ones_pid(path, others):
+def test_o10_the_second_run_sees_the_first_ones_pid(path, others):
     with_us = Lock.take(path)
-    ((_, told),) = others()
-    assert told["pid"] == os.getpid()
-    assert f"process {os.getpid()}," in told["text"]
-    assert "wait for it" in told["text"]
+    ((_, message),) = others()
+    assert message["pid"] == os.getpid()
+    assert f"process {os.getpid()}," in message["text"]
+    assert "wait for it" in message["text"]
     with_us.release()
-    ((first, told),) = others()
-    assert told == {"held": True}
+    ((first, message),) = others()
+    assert message == {"held": True}
     with pytest.raises(LockHeld) as caught:
         Lock.take(path)
     assert caught.value.pid == first.pid
 
 
 def test_o10_of_many_that_race_one_gets_it(path, others):
-    told = others(6)
-    (holder,) = [process.pid for process, said in told if said["held"]]
-    assert {said["pid"] for _, said in told if not said["held"]} == {holder}
+    message = others(6)
+    (holder,) = [process.pid for process, message in message if message["held"]]
+    assert {message["pid"] for _, message in message if not message["held"]} == {holder}
 
 
-def test_a_run_that_was_killed_locks_nobody_out(path, others):
+def test_a_run_that_was_killed_excludes_no_other(path, others):
     ((process, _),) = others()
     process.kill()
     process.communicate()
@@ -128,7 +128,7 @@ def test_a_lock_that_was_renamed_or_removed_is_noticed_by_its_holder(path, other
     held.release()
 
 
-def test_a_lock_file_that_vanishes_before_it_is_locked_is_taken_anew(path, monkeypatch):
+def test_a_lock_file_that_vanishes_before_it_is_locked_is_taken_again(path, monkeypatch):
     calls, real = [], fcntl.flock
 
     def flock(descriptor, how):
@@ -203,7 +203,7 @@ def test_who_is_turned_away_leaves_nothing_open(path):
     held.release()
 
 
-def test_a_pid_of_which_only_a_part_is_there_is_not_told(path, monkeypatch):
+def test_a_pid_of_which_only_a_part_is_there_is_not_reported(path, monkeypatch):
     held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(held, fcntl.LOCK_EX)
     os.write(held, str(os.getpid()).encode())  # more digits may follow
@@ -232,7 +232,7 @@ def test_a_file_system_without_locks_is_refused(path, monkeypatch):
 # --- who holds it, asked by another process ---
 
 
-def test_who_holds_it_is_told_until_its_process_ends_however_it_ends(path, others):
+def test_who_holds_it_is_known_until_its_process_ends_however_it_ends(path, others):
     ((process, _),) = others()
     assert holder_of(path) == Holder(process.pid)
     process.kill()
@@ -261,11 +261,11 @@ def test_the_question_makes_no_file_and_follows_no_link(tmp_path, path):
 def test_no_question_ever_makes_a_starting_run_give_up(path):
     """With a shared lock as the question some of these would fail: the two processors meet within microseconds."""
     Lock.take(path).release()
-    asked, over = [], threading.Event()
+    task, over = [], threading.Event()
 
     def ask():
         while not over.is_set():
-            asked.append(holder_of(path))
+            task.append(holder_of(path))
 
     asking = [threading.Thread(target=ask) for _ in range(2)]
     for thread in asking:
@@ -273,7 +273,7 @@ def test_no_question_ever_makes_a_starting_run_give_up(path):
     try:
         for taken in itertools.count():
             Lock.take(path).release()
-            if taken >= 300 and None in asked and any(asked):
+            if taken >= 300 and None in task and any(task):
                 break
     finally:
         over.set()

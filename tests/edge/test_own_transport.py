@@ -1,4 +1,4 @@
-"""Our own wire in what only it does: dialing, deadlines, TLS sessions, its pool under load, both event loops."""
+"""Our own transport in what only it does: dialing, deadlines, TLS sessions, its pool under load, both event loops."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from batchrun.edge.transport import OwnTransport, dialing
 from batchrun.edge.transport.dialing import parse_origin
 from batchrun.edge.transport.own_transport import Deadlines
 from tests.edge.hostile_server import HostileServer, always, answer
-from tests.edge.wires import GET, POST, exchanged, own
+from tests.edge.transports import GET, POST, exchanged, own
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -68,22 +68,22 @@ def test_the_first_address_that_answers_is_taken(slow, monkeypatch):
         async with HostileServer(always(answer(200, b"x"))) as server:
             addresses_of(monkeypatch, "::1", "127.0.0.3", "127.0.0.1")
             slow_to(monkeypatch, *slow)
-            async with own(f"http://service.example:{server.port}") as wire:
-                return await wire.exchange(GET, 30.0), server.received[0].header("host")
+            async with own(f"http://service.example:{server.port}") as transport:
+                return await transport.exchange(GET, 30.0), server.received[0].header("host")
 
     got, host = asyncio.run(main())
     assert isinstance(got, Answer)
     assert host.startswith("service.example:")
 
 
-def test_where_no_address_answers_the_first_one_s_fault_is_told(monkeypatch):
+def test_where_no_address_answers_the_first_one_s_error_is_reported(monkeypatch):
     async def main():
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         addresses_of(monkeypatch, "127.0.0.1", "127.0.0.2")
-        async with own(f"http://service.example:{port}") as wire:
-            return await wire.exchange(POST, 30.0)
+        async with own(f"http://service.example:{port}") as transport:
+            return await transport.exchange(POST, 30.0)
 
     failure = asyncio.run(main())
     assert (failure.sent, failure.cause) == (False, Cause.CONNECT)
@@ -212,9 +212,9 @@ def test_a_flood_of_1xx_ends_at_the_deadline(run):
 
     async def main():
         for limit in (0.2, 2.0, 20.0):  # the next one where this machine was too slow to send the request in time
-            async with HostileServer(flood) as server, own(server.origin) as wire:
+            async with HostileServer(flood) as server, own(server.origin) as transport:
                 begun = time.monotonic()
-                failure = await wire.exchange(POST, limit)
+                failure = await transport.exchange(POST, limit)
                 assert time.monotonic() - begun > 0.9 * limit
                 if server.received:
                     return failure
@@ -240,17 +240,17 @@ def test_a_large_request_is_sent_as_the_other_side_takes_it(run):
             received = await talk.request()
             await talk.send(answer(200, {"same": received.body == body}))
 
-        async with HostileServer(script) as server, own(server.origin) as wire:
-            asked = asyncio.create_task(wire.exchange(Request("POST", "/", {}, body), 50.0))
+        async with HostileServer(script) as server, own(server.origin) as transport:
+            task = asyncio.create_task(transport.exchange(Request("POST", "/", {}, body), 50.0))
             await server.wait_connected(1)
-            while not wire._pool._open:
+            while not transport._pool._open:
                 await asyncio.sleep(0.001)
-            (connection,) = wire._pool._open
+            (connection,) = transport._pool._open
             while not connection._transport.get_write_buffer_size():
                 await asyncio.sleep(0.001)
             assert connection._transport.get_write_buffer_size() < 1 << 20, "the rest waits where it is"
             go.set()
-            return await asked
+            return await task
 
     assert run(main()).body == b'{"same": true}'
 
@@ -266,9 +266,9 @@ def test_an_answer_that_comes_before_its_request_is_sent_leaves_a_connection_tha
                 await asyncio.Event().wait()
             await always(answer(200, b"x"))(talk)
 
-        async with HostileServer(script) as server, own(server.origin) as wire:
-            large = await wire.exchange(Request("POST", "/", {}, bytes(64 << 20)), 10.0)
-            following = await wire.exchange(POST, 2.0)
+        async with HostileServer(script) as server, own(server.origin) as transport:
+            large = await transport.exchange(Request("POST", "/", {}, bytes(64 << 20)), 10.0)
+            following = await transport.exchange(POST, 2.0)
             return large, following, server.connections
 
     large, following, connections = run(main())
@@ -296,16 +296,16 @@ def clock(monkeypatch):
 
 def test_idle_connections_give_way_and_old_ones_are_closed(clock):
     async def main():
-        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin, connections=4) as wire:
-            await asyncio.gather(*(wire.exchange(GET, 20.0) for _ in range(4)))
-            assert len(wire._pool._open) == 4
+        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin, connections=4) as transport:
+            await asyncio.gather(*(transport.exchange(GET, 20.0) for _ in range(4)))
+            assert len(transport._pool._open) == 4
             for _ in range(6):
                 clock.now += POLL_KEEPALIVE / 3
-                await wire.exchange(GET, 20.0)
+                await transport.exchange(GET, 20.0)
                 await asyncio.sleep(0.01)
-            assert (len(wire._pool._open), server.connections) == (1, 4)
+            assert (len(transport._pool._open), server.connections) == (1, 4)
             clock.now += POLL_KEEPALIVE + 0.1
-            await wire.exchange(GET, 20.0)
+            await transport.exchange(GET, 20.0)
             assert server.connections == 5
 
     asyncio.run(main())
@@ -314,22 +314,22 @@ def test_idle_connections_give_way_and_old_ones_are_closed(clock):
 @pytest.mark.parametrize(
     ("request_", "keepalive"), [(GET, POLL_KEEPALIVE), (POST, POST_KEEPALIVE)], ids=["GET", "POST"]
 )
-def test_a_connection_is_used_until_it_was_idle_for_too_long_and_each_answer_counts_anew(clock, request_, keepalive):
+def test_a_connection_is_used_until_it_was_idle_for_too_long_and_each_answer_counts_again(clock, request_, keepalive):
     async def main():
-        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as wire:
+        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as transport:
             for _ in range(3):
-                await wire.exchange(request_, 20.0)
+                await transport.exchange(request_, 20.0)
                 clock.now += keepalive - 0.1
             assert server.connections == 1
-            await wire.exchange(request_, 20.0)
+            await transport.exchange(request_, 20.0)
             clock.now += keepalive + 0.1
-            await wire.exchange(request_, 20.0)
+            await transport.exchange(request_, 20.0)
             assert server.connections == 2
 
     asyncio.run(main())
 
 
-def test_looks_that_hang_do_not_keep_submits_from_going():
+def test_polls_that_hang_do_not_keep_submits_from_going():
     async def script(talk):
         while received := await talk.request():
             if received.method == "GET":
@@ -337,11 +337,11 @@ def test_looks_that_hang_do_not_keep_submits_from_going():
             await talk.send(answer(200, b"x"))
 
     async def main():
-        async with HostileServer(script) as server, own(server.origin, connections=2) as wire:
-            looks = [asyncio.create_task(wire.exchange(GET, 600.0)) for _ in range(5)]
+        async with HostileServer(script) as server, own(server.origin, connections=2) as transport:
+            looks = [asyncio.create_task(transport.exchange(GET, 600.0)) for _ in range(5)]
             await server.wait_received(2)
-            assert isinstance(await wire.exchange(POST, 30.0), Answer)
-            await wire.aclose()
+            assert isinstance(await transport.exchange(POST, 30.0), Answer)
+            await transport.aclose()
             ended = await asyncio.gather(*looks)
             return [one.sent for one in ended], server.connections
 
@@ -354,9 +354,9 @@ def test_a_connection_that_was_closed_meanwhile_is_not_used(run):
         await talk.send(answer(200, b"x"))
 
     async def main():
-        async with HostileServer(once) as server, own(server.origin) as wire:
+        async with HostileServer(once) as server, own(server.origin) as transport:
             for _ in range(50):
-                got = await wire.exchange(POST, 30.0)
+                got = await transport.exchange(POST, 30.0)
                 assert isinstance(got, Answer)
                 (talk,) = server._talks or (None,)
                 if talk is not None:
@@ -373,12 +373,12 @@ def test_closing_ends_what_is_under_way_and_later_exchanges_fail(run):
             await talk.hold()
 
         async with HostileServer(silent) as server:
-            wire = OwnTransport(server.origin, connections=1)
-            under_way = [asyncio.create_task(wire.exchange(request, 50.0)) for request in (POST, GET, GET)]
+            transport = OwnTransport(server.origin, connections=1)
+            under_way = [asyncio.create_task(transport.exchange(request, 50.0)) for request in (POST, GET, GET)]
             await server.wait_received(2)
-            await wire.aclose()
+            await transport.aclose()
             ended = [await one for one in under_way]
-            later = await wire.exchange(GET, 1.0)
+            later = await transport.exchange(GET, 1.0)
             return [(one.sent, one.cause) for one in (*ended, later)]
 
     assert run(main()) == [(True, Cause.DROPPED)] * 2 + [(False, Cause.DROPPED)] * 2
@@ -387,11 +387,11 @@ def test_closing_ends_what_is_under_way_and_later_exchanges_fail(run):
 def test_closing_while_connecting(run):
     async def main():
         async with HostileServer(lambda talk: talk.hold()) as server:
-            wire = OwnTransport(server.origin.replace("http:", "https:"))
-            asked = asyncio.create_task(wire.exchange(POST, 30.0))
+            transport = OwnTransport(server.origin.replace("http:", "https:"))
+            task = asyncio.create_task(transport.exchange(POST, 30.0))
             await server.wait_connected(1)
-            await wire.aclose()
-            return await asked
+            await transport.aclose()
+            return await task
 
     failure = run(main())
     assert (failure.sent, failure.cause) == (False, Cause.DROPPED)
@@ -409,16 +409,16 @@ def test_what_was_given_up_while_it_connected_is_never_sent(run, monkeypatch):
             return await joined(address)
 
         monkeypatch.setattr(dialing, "_connect", later)
-        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as wire:
-            asked = asyncio.create_task(wire.exchange(POST, 20.0))
-            while not wire._pool._dials:
+        async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as transport:
+            task = asyncio.create_task(transport.exchange(POST, 20.0))
+            while not transport._pool._dials:
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
             go.set()
             for _ in range(3):  # that which was given up would have come before these
-                assert isinstance(await wire.exchange(GET, 20.0), Answer)
+                assert isinstance(await transport.exchange(GET, 20.0), Answer)
             return [one.method for one in server.received]
 
     assert run(main()) == ["GET"] * 3
@@ -427,13 +427,13 @@ def test_what_was_given_up_while_it_connected_is_never_sent(run, monkeypatch):
 def test_cancelled_while_it_connects_or_waits(run):
     async def main():
         async with HostileServer(lambda talk: talk.hold()) as server:  # noqa: SIM117
-            async with own(server.origin.replace("http:", "https:"), connections=1) as wire:
-                asked = [asyncio.create_task(wire.exchange(GET, 30.0)) for _ in range(3)]
+            async with own(server.origin.replace("http:", "https:"), connections=1) as transport:
+                task = [asyncio.create_task(transport.exchange(GET, 30.0)) for _ in range(3)]
                 await server.wait_connected(1)
-                for one in asked:
+                for one in task:
                     one.cancel()
-                assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*asked, return_exceptions=True))  # fmt: skip
-                assert wire._poll_slots.busy == 0
+                assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*task, return_exceptions=True))  # fmt: skip
+                assert transport._poll_slots.busy == 0
 
     run(main())
 
@@ -444,14 +444,14 @@ def test_given_up_in_any_round_of_a_connection_s_making_it_can_be_closed(run):
     async def main():
         async with HostileServer(lambda talk: talk.hold()) as server:
             for rounds in range(40):
-                wire = OwnTransport(server.origin)
-                asked = [asyncio.create_task(wire.exchange(GET, 30.0)) for _ in range(4)]
+                transport = OwnTransport(server.origin)
+                task = [asyncio.create_task(transport.exchange(GET, 30.0)) for _ in range(4)]
                 for _ in range(rounds):
                     await asyncio.sleep(0)
-                for one in asked:
+                for one in task:
                     one.cancel()
-                await asyncio.gather(*asked, return_exceptions=True)
-                await asyncio.wait_for(wire.aclose(), 30)
+                await asyncio.gather(*task, return_exceptions=True)
+                await asyncio.wait_for(transport.aclose(), 30)
 
     run(main())
 
@@ -480,10 +480,10 @@ def test_tls_sessions_are_resumed(run, authority, tmp_path, version):
 
     async def main():
         async with HostileServer(script, tls=context) as server:  # noqa: SIM117
-            async with own(server.origin, environment={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}) as wire:
+            async with own(server.origin, environment={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}) as transport:
                 for _ in range(3):
-                    assert isinstance(await wire.exchange(POST, 30.0), Answer)
-                    await wire.drop_idle()
+                    assert isinstance(await transport.exchange(POST, 30.0), Answer)
+                    await transport.drop_idle()
 
     run(main())
     assert resumed == [False, True, True]
@@ -492,8 +492,8 @@ def test_tls_sessions_are_resumed(run, authority, tmp_path, version):
 def test_a_server_that_hangs_up_in_the_handshake_is_named(run):
     async def main():
         async with HostileServer(lambda talk: talk.reader.read(10)) as server:  # noqa: SIM117
-            async with own(server.origin.replace("http:", "https:")) as wire:
-                return await wire.exchange(POST, 30.0)
+            async with own(server.origin.replace("http:", "https:")) as transport:
+                return await transport.exchange(POST, 30.0)
 
     failure = run(main())
     assert not failure.sent

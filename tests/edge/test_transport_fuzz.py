@@ -47,7 +47,7 @@ def edited(data, made):
     return data
 
 
-class Wires:
+class FakeTransport:
     """The transport of a connection that nothing is connected to."""
 
     def __init__(self):
@@ -86,16 +86,16 @@ def loop():
 
 
 @pytest.fixture(scope="module")
-def wires():
-    made = Wires()
+def fake():
+    made = FakeTransport()
     yield made
     for end in made.pair:
         end.close()
 
 
-def outcome(loop, wires, data, sizes, method="GET", *, caps=Caps(body=9_999, error_body=9_999)):
+def outcome(loop, fake, data, sizes, method="GET", *, caps=Caps(body=9_999, error_body=9_999)):
     """What becomes of one exchange over `data`, cut by `sizes` over and over; and whether the connection is kept."""
-    wires.aborted, wires.reading = False, True
+    fake.aborted, fake.reading = False, True
     pool = ConnectionPool(
         parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
     )
@@ -103,20 +103,20 @@ def outcome(loop, wires, data, sizes, method="GET", *, caps=Caps(body=9_999, err
     slots.busy = 1
     exchange = BufferedExchange(slots, b"head", b"", method, loop.create_future(), caps, Budget(1000))
     connection = Connection(pool)
-    connection.connection_made(wires)
+    connection.connection_made(fake)
     connection.send(exchange)
     at = turn = 0
-    while at < len(data) and not wires.aborted:
+    while at < len(data) and not fake.aborted:
         size = min(sizes[turn % len(sizes)], len(data) - at)
         pool.view[:size] = data[at : at + size]
         connection.buffer_updated(size)
         at, turn = at + size, turn + 1
-    kept = not wires.aborted
+    kept = not fake.aborted
     connection.eof_received()
     connection.connection_lost(None)
     assert exchange.stage is ExchangeStage.ENDED
     assert slots.busy == 0
-    assert wires.reading
+    assert fake.reading
     assert not pool._open
     result = exchange.done.result()
     if isinstance(result, ExchangeError):
@@ -136,16 +136,16 @@ def outcome(loop, wires, data, sizes, method="GET", *, caps=Caps(body=9_999, err
 @example(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"y" * 200_000, [40], "GET")
 @example(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx:" + b"y" * 200_000, [40], "GET")
 @example(b"HTTP/1.1 200 " + b"y" * 200_000, [40], "GET")
-def test_it_always_ends_and_the_same_however_it_is_cut(loop, wires, data, sizes, method):
-    expected, kept = outcome(loop, wires, data, [65_536], method)
-    result, stays = outcome(loop, wires, data, sizes, method)
+def test_it_always_ends_and_the_same_however_it_is_cut(loop, fake, data, sizes, method):
+    expected, kept = outcome(loop, fake, data, [65_536], method)
+    result, stays = outcome(loop, fake, data, sizes, method)
     assert result == expected
     assert kept or not stays, "what comes after an answer may come later, but it never keeps a connection"
 
 
-def not_begun(loop, wires, body=b"body", method="POST"):
+def not_begun(loop, fake, body=b"body", method="POST"):
     """An exchange, a connection that may carry it, and their pool."""
-    wires.aborted, wires.reading, wires.unwritten = False, True, 0
+    fake.aborted, fake.reading, fake.unwritten = False, True, 0
     caps = Caps()
     pool = ConnectionPool(
         parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
@@ -154,37 +154,37 @@ def not_begun(loop, wires, body=b"body", method="POST"):
     slots.busy = 1
     exchange = BufferedExchange(slots, b"head", body, method, loop.create_future(), caps, Budget(1000))
     connection = Connection(pool)
-    connection.connection_made(wires)
+    connection.connection_made(fake)
     return exchange, connection, pool
 
 
-def on_its_way(loop, wires, body=b"body", method="POST"):
-    exchange, connection, pool = not_begun(loop, wires, body, method)
+def on_its_way(loop, fake, body=b"body", method="POST"):
+    exchange, connection, pool = not_begun(loop, fake, body, method)
     connection.send(exchange)
     return exchange, connection, pool
 
 
-def test_what_is_good_is_read_in_any_cuts(loop, wires):
+def test_what_is_good_is_read_in_any_cuts(loop, fake):
     for good, (status, body, kept) in zip(
         GOOD[:6],
         [(200, b'{"id": "resp_1"}', True), (200, b'{"id": "resp_1"}', True), (404, b"no", False), (204, b"", True), (200, b"abcd", True), (200, b"to the end", True)],
         strict=True,
     ):  # fmt: skip
         for size in range(1, len(good) + 1):
-            result, stays = outcome(loop, wires, good, [size])
+            result, stays = outcome(loop, fake, good, [size])
             assert (result[0], result[2], stays) == (status, body, kept)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_connection_that_the_other_side_closes_after_its_answer_is_not_kept(loop, wires, method):
+def test_a_connection_that_the_other_side_closes_after_its_answer_is_not_kept(loop, fake, method):
     body = b"" if method == "HEAD" else b"x"
     for more, expected in (({}, True), ({"connection": "close"}, False)):
         raw = answer(200, b"x", **more).removesuffix(b"x") + body
-        result, kept = outcome(loop, wires, raw, [65_536], method)
+        result, kept = outcome(loop, fake, raw, [65_536], method)
         assert (result[2], kept) == (body, expected)
 
 
-def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, wires):
+def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, fake):
     """Of a line that was cut anywhere the API key in it could not be told, and would be shown."""
     for parts, quoted in (
         ([b"key sk-canary-4f9c\r\n"], ": key sk-canary-4f9c"),
@@ -192,9 +192,9 @@ def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, wires):
         ([b"HTTP/1.1 200 OK\r\nx-echo: sk-can", b"ary\0-4f9c\r\n"], ""),
         ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"sk-canary-4f9c\r\n"], ""),
     ):
-        exchange, connection, pool = on_its_way(loop, wires)
+        exchange, connection, pool = on_its_way(loop, fake)
         for part in parts:
-            if not wires.aborted:
+            if not fake.aborted:
                 pool.view[: len(part)] = part
                 connection.buffer_updated(len(part))
         message = str(exchange.done.result())
@@ -204,27 +204,27 @@ def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, wires):
         connection.connection_lost(None)
 
 
-def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
-    wires.aborted = False
+def test_bytes_that_was_not_asked_for_end_the_connection(loop, fake):
+    fake.aborted = False
     caps = Caps()
     pool = ConnectionPool(
         parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
     )
     connection = Connection(pool)
-    connection.connection_made(wires)
+    connection.connection_made(fake)
     assert connection.is_usable()
-    wires.pair[1].send(b"H")
+    fake.pair[1].send(b"H")
     assert not connection.is_usable(), "even before the loop has read them"
-    wires.pair[0].recv(1)
+    fake.pair[0].recv(1)
     connection.buffer_updated(1)
-    assert wires.aborted
+    assert fake.aborted
 
 
 @pytest.mark.parametrize(
     ("error", "whole"), [(None, True), (ConnectionResetError(104, "reset"), False), (OSError("torn"), False)], ids=repr
 )
-def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_in_good_order(loop, wires, error, whole):
-    exchange, connection, pool = on_its_way(loop, wires)
+def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_in_good_order(loop, fake, error, whole):
+    exchange, connection, pool = on_its_way(loop, fake)
     data = b"HTTP/1.1 200 OK\r\n\r\nall there is"
     pool.view[: len(data)] = data
     connection.buffer_updated(len(data))
@@ -234,23 +234,23 @@ def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_i
     assert exchange.sent
 
 
-def test_a_connection_that_was_not_read_for_want_of_memory_is_read_again_for_the_next_exchange(loop, wires):
-    exchange, connection, pool = on_its_way(loop, wires, b"", "GET")
+def test_a_connection_that_was_not_read_for_want_of_memory_is_read_again_for_the_next_exchange(loop, fake):
+    exchange, connection, pool = on_its_way(loop, fake, b"", "GET")
     exchange._budget.set_handed_over(2_000)
     data = answer(200, b"x" * 30)
     for part, reading in ((data[:-10], False), (data[-10:], True)):
         pool.view[: len(part)] = part
         connection.buffer_updated(len(part))
-        assert wires.reading is reading
+        assert fake.reading is reading
     assert exchange.done.result()[2] == b"x" * 30
-    assert not wires.aborted
+    assert not fake.aborted
     connection.connection_lost(None)
 
 
 @pytest.mark.parametrize("how", ["closing", "closed"])
-def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop, wires, how):
-    exchange, connection, _ = not_begun(loop, wires)
-    wires.aborted = True
+def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop, fake, how):
+    exchange, connection, _ = not_begun(loop, fake)
+    fake.aborted = True
     if how == "closed":
         connection.connection_lost(None)
     connection.send(exchange)
@@ -265,23 +265,23 @@ def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop
     [(10, False, 0, True), (10, False, 1, False), (200_000, False, 0, True), (200_000, True, 0, False)],
     ids=["sent", "in the buffer of the transport", "sent in pieces", "in our own hands"],
 )
-def test_a_connection_whose_request_is_not_sent_in_full_is_not_kept(loop, wires, size, blocked, buffered, kept):
-    exchange, connection, pool = not_begun(loop, wires, bytes(size))
-    wires.unwritten = buffered
+def test_a_connection_whose_request_is_not_sent_in_full_is_not_kept(loop, fake, size, blocked, buffered, kept):
+    exchange, connection, pool = not_begun(loop, fake, bytes(size))
+    fake.unwritten = buffered
     if blocked:
         connection.pause_writing()
     connection.send(exchange)
     data = answer(413, b"too large")
     pool.view[: len(data)] = data
     connection.buffer_updated(len(data))
-    wires.unwritten = 0
+    fake.unwritten = 0
     assert exchange.done.result()[0] == 413
-    assert wires.aborted is not kept
+    assert fake.aborted is not kept
     connection.connection_lost(None)
 
 
-def test_trailers_and_extensions_without_end_are_capped(loop, wires):
+def test_trailers_and_extensions_without_end_are_capped(loop, fake):
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     for endless in (b"1;" + b"y" * 400_000, b"0\r\nx: " + b"y" * 400_000, b"0\r\n" + b"x: y\r\n" * 80_000):
-        result, kept = outcome(loop, wires, head + endless, [4_096])
+        result, kept = outcome(loop, fake, head + endless, [4_096])
         assert (result, kept) == (Cause.PROTOCOL, False)

@@ -1,4 +1,4 @@
-"""Every wire: what left and what did not, over which connection, and what is sent."""
+"""Every HTTP transport: what left and what did not, over which connection, and what is sent."""
 
 import asyncio
 import socket
@@ -7,16 +7,16 @@ import pytest
 
 from batchrun.core.responses.http import Answer, Cause, Request
 from batchrun.core.responses.verdict import Ambiguous, Refused, read_submit
-from batchrun.edge import httpx_transport as httpx_wire
+from batchrun.edge import httpx_transport as httpx_module
 from batchrun.edge.exchange import Caps
 from batchrun.edge.transport import own_transport as own
 from tests.edge.hostile_server import HostileServer, always, answer
-from tests.edge.wires import GET, OURS, POST, WIRES, exchanged, to_origin
+from tests.edge.transports import GET, OURS, POST, TRANSPORTS, exchanged, to_origin
 
 
-@pytest.fixture(params=WIRES)
-def wire(request):
-    return WIRES[request.param]
+@pytest.fixture(params=TRANSPORTS)
+def transport(request):
+    return TRANSPORTS[request.param]
 
 
 @pytest.fixture(params=OURS)
@@ -33,29 +33,29 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_s01_a_refused_connection_sent_nothing(wire):
-    failure = to_origin(wire, f"http://127.0.0.1:{free_port()}")
+def test_s01_a_refused_connection_sent_nothing(transport):
+    failure = to_origin(transport, f"http://127.0.0.1:{free_port()}")
     assert (failure.sent, failure.cause) == (False, Cause.CONNECT)
     assert failure.message.endswith("; nothing was sent")
     assert isinstance(read_submit(failure, 0.0), Refused)
 
 
-def test_s01_a_name_that_is_not_found_sent_nothing(wire, monkeypatch):
+def test_s01_a_name_that_is_not_found_sent_nothing(transport, monkeypatch):
     def unknown(*_args, **_kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    failure = to_origin(wire, "https://service.example", environment={})
+    failure = to_origin(transport, "https://service.example", environment={})
     assert (failure.sent, failure.cause) == (False, Cause.DNS)
 
 
-def test_s01_a_server_without_tls_was_sent_nothing(wire):
+def test_s01_a_server_without_tls_was_sent_nothing(transport):
     async def plain(talk):
         await talk.reader.read(10)
         await talk.send(b"HTTP/1.1 400 No\r\n\r\n")
 
     async def main():
-        async with HostileServer(plain) as server, wire(server.origin.replace("http:", "https:")) as opened:
+        async with HostileServer(plain) as server, transport(server.origin.replace("http:", "https:")) as opened:
             return await opened.exchange(POST, 30.0)
 
     failure = asyncio.run(main())
@@ -63,11 +63,11 @@ def test_s01_a_server_without_tls_was_sent_nothing(wire):
 
 
 @pytest.mark.parametrize("timeout", [0.1, 30.0])
-def test_s01_a_tls_handshake_that_hangs_sent_nothing(wire, timeout):
+def test_s01_a_tls_handshake_that_hangs_sent_nothing(transport, timeout):
     async def main():
         async with HostileServer(lambda talk: talk.hold()) as server:
             origin = server.origin.replace("http:", "https:")
-            async with wire(origin, connect_timeout=0.1) as opened:
+            async with transport(origin, connect_timeout=0.1) as opened:
                 return await opened.exchange(POST, timeout)
 
     failure = asyncio.run(main())
@@ -77,8 +77,11 @@ def test_s01_a_tls_handshake_that_hangs_sent_nothing(wire, timeout):
 def test_s01_waiting_for_a_connection_of_the_pool_sent_nothing(ours):
     async def main():
         for limit in (0.3, 3.0, 30.0):  # the next one where this machine was too slow to send the first one in time
-            async with HostileServer(lambda talk: talk.hold()) as server, ours(server.origin, connections=1) as wire:
-                waiting = [wire.exchange(POST, timeout) for timeout in (limit, limit / 3)]
+            async with (
+                HostileServer(lambda talk: talk.hold()) as server,
+                ours(server.origin, connections=1) as transport,
+            ):
+                waiting = [transport.exchange(POST, timeout) for timeout in (limit, limit / 3)]
                 ended = await asyncio.gather(*waiting)
                 if server.bytes_seen:
                     break
@@ -90,34 +93,34 @@ def test_s01_waiting_for_a_connection_of_the_pool_sent_nothing(ours):
     assert (second.sent, second.cause) == (False, Cause.TIMEOUT)
 
 
-def test_s02_a_post_that_was_read_in_part_may_have_been_sent(wire):
+def test_s02_a_post_that_was_read_in_part_may_have_been_sent(transport):
     async def script(talk):
         await talk.reader.readexactly(10)
         talk.reset()
 
-    (failure,) = exchanged(wire, HostileServer(script), POST)
+    (failure,) = exchanged(transport, HostileServer(script), POST)
     assert failure.sent
     assert isinstance(read_submit(failure, 0.0), Ambiguous)
 
 
-def test_s02_a_large_post_that_is_refused_while_it_is_sent_has_its_answer(wire):
+def test_s02_a_large_post_that_is_refused_while_it_is_sent_has_its_answer(transport):
     async def script(talk):
         await talk.reader.readexactly(1000)
         await talk.send(answer(413, b"too large", connection="close"))
         await asyncio.sleep(0.05)
 
     request = Request("POST", "/v1/responses", {}, b"x" * 4_000_000)
-    (got,) = exchanged(wire, HostileServer(script), request)
+    (got,) = exchanged(transport, HostileServer(script), request)
     assert got.status == 413 if isinstance(got, Answer) else got.sent
 
 
-def test_a_path_without_a_root_goes_nowhere(wire):
+def test_a_path_without_a_root_goes_nowhere(transport):
     server = HostileServer(b"")
-    (failure,) = exchanged(wire, server, Request("POST", "@elsewhere.example/", {}, b"{}"))
+    (failure,) = exchanged(transport, server, Request("POST", "@elsewhere.example/", {}, b"{}"))
     assert (failure.sent, server.connections) == (False, 0)
 
 
-def test_a_cancelled_exchange_raises_and_closes_its_connection(wire):
+def test_a_cancelled_exchange_raises_and_closes_its_connection(transport):
     async def main():
         ended = asyncio.Event()
 
@@ -126,7 +129,7 @@ def test_a_cancelled_exchange_raises_and_closes_its_connection(wire):
             await talk.reader.read()
             ended.set()
 
-        async with HostileServer(script) as server, wire(server.origin) as opened:
+        async with HostileServer(script) as server, transport(server.origin) as opened:
             task = asyncio.create_task(opened.exchange(POST, 30.0))
             await server.wait_received(1)
             task.cancel()
@@ -142,13 +145,13 @@ def test_a_cancelled_exchange_raises_and_closes_its_connection(wire):
 
 def connections_of(ours, monkeypatch, requests, pause, keepalive=None):
     if keepalive is not None:
-        for module in (own, httpx_wire):
+        for module in (own, httpx_module):
             monkeypatch.setattr(module, "POST_KEEPALIVE", keepalive)
 
     async def main():
-        async with HostileServer(always(answer(200, b"{}"))) as server, ours(server.origin) as wire:
+        async with HostileServer(always(answer(200, b"{}"))) as server, ours(server.origin) as transport:
             for request in requests:
-                assert isinstance(await wire.exchange(request, 30.0), Answer)
+                assert isinstance(await transport.exchange(request, 30.0), Answer)
                 await asyncio.sleep(pause)
             return server.connections
 
@@ -156,7 +159,7 @@ def connections_of(ours, monkeypatch, requests, pause, keepalive=None):
 
 
 def test_a_submit_goes_over_a_connection_used_within_the_last_second_or_a_fresh_one(ours, monkeypatch):
-    assert httpx_wire.POST_KEEPALIVE == own.POST_KEEPALIVE == 1.0
+    assert httpx_module.POST_KEEPALIVE == own.POST_KEEPALIVE == 1.0
     assert connections_of(ours, monkeypatch, [POST] * 3, pause=0.0, keepalive=60.0) == 1
     assert connections_of(ours, monkeypatch, [POST] * 3, pause=0.03, keepalive=0.01) == 3
     assert connections_of(ours, monkeypatch, [GET] * 3, pause=0.03, keepalive=0.01) == 1
@@ -181,8 +184,8 @@ def test_a_connection_whose_answer_was_refused_is_not_used_again(ours, raw, caus
                 await talk.send(raw)
             await always(answer(200, b"x"))(talk)
 
-        async with HostileServer(script) as server, ours(server.origin, caps=Caps(body=10)) as wire:
-            ended = [await wire.exchange(POST, 2.0) for _ in range(2)]
+        async with HostileServer(script) as server, ours(server.origin, caps=Caps(body=10)) as transport:
+            ended = [await transport.exchange(POST, 2.0) for _ in range(2)]
             return *ended, server.connections
 
     failure, following, connections = asyncio.run(main())
@@ -201,14 +204,14 @@ def test_idle_connections_can_be_dropped_without_harm_to_those_in_use(ours):
                     await go.wait()
                 await talk.send(answer(200, b"{}"))
 
-        async with HostileServer(script) as server, ours(server.origin) as wire:
-            await wire.exchange(GET, 30.0)
-            posted = asyncio.create_task(wire.exchange(POST, 30.0))
+        async with HostileServer(script) as server, ours(server.origin) as transport:
+            await transport.exchange(GET, 30.0)
+            posted = asyncio.create_task(transport.exchange(POST, 30.0))
             await server.wait_received(2)
-            await wire.drop_idle()
+            await transport.drop_idle()
             go.set()
             assert isinstance(await posted, Answer)
-            assert isinstance(await wire.exchange(GET, 30.0), Answer)
+            assert isinstance(await transport.exchange(GET, 30.0), Answer)
             assert server.connections == (2 if ours is OURS["own"] else 3), (
                 "httpx's submits share no connection with looks"
             )
@@ -218,8 +221,8 @@ def test_idle_connections_can_be_dropped_without_harm_to_those_in_use(ours):
 
 def test_connections_are_bounded(ours):
     async def main():
-        async with HostileServer(always(answer(200, b"{}"))) as server, ours(server.origin, connections=3) as wire:
-            got = await asyncio.gather(*(wire.exchange(GET, 30.0) for _ in range(50)))
+        async with HostileServer(always(answer(200, b"{}"))) as server, ours(server.origin, connections=3) as transport:
+            got = await asyncio.gather(*(transport.exchange(GET, 30.0) for _ in range(50)))
             assert all(isinstance(one, Answer) for one in got)
             return server.connections
 

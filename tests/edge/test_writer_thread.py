@@ -19,8 +19,8 @@ def anyio_backend():
     return "asyncio"
 
 
-class Beside:
-    """A tape with its scribe beside a running loop, and what was reported there."""
+class Running:
+    """An append file with its writer thread next to a running loop, and what was reported there."""
 
     def __init__(self, path, disk=REAL_DISK):
         self.loop = asyncio.get_running_loop()
@@ -28,8 +28,8 @@ class Beside:
         self.failed = []
         self.threads = set()
         self.reported = asyncio.Event()
-        self.tape = AppendFile(open_append(str(path), disk), synced=self._synced, failed=self._failed)
-        self.scribe = WriterThread(self.tape, self.loop)
+        self.file = AppendFile(open_append(str(path), disk), synced=self._synced, failed=self._failed)
+        self.writer = WriterThread(self.file, self.loop)
 
     def _synced(self, upto):
         self.threads.add(threading.get_ident())
@@ -53,63 +53,63 @@ def path(tmp_path):
 
 
 async def test_lines_reach_the_disk_and_their_reports_the_loop(path):
-    beside = Beside(path)
+    running = Running(path)
     lines = [b"line %d\n" % i for i in range(1000)]
     for i, line in enumerate(lines):
-        beside.tape.append(line)
+        running.file.append(line)
         if i % 10 == 0:
             await asyncio.sleep(0)
-    await beside.until(lambda: beside.tape.synced_to == beside.tape.end)
+    await running.until(lambda: running.file.synced_to == running.file.end)
     assert path.read_bytes() == b"".join(lines)
-    assert beside.synced == sorted(set(beside.synced))
-    assert beside.threads == {threading.get_ident()}
-    beside.scribe.close()
-    assert not beside.scribe._thread.is_alive()
+    assert running.synced == sorted(set(running.synced))
+    assert running.threads == {threading.get_ident()}
+    running.writer.close()
+    assert not running.writer._thread.is_alive()
     with pytest.raises(AppendFileClosed):
-        beside.tape.append(b"more\n")
+        running.file.append(b"more\n")
 
 
 async def test_one_round_of_the_loop_is_one_group(path):
-    beside = Beside(path)
+    running = Running(path)
     for _ in range(3):
-        beside.tape.append(b"one\n")
-    await beside.until(lambda: beside.synced)
-    assert beside.synced == [12]
-    beside.scribe.close()
+        running.file.append(b"one\n")
+    await running.until(lambda: running.synced)
+    assert running.synced == [12]
+    running.writer.close()
 
 
-async def test_what_was_appended_before_the_scribe_came_is_written(path):
-    tape = AppendFile(open_append(str(path)), synced=lambda _: None, failed=lambda _: None)
-    tape.append_lazily(b"one\n")
-    scribe = WriterThread(tape, asyncio.get_running_loop())
-    scribe.close()
+async def test_what_was_appended_before_the_writer_thread_started_is_written(path):
+    file = AppendFile(open_append(str(path)), synced=lambda _: None, failed=lambda _: None)
+    file.append_lazily(b"one\n")
+    writer = WriterThread(file, asyncio.get_running_loop())
+    writer.close()
     assert path.read_bytes() == b"one\n"
 
 
-async def test_the_loop_goes_on_while_a_sync_hangs_and_leaving_does_not_wait_for_it(path):
+async def test_the_loop_continues_while_a_sync_hangs_and_leaving_does_not_wait_for_it(path):
     hanging, let_go = threading.Event(), threading.Event()
 
     def hang(descriptor):
         hanging.set()
         let_go.wait(10)
 
-    beside = Beside(path, replace(REAL_DISK, sync=hang))
-    beside.tape.append(b"one\n")
+    running = Running(path, replace(REAL_DISK, sync=hang))
+    running.file.append(b"one\n")
     await asyncio.to_thread(hanging.wait, 10)
-    beside.tape.append(b"two\n")
+    running.file.append(b"two\n")
     for _ in range(20):
         await asyncio.sleep(0.001)
-    beside.scribe.abandon()
-    beside.scribe.abandon()
-    beside.scribe.close()
-    descriptor = beside.tape._file.descriptor
-    assert REAL_DISK.status(descriptor).st_size == 4, "its file stays open while it is written"
+    running.writer.abandon()
+    running.writer.abandon()
+    running.writer.close()
+    descriptor = running.file._file.descriptor
+    assert REAL_DISK.fstat(descriptor).st_size == 4, "its file stays open while it is written"
     let_go.set()
-    beside.scribe._thread.join(10)
+    running.writer._thread.join(10)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        REAL_DISK.status(descriptor)
+        REAL_DISK.fstat(descriptor)
     await asyncio.sleep(0)
-    assert (beside.synced, beside.failed, path.read_bytes()) == ([], [], b"one\n")
+    assert (running.synced, running.failed, path.read_bytes()) == ([], [], b"one\n")
 
 
 async def test_closing_waits_for_what_is_under_way_and_for_the_rest(path):
@@ -120,53 +120,53 @@ async def test_closing_waits_for_what_is_under_way_and_for_the_rest(path):
         time.sleep(0.02)
         REAL_DISK.sync(descriptor)
 
-    beside = Beside(path, replace(REAL_DISK, sync=slowly))
-    beside.tape.append(b"one\n")
+    running = Running(path, replace(REAL_DISK, sync=slowly))
+    running.file.append(b"one\n")
     await asyncio.to_thread(begun.wait, 50)
-    beside.tape.append(b"two\n")
-    beside.tape.append_lazily(b"three\n")
-    beside.scribe.close()
-    assert (beside.synced, path.read_bytes()) == ([4, 14], b"one\ntwo\nthree\n")
+    running.file.append(b"two\n")
+    running.file.append_lazily(b"three\n")
+    running.writer.close()
+    assert (running.synced, path.read_bytes()) == ([4, 14], b"one\ntwo\nthree\n")
 
 
 async def test_closing_syncs_lazy_lines_that_nothing_else_would_have(path):
-    beside = Beside(path)
-    beside.tape.append_lazily(b"done\n")
+    running = Running(path)
+    running.file.append_lazily(b"done\n")
     await asyncio.sleep(0.005)
-    assert beside.synced == []
-    beside.scribe.close()
-    assert beside.synced == [5]
+    assert running.synced == []
+    running.writer.close()
+    assert running.synced == [5]
 
 
 async def test_o08_an_error_in_the_thread_is_reported_once_in_the_loop(path):
     def fail(descriptor):
         raise OSError(errno.EIO, "gone")
 
-    beside = Beside(path, replace(REAL_DISK, sync=fail))
-    beside.tape.append(b"one\n")
-    await beside.until(lambda: beside.failed)
+    running = Running(path, replace(REAL_DISK, sync=fail))
+    running.file.append(b"one\n")
+    await running.until(lambda: running.failed)
     with pytest.raises(AppendFailed):
-        beside.tape.append(b"two\n")
-    beside.scribe.close()
-    assert (len(beside.failed), beside.threads) == (1, {threading.get_ident()})
+        running.file.append(b"two\n")
+    running.writer.close()
+    assert (len(running.failed), running.threads) == (1, {threading.get_ident()})
 
 
 def test_a_loop_that_was_closed_too_early_does_not_end_the_thread_in_an_error(path):
     let_go = threading.Event()
     loop = asyncio.new_event_loop()
     disk = replace(REAL_DISK, sync=lambda _: let_go.wait(10))
-    tape = AppendFile(open_append(str(path), disk), synced=lambda _: None, failed=lambda _: None)
-    scribe = WriterThread(tape, loop)
-    tape.append(b"one\n")
+    file = AppendFile(open_append(str(path), disk), synced=lambda _: None, failed=lambda _: None)
+    writer = WriterThread(file, loop)
+    file.append(b"one\n")
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     let_go.set()
-    scribe._errands.put(None)
-    scribe._thread.join(10)
-    assert not scribe._thread.is_alive()
-    tape.abandon()
-    tape._file.close()
+    writer._tasks.put(None)
+    writer._thread.join(10)
+    assert not writer._thread.is_alive()
+    file.abandon()
+    file._file.close()
 
 
 def waits_beside_a_busy_loop(path, callbacks):
@@ -179,7 +179,7 @@ def waits_beside_a_busy_loop(path, callbacks):
     def append():
         nonlocal begun
         begun = rounds
-        tape.append(b"one\n")
+        file.append(b"one\n")
 
     def synced(_):
         waits.append((rounds - begun) / callbacks)
@@ -196,14 +196,14 @@ def waits_beside_a_busy_loop(path, callbacks):
             pass
         loop.call_soon(burn)
 
-    tape = AppendFile(open_append(str(path), disk), synced=synced, failed=lambda _: loop.stop())
-    scribe = WriterThread(tape, loop)
+    file = AppendFile(open_append(str(path), disk), synced=synced, failed=lambda _: loop.stop())
+    writer = WriterThread(file, loop)
     for _ in range(callbacks):
         loop.call_soon(burn)
     loop.call_soon(append)
     loop.call_later(10, loop.stop)
     loop.run_forever()
-    scribe.close()
+    writer.close()
     loop.close()
     return waits
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.edge.cancel_file import LINE_BYTES, wish
+from batchrun.edge.cancel_file import LINE_BYTES, append_request
 from batchrun.runner.loop.cancel_requests import cancel_wish
 from tests.runner.night import Night, row
 
@@ -99,11 +99,11 @@ def test_a_torn_wish_is_none_until_it_is_whole(night):
 
 def test_requests_that_were_begun_anew_are_heard_from_their_beginning(night):
     """As after the files were moved without them: what was heard of the old ones says nothing of the new."""
-    wish(night.names.requests, cancel_wish(["nobody" * 10], run_id(night), 0.0))
+    append_request(night.names.requests, cancel_wish(["nobody" * 10], run_id(night), 0.0))
     night.complete(limit=1)
     Path(night.names.requests).unlink()
-    wish(night.names.requests, cancel_wish(["b"], run_id(night), 0.0))
-    wish(night.names.requests, cancel_wish(["c"], run_id(night), 0.0))
+    append_request(night.names.requests, cancel_wish(["b"], run_id(night), 0.0))
+    append_request(night.names.requests, cancel_wish(["c"], run_id(night), 0.0))
     night.complete()
     assert night.states() == {"a": "succeeded", "b": "cancelled", "c": "cancelled"}
     assert night.wire.posts == ["A"]

@@ -8,6 +8,7 @@ import pytest
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.settings import Settings
+from batchrun.core.text.wording import worded
 from batchrun.edge.credentials import TokenCommand
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.runner.loop.exchanges import Exchanges
@@ -44,7 +45,8 @@ def test_a_refused_token_is_renewed_or_the_refusal_stands(script, asked, status,
         answer = await exchanges._exchange(lambda service: service.poll("resp_1"), 5.0)
         return answer, wire.seen, noted
 
-    answer, seen, noted = asyncio.run(main())
+    answer, seen, notes = asyncio.run(main())
+    noted = [worded(note) for note in notes]
     assert (answer.status, len(seen)) == (status, asked)
     assert [text.split(":")[0] for text in noted] == said
     assert not any(OLD in text or NEW in text for text in noted)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from batchrun.core.settings.settings import InvalidSetting, Settings
+from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
@@ -48,5 +48,5 @@ def test_a_proxy_that_cannot_be_is_refused_before_anything_is_sent():
 
 
 def test_another_wire_there_is_not():
-    with pytest.raises(InvalidSetting, match="--wire: expected own or httpx, got 'pigeon'"):
+    with pytest.raises(UsageError, match="--wire: expected own or httpx, got 'pigeon'"):
         Settings(wire="pigeon")

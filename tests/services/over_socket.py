@@ -7,7 +7,7 @@ from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.services.choice import choose
 from tests.edge.hostile_server import HostileServer
-from tests.edge.wires import own
+from tests.edge.transports import own
 
 WALL = 1_800_000_000.0
 KEY = "sk-canary-51b0a7c2d94e"
@@ -18,7 +18,7 @@ def openai(origin, **options):
     return choose({"OPENAI_API_KEY": KEY}, base_url=f"{origin}/v1", **options)
 
 
-def verdicts_of(script, *calls, service_of=openai, open_wire=None, timeout=30.0, caps=None, limit=None):
+def verdicts_of(script, *calls, service_of=openai, open_transport=None, timeout=30.0, caps=None, limit=None):
     """What each call of `calls` comes to, one after the other; a call is ("submit", path), ("poll", id), …
 
     With `limit` no answer is expected to come in time: a longer one is tried where this machine was too slow for the
@@ -34,7 +34,9 @@ def verdicts_of(script, *calls, service_of=openai, open_wire=None, timeout=30.0,
                 finally:
                     seen.append(conversation.server.bytes_seen)
 
-            verdicts = verdicts_of(noted, *calls, service_of=service_of, open_wire=open_wire, timeout=longer, caps=caps)
+            verdicts = verdicts_of(
+                noted, *calls, service_of=service_of, open_transport=open_transport, timeout=longer, caps=caps
+            )
             if any(seen):
                 break
         return verdicts
@@ -43,11 +45,11 @@ def verdicts_of(script, *calls, service_of=openai, open_wire=None, timeout=30.0,
         async with HostileServer(script) as server:
             service = service_of(server.origin)
             redactor = Redactor(service.secrets)
-            async with (open_wire or own)(service.origin, redactor=redactor, caps=caps or Caps()) as wire:
+            async with (open_transport or own)(service.origin, redactor=redactor, caps=caps or Caps()) as transport:
                 verdicts = []
                 for kind, what in calls:
                     request = service.submit(what, BODY) if kind == "submit" else getattr(service, kind)(what)
-                    answer = await wire.exchange(request, timeout)
+                    answer = await transport.exchange(request, timeout)
                     verdicts.append(getattr(service, f"read_{kind}")(answer, WALL, what))
                 return verdicts
 

@@ -12,7 +12,7 @@ from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refu
 from batchrun.core.taxonomy.states import State
 from batchrun.edge.exchange import Caps
 from tests.edge.hostile_server import always, answer
-from tests.edge.wires import OURS, WIRES
+from tests.edge.transports import OURS, TRANSPORTS
 from tests.services import over_socket
 from tests.services.over_socket import openai, polled, submitted, verdicts_of
 
@@ -29,23 +29,23 @@ def carried_by(request, monkeypatch):
     monkeypatch.setattr(over_socket, "own", OURS[request.param])
 
 
-@pytest.fixture(params=WIRES)
-def wire(request):
-    return WIRES[request.param]
+@pytest.fixture(params=TRANSPORTS)
+def transport(request):
+    return TRANSPORTS[request.param]
 
 
 def error(status, code=None, message="no", **headers):
     return answer(status, {"error": {"code": code, "message": message}}, **headers)
 
 
-async def drop(verdicts_of):
-    await verdicts_of.request()
+async def drop(talk):
+    await talk.request()
 
 
 def cut(whole, at):
-    async def script(verdicts_of):
-        await verdicts_of.request()
-        await verdicts_of.send(whole[:at])
+    async def script(talk):
+        await talk.request()
+        await talk.send(whole[:at])
 
     return script
 
@@ -53,9 +53,9 @@ def cut(whole, at):
 def sequence(*answers):
     remaining = iter(answers)
 
-    async def script(verdicts_of):
-        while await verdicts_of.request():
-            await verdicts_of.send(next(remaining))
+    async def script(talk):
+        while await talk.request():
+            await talk.send(next(remaining))
 
     return script
 
@@ -66,12 +66,12 @@ WHOLE = answer(200, {"id": "resp_1", "status": "queued"}, x_request_id="req_1")
 
 
 @pytest.mark.parametrize("at", [0, 5, 17, 40, WHOLE.index(b"\r\n\r\n") + 2, WHOLE.index(b"{") + 9, len(WHOLE) - 1])
-def test_s02_a_submit_dropped_before_the_end_of_its_response(wire, at):
-    assert isinstance(submitted(cut(WHOLE, at), open_wire=wire), Ambiguous)
+def test_s02_a_submit_dropped_before_the_end_of_its_answer(transport, at):
+    assert isinstance(submitted(cut(WHOLE, at), open_transport=transport), Ambiguous)
 
 
-def test_s03_a_submit_without_a_response(wire):
-    verdict = submitted(lambda verdicts_of: verdicts_of.hold(), open_wire=wire, limit=0.08)
+def test_s03_a_submit_whose_answer_does_not_come(transport):
+    verdict = submitted(lambda talk: talk.hold(), open_transport=transport, limit=0.08)
     assert isinstance(verdict, Ambiguous)
     assert re.search(r"within [0-9.]+ s", verdict.problem.message)
 
@@ -198,14 +198,14 @@ def test_s25_refusals_with_one_code_can_be_counted_by_it():
     assert {verdict.problem.code for verdict in verdicts} == {"model_not_found"}
 
 
-def test_s26_a_flood_of_100_continue_ends_at_the_deadline(wire):
-    async def flood(verdicts_of):
-        await verdicts_of.request()
+def test_s26_a_flood_of_100_continue_ends_at_the_deadline(transport):
+    async def flood(talk):
+        await talk.request()
         while True:
-            await verdicts_of.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 20)
+            await talk.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 20)
             await asyncio.sleep(0)
 
-    verdict = submitted(flood, open_wire=wire, limit=0.15)
+    verdict = submitted(flood, open_transport=transport, limit=0.15)
     assert isinstance(verdict, Ambiguous)
     assert re.search(r"within [0-9.]+ s", verdict.problem.message)
 
@@ -227,8 +227,8 @@ def test_p01_a_poll_that_fails_is_not_a_job_that_failed(script):
     assert verdict.trouble is Trouble.TRANSIENT
 
 
-def test_p01_a_poll_that_takes_too_long(wire):
-    assert polled(lambda verdicts_of: verdicts_of.hold(), open_wire=wire, limit=0.06).trouble is Trouble.TRANSIENT
+def test_p01_a_poll_that_takes_too_long(transport):
+    assert polled(lambda talk: talk.hold(), open_transport=transport, limit=0.06).trouble is Trouble.TRANSIENT
 
 
 def test_p02_the_id_of_another_job_is_believed_with_a_warning():
@@ -307,12 +307,12 @@ def test_p14_a_rate_limit_only_in_the_text():
     assert (outcome.state, outcome.warnings) == (State.RATE_LIMITED, ("classified_by_text",))
 
 
-def test_p15_a_payload_over_the_cap_is_fetched_with_a_larger_one(wire):
+def test_p15_a_payload_over_the_cap_is_fetched_with_a_larger_one(transport):
     large = answer(200, {**DONE, "pad": "x" * 200_000})
-    outcome = polled(large, open_wire=wire, caps=Caps(body=100_000)).outcome
+    outcome = polled(large, open_transport=transport, caps=Caps(body=100_000)).outcome
     assert (outcome.state, outcome.problem.code) == (State.FAILED, "result_too_large")
     assert "--max-body" in outcome.problem.message
-    assert polled(large, open_wire=wire, caps=Caps(body=300_000)).outcome.state is State.SUCCEEDED
+    assert polled(large, open_transport=transport, caps=Caps(body=300_000)).outcome.state is State.SUCCEEDED
 
 
 def test_p15_an_error_page_over_the_cap_is_not_a_result():
@@ -388,5 +388,5 @@ def test_h13_text_from_outside_stays_data():
     verdict = polled(answer(200, bell))
     assert verdict.outcome.problem.message == "\u202ebad\r\n"  # shown by `visible`, kept as it came
     assert b"\x1b" not in verdict.body
-    actual = submitted(answer(200, {"id": "\x1b[2J\r\n", "status": "queued"})).problem.message
-    assert actual.isprintable()
+    message = submitted(answer(200, {"id": "\x1b[2J\r\n", "status": "queued"})).problem.message
+    assert message.isprintable()

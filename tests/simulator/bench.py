@@ -16,7 +16,7 @@ class Bench:
         self.now = START
         given = parse(scenario) if isinstance(scenario, str) else scenario
         self.service = SimulatedService(given, self.now)
-        self.books = self.service.books
+        self.statistics = self.service.statistics
 
     def ask(self, method: str, path: str, body: Any = None, api_key: str = "") -> Reply:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""

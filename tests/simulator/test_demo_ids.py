@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from batchrun.core.text.printable import is_safe_id
 from batchrun.simulator import DEMO
 from batchrun.simulator.ids import demo_id, job_of_demo_id
-from batchrun.simulator.jobs import CANCEL_WORD, SimulatedJob
-from batchrun.simulator.outcomes import JOB_WORDS
+from batchrun.simulator.jobs import CANCEL_BY_NUMBER, SimulatedJob
+from batchrun.simulator.outcomes import JOB_OUTCOMES
 from tests.simulator.bench import Bench
 
 MOMENTS = (0.0, 0.5, 1.5, 3.0, 100.0)
@@ -36,17 +36,17 @@ def test_another_process_answers_alike(prompt):
         first.now = second.now = start + moment
         ours, theirs = (bench.ask("GET", f"/v1/responses/{job}") for bench in (first, second))
         assert (theirs.status, theirs.body) == (ours.status, ours.body)
-    assert second.books.jobs == 0
+    assert second.statistics.jobs == 0
 
 
 def test_a_job_taken_in_can_be_cancelled_and_is_counted_as_open():
     first, second = Bench(DEMO), Bench(DEMO)
     job = first.job("[[sleep 60]]")
     assert second.status_after(0, job) in ("queued", "in_progress")
-    assert second.books.open_jobs(second.now) == 1
+    assert second.statistics.open_jobs(second.now) == 1
     assert second.cancel(job).status == 200
     assert second.status_after(0, job) == "cancelled"
-    assert second.books.open_jobs(second.now) == 0
+    assert second.statistics.open_jobs(second.now) == 0
 
 
 @pytest.mark.parametrize("place", [12, 40, 70, -12, -1])
@@ -70,9 +70,9 @@ millis = st.integers(0, 2**31).map(lambda n: n / 1000)
         SimulatedJob,
         created=st.integers(0, 4_000_000_000_000).map(lambda n: n / 1000), starts=millis, ends=millis, hidden=millis,
         row=st.integers(0, 2**64 - 1), nonce=st.integers(0, 2**32 - 1), input_tokens=st.integers(0, 2**32 - 1),
-        output_tokens=st.integers(0, 2**32 - 1), outcome=st.sampled_from(sorted(JOB_WORDS)),
+        output_tokens=st.integers(0, 2**32 - 1), outcome=st.sampled_from(sorted(JOB_OUTCOMES)),
         model=st.text(st.characters(codec="utf-8"), max_size=40), background=st.booleans(), id_changes=st.booleans(),
-        cancel=st.sampled_from(CANCEL_WORD),
+        cancel=st.sampled_from(CANCEL_BY_NUMBER),
     )
 )  # fmt: skip
 def test_every_job_comes_back_from_its_name(job):

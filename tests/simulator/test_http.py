@@ -80,7 +80,7 @@ def test_a_request_may_come_byte_by_byte():
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
         assert (await read_answer(reader))[0] == 200
-        assert simulator.books.posts_of({"model": "gpt-5", "input": "slow"}) == 1
+        assert simulator.statistics.posts_of({"model": "gpt-5", "input": "slow"}) == 1
 
     talk(conversation)
 
@@ -150,11 +150,11 @@ def test_posts_in_flight_are_counted_also_of_a_client_that_went_away():
         others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
         for i, (_, other) in enumerate(others):
             other.write(post(b"row %d" % i))
-        await until(lambda: not (simulator.books.posts_in_flight < 4))
+        await until(lambda: not (simulator.statistics.posts_in_flight < 4))
         for _, other in others:
             other.transport.abort()
-        await until(lambda: not (simulator.books.posts_in_flight))
-        assert simulator.books.peak_posts_in_flight == simulator.books.jobs == 4
+        await until(lambda: not (simulator.statistics.posts_in_flight))
+        assert simulator.statistics.peak_posts_in_flight == simulator.statistics.jobs == 4
 
     talk(conversation, "[times]\npost = '1h'")
 
@@ -164,7 +164,7 @@ def test_a_lost_answer_closes_the_connection():
         writer.write(post(b"[[refuse lost]]"))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await read_answer(reader)
-        assert simulator.books.jobs == 1
+        assert simulator.statistics.jobs == 1
 
     talk(conversation)
     talk(conversation, "[times]\npost = '20ms'")
@@ -174,7 +174,7 @@ def test_a_job_that_never_ends_keeps_its_synchronous_client_waiting_and_the_simu
     async def conversation(simulator, reader, writer):
         body = b'{"model":"gpt-5","input":"[[stuck_running]]"}'
         writer.write(b"POST /v1/responses HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-        await until(lambda: simulator.books.posts_in_flight)
+        await until(lambda: simulator.statistics.posts_in_flight)
         (connection,) = simulator.connections
         assert connection._busy
         assert connection._timer is None, "no answer will ever come"
@@ -188,8 +188,8 @@ def test_a_client_that_does_not_read_is_not_written_to_without_bound():
         for _ in range(20):
             writer.write(get(b"/v1/models") * 2000)
         (connection,) = simulator.connections
-        await until(lambda: connection._blocked and connection._unread)
-        assert 0 < simulator.books.answers[200] < 39_000
+        await until(lambda: connection._blocked and connection._reading_paused)
+        assert 0 < simulator.statistics.answers[200] < 39_000
         writer.transport.resume_reading()
         for _ in range(40_000):
             assert (await read_answer(reader))[0] == 200

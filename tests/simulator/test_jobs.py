@@ -162,9 +162,9 @@ def test_zombies_stay_for_ever_and_can_be_cancelled():
     jobs = [bench.job(f"row {i}") for i in range(20)]
     bench.now += 1e9
     assert {bench.look(job)["status"] for job in jobs} == {"queued", "in_progress"}
-    assert bench.books.open_jobs(bench.now) == 20
+    assert bench.statistics.open_jobs(bench.now) == 20
     assert {json.loads(bench.cancel(job).body)["status"] for job in jobs} == {"cancelled"}
-    assert bench.books.open_jobs(bench.now) == 0
+    assert bench.statistics.open_jobs(bench.now) == 0
 
 
 def test_a_hidden_job_heals():
@@ -192,7 +192,7 @@ def test_a_result_is_kept_for_a_while():
     assert [bench.status_after(delay, cancelled) for delay in (599.9, 0.1)] == ["cancelled", "404"]
 
 
-def test_polls_go_wrong_as_told_and_the_job_does_not():
+def test_polls_go_wrong_as_scripted_and_the_job_does_not():
     bench = Bench("[polls]\nhttp_502 = 0.3\nrate_limit_exceeded = 0.2")
     job = bench.job()
     bench.now += 3
@@ -218,13 +218,13 @@ def test_the_cancel_race(way, at_once, then, last):
     job = bench.job()
     assert json.loads(bench.cancel(job).body)["status"] == at_once
     assert [bench.status_after(4.999, job), bench.status_after(0.001, job)] == [then, last]
-    assert bench.books.open_jobs(bench.now) == (1 if way == "ignored" else 0)
+    assert bench.statistics.open_jobs(bench.now) == (1 if way == "ignored" else 0)
     if last == "completed":
         assert bench.look(job)["output"], "the tokens were spent: here they are"
     if way == "ignored":
         assert bench.status_after(55, job) == "completed"
     assert json.loads(bench.cancel(job).body)["status"] == bench.look(job)["status"], "twice is harmless"
-    assert bench.books.cancels == 2
+    assert bench.statistics.cancels == 2
 
 
 @pytest.mark.parametrize(("way", "status"), [("conflict", 409), ("refused", 400), ("http_500", 500)])
@@ -251,7 +251,7 @@ def test_a_deleted_job_is_gone():
     assert bench.status_after(0, job) == "404"
     assert bench.cancel(job).status == 404
     assert bench.ask("DELETE", f"/v1/responses/{job}").status == 404
-    assert bench.books.open_jobs(bench.now) == 0
+    assert bench.statistics.open_jobs(bench.now) == 0
 
 
 @pytest.mark.parametrize(

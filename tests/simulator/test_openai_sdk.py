@@ -48,7 +48,7 @@ def test_create_in_background_retrieve_cancel_delete():
         second = await client.responses.create(model="gpt-5", input="name a river", background=True)
         assert (await client.responses.cancel(second.id)).status == "cancelled"
         assert (await client.responses.retrieve(second.id)).status == "cancelled"
-        assert (simulator.books.posts, simulator.books.polls, simulator.books.cancels) == (2, 4, 1)
+        assert (simulator.statistics.posts, simulator.statistics.polls, simulator.statistics.cancels) == (2, 4, 1)
 
     drive(conversation, "[times]\nqueued = '1s'\nduration = '2s'")
 
@@ -142,7 +142,7 @@ def test_the_sdks_own_retry_honours_retry_after():
     async def conversation(client, simulator, turn):
         told = await client.with_options(max_retries=1).responses.create(model="gpt-5", input="[[refuse http_429 1]] x")
         assert told.status == "completed"
-        assert simulator.books.posts_of({"model": "gpt-5", "input": "[[refuse http_429 1]] x"}) == 2
+        assert simulator.statistics.posts_of({"model": "gpt-5", "input": "[[refuse http_429 1]] x"}) == 2
 
     drive(conversation, "[times]\nretry_after = '10ms'\nduration = '0s'")
 

@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 
 from batchrun.simulator import DEMO, Scenario, ScenarioError, load, parse
-from batchrun.simulator.distributions import Spread, seconds, spread
+from batchrun.simulator.distributions import Distribution, distribution, seconds
 from batchrun.simulator.outcomes import Mix, share
 from tests.simulator.bench import Bench
 
@@ -91,9 +91,9 @@ def test_shares(text, value):
 
 
 def test_spreads_by_quantile():
-    assert [spread("2s").at(u) for u in (0, 0.5, 0.99)] == [2, 2, 2]
-    assert [spread("1s..3s").at(u) for u in (0, 0.5)] == [1, 2]
-    odd = spread("lognormal(2s, 0.8)")
+    assert [distribution("2s").at(u) for u in (0, 0.5, 0.99)] == [2, 2, 2]
+    assert [distribution("1s..3s").at(u) for u in (0, 0.5)] == [1, 2]
+    odd = distribution("lognormal(2s, 0.8)")
     assert odd.at(0.5) == pytest.approx(2)
     assert odd.at(0.8413447) == pytest.approx(2 * math.exp(0.8), rel=1e-4)  # one sigma above the median
     assert 0 < odd.at(0.0) < odd.at(1 - 2**-53) < math.inf
@@ -107,7 +107,7 @@ def test_a_mix_gives_each_word_its_share():
 def test_a_trace_draws_durations_by_the_stated_model(tmp_path):
     trace = tmp_path / "t.csv"
     trace.write_text("# cite me\nTIMESTAMP,ContextTokens,GeneratedTokens\nx,1000,10\ny,2000,100\n")
-    drawn = spread("trace(t.csv, 0.1)", tmp_path)
+    drawn = distribution("trace(t.csv, 0.1)", tmp_path)
     assert [drawn.at(u) for u in (0.0, 0.6)] == pytest.approx([0.1 * (0.5 + 0.25 + 0.3), 0.1 * (0.5 + 0.5 + 3.0)])
     assert [drawn.tokens(u) for u in (0.0, 0.6)] == [10, 100]
 
@@ -123,9 +123,9 @@ def test_a_trace_draws_durations_by_the_stated_model(tmp_path):
 def test_a_trace_that_is_none_is_named(tmp_path, text, says):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ScenarioError, match=says):
-        spread("trace(t.csv)", tmp_path)
+        distribution("trace(t.csv)", tmp_path)
     with pytest.raises(ScenarioError, match=r"expected a trace at .*none\.csv, got No such file"):
-        spread("trace(none.csv)", tmp_path)
+        distribution("trace(none.csv)", tmp_path)
 
 
 def test_the_sample_scenario_is_read_and_runs():
@@ -139,7 +139,7 @@ def test_the_sample_scenario_is_read_and_runs():
             assert 0.05 <= answer.delay <= 0.3
             outcomes.append(answer)
     assert len(outcomes) > 380  # a hundredth is refused
-    assert bench.books.refusals.keys() <= {"server_is_overloaded"}
+    assert bench.statistics.refusals.keys() <= {"server_is_overloaded"}
     bench.now += 41  # in the outage
     assert bench.submit().status == 502
 
@@ -155,6 +155,6 @@ def test_every_key_of_a_scenario_stands_in_the_sample():
 
 def test_the_demo_takes_seconds_and_shows_failures():
     assert DEMO.demo
-    assert isinstance(DEMO.times.duration, Spread)
+    assert isinstance(DEMO.times.duration, Distribution)
     assert 1 < median(DEMO.times.duration.at(i / 1000) for i in range(1000)) < 3
     assert 0 < sum(part for _, part in DEMO.jobs.shares) < 0.2

@@ -38,7 +38,7 @@ def test_an_unfit_body_is_refused_as_openai_words_it(path, body, status, says):
     assert answer.status == status
     assert set(error_of(answer)) == {"message", "type", "param", "code"}
     assert says in error_of(answer)["message"]
-    assert (bench.books.posts, bench.books.jobs) == (1, 0)
+    assert (bench.statistics.posts, bench.statistics.jobs) == (1, 0)
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/openai/v1", ""])
@@ -98,7 +98,7 @@ def test_an_outage_answers_for_the_service_and_creates_nothing():
     assert bench.status_after(0.001, job) == "completed"
     bench.now += 10
     assert bench.submit("within").status == 0, "hung up"
-    assert (bench.books.posts_of(row("within")), bench.books.jobs_of(row("within"))) == (2, 0)
+    assert (bench.statistics.posts_of(row("within")), bench.statistics.jobs_of(row("within"))) == (2, 0)
 
 
 def row(prompt):
@@ -113,7 +113,7 @@ def test_the_quota_ends():
         "message": error_of(refused)["message"], "type": "insufficient_quota", "param": None, "code": "insufficient_quota",
     }  # fmt: skip
     assert "retry-after" not in headers_of(refused)
-    assert bench.books.refusals == {"insufficient_quota": 3}
+    assert bench.statistics.refusals == {"insufficient_quota": 3}
 
 
 @pytest.mark.parametrize("window", [1, 10])
@@ -208,15 +208,15 @@ def test_a_drawn_refusal_creates_nothing_and_is_read_as_one(word, status, code, 
     assert read.again is again
     if status in (429, 503) and again:
         assert read.retry_after == 1
-    assert (bench.books.posts, bench.books.jobs, bench.books.open_jobs(bench.now)) == (1, 0, 0)
+    assert (bench.statistics.posts, bench.statistics.jobs, bench.statistics.open_jobs(bench.now)) == (1, 0, 0)
 
 
 def test_a_lost_answer_leaves_a_job_and_a_dropped_one_none():
     bench = Bench()
     lost, dropped = bench.submit("[[refuse lost 1]]"), bench.submit("[[refuse dropped]]")
     assert (lost.status, dropped.status) == (0, 0)
-    assert bench.books.open_jobs(bench.now) == bench.books.jobs == 1
-    assert bench.books.jobs_of(row("[[refuse lost 1]]")) == 1
+    assert bench.statistics.open_jobs(bench.now) == bench.statistics.jobs == 1
+    assert bench.statistics.jobs_of(row("[[refuse lost 1]]")) == 1
 
 
 def test_posts_take_their_time():

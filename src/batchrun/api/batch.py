@@ -169,7 +169,7 @@ class Batch:
 
     @property
     def _taking(self) -> bool:
-        return self._submitting is not None and self._submitting.under_way > 0
+        return self._submitting is not None and self._submitting.pending > 0
 
     async def _safe_beyond(self, safe: int, seen: int) -> int | None:
         """Bytes of the output that are safe, once they are more than `safe`; None when the run is over."""

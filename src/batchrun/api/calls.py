@@ -12,10 +12,10 @@ from typing import Any, Unpack
 from batchrun.api.batch import Batch
 from batchrun.api.limits import Limits
 from batchrun.api.observers import Observer, observers_of
-from batchrun.api.plain import in_python
 from batchrun.api.rows import Rows
 from batchrun.api.run_task import RunTask, Wanted
-from batchrun.api.setting_types import Given, Paths
+from batchrun.api.setting_types import Paths, SettingArguments
+from batchrun.api.wording import refusals_in_python
 from batchrun.core.settings.parsing import from_arguments
 from batchrun.results import run_errors as endings
 from batchrun.results.records import Records
@@ -32,7 +32,7 @@ async def run(
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
-    **settings: Unpack[Given],
+    **settings: Unpack[SettingArguments],
 ) -> Records:
     """Run every row as a background job and give back one record a row, in the order of the rows.
 
@@ -56,11 +56,13 @@ async def run(
     will take no more (quota, key, outage): both have `.records` so far, and the same call goes on from there. Raises
     `errors.InputError`, `errors.SettingsError` and `errors.FilesError` before anything is sent.
     """
+    given, variables = _given(settings, fresh=fresh)
     running = RunTask(
         Wanted(
             rows=_some(rows),
             out=out,
-            given=_given(settings, fresh=fresh),
+            given=given,
+            variables=variables,
             observers=observers_of(observers),
             limits=_shared(limits),
             progress=progress,
@@ -82,7 +84,7 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
-    **settings: Unpack[Given],
+    **settings: Unpack[SettingArguments],
 ) -> Batch:
     """Open a batch, to see its records as they come and to give it rows and cancels while it runs.
 
@@ -93,11 +95,13 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
     Arguments are those of `batchrun.run`; without `rows` it waits for `batch.submit(row)` until `batch.end()`, and
     needs `out`. Rows that were submitted are part of the batch: opened again, it still has them.
     """
+    given, variables = _given(settings, fresh=fresh)
     return Batch(
         Wanted(
             rows=rows,
             out=out,
-            given=_given(settings, fresh=fresh),
+            given=given,
+            variables=variables,
             observers=observers_of(observers),
             limits=_shared(limits),
             progress=progress,
@@ -116,7 +120,7 @@ def run_sync(
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
-    **settings: Unpack[Given],
+    **settings: Unpack[SettingArguments],
 ) -> Records:
     """As `batchrun.run`, for scripts: waits, and works where an event loop runs already.
 
@@ -218,12 +222,8 @@ def _shared(limits: Any) -> Limits | None:
     )
 
 
-def _given(settings: Given, *, fresh: bool) -> dict[str, Any]:
-    """The settings of a call and of the environment. Raises TypeError for a name that is none."""
-    try:
-        found = from_arguments(dict(settings), os.environ, _OWN)
-        if fresh:
-            found["fresh"] = True
-    except ValueError as error:
-        raise endings.SettingsError(in_python(str(error))) from error
-    return found
+def _given(settings: SettingArguments, *, fresh: bool) -> tuple[dict[str, Any], frozenset[str]]:
+    """The settings of a call and of the environment, and which came from there. Raises TypeError for an unknown name."""
+    with refusals_in_python():
+        found, variables = from_arguments(dict(settings), os.environ, _OWN)
+    return found | {"fresh": True} if fresh else found, variables

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from batchrun.api.wording import refusals_in_python
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.parsing import from_arguments
 from batchrun.results.run_errors import SettingsError
@@ -25,10 +25,8 @@ class Limits:
     __module__ = "batchrun"
 
     def __init__(self, *, rpm: float | None = None, concurrency: int | None = None) -> None:
-        try:
-            given: dict[str, Any] = from_arguments({"rpm": rpm, "concurrency": concurrency}, {})
-        except ValueError as error:
-            raise SettingsError(str(error).removeprefix("--")) from error
+        with refusals_in_python():
+            given, _ = from_arguments({"rpm": rpm, "concurrency": concurrency}, {})
         self.rpm: float | None = given.get("rpm")
         self.concurrency: int | None = given.get("concurrency")
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,12 +1,12 @@
 """Where the files of a batch live.
 
-Jobs cost money, so a batch is kept whether or not its caller thought of it: without `out` it lives in a folder of
-`./.batchrun/` that is named after what it is, its rows and the settings that enter their bodies. The same call finds
-it there again. The service does not enter the name: the same rows with another address or key are the same batch,
-which refuses to go on elsewhere, rather than a new one that pays again because a variable was unset. The demo's are
-apart, so that what was rehearsed can then be paid for.
+Jobs cost money, so every batch is kept: without `out` its files are in a folder of `./.batchrun/` named after its rows
+and the settings that enter their bodies, and the same call finds it there again. The service is no part of the name:
+the same rows with another address or key are the same batch, which refuses to resume elsewhere; a new one would pay
+again because a variable was unset. Demo batches have folders of their own, so that a simulated batch can then be run
+for real.
 
-A file is known by its path and not by what it holds, so that rows that are appended to it run in the same batch.
+A file is known by its path and not by its content, so that rows that are appended to it run in the same batch.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ FOLDER = ".batchrun"
 
 @dataclass(slots=True)
 class Location:
-    """The output of a batch, its input, and what is told of them. `close` gives up what was not to be kept."""
+    """The output and the input of a batch. `close` removes what was not to be kept."""
 
     output: str
     input: str | int
     kept: bool = True
-    named: bool = True  # by the caller, and not by its content
+    named: bool = True  # by the caller, and not after its content
     _rows: IO[bytes] | None = None
     _temporary: str | None = None
 
     @property
     def path(self) -> Path | None:
-        """The output for the caller; None where nothing is kept."""
+        """The output; None where nothing is kept."""
         return Path(self.output) if self.kept else None
 
     def close(self) -> None:
-        """Give up the rows' own copy, and the whole folder of a batch that was to live in memory."""
+        """Remove the copy of the rows, and the whole folder of a batch that keeps nothing."""
         if self._rows is not None:
             self._rows.close()
         if self._temporary is not None:
@@ -55,8 +55,8 @@ class Location:
                 Path(self.output).parent.rmdir()  # of a batch that was refused; any other folder is not empty
 
 
-async def place_of(rows: Any, out: Any, enters: Any, *, demo: bool) -> Location:
-    """The place of a batch; `rows` None is a batch that has none yet, `enters` what enters bodies besides.
+async def location_of(rows: Any, out: Any, enters: Any, *, demo: bool) -> Location:
+    """The location of a batch. `rows` is None where there are none yet; `enters` are the settings that enter bodies.
 
     Raises InputError, FilesError.
     """
@@ -68,28 +68,28 @@ async def place_of(rows: Any, out: Any, enters: Any, *, demo: bool) -> Location:
         )
     digest = blake2b(json.dumps(enters, sort_keys=True).encode(), digest_size=6, person=b"batchrun")
     if path is not None:
-        digest.update(os.fsencode(Path(path).resolve()))  # noqa: ASYNC240 - a look, no reading
-        given: str | int = path
+        digest.update(os.fsencode(Path(path).resolve()))  # noqa: ASYNC240 - resolves links, reads nothing
+        source: str | int = path
         file, name = None, os.path.basename(path)  # noqa: PTH119 - a name, however odd
     else:
         file, count = await _spooled(rows, digest)
-        given, name = file.fileno(), f"{count}-row{'' if count == 1 else 's'}"
+        source, name = file.fileno(), f"{count}-row{'' if count == 1 else 's'}"
     try:
         if out is False:
             folder = tempfile.mkdtemp(prefix="batchrun-")
-            return Location(f"{folder}/out.jsonl", given, kept=False, _rows=file, _temporary=folder)
+            return Location(f"{folder}/out.jsonl", source, kept=False, _rows=file, _temporary=folder)
         if out is not None:
-            return Location(os.fspath(out), given, _rows=file)
+            return Location(os.fspath(out), source, _rows=file)
         folder = _folder(f"{'demo-' if demo else ''}{name}-{digest.hexdigest()}")
     except BaseException:
         if file is not None:
             file.close()
         raise
-    return Location(f"{folder}/out.jsonl", given, named=False, _rows=file)
+    return Location(f"{folder}/out.jsonl", source, named=False, _rows=file)
 
 
 def _refuse_no_output(out: Any) -> None:
-    """Refuse what names no file, before one is written beside it."""
+    """Refuse an `out` that names no file, before anything is written next to it."""
     if out is True:
         raise InputError(
             "out: expected a path, False or nothing, got True; leave it out to keep the batch in .batchrun/"
@@ -103,13 +103,13 @@ def _refuse_no_output(out: Any) -> None:
         raise InputError(
             f"out: expected a path, False or nothing, got {out!r}{why}; give a path, or False to keep nothing"
         )
-    if os.path.isdir(out):  # noqa: PTH112 - a slash at the end says something
+    if os.path.isdir(out):  # noqa: PTH112 - a slash at the end means a folder
         raise InputError(f"out: expected a file, got the folder {visible(os.fsdecode(out), 200)}; name a file in it")
 
 
 async def _spooled(rows: Any, digest: Any) -> tuple[IO[bytes], int]:
-    """The rows in a file that nobody else can find, read from its beginning."""
-    file = tempfile.TemporaryFile(prefix="batchrun-")  # noqa: SIM115 - it stays open as long as the batch
+    """The rows in a file without a name, at its beginning, and their number."""
+    file = tempfile.TemporaryFile(prefix="batchrun-")  # noqa: SIM115 - open as long as the batch
     count = 0
     try:
         if rows is not None:
@@ -131,7 +131,7 @@ async def _spooled(rows: Any, digest: Any) -> tuple[IO[bytes], int]:
 
 
 def _folder(name: str) -> str:
-    """The folder of that name below `.batchrun`, ours alone and ignored by git."""
+    """The folder of that name below `.batchrun`: private, and ignored by git."""
     try:
         top = Path(FOLDER)
         top.mkdir(mode=0o700, exist_ok=True)

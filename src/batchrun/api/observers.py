@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from batchrun.api.wording import halt_in_python, in_python
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Text
 from batchrun.results.record import Record
 from batchrun.results.run_errors import SettingsError
 
@@ -86,6 +87,7 @@ class Fan:
         self._tell("progressed", snapshot)
 
     def halted(self, reason: str, message: str) -> None:
+        message = halt_in_python(reason, message)
         if reason == "write failed":
             self.problem = message
         self._tell("halted", reason, message)
@@ -95,9 +97,10 @@ class Fan:
         if not self._quiet and not (self._over is not None and self._over(text)):
             _say(text)
 
-    def noted(self, text: str) -> None:
-        self.say(visible(text))
-        _LOG.info("%s", visible(text))
+    def noted(self, note: Text) -> None:
+        text = in_python(note)
+        self.say(text)
+        _LOG.info("%s", text)
         self._tell("noted", text)
 
     def recorded(self, line: bytes) -> None:

@@ -1,12 +1,12 @@
 """Whatever a caller gives as rows, as a path or as lines of JSON.
 
 A string alone is only ever a path, and only where its name says so: `"say hello"` is one prompt to one person
-and a missing file to the next, so it is refused with both spellings. Laws of reading the rest:
+and a missing file to the next, so it is refused with both spellings. The rest is read so:
 
-1. A string in a collection is a prompt, a mapping is a row as it would stand in a file.
-2. What JSON cannot say (NaN, bytes, a set) is refused by its row, never altered: the check before the first submit
-   reads the line that was made here, and what it finds there is what is sent.
-3. A frame is its rows by column; a cell that is missing is a field that is not there.
+1. A string in a collection is a prompt, a mapping is a row as on a line of a file.
+2. What JSON cannot hold (NaN, bytes, a set) is refused with the number of its row, never altered: the check before
+   the first submit reads the line that was made here, and exactly that is sent.
+3. A DataFrame is its rows by column; a missing cell is an absent field.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from batchrun.core.text.printable import visible
 from batchrun.results.run_errors import InputError
 
 Row: TypeAlias = str | Mapping[str, Any]
-"""One row: a prompt, or what would stand on a line of a file."""
+"""One row: a prompt, or what a line of a file would hold."""
 Rows: TypeAlias = str | os.PathLike[str] | Iterable[Row] | AsyncIterable[Row] | Any
-"""A path, rows of any kind, or a frame of pandas, polars or pyarrow."""
+"""A path, rows of any kind, or a DataFrame of pandas, polars or pyarrow."""
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", ".zst", ".txt")
 
 
 def path_of(rows: Any) -> str | None:
-    """The path that `rows` are, or None where they are rows. Raises InputError where nobody could tell."""
+    """`rows` as a path; None where they are rows. Raises InputError where it could be either."""
     if isinstance(rows, os.PathLike):
         return os.fsdecode(rows)
     if isinstance(rows, str):
@@ -55,13 +55,13 @@ async def lines_of(rows: Any) -> AsyncIterator[bytes]:
             number += 1
             yield line_of(row, number)
         return
-    for row in _iterated(rows):
+    for row in _iterator(rows):
         number += 1
         yield line_of(row, number)
 
 
 def line_of(row: Any, number: int | None = None) -> bytes:
-    """One row as a line of JSON; `number` counts from 1 and stands in the refusal."""
+    """One row as a line of JSON; `number` counts from 1, for the error message."""
     where = "row" if number is None else f"row {number:,}"
     if isinstance(row, str):
         row = {"prompt": row}
@@ -76,8 +76,8 @@ def line_of(row: Any, number: int | None = None) -> bytes:
         raise InputError(f"{where}: expected what JSON can say, {visible(str(error), 200)}") from error
 
 
-def _iterated(rows: Any) -> Iterator[Any]:
-    frame = _frame(rows)
+def _iterator(rows: Any) -> Iterator[Any]:
+    frame = _frame_rows(rows)
     if frame is not None:
         return frame
     try:
@@ -88,21 +88,21 @@ def _iterated(rows: Any) -> Iterator[Any]:
         ) from None
 
 
-def _frame(rows: Any) -> Iterator[dict[str, Any]] | None:
-    """The rows of a frame by duck type; None for what is none. No package is imported for it."""
+def _frame_rows(rows: Any) -> Iterator[dict[str, Any]] | None:
+    """The rows of a DataFrame, known by its methods, so that no package is imported; None for anything else."""
     if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # polars
-        return (_there(row) for row in rows.iter_rows(named=True))
+        return (_present(row) for row in rows.iter_rows(named=True))
     if hasattr(rows, "to_pylist") and hasattr(rows, "column_names"):  # pyarrow
-        return (_there(row) for row in rows.to_pylist())
+        return (_present(row) for row in rows.to_pylist())
     if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
         names = [str(name) for name in rows.columns]
-        return (_there(dict(zip(names, row, strict=True))) for row in rows.itertuples(index=False, name=None))
+        return (_present(dict(zip(names, row, strict=True))) for row in rows.itertuples(index=False, name=None))
     if hasattr(rows, "collect") and hasattr(rows, "columns"):
         raise InputError("rows: expected a frame that holds its rows, got a lazy one; call .collect() first")
     return None
 
 
-def _there(row: Mapping[str, Any]) -> dict[str, Any]:
+def _present(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not _is_missing(value)}
 
 
@@ -113,7 +113,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON says of a value that it does not know: numpy's scalars and arrays, times, paths."""
+    """A value that json does not know as one that it does: numpy's scalars and arrays, times, paths."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if hasattr(value, "isoformat"):

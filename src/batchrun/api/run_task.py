@@ -18,17 +18,18 @@ from typing import Any
 import anyio
 
 from batchrun.api.limits import Limits
-from batchrun.api.location import Location, place_of
+from batchrun.api.location import Location, location_of
 from batchrun.api.observers import Fan, Observer
-from batchrun.api.plain import in_python, plainly
 from batchrun.api.progress_bar import Bar
 from batchrun.api.reading import records_in
+from batchrun.api.wording import halt_in_python, in_python, refusals_in_python
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Option
 from batchrun.results.records import Records
 from batchrun.results.run_errors import FilesError, Halted, Interrupted
 from batchrun.runner.session import Opening, Result, Task, run_session
@@ -41,6 +42,7 @@ class Wanted:
     rows: Any
     out: str | os.PathLike[str] | bool | None
     given: dict[str, Any]
+    variables: frozenset[str]  # those of `given` that came from the environment
     observers: Iterable[Observer]
     limits: Limits | None
     progress: bool
@@ -87,17 +89,16 @@ class RunTask:
     async def start(self) -> None:
         """Open the files and begin; whatever must be refused is refused here, before the first request."""
         wanted = self.wanted
-        with plainly():
+        with refusals_in_python(wanted.variables):
             if wanted.out is False and wanted.given.get("detach"):
                 raise UsageError(
-                    "detach: expected a batch that is kept, got out=False; leave out=False away, or give out=PATH"
+                    "expected a batch that is kept, got out=False",
+                    "leave out=False away, or give out=PATH",
+                    Option("detach"),
                 )
+            flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
             try:
-                flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-            try:
-                self.place = await place_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
+                self.place = await location_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
             except asyncio.CancelledError as error:
                 raise self.interrupted() from error
         bar = self._bar
@@ -135,7 +136,7 @@ class RunTask:
             if limits is not None and limits.concurrency is not None:
                 given["concurrency"] = min(given.get("concurrency", limits.concurrency), limits.concurrency)
             sharing = None if limits is None else limits.sharing()
-            with plainly():
+            with refusals_in_python(wanted.variables):
                 return await run_session(task, given, os.environ, self._fan, self._opened, sharing)
 
     def _opened(self, opening: Opening) -> None:
@@ -147,7 +148,7 @@ class RunTask:
         if source is not None and not self.wanted.grows:
             self._keys = list(source.all_keys())
         for note in batch.notes:
-            self._fan.noted(in_python(note))
+            self._fan.noted(note)
         self.grew()
         if self._bar is not None:
             self._fan.say(self._told(opening))
@@ -239,7 +240,8 @@ class RunTask:
         if outcome is Outcome.HALTED:
             raise self.halted()
         if outcome is Outcome.WRITE_FAILED:
-            raise FilesError(in_python(self._fan.problem or "the files of the batch could not be written"))
+            problem = self._fan.problem or "the files of the batch could not be written"
+            raise FilesError(f"{problem}; {in_python(HALT_ADVICE[HaltReason.WRITE_FAILED])}")
 
     def _read(self) -> Records:
         assert self.place is not None
@@ -268,7 +270,13 @@ class RunTask:
         records = self._read() if Path(self.place.output).exists() else self.records
         left = max(0, self.total - len(records))
         return Halted(
-            reason, in_python(message), advice, records, open=left, going_on=snapshot.watched, path=self.place.path
+            reason,
+            halt_in_python(reason, message),
+            advice,
+            records,
+            open=left,
+            going_on=snapshot.watched,
+            path=self.place.path,
         )
 
     records = Records()

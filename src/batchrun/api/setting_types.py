@@ -1,4 +1,4 @@
-"""The settings of a call, by name and type, for checkers and editors; a test holds them to `Settings`."""
+"""The settings of a call, by name and type, for checkers and editors; a test compares them with `Settings`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Size: TypeAlias = int | str
 Paths: TypeAlias = str | os.PathLike[str]
 
 
-class Given(TypedDict, total=False):
-    """What may be given besides the named arguments: each a flag of the command, with the same default."""
+class SettingArguments(TypedDict, total=False):
+    """The settings as keyword arguments: each is a flag of the command, with the same default."""
 
     service: Paths | None
     base_url: str | None

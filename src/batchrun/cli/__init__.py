@@ -1,6 +1,6 @@
-"""The command line. Each command lives in a room of its own and is imported only when it is called.
+"""The command line. Each command has a module of its own, imported only when it is called.
 
-What begins with no command is the main job: ``batchrun INPUT -o OUT``.
+Without a command it runs a batch: ``batchrun INPUT -o OUT``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    _hold_the_standard_descriptors()
+    _open_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else None
     if name not in COMMANDS:
         if argv is None:
-            # Until the run takes signals in hand nothing was sent, and Ctrl-C may simply end the process: no traceback,
-            # no waiting for a thread that reads stdin, and no crash of orjson, which is not to be interrupted at import.
+            # Until the run installs its signal handlers nothing was sent, and Ctrl-C may simply end the process: no traceback,
+            # no waiting for a thread that reads stdin, and no crash of orjson, which must not be interrupted at import.
             signal(SIGINT, SIG_DFL)
-        return _main_job(arguments)
+        return _run_batch(arguments)
     from batchrun.cli.parser import Parser
 
     module = import_module(f"batchrun.cli.{name}")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(module.run(parser.parse_args(arguments[1:])))
     except BrokenPipeError:  # `batchrun explain --all | head`
-        sys.stdout = None  # nothing left to flush into
+        sys.stdout = None  # nothing to flush into at exit
         return EXIT_OK
     except OSError as error:  # a full disk behind stdout
         sys.stdout = None
@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FILES
 
 
-def _hold_the_standard_descriptors() -> None:
-    """Put nothing in the place of what is closed of 0, 1 and 2.
+def _open_standard_descriptors() -> None:
+    """Open those of the descriptors 0, 1 and 2 that are closed on /dev/null.
 
-    Else the journal would get the number 2, and with it whatever a library, or the interpreter, says in its last
-    words; and ``print(…, file=sys.stderr)`` would go to stdout, as `sys.stderr` is None then.
+    Otherwise the journal could become descriptor 2, and a library or the interpreter would write its errors into it;
+    and ``print(…, file=sys.stderr)`` would go to stdout, as `sys.stderr` is None then.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -73,18 +73,18 @@ def _hold_the_standard_descriptors() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
 
 
-def _main_job(arguments: list[str]) -> int:
+def _run_batch(arguments: list[str]) -> int:
     from batchrun.cli.parser import run_parser
 
     parser = run_parser(COMMANDS)
-    if arguments and (mistake := _no_file_no_command(arguments[0])):
-        parser.error(mistake)
+    if arguments and (error := _unknown_word(arguments[0])):
+        parser.error(error)
     options = parser.parse_args(arguments or ["--help"])
     return int(import_module("batchrun.cli.run").run(options))
 
 
-def _no_file_no_command(word: str) -> str | None:
-    """What to say of a first word that is neither; None for all others, flags among them."""
+def _unknown_word(word: str) -> str | None:
+    """The error for a first word that is neither a file nor a command; None for all others, flags included."""
     from difflib import get_close_matches
     from pathlib import Path
 
@@ -95,7 +95,7 @@ def _no_file_no_command(word: str) -> str | None:
     try:
         if Path(word).exists():
             return None
-    except (OSError, ValueError):  # a name too long, a NUL: no file for sure
+    except (OSError, ValueError):  # a name too long, or with a NUL: not a file
         pass
     near = get_close_matches(word.lower(), COMMANDS, n=1)
     hint = f"did you mean {near[0]}?" if near else "check the path; batchrun --help lists the commands"

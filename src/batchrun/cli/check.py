@@ -14,9 +14,11 @@ from typing import Any
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_USAGE
 from batchrun.core.rows.estimate import input_tokens, output_bytes
 from batchrun.core.rows.prepare import BodyFlags, plain_path
+from batchrun.core.settings.usage_error import Refusal
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
-from batchrun.edge.source import MAX_ROW, InputFileError, InputFindings, Report, SpoolFailed, check
+from batchrun.core.text.wording import worded
+from batchrun.edge.source import MAX_ROW, InputFindings, Report, SpoolFailed, check
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -43,12 +45,9 @@ def run(options: argparse.Namespace) -> int:
         flags = BodyFlags.read(options.model, options.set)
         with check(options.input, flags, max_row=options.max_row) as source:
             name, report = source.name, source.report
-    except (ValueError, InputFileError) as error:
+    except Refusal as error:
         print(f"batchrun check: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except SpoolFailed as error:
-        print(f"batchrun check: {error}", file=sys.stderr)
-        return EXIT_FILES
+        return EXIT_FILES if isinstance(error, SpoolFailed) else EXIT_USAGE
     good = options.skip_bad or not report.problems.total
     if options.json:
         print(json.dumps(_facts(name, report, good=good), indent=2))
@@ -102,7 +101,7 @@ def _findings(title: str, findings: InputFindings) -> Iterator[str]:
     width = max(60, min(100, shutil.get_terminal_size().columns))
     for one in findings.first:
         head = f"  line {one.line:<{line_width},}  {one.code:<{code_width}}  "
-        text = visible(one.message, 300)
+        text = visible(worded(one.message), 300)
         yield textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
     if findings.total > len(findings.first):
         counts = sorted(findings.by_code.items(), key=lambda item: -item[1])
@@ -129,7 +128,7 @@ def _facts(name: str, report: Report, *, good: bool) -> dict[str, Any]:
 
 
 def _listed(findings: InputFindings) -> dict[str, Any]:
-    first = [{"line": one.line, "code": one.code, "message": one.message} for one in findings.first]
+    first = [{"line": one.line, "code": one.code, "message": worded(one.message)} for one in findings.first]
     return {"total": findings.total, "by_code": findings.by_code, "first": first}
 
 

@@ -1,4 +1,4 @@
-"""The parser of the main command, and the one line by which all commands refuse what they cannot read."""
+"""The parser of the main command, and the one-line errors of all commands."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ EXIT_CODES = {
     "4": "the output or the journal could not be used or written",
     "129, 130, 143": "ended by SIGHUP, Ctrl-C, SIGTERM; the same command goes on",
 }
-"""What the command ends with, for its help and for the README."""
+"""For the help and the README."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 100 columns, whatever the terminal."""
+    """Help of at most 100 columns."""
 
     def __init__(self, prog: str) -> None:
         width = max(60, min(_WIDEST, shutil.get_terminal_size().columns))
@@ -35,22 +35,22 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line with a remedy; flags are never guessed from their beginning."""
+    """A parser whose errors are one line with a remedy; abbreviated flags are refused."""
 
     def __init__(self, prog: str, description: str | None = None, *, remedy: str = "") -> None:
         self._remedy = remedy and f"; {remedy}"
         super().__init__(prog=prog, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line and end with 2."""
-        said = message.removeprefix("argument ").replace("expected one argument", "expected a value, got none")
-        if said.startswith("the following arguments are required: "):
-            said = f"expected {said.partition(': ')[2]}, got none{self._remedy}"
-        elif said.startswith("one of the arguments "):
-            said = f"expected {' or '.join(said.split()[4:-2])}, got none"
-        self.exit(2, f"{self.prog}: {said if ';' in said else f'{said}; {self.prog} --help lists all flags'}\n")
+        """Print the error in one line and exit with 2."""
+        text = message.removeprefix("argument ").replace("expected one argument", "expected a value, got none")
+        if text.startswith("the following arguments are required: "):
+            text = f"expected {text.partition(': ')[2]}, got none{self._remedy}"
+        elif text.startswith("one of the arguments "):
+            text = f"expected {' or '.join(text.split()[4:-2])}, got none"
+        self.exit(2, f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all flags'}\n")
 
-    def parse_known_args(  # type: ignore[override] # typeshed knows three overloads of it; ours are all called as one
+    def parse_known_args(  # type: ignore[override] # typeshed has three overloads; this signature serves all of them
         self, args: Sequence[str] | None = None, namespace: _Space | None = None
     ) -> tuple[argparse.Namespace | _Space, list[str]]:
         found, unknown = super().parse_known_args(args, namespace)
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_parser(commands: dict[str, str] | None = None) -> Parser:
-    """The parser of ``batchrun INPUT -o OUT``; `commands` are told in its help."""
+    """The parser of ``batchrun INPUT -o OUT``; its help lists `commands`."""
     parser = Parser(
         "batchrun",
         "Run very many background jobs against a service and bring every result home.",
@@ -90,13 +90,13 @@ def run_parser(commands: dict[str, str] | None = None) -> Parser:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What every command takes that runs a batch."""
+    """Add the options of every command that runs a batch."""
     parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
     parser.add_argument("--demo", action="store_true", help="run against a simulated service: no key, no cost")
-    told = parser.add_argument_group("what it tells")
-    told.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
-    told.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
-    told.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
+    output = parser.add_argument_group("what it tells")
+    output.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
+    output.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
+    output.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
     add_flags(parser)
 
 

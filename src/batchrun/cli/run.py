@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -18,28 +17,25 @@ import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.banner import start_lines, stopping
-from batchrun.cli.flags import from_environment, given
+from batchrun.cli.flags import from_environment, read_settings
 from batchrun.cli.gc_tuning import Collector
-from batchrun.cli.refusals import refuse_shared_files, refuse_uncollectable
 from batchrun.cli.run_result import RunResult, exit_code
 from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
-from batchrun.core.settings.parsing import FlagError, as_given
-from batchrun.core.settings.settings import InvalidSetting
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.usage_error import Refusal, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
-from batchrun.edge.append_file import BatchFilesError, InputIsOutput
+from batchrun.core.text.wording import Option, Text, worded
+from batchrun.edge.append_file import BatchFilesError, FileNames, InputIsOutput, expect_regular, refuse_shared
 from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import ProgressBar
-from batchrun.edge.source import InputFileError, SpoolFailed
+from batchrun.edge.source import InputFileError
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
-_SETTING = re.compile(r"--[a-z-]+")
 _TOLD_AGAIN = 30.0
 """Seconds after which it is said again what keeps submits waiting."""
 
@@ -71,25 +67,31 @@ def _run_task(
     screen: _RunScreen | None = None
     variables: Sequence[str] = ()
     try:
-        typed = given(options, os.environ)
+        typed = read_settings(options, os.environ)
         variables = from_environment(options, typed)
         settings = {**(more or {}), **typed}
         if copy is not None and options.journal is None:
-            refuse_uncollectable(settings)
+            if settings.get("detach"):
+                raise UsageError(
+                    (
+                        Option("detach"),
+                        " with -o -: expected a journal, without which nobody can collect the jobs, got none",
+                    ),
+                    ("give ", Option("journal", "FILE"), " (or leave ", Option("detach"), " out, BATCHRUN_DETACH too)"),
+                )
             print("batchrun: without --journal FILE this run cannot be resumed", file=sys.stderr)
-        refuse_shared_files(task, options.summary, options.log_json)
+        others = {name: path for name in ("summary", "log_json") if (path := getattr(options, name))}
+        refuse_shared(FileNames.of(task.output, task.journal), task.input, others)
+        if options.summary:
+            expect_regular(options.summary)
         with Collector() as collector:
             screen = _RunScreen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
-    except (UsageError, InvalidSetting, FlagError, InputFileError, InputIsOutput) as error:
-        about, rest = _SETTING.match(str(error)), str(error)
-        if about is not None:  # what it says to do instead may well be a flag
-            rest = as_given(about[0], variables) + rest[about.end() :]
-        return _refuse(rest, EXIT_USAGE)
-    except (BatchFilesError, SpoolFailed) as error:
+    except Refusal as error:
         if task.only_wished and isinstance(error, LockHeld):
             raise
-        return _refuse(str(error), EXIT_FILES)
+        usage = isinstance(error, UsageError | InputFileError | InputIsOutput)
+        return _refuse(error.worded(variables), EXIT_USAGE if usage else EXIT_FILES)
     finally:
         if screen is not None:
             screen.close()
@@ -207,8 +209,8 @@ class _RunScreen:
     def saved(self, records: int) -> None:
         """Copied to stdout with the next progress, if at all."""
 
-    def noted(self, text: str) -> None:
-        self._warn(visible(text))
+    def noted(self, text: Text) -> None:
+        self._warn(visible(worded(text)))
 
     def recorded(self, line: bytes) -> None:
         if self._log is not None:
@@ -226,7 +228,7 @@ class _RunScreen:
         batch, settings = opening.batch, opening.settings
         self._progress = ProgressBar(opening.rows, quiet=self._quiet)
         for note in batch.notes:
-            self._progress.say(visible(note))
+            self._progress.say(visible(worded(note)))
         open_jobs = opening.open_jobs
         for line in start_lines(
             settings,

@@ -150,7 +150,7 @@ async def _serve_until(signals: AsyncIterator[signal.Signals], scenario: Scenari
         await anext(signals)
     finally:
         await simulator.__aexit__(None, None, None)
-    print(f"\nbatchrun serve: {simulator.books.summary(simulator.now())}", file=sys.stderr)
+    print(f"\nbatchrun serve: {simulator.statistics.summary(simulator.now())}", file=sys.stderr)
     return EXIT_OK
 
 

@@ -13,6 +13,7 @@ from batchrun.cli.summary import still_running
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.text.units import duration, many
+from batchrun.core.text.wording import worded
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def halt_of(run: LastRun) -> tuple[str, str, str] | None:
         return None
     reason, _, message = run.message.partition(": ")
     known = reason in set(HaltReason)
-    return reason, message, HALT_ADVICE[HaltReason(reason)] if known else ""
+    return reason, message, worded(HALT_ADVICE[HaltReason(reason)]) if known else ""
 
 
 def tokens_of(status: BatchStatus) -> dict[str, int | None]:

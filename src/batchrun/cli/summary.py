@@ -41,6 +41,7 @@ from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
+from batchrun.core.text.wording import worded
 from batchrun.edge.append_file import write_whole
 
 SUMMARY_VERSION = 1
@@ -67,7 +68,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         yield wrapped(f"{reason.value}: ", visible(halted), width)
         if result.snapshot.trouble is not None and result.snapshot.trouble not in halted:
             yield wrapped("the last submit: ", visible(result.snapshot.trouble), width)
-        yield wrapped("", HALT_ADVICE[reason], width)
+        yield wrapped("", worded(HALT_ADVICE[reason]), width)
     if result.problem is not None:
         yield ""
         yield wrapped("", visible(result.problem), width)
@@ -221,7 +222,7 @@ def facts(result: RunResult) -> dict[str, Any]:
         "jobs_going_on": snapshot.watched,
         "halted": None
         if reason is None
-        else {"reason": reason.value, "message": halt_message(result), "advice": HALT_ADVICE[reason]},
+        else {"reason": reason.value, "message": halt_message(result), "advice": worded(HALT_ADVICE[reason])},
         "problem": result.problem,
         "elapsed_s": round(result.elapsed, 3),
         "files": {"output": result.output, "journal": result.journal, "artifacts": result.artifacts},

@@ -1,8 +1,8 @@
-"""Thin I/O and no decisions: what the engine ordered is carried out, what happened comes back as a value.
+"""Thin I/O and no decisions: carries out the engine's instructions and returns what happened as values.
 
-Laws of this package:
+Invariants of this package:
 
-1. What is outside ends here: foreign exceptions are translated once, text from outside is redacted once.
-2. Rooms do not know each other, `exchange` and `tape` aside; none knows `services` or the runner.
+1. Foreign exceptions are translated once, here, and text from outside is redacted once.
+2. Its parts do not import each other, except `exchange` and `append_file`; none imports `services` or the runner.
 3. Nothing here chooses between outcomes; values from `core` say what happened.
 """

@@ -1,8 +1,8 @@
-"""OUT.requests: what other processes want of a run, one JSON object a line.
+"""OUT.requests: cancel requests of other processes to a run, one JSON object per line.
 
-A wish is synced before `wish` returns, so whoever made it may go. Writers exclude each other by a lock on the
-file itself; the run reads without one, complete lines only, from where it stopped. A line that was left torn
-by a writer that died was never acknowledged: the next writer cuts it off.
+A request is synced before `append_request` returns, so its process may end. Writers exclude each other by a lock on the
+file itself; the run reads without one, complete lines only, from where it stopped. A torn line of a writer that was
+killed was never acknowledged: the next writer cuts it off.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from batchrun.edge.append_file.opening import refused
 LINE_BYTES = 1 << 20
 
 
-def wish(path: str, wanted: Mapping[str, Any]) -> int:
-    """Append `wanted` to the requests at `path`; it is synced when this returns. Returns the offset after it.
+def append_request(path: str, request: Mapping[str, Any]) -> int:
+    """Append `request` to the file at `path` and sync it. Returns the offset after it.
 
-    Raises FileRefused or TapeFailed, and ValueError for a wish longer than a line may be; nothing was wished then.
+    Raises FileRefused or AppendFailed, and ValueError where it is too long for a line; nothing was requested then.
     """
-    line = json.dumps(wanted, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(request, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     if len(line) > LINE_BYTES:
-        raise ValueError(f"expected a wish of at most {LINE_BYTES} bytes, got {len(line)}; split it")
-    file = _cut(_open_locked(path))
-    tape = AppendFile(file, synced=lambda _: None, failed=lambda _: None)
-    tape.append(line)
-    tape.close()  # and with the file the lock
-    if tape.failure is not None:
-        raise tape.failure
+        raise ValueError(f"expected a request of at most {LINE_BYTES} bytes, got {len(line)}; split it")
+    file = _cut_torn_line(_open_locked(path))
+    requests = AppendFile(file, synced=lambda _: None, failed=lambda _: None)
+    requests.append(line)
+    requests.close()  # closing the file releases the lock
+    if requests.failure is not None:
+        raise requests.failure
     return file.size + len(line)
 
 
 class CancelFile:
-    """The wishes at a path, read from `offset` on; `unreadable` counts lines that were no JSON object."""
+    """The requests at a path, read from `offset` on; `unreadable` counts lines that were not a JSON object."""
 
     def __init__(self, path: str, offset: int = 0) -> None:
         self.path = path
@@ -46,23 +46,23 @@ class CancelFile:
         self._in_long_line = False
 
     def read_new(self) -> list[dict[str, Any]]:
-        """The wishes that were completed since the last call, in their order; `offset` is after them.
+        """The requests appended since the last call, in order; `offset` is after them.
 
-        Raises FileRefused where the file is none of ours.
+        Raises FileRefused where the path is not a regular file.
         """
         file = open_to_read(self.path)
         if file is None:
             return []
         try:
-            if self._identity not in (None, file.identity) or file.size < self.offset or not self._goes_on(file):
-                self.offset = 0  # another file: moved aside, begun anew
+            if self._identity not in (None, file.identity) or file.size < self.offset or not self._continues(file):
+                self.offset = 0  # another file: the old one was moved aside
             self._identity = file.identity
             return self._read(file)
         finally:
             file.close()
 
-    def _goes_on(self, file: OpenFile) -> bool:
-        """Whether a line begins where an earlier process read to."""
+    def _continues(self, file: OpenFile) -> bool:
+        """Whether a line begins at the offset that an earlier process read to."""
         known = self._identity is not None or not self.offset
         return known or file.disk.read(file.descriptor, 1, self.offset - 1) == b"\n"
 
@@ -75,11 +75,11 @@ class CancelFile:
                 self.offset += len(line) + 1
                 if self._in_long_line:
                     self._in_long_line = False
-                elif (read := _object(line)) is not None:
-                    found.append(read)
+                elif (parsed := _object(line)) is not None:
+                    found.append(parsed)
                 else:
                     self.unreadable += 1
-            if len(rest) >= LINE_BYTES:  # nobody of ours wrote that; it is not kept in memory
+            if len(rest) >= LINE_BYTES:  # not written by batchrun; not kept in memory
                 self.unreadable += not self._in_long_line
                 self._in_long_line = True
                 self.offset += len(rest)
@@ -89,10 +89,10 @@ class CancelFile:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        read = json.loads(line)
+        parsed = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return read if isinstance(read, dict) else None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _open_locked(path: str) -> OpenFile:
@@ -108,9 +108,9 @@ def _open_locked(path: str) -> OpenFile:
         file.close()  # `--fresh` moved it aside while we waited
 
 
-def _cut(file: OpenFile) -> OpenFile:
+def _cut_torn_line(file: OpenFile) -> OpenFile:
     """The file as it is now that we hold its lock, without a torn line at its end."""
-    end = size = file.disk.status(file.descriptor).st_size
+    end = size = file.disk.fstat(file.descriptor).st_size
     tail = b""
     while end and b"\n" not in tail:
         start = max(0, end - LINE_BYTES)

@@ -1,7 +1,7 @@
 """API keys from the machine: a file that only its owner reads, or a command that prints a token.
 
-Never from a flag: what stands on a command line is in the process list and in the shell's history. A token
-runs out, so its command runs again before that, and once after a 401; however many exchanges ask at the same
+Never from a flag: a command line is visible in the process list and in the shell's history. A token
+expires, so its command runs again before that, and once after a 401; however many exchanges ask at the same
 time, it runs once.
 """
 
@@ -27,15 +27,17 @@ import anyio
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Option
 
-MAX_FILE = 65_536
-COMMAND_TIMEOUT = 60.0
-MARGIN = 300.0  # seconds before the end at which a token counts as used up
-UNKNOWN_LIFE = 600.0  # a token that says nothing of its end is asked for again after this many seconds
+_OPTION = Option("token_command")
+MAX_BYTES = 65_536  # of a file, or of what a command prints
+COMMAND_TIMEOUT = 60.0  # seconds
+MARGIN = 300.0  # seconds before its expiry at which a token is renewed
+UNKNOWN_LIFE = 600.0  # seconds after which a token without an expiry is renewed
 
 
 def read_key_file(path: Path | str) -> Secret:
-    """The API key in `path`: one line. Raises Misuse unless nobody but the owner can read the file."""
+    """The API key in `path`: one line. Raises UsageError unless only the owner can read the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -49,7 +51,7 @@ def read_key_file(path: Path | str) -> Secret:
             raise UsageError(
                 f"{path}: expected mode 0600, got {mode:04o}: others may read the API key; chmod 600 {path}"
             )
-        content = os.read(descriptor, MAX_FILE)
+        content = os.read(descriptor, MAX_BYTES)
     finally:
         os.close(descriptor)
     try:
@@ -61,16 +63,16 @@ def read_key_file(path: Path | str) -> Secret:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token; `expires_at` in seconds since 1970, if it says so."""
+    """A bearer token; `expires_at` in seconds since 1970, None if unknown."""
 
     secret: Secret
     expires_at: float | None
 
 
 class TokenCommand:
-    """Tokens from a command of the user's own, such as ``az account get-access-token``.
+    """Tokens from a command of the user, such as ``az account get-access-token``.
 
-    `command` is split as a shell would, and no shell runs it. It may print the token alone, or JSON with it
+    `command` is split as a shell would, but run without one. It may print the token alone, or JSON with it
     (``accessToken``, ``access_token`` or ``token``, and ``expires_on`` or ``expires_in``). `clock` is the time
     of day in seconds since 1970.
     """
@@ -79,13 +81,9 @@ class TokenCommand:
         try:
             self._argv = shlex.split(command)
         except ValueError as error:
-            raise UsageError(
-                f"--token-command: expected a command line: {str(error).lower()}; quote it again"
-            ) from None
+            raise UsageError(f"expected a command line: {str(error).lower()}", "quote it again", _OPTION) from None
         if not self._argv:
-            raise UsageError(
-                "--token-command: expected a command line, got nothing; name a command that prints a token"
-            )
+            raise UsageError("expected a command line, got nothing", "name a command that prints a token", _OPTION)
         self._limit = limit
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -93,7 +91,7 @@ class TokenCommand:
         self._renew_at = 0.0
 
     async def current(self) -> Secret:
-        """A token that is still good for a while. Raises Misuse if the command gives none."""
+        """A token that does not expire soon. Raises UsageError if the command prints none."""
         async with self._lock:
             if self._token is None or self._clock() >= self._renew_at:
                 await self._renew()
@@ -101,7 +99,7 @@ class TokenCommand:
             return self._token.secret
 
     async def renewed(self, refused: Secret) -> Secret:
-        """Another token than `refused`, which a service answered with 401; one that came meanwhile will do."""
+        """Another token than `refused`, which got a 401; maybe one that was renewed meanwhile."""
         async with self._lock:
             if self._token is None or self._token.secret == refused:
                 await self._renew()
@@ -109,12 +107,12 @@ class TokenCommand:
             return self._token.secret
 
     async def _renew(self) -> None:
-        self._token = read_token(await self._printed(), self._clock())
+        self._token = read_token(await self._run_command(), self._clock())
         now, expires_at = self._clock(), self._token.expires_at
-        # A token shorter than twice the margin is renewed at half of its life, not at once for ever.
+        # A token that lives less than twice the margin is renewed at half of its life, not at every use.
         self._renew_at = now + UNKNOWN_LIFE if expires_at is None else max(expires_at - MARGIN, (now + expires_at) / 2)
 
-    async def _printed(self) -> bytes:
+    async def _run_command(self) -> bytes:
         name = self._argv[0]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -125,25 +123,25 @@ class TokenCommand:
                 start_new_session=True,
             )
         except OSError as error:
-            raise UsageError(f"--token-command: {name} cannot be run: {error.strerror}; give its full path") from None
+            raise UsageError(f"{name} cannot be run: {error.strerror}", "give its full path", _OPTION) from None
         try:
             async with asyncio.timeout(self._limit):
-                printed, complaint = await asyncio.gather(_head(process.stdout), _head(process.stderr))
+                printed, errors = await asyncio.gather(_head(process.stdout), _head(process.stderr))
                 code = await process.wait()
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold our pipes
+                os.killpg(process.pid, signal.SIGKILL)  # its children too: they have our pipes open
             with anyio.CancelScope(shield=True):  # a cancelled scope would not let us wait
                 await process.wait()
             if not isinstance(error, TimeoutError):
                 raise
             raise UsageError(
-                f"--token-command: {name} gave no token within {self._limit:g} s; try it by hand, it may ask something"
+                f"{name} gave no token within {self._limit:g} s", "try it by hand, it may ask something", _OPTION
             ) from None
         if code != 0:
-            told = visible(" ".join(complaint.decode("utf-8", "replace").split()), 300)
+            message = visible(" ".join(errors.decode("utf-8", "replace").split()), 300)
             raise UsageError(
-                f"--token-command: {name} failed with exit code {code}: {told or 'it said nothing'}; try it by hand"
+                f"{name} failed with exit code {code}: {message or 'it said nothing'}", "try it by hand", _OPTION
             )
         return printed
 
@@ -151,42 +149,40 @@ class TokenCommand:
 def read_token(printed: bytes, now: float) -> Token:
     """The token in what a command printed; what it printed is never quoted."""
     text = printed.decode("utf-8", "replace").strip()
-    table: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if text.startswith("{"):
         try:
-            table = json.loads(text)
+            fields = json.loads(text)
         except ValueError:
-            raise UsageError(
-                "--token-command: expected a token or JSON with one, got broken JSON; try it by hand"
-            ) from None
+            raise UsageError("expected a token or JSON with one, got broken JSON", "try it by hand", _OPTION) from None
         names = ("accessToken", "access_token", "token")
-        text = next((table[name] for name in names if isinstance(table.get(name), str)), "")
+        text = next((fields[name] for name in names if isinstance(fields.get(name), str)), "")
         if not text:
-            raise UsageError(
-                f"--token-command: expected JSON with one of {', '.join(names)}; have it print the token alone"
-            )
+            raise UsageError(f"expected JSON with one of {', '.join(names)}", "have it print the token alone", _OPTION)
     elif len(text.split()) != 1:
-        raise UsageError(
-            f"--token-command: expected one token, got {len(text.split())} words; have it print the token alone"
-        )
-    secret = Secret(text, "--token-command")
-    for value, offset in ((table.get("expires_on"), 0.0), (table.get("expires_in"), now), (_expiry_of_jwt(text), 0.0)):
+        raise UsageError(f"expected one token, got {len(text.split())} words", "have it print the token alone", _OPTION)
+    secret = Secret(text, _OPTION)
+    for value, offset in (
+        (fields.get("expires_on"), 0.0),
+        (fields.get("expires_in"), now),
+        (_expiry_of_jwt(text), 0.0),
+    ):
         if (seconds := _number(value)) is not None and seconds + offset > now:
             return Token(secret, seconds + offset)
     return Token(secret, None)
 
 
 async def _head(stream: asyncio.StreamReader | None) -> bytes:
-    """What comes first from `stream`, up to the cap; the rest is read and forgotten, so that nobody blocks."""
+    """The beginning of `stream`, up to MAX_BYTES; the rest is read and dropped, so that the writer does not block."""
     assert stream is not None
     kept = bytearray()
     while chunk := await stream.read(16_384):
-        kept += chunk[: MAX_FILE - len(kept)]
+        kept += chunk[: MAX_BYTES - len(kept)]
     return bytes(kept)
 
 
 def _expiry_of_jwt(token: str) -> Any:
-    """The `exp` of a JSON web token, unverified: it only says when to ask for the next one."""
+    """The `exp` of a JSON web token, unverified: it only decides when to renew."""
     parts = token.split(".")
     if len(parts) != 3:
         return None

@@ -1,10 +1,10 @@
-"""``--log-json FILE``: what happened, for programs; one JSON line an event, appended as it happens.
+"""``--log-json FILE``: what happened, for programs; one JSON line per event, appended as it happens.
 
     {"at": "2026-11-20T08:34:18.120Z", "event": "record", "key": "row-7", "state": "failed", "code": "server_error"}
 
-Events: ``start``, ``record``, ``pause``, ``outage``, ``halt``, ``stop``, ``end``. The log is no part of the batch: nothing is
-read back from it, and where it cannot be written any more it ends, says so once, and the run goes on. Text
-from outside must be redacted before it comes here.
+Events: ``start``, ``record``, ``pause``, ``outage``, ``halt``, ``stop``, ``end``. The log is not part of the batch: nothing is
+read back from it, and where it can no longer be written it ends, reports that once, and the run continues. Text
+from outside must already be redacted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EventName = Literal["start", "record", "pause", "outage", "halt", "stop", "end"]
 
 
 class EventLog:
-    """Appends events to the file at `path` (0600). Raises FileRefused where it is no file of ours.
+    """Appends events to the file at `path` (0600). Raises FileRefused where it is not a regular file.
 
     `failure` is None, or why the log ended; `failed` is called with it, once. `clock` gives seconds since 1970.
     """
@@ -39,7 +39,7 @@ class EventLog:
         self._file = open_append(path)
         self._open = True
         if self._file.size and os.pread(self._file.descriptor, 1, self._file.size - 1) != b"\n":
-            self._append(b"\n")  # what an earlier run left torn stays a line of its own
+            self._append(b"\n")  # a torn line of an earlier run stays a line of its own
 
     def write(self, event: EventName, **facts: Any) -> None:
         """Append an event with its `facts`, all of them JSON."""
@@ -47,7 +47,7 @@ class EventLog:
             self._append(_line({"at": utc(self._clock()), "event": event, **facts}))
 
     def close(self) -> None:
-        """Give the file back. May be called again."""
+        """Close the file. May be called again."""
         if self._open:
             self._open = False
             self._file.close()

@@ -63,12 +63,12 @@ class ClientPool(Generic[T]):
         self._make = make
         self._slots = asyncio.Semaphore(limit)
         self._keepalive = keepalive
-        self._idle: deque[tuple[T, float]] = deque()  # the one used last stands last
+        self._idle: deque[tuple[T, float]] = deque()  # the one used last is last
         self._in_use: set[T] = set()
         self._generation = 0
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[T]:
+    async def lease(self) -> AsyncIterator[T]:
         async with self._slots:
             item = self._idle.pop()[0] if self._idle else self._make()
             self._in_use.add(item)
@@ -86,7 +86,7 @@ class ClientPool(Generic[T]):
                         await item.aclose()
 
     async def drop_idle(self) -> None:
-        """Close what is idle now, and what is in use when it comes back."""
+        """Close idle ones now, those in use when they are given back."""
         self._generation += 1
         while self._idle:
             await self._idle.popleft()[0].aclose()
@@ -102,16 +102,16 @@ class ClientPool(Generic[T]):
 
 
 class ExchangeProgress:
-    """How far one exchange got, as the transport reports it."""
+    """How far one exchange got, as httpcore reports it while it happens."""
 
-    __slots__ = ("_turned", "answered", "connecting", "exact", "writing")
+    __slots__ = ("_loop_turned", "answered", "connecting", "exact", "writing")
 
     def __init__(self) -> None:
-        self.exact = True  # all is reported, so silence means that nothing was written; not so in a user's hands
+        self.exact = True  # every step is reported, so no report means nothing was written; not so with a user's client
         self.connecting = False
         self.writing = False
         self.answered = False
-        self._turned = False
+        self._loop_turned = False
 
     async def observe(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith((".connect_tcp.started", ".start_tls.started")):
@@ -120,11 +120,11 @@ class ExchangeProgress:
             if info["request"].method != b"CONNECT":
                 self.writing = True
         elif event.endswith("receive_response_headers.started"):
-            self._turned = False
-            asyncio.get_running_loop().call_soon(self._turn)
-        elif event.endswith("receive_response_headers.complete") and not self._turned:
-            # Bytes left over from the answer before would be taken for the answer to this request, and one
-            # job's result for another's. Whoever reads from the network lets the loop turn; this did not.
+            self._loop_turned = False
+            asyncio.get_running_loop().call_soon(self._note_turn)
+        elif event.endswith("receive_response_headers.complete") and not self._loop_turned:
+            # Bytes left over from the previous response would be taken for the response to this request, and one
+            # job's result for another's. A read from the network takes a turn of the loop; this did not.
             raise ExchangeError(Cause.PROTOCOL, "the answer was there before its request; the connection is closed")
 
     def sent(self, *, known_unsent: bool) -> bool:
@@ -133,8 +133,8 @@ class ExchangeProgress:
             return True
         return not (self.exact or self.connecting or known_unsent)
 
-    def _turn(self) -> None:
-        self._turned = True
+    def _note_turn(self) -> None:
+        self._loop_turned = True
 
 
 _NEVER_SENT = frozenset(
@@ -151,20 +151,20 @@ _CAUSES = {
     "UnsupportedProtocol": Cause.PROTOCOL,
     "InvalidURL": Cause.PROTOCOL,
 }
-_HANG_UP = re.compile("server disconnected|peer closed connection", re.IGNORECASE)  # httpcore has no class for it
-# At debug level httpcore logs the headers of answers, and a hostile answer echoes the key in one.
+_HUNG_UP = re.compile("server disconnected|peer closed connection", re.IGNORECASE)  # httpcore has no class for it
+# At debug level httpcore logs response headers, and a hostile response echoes the key in one.
 _LOGGERS = tuple(
     f"httpcore{generation}.{name}" for generation in ("", "2") for name in ("connection", "http11", "http2", "proxy")
 )
 
 
 class HttpxTransport:
-    """A wire to one `origin` (``https://host[:port]``).
+    """An HTTP transport to one `origin` (``https://host[:port]``).
 
-    `client` may be an ``AsyncClient`` or a transport of httpx or httpx2; it stays the user's to close. Its
-    proxies, pools and TLS settings are its own. `connections` bounds each of the two pools.
-    `environment` is asked for HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE, once, here.
-    Raises Misuse where one of those cannot work.
+    `client` may be an ``AsyncClient`` or a transport of httpx or httpx2; the user closes it. It has its own
+    proxies, pools and TLS settings. `connections` limits each of the two pools.
+    HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are read from `environment`, once, here.
+    Raises UsageError where one of those cannot be used.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class HttpxTransport:
         if client is None:
             self._read_environment(os.environ if environment is None else environment)
             self._pools["POST"] = self._pool(POST_KEEPALIVE, connections)
-            self._pools["look"] = self._pool(POLL_KEEPALIVE, connections)
+            self._pools["poll"] = self._pool(POLL_KEEPALIVE, connections)
         elif getattr(client, "auth", None) is not None:
             raise UsageError(
                 "client: expected a client without auth of its own (it may send a request twice); "
@@ -201,15 +201,15 @@ class HttpxTransport:
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._redactor.filter)
 
-    async def exchange(self, request: Request, timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's law 1
-        """What became of `request` within `timeout` seconds; never an exception but cancellation."""
-        seen = ExchangeProgress()
+    async def exchange(self, request: Request, timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - invariant 1 of `exchange`
+        """The response to `request` within `timeout` seconds; raises nothing but cancellation."""
+        progress = ExchangeProgress()
         try:
             async with asyncio.timeout(timeout) as alarm:
-                return await self._carry_out(request, timeout, seen)
+                return await self._carry_out(request, timeout, progress)
         except Exception as error:  # noqa: BLE001 - the one border where foreign exceptions end
             late = alarm.expired() and isinstance(error, TimeoutError)
-            return self._failure(error, seen, f"no complete answer within {timeout:g} s" if late else None)
+            return self._failure(error, progress, f"no complete answer within {timeout:g} s" if late else None)
 
     async def drop_idle(self) -> None:
         for pool in self._pools.values():
@@ -222,10 +222,10 @@ class HttpxTransport:
             logging.getLogger(name).removeFilter(self._redactor.filter)
 
     def __repr__(self) -> str:
-        return f"<HttpxWire to {self._origin}>"
+        return f"<HttpxTransport to {self._origin}>"
 
     def _read_environment(self, environment: Mapping[str, str]) -> None:
-        # A context without authorities for http: building one that has them takes 20 ms, and verifies nothing.
+        # For http a context without authorities: loading them takes 20 ms, and verifies nothing.
         secure = self._origin.startswith("https:")
         self._tls = tls_context(environment) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         proxy = proxy_for(self._origin, environment)
@@ -237,40 +237,52 @@ class HttpxTransport:
                     "HTTPS_PROXY: expected http://HOST:PORT or https://HOST:PORT; set it so, or unset it"
                 ) from None
 
-    async def _carry_out(self, request: Request, timeout: float, seen: ExchangeProgress) -> Answer:  # noqa: ASYNC109 - as above
+    async def _carry_out(self, request: Request, timeout: float, progress: ExchangeProgress) -> Answer:  # noqa: ASYNC109 - as above
         if not request.path.startswith("/"):
             raise ExchangeError(
                 Cause.PROTOCOL, f"expected a path from the root of {self._origin}, got {request.path!r}"
             )
-        # Twice this is below the timeout: a TLS handshake then ends by its own rule, which closes its socket.
+        # Twice this is below the timeout: a TLS handshake then ends by its own timeout, which closes its socket.
         connect = min(self._connect_timeout, timeout * 0.45)
-        extensions = {"timeout": {"connect": connect, "read": None, "write": None, "pool": None}, "trace": seen.observe}
+        extensions = {
+            "timeout": {"connect": connect, "read": None, "write": None, "pool": None},
+            "trace": progress.observe,
+        }
         url = self._origin + request.path
         headers = {"accept-encoding": "identity", **request.headers}
         if hasattr(self._client, "send"):
-            return await self._with_client(request, url, headers, extensions, seen)
-        built = self._package.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
+            return await self._with_client(request, url, headers, extensions, progress)
+        http_request = self._package.Request(
+            request.method, url, headers=headers, content=request.body, extensions=extensions
+        )
         if self._client is not None:
-            seen.exact = False
-            return await self._read(request, await self._client.handle_async_request(built), seen)
-        async with self._pools["POST" if request.method == "POST" else "look"].one() as transport:
-            return await self._read(request, await transport.handle_async_request(built), seen)
+            progress.exact = False
+            return await self._read(request, await self._client.handle_async_request(http_request), progress)
+        async with self._pools["POST" if request.method == "POST" else "poll"].lease() as transport:
+            return await self._read(request, await transport.handle_async_request(http_request), progress)
 
     async def _with_client(
-        self, request: Request, url: str, headers: Mapping[str, str], extensions: dict[str, Any], seen: ExchangeProgress
+        self,
+        request: Request,
+        url: str,
+        headers: Mapping[str, str],
+        extensions: dict[str, Any],
+        progress: ExchangeProgress,
     ) -> Answer:
         client = self._client
-        built = client.build_request(
+        http_request = client.build_request(
             request.method, url, headers=headers, content=request.body, timeout=None, extensions=extensions
         )
-        built.headers.pop("cookie", None)
-        if str(built.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
+        http_request.headers.pop("cookie", None)
+        if str(http_request.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
             raise ExchangeError(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
-        seen.exact = False
-        return await self._read(request, await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
+        progress.exact = False
+        return await self._read(
+            request, await client.send(http_request, stream=True, auth=None, follow_redirects=False), progress
+        )
 
-    async def _read(self, request: Request, response: Any, seen: ExchangeProgress) -> Answer:
-        seen.answered = True
+    async def _read(self, request: Request, response: Any, progress: ExchangeProgress) -> Answer:
+        progress.answered = True
         share = self._budget.begin(can_wait=request.method != "POST")
         try:
             head = read_headers(response.headers.raw, self._caps)
@@ -279,12 +291,12 @@ class HttpxTransport:
                 if body.take(chunk):
                     break  # the rest of an error's body; closing the response closes the connection
                 await share.add_chunk(chunk)
-            whole = body.whole()
+            complete = body.complete()
         finally:
             share.end()
             with anyio.CancelScope(shield=True):  # a cancelled scope would leave the connection open
                 await response.aclose()
-        return Answer(response.status_code, self._redactor.headers(head.headers), self._redactor.raw(whole))
+        return Answer(response.status_code, self._redactor.headers(head.headers), self._redactor.raw(complete))
 
     def _pool(self, keepalive: float, connections: int) -> ClientPool[httpx.AsyncHTTPTransport]:
         tls = self._tls
@@ -297,19 +309,19 @@ class HttpxTransport:
 
         return ClientPool(make, connections, keepalive)
 
-    def _failure(self, error: Exception, seen: ExchangeProgress, told: str | None) -> Failure:
+    def _failure(self, error: Exception, progress: ExchangeProgress, message: str | None) -> Failure:
         names = [cls.__name__ for cls in type(error).__mro__]
         if isinstance(error, ExchangeError):
             cause = error.cause
         else:
             cause = next((_CAUSES[name] for name in names if name in _CAUSES), Cause.DROPPED)
-        if told is not None:
+        if message is not None:
             cause = Cause.TIMEOUT
         elif cause is Cause.CONNECT:
-            cause, told = why_no_connection(error)
-        sent = seen.sent(known_unsent=not _NEVER_SENT.isdisjoint(names))
-        text = told or str(error) or names[0]
-        if cause is Cause.PROTOCOL and _HANG_UP.search(text):
+            cause, message = why_no_connection(error)
+        sent = progress.sent(known_unsent=not _NEVER_SENT.isdisjoint(names))
+        text = message or str(error) or names[0]
+        if cause is Cause.PROTOCOL and _HUNG_UP.search(text):
             cause = Cause.DROPPED
         where = "" if sent else "; nothing was sent"
         return Failure(sent, cause, self._redactor.shown(f"{self._origin}: {text}") + where)

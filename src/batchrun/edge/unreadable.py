@@ -1,4 +1,4 @@
-"""OUT.unreadable/: answers that nobody could read, kept as they came. They were very likely paid for."""
+"""OUT.unreadable/: responses that could not be parsed, kept as received. They were very likely paid for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 def keep_unreadable(folder: str, key: str, body: bytes) -> str | None:
     """Write `body` into `folder` under a name made from the row's key; its path, or None if that failed.
 
-    The name is a hash, because a key may hold anything. A failure loses nothing that could be read: the
+    The name is a hash, because a key may hold anything. A failure loses nothing that could be parsed: the
     record says what happened, and the job can be fetched again while the service keeps it.
     """
     name = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.text.wording import Text
 
 
 class RunObserver(Protocol):
@@ -14,4 +15,4 @@ class RunObserver(Protocol):
     def halted(self, reason: str, message: str) -> None: ...
     def recorded(self, line: bytes) -> None: ...
     def saved(self, records: int) -> None: ...  # so many records of this run are on the disk
-    def noted(self, text: str) -> None: ...
+    def noted(self, text: Text) -> None: ...

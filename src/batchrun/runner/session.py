@@ -21,7 +21,8 @@ from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.edge.append_file import FileNames, expect_folder
+from batchrun.core.text.wording import Option, Part, parts
+from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
@@ -128,13 +129,16 @@ async def run_session(
     settings = Settings.of(given)
     if settings.detach and "concurrency" in given:
         raise UsageError(
-            f"--concurrency {settings.concurrency}: expected none with --detach, which puts every row in flight; leave it out, "
-            "or send a part of the rows now with --limit N"
+            ("expected none with ", Option("detach"), ", which puts every row in flight"),
+            ("leave it out, or send a part of the rows now with ", Option("limit", "N")),
+            Option("concurrency", str(settings.concurrency)),
         )
     if settings.detach and task.input is None:
         if not task.only_wished:
             raise UsageError(
-                "--detach: expected a run with an input to send; to bring home what was sent, leave it out (BATCHRUN_DETACH too)"
+                "expected a run with an input to send",
+                "to bring home what was sent, leave it out (BATCHRUN_DETACH too)",
+                Option("detach"),
             )
         settings = replace(settings, detach=False)
     service, keys = await service_of(settings, environment, task.demo)
@@ -144,18 +148,19 @@ async def run_session(
     names = FileNames.of(task.output, task.journal)
     for path in (task.output, names.journal):
         expect_folder(path)
-    flags = _flags(settings)
+    refuse_shared(names, task.input)
+    flags = BodyFlags.read(settings.model, settings.set)
     source, ends_at_once = None, False
     try:
         if task.input is not None:
             checking = partial(
-                check, task.input, flags, spool=names.spool, output=names.output, max_row=settings.max_row, endpoints=service.endpoints,
+                check, task.input, flags, spool=names.spool, max_row=settings.max_row, endpoints=service.endpoints,
                 name=task.name, more=_submitted_before(names, settings, grows=task.grows),
             )  # fmt: skip
             source = await anyio.to_thread.run_sync(checking)
             if isinstance(source, Growing):
                 source.ended = not task.grows
-            _refuse_problems(source, settings)
+            _refuse_problems(source, settings, "line" if task.name is None else "row")
             background = {one.path for one in service.endpoints if one.background}
             ends_at_once = _ends_at_once(source, background)
             settings = Settings.of(given, at_once=ends_at_once)
@@ -237,21 +242,18 @@ def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
     return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
 
 
-def _flags(settings: Settings) -> BodyFlags:
-    try:
-        return BodyFlags.read(settings.model, settings.set)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _refuse_problems(source: Checked, settings: Settings) -> None:
+def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
     problems = source.report.problems
     if problems.total and not settings.skip_bad:
-        shown = "\n".join(f"  line {one.line:,}: {one.code}: {one.message}" for one in problems.first)
-        more = f"\n  and {problems.total - len(problems.first):,} more" if problems.total > len(problems.first) else ""
+        shown: list[Part] = []
+        for one in problems.first:
+            shown += (f"\n  {unit} {one.line:,}: {one.code}: ", *parts(one.message))
+        if problems.total > len(problems.first):
+            shown.append(f"\n  and {problems.total - len(problems.first):,} more")
         raise InputRefused(
-            f"{source.name}: {problems.total:,} of {len(source):,} rows are bad and nothing was sent:\n{shown}{more}\n"
-            "mend them, or run the others with --skip-bad"
+            f"{problems.total:,} of {len(source):,} rows are bad and nothing was sent",
+            (*shown, "\nmend them, or run the others with ", Option("skip_bad")),
+            source.name,
         )
 
 

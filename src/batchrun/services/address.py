@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Option
 
 _BASE = re.compile(
     r"(?P<scheme>https?)://"
@@ -51,33 +52,34 @@ class BaseUrl:
         return self.origin.partition("://")[2].partition("/")[0].rsplit(":", 1)[0]
 
 
-def read_base_url(text: str, where: str, *, allow_http: bool = False) -> BaseUrl:
+def read_base_url(text: str, where: Option | str, *, allow_http: bool = False) -> BaseUrl:
     """The base URL in `text`. Raises UsageError with `where` it was set; what could be a password is not shown."""
     if "@" in text:
-        raise UsageError(f"{where}: expected a URL without a user or password, got one with; set the API key instead")
+        raise UsageError("expected a URL without a user or password, got one with", "set the API key instead", where)
     for mark, name in (("?", "query"), ("#", "fragment")):
         if mark in text:
             raise UsageError(
-                f"{where}: expected a base URL without a {name}, got {text[:200]!r}; cut it at the {mark!r}"
+                f"expected a base URL without a {name}, got {text[:200]!r}", f"cut it at the {mark!r}", where
             )
     found = _BASE.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"{where}: expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}; write it so"
+            f"expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}", "write it so", where
         )
     scheme, host, path = found["scheme"].lower(), found["host"].lower().rstrip("."), found["path"]
     if any(part in (".", "..") for part in path.split("/")):
-        raise UsageError(f"{where}: expected a path without . and .., got {text[:200]!r}; write it out")
+        raise UsageError(f"expected a path without . and .., got {text[:200]!r}", "write it out", where)
     if not _host_is_plain(host):
-        raise UsageError(f"{where}: expected a host name or an address, got {host!r}; write it out")
+        raise UsageError(f"expected a host name or an address, got {host!r}", "write it out", where)
     port = str(int(found["port"])) if found["port"] else _DEFAULT_PORT[scheme]
     if not 0 < int(port) < 65_536:
-        raise UsageError(f"{where}: expected a port from 1 to 65535, got {port}; set another")
+        raise UsageError(f"expected a port from 1 to 65535, got {port}", "set another", where)
     loopback = _is_loopback(host)
     if scheme == "http" and not loopback and not allow_http:
         raise UsageError(
-            f"{where}: expected https, got {text[:200]!r}, which sends the API key in the open; "
-            "write https://, or pass --allow-http"
+            f"expected https, got {text[:200]!r}, which sends the API key in the open",
+            ("write https://, or pass ", Option("allow_http")),
+            where,
         )
     origin = f"{scheme}://{host}" if port == _DEFAULT_PORT[scheme] else f"{scheme}://{host}:{port}"
     return BaseUrl(origin, path, loopback)

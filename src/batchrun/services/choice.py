@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Option
 from batchrun.services.address import BaseUrl, checked_headers, custom_headers, read_base_url
 from batchrun.services.profile import AZURE, BEARER, COMPATIBLE, KNOWN, OPENAI, Auth, Profile
 from batchrun.services.service import Service
@@ -42,8 +43,17 @@ def choose(
     secret, auth = _key(profile, environment, key, token)
     if secret is None and profile.key_required and not base.loopback:
         names = " or ".join((*profile.token_names, *profile.key_names))
-        remedy = "export it, give --key-file or --token-command, or rehearse with --demo"
-        raise UsageError(f"no API key for {profile.name}: {names} is not set; {remedy}")
+        raise UsageError(
+            f"no API key for {profile.name}: {names} is not set",
+            (
+                "export it, give ",
+                Option("key_file"),
+                " or ",
+                Option("token_command"),
+                ", or rehearse with ",
+                Option("demo"),
+            ),
+        )
     return Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
 
 
@@ -53,28 +63,29 @@ def _named(service: str | None, environment: Mapping[str, str]) -> Profile:
             return KNOWN[service]
         near = get_close_matches(service, KNOWN, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(KNOWN)}, or a file FILE.toml"
-        raise UsageError(f"--service: there is no service {service[:100]!r}; {hint}")
+        raise UsageError(f"there is no service {service[:100]!r}", hint, Option("service"))
     of_openai = [name for name in _OPENAI_NAMES if name in environment]
     of_azure = [name for name in _AZURE_NAMES if name in environment]
     if of_openai and of_azure:
         raise UsageError(
-            f"{', '.join(of_openai)} and {', '.join(of_azure)} are set, which point to two services; "
-            "pass --service openai or --service azure"
+            f"{', '.join(of_openai)} and {', '.join(of_azure)} are set, which point to two services",
+            ("pass ", Option("service", "openai"), " or ", Option("service", "azure")),
         )
     return AZURE if of_azure else OPENAI
 
 
 def _base(profile: Profile, environment: Mapping[str, str], flag: str | None, *, allow_http: bool) -> BaseUrl:
     from_environment = environment.get(profile.base_name)
+    where: Option | str
     if flag is not None:
-        text, where = flag, "--base-url"
+        text, where = flag, Option("base_url")
     elif from_environment is not None:
         text, where = from_environment, profile.base_name
     elif profile.base_url is not None:
         text, where = profile.base_url, profile.name
     else:
-        names = f"--base-url or {profile.base_name}" if profile.base_name else "--base-url"
-        raise UsageError(f"no address for {profile.name}: expected {names}; pass one")
+        names = (Option("base_url"), f" or {profile.base_name}" if profile.base_name else "")
+        raise UsageError((f"no address for {profile.name}: expected ", *names), "pass one")
     base = read_base_url(text, where, allow_http=allow_http)
     for done in range(len(profile.path), -1, -1):  # with or without what is appended
         if profile.path[done : done + 1] in ("/", "") and base.path.endswith(profile.path[:done]):

@@ -27,7 +27,7 @@ _WORDS = (
 _TEXT = (_WORDS * (16_384 // len(_WORDS) + 2)).decode()
 _STARTS = [i + 1 for i, char in enumerate(_TEXT[: len(_WORDS)]) if char == " "]
 _LONGEST = 16_384
-_LETTERS_A_TOKEN = 5
+_LETTERS_PER_TOKEN = 5
 
 _HEAD = b'{"id":"%b","object":"response","created_at":%d,"status":"%b","background":%b,"completed_at":%b,"error":%b,"incomplete_details":%b,'
 _MIDDLE = (
@@ -36,14 +36,14 @@ _MIDDLE = (
     b'"temperature":1.0,"text":{"format":{"type":"text"},"verbosity":"medium"},"tool_choice":"auto","tools":[],"top_logprobs":0,'
     b'"top_p":1.0,"truncation":"disabled","usage":%b,"user":null,'
 )
-PLAIN_NOTE = b'"max_output_tokens":null,"metadata":{}}'
+PLAIN_ECHO = b'"max_output_tokens":null,"metadata":{}}'
 _BOOLEAN = (b"false", b"true")
 _NULL = b"null"
 _MODEL_JSON: dict[str, bytes] = {}
 
 
-def note_of(body: dict[str, Any]) -> bytes | None:
-    """What every answer echoes of the request; None if that is nothing."""
+def echo_of(body: dict[str, Any]) -> bytes | None:
+    """What every answer repeats of the request; None if nothing."""
     cap, metadata = body.get("max_output_tokens"), body.get("metadata")
     if not isinstance(cap, int) and not metadata:
         return None
@@ -54,7 +54,7 @@ def note_of(body: dict[str, Any]) -> bytes | None:
 
 
 def response(
-    job: SimulatedJob, name: bytes, status: str, end: float, note: bytes = PLAIN_NOTE, image_bytes: int = 0
+    job: SimulatedJob, name: bytes, status: str, end: float, echo: bytes = PLAIN_ECHO, image_bytes: int = 0
 ) -> bytes:
     """The response object of `job` with status `status`; `end` is when it ended, if it did."""
     completed = error = reason = usage = _NULL
@@ -78,13 +78,13 @@ def response(
             _MODEL_JSON.clear()
         model = _MODEL_JSON[job.model] = orjson.dumps(job.model)
     head = _HEAD % (name, int(job.created), status.encode(), _BOOLEAN[job.background], completed, error, reason)
-    return head + _MIDDLE % (model, output, usage) + note
+    return head + _MIDDLE % (model, output, usage) + echo
 
 
 def text_of(job: SimulatedJob) -> str:
-    """The text that a job answers: its own part of an endless sentence, as long as its tokens."""
+    """The text of a job: its own part of an endless sentence, as long as its tokens."""
     start = _STARTS[job.nonce % len(_STARTS)]
-    length = min(job.output_tokens * _LETTERS_A_TOKEN, _LONGEST - len(_WORDS))
+    length = min(job.output_tokens * _LETTERS_PER_TOKEN, _LONGEST - len(_WORDS))
     end = _TEXT.find(" ", start + max(length - 1, 0))
     return _TEXT[start:end]
 
@@ -111,20 +111,20 @@ def _error(outcome: str) -> bytes:
 
 
 def _items(job: SimulatedJob, name: bytes, outcome: str, image_bytes: int) -> list[dict[str, Any]]:
-    own = name.decode().removeprefix("resp_")[:40]
+    own_id = name.decode().removeprefix("resp_")[:40]
     match outcome:
         case "completed" | "error_completed":
-            return [_message(own, "completed", _text_part(text_of(job)))]
+            return [_message(own_id, "completed", _text_part(text_of(job)))]
         case "incomplete" | "filtered" | "partial":
-            return [_message(own, "incomplete", _text_part(text_of(job)))]
+            return [_message(own_id, "incomplete", _text_part(text_of(job)))]
         case "refusal":
-            return [_message(own, "completed", {"type": "refusal", "refusal": refusal_text()})]
+            return [_message(own_id, "completed", {"type": "refusal", "refusal": refusal_text()})]
         case "tool_failed":
-            return [_image(own, "failed", None)]
+            return [_image(own_id, "failed", None)]
         case "image":
-            return [_image(own, "completed", picture(image_bytes, job.nonce))]
+            return [_image(own_id, "completed", picture(image_bytes, job.nonce))]
         case "image_generating":
-            return [_image(own, "generating", picture(image_bytes, job.nonce))]
+            return [_image(own_id, "generating", picture(image_bytes, job.nonce))]
         case _:
             return []
 
@@ -133,12 +133,12 @@ def _text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _message(own: str, status: str, part: dict[str, Any]) -> dict[str, Any]:
-    return {"id": f"msg_{own}", "type": "message", "status": status, "role": "assistant", "content": [part]}
+def _message(own_id: str, status: str, part: dict[str, Any]) -> dict[str, Any]:
+    return {"id": f"msg_{own_id}", "type": "message", "status": status, "role": "assistant", "content": [part]}
 
 
-def _image(own: str, status: str, result: str | None) -> dict[str, Any]:
-    item: dict[str, Any] = {"id": f"ig_{own}", "type": "image_generation_call", "status": status, "result": result}
+def _image(own_id: str, status: str, result: str | None) -> dict[str, Any]:
+    item: dict[str, Any] = {"id": f"ig_{own_id}", "type": "image_generation_call", "status": status, "result": result}
     if result is None:
         item["error"] = {
             "code": "server_error",
@@ -205,8 +205,8 @@ def chat_completion(job: SimulatedJob, name: str, body: Mapping[str, Any]) -> di
 
 def embeddings(job: SimulatedJob, _name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """A list of unit vectors, one for each input; as base64 of little-endian floats where the request asks for it."""
-    given = body.get("input")
-    inputs = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
+    value_ = body.get("input")
+    inputs = value_ if isinstance(value_, list) and value_ and isinstance(value_[0], str | list) else [value_]
     dimensions = _count(body, "dimensions", _DIMENSIONS, 8192)
     as_text = body.get("encoding_format") == "base64"
     data = []
@@ -226,13 +226,13 @@ def images(job: SimulatedJob, _name: str, body: Mapping[str, Any], image_bytes: 
     """As many images as `n` asks for; as addresses where the request asks for those."""
     count = 0 if job.outcome == "empty" else _count(body, "n", 1, 10)
     if body.get("response_format") == "url":
-        made = [{"url": f"https://images.invalid/{job.nonce:08x}.png", "revised_prompt": None}] * count
+        data = [{"url": f"https://images.invalid/{job.nonce:08x}.png", "revised_prompt": None}] * count
     else:
-        made = [{"b64_json": picture(image_bytes, job.nonce, index)} for index in range(count)]
+        data = [{"b64_json": picture(image_bytes, job.nonce, index)} for index in range(count)]
     return {
         "created": int(job.created),
         "background": "opaque",
-        "data": made,
+        "data": data,
         "output_format": "png",
         "quality": "low",
         "size": "1024x1024",

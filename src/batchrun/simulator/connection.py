@@ -1,8 +1,8 @@
-"""HTTP/1.1 on one connection: llhttp reads the requests, answers go out in the order they were asked for.
+"""HTTP/1.1 on one connection: llhttp parses the requests, answers are sent in their order.
 
-Requests that come while an answer is delayed wait for their turn (pipelining), and from a hundred of them
-on the connection is not read. A request that cannot be read, or is too large, is answered and the
-connection closed, after what the client still sends was read away: else the answer would be lost in a reset.
+Requests that arrive while an answer is delayed wait (pipelining); with more than a hundred waiting
+the connection is not read. A request that cannot be parsed, or is too large, is answered and the
+connection closed, after what the client still sends was read: else the answer would be lost in a reset.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import NamedTuple, Protocol, cast
 import httptools
 
 from batchrun.simulator.replies import HANG_UP, Reply, error, written
-from batchrun.simulator.request_statistics import Books
+from batchrun.simulator.request_statistics import RequestStatistics
 
 _MOST_WAITING = 100
 _MOST_HEADER_BYTES = 64 * 1024
-_LINGER = 2.0
+_LINGER = 2.0  # seconds
 _KEY_HEADERS = frozenset({b"authorization", b"api-key"})
 
 
 class Host(Protocol):
     """What a connection needs of the simulator."""
 
-    books: Books
+    statistics: RequestStatistics
     connections: set[ServedConnection]
 
     @property
@@ -36,7 +36,7 @@ class Host(Protocol):
     def common_lines(self) -> bytes: ...
 
 
-class _Asked(NamedTuple):
+class _ParsedRequest(NamedTuple):
     method: bytes
     target: bytes
     api_key: bytes
@@ -52,13 +52,13 @@ class ServedConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[_Asked | Reply] = deque()
+        self._waiting: deque[_ParsedRequest | Reply] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False  # an answer is delayed
         self._posting = False  # and it is a submit's
         self._blocked = False  # the client does not read
-        self._deaf = False  # nothing more is read from it
-        self._unread = False  # reading pauses
+        self._reading_ended = False  # what still arrives is dropped
+        self._reading_paused = False  # reading pauses
         self.on_message_begin()
 
     # asyncio
@@ -70,34 +70,34 @@ class ServedConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._host.connections.discard(self)
         self._transport = None
-        self._deaf = True
+        self._reading_ended = True
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._posting:
             self._posting = False
-            self._host.books.post_ends()
+            self._host.statistics.post_ends()
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._reading_ended:
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # The request itself was read; it is answered in HTTP/1.1, and what follows it is not HTTP.
-            self._deaf = True
+            self._reading_ended = True
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as problem:
             self._end_with(error(400, f"expected an HTTP/1.1 request: {problem}"))
-        self._pump()
+        self._answer_waiting()
 
     def pause_writing(self) -> None:
         self._blocked = True
 
     def resume_writing(self) -> None:
         self._blocked = False
-        self._pump()
+        self._answer_waiting()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -125,7 +125,12 @@ class ServedConnection(asyncio.Protocol):
             self._api_key = credentials.strip() if scheme.lower() == b"bearer" else value
         elif lower == b"content-length" and value.isdigit() and int(value[:20]) > self._host.most_body:
             self._too_large()
-        elif lower == b"expect" and value.lower() == b"100-continue" and self._transport is not None and not self._deaf:
+        elif (
+            lower == b"expect"
+            and value.lower() == b"100-continue"
+            and self._transport is not None
+            and not self._reading_ended
+        ):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -136,12 +141,12 @@ class ServedConnection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._deaf:
+        if self._reading_ended:
             return
         parser = self._parser
         keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         body = b"".join(self._body)
-        self._waiting.append(_Asked(parser.get_method(), self._target, self._api_key, body, keep_alive))
+        self._waiting.append(_ParsedRequest(parser.get_method(), self._target, self._api_key, body, keep_alive))
 
     # Answers
 
@@ -149,27 +154,27 @@ class ServedConnection(asyncio.Protocol):
         self._end_with(error(413, f"expected a body of at most {self._host.most_body} bytes", code="request_too_large"))
 
     def _end_with(self, last: Reply) -> None:
-        """Answer `last` in its turn, and read no further."""
-        if not self._deaf:
-            self._deaf = True
+        """Answer `last` after those that wait, and stop reading."""
+        if not self._reading_ended:
+            self._reading_ended = True
             self._waiting.append(last)
 
-    def _pump(self) -> None:
-        """Answer what waits, up to one whose answer takes time."""
+    def _answer_waiting(self) -> None:
+        """Answer waiting requests, up to one whose answer is delayed."""
         transport = self._transport
         if transport is None:
             return
         out: list[bytes] = []
         while self._waiting and not self._busy and not self._blocked:
-            asked = self._waiting.popleft()
-            if isinstance(asked, Reply):
-                out.append(self._written(asked, keep_alive=False, bodiless=False))
+            request = self._waiting.popleft()
+            if isinstance(request, Reply):
+                out.append(self._written(request, keep_alive=False, bodiless=False))
                 self._close(transport, out)
                 return
-            method, target, api_key, body, keep_alive = asked
+            method, target, api_key, body, keep_alive = request
             reply = self._host.answer(method, target, api_key, body)
             if reply.delay > 0:
-                self._later(reply, keep_alive=keep_alive, posting=method == b"POST")
+                self._answer_later(reply, keep_alive=keep_alive, posting=method == b"POST")
             elif reply.status == HANG_UP:
                 transport.abort()
                 return
@@ -180,14 +185,14 @@ class ServedConnection(asyncio.Protocol):
                     return
         if out:
             transport.write(b"".join(out) if len(out) > 1 else out[0])
-        if self._unread is not (len(self._waiting) > _MOST_WAITING):
-            self._unread = not self._unread
-            (transport.pause_reading if self._unread else transport.resume_reading)()
+        if self._reading_paused is not (len(self._waiting) > _MOST_WAITING):
+            self._reading_paused = not self._reading_paused
+            (transport.pause_reading if self._reading_paused else transport.resume_reading)()
 
-    def _later(self, reply: Reply, *, keep_alive: bool, posting: bool) -> None:
+    def _answer_later(self, reply: Reply, *, keep_alive: bool, posting: bool) -> None:
         self._busy, self._posting = True, posting
         if posting:
-            self._host.books.post_begins()
+            self._host.statistics.post_begins()
         if not isinf(reply.delay):
             self._timer = self._loop.call_later(reply.delay, self._answer_now, reply, keep_alive)
 
@@ -196,7 +201,7 @@ class ServedConnection(asyncio.Protocol):
         self._busy, self._timer = False, None
         if self._posting:
             self._posting = False
-            self._host.books.post_ends()
+            self._host.statistics.post_ends()
         if transport is None:
             return
         if reply.status == HANG_UP:
@@ -207,11 +212,11 @@ class ServedConnection(asyncio.Protocol):
             self._close(transport, out)
             return
         transport.write(out[0])
-        self._pump()
+        self._answer_waiting()
 
     def _close(self, transport: asyncio.Transport, out: list[bytes]) -> None:
-        """Write `out` as the last there is; close when the client is done, or after a while."""
-        self._deaf = True
+        """Write `out` as the last answers; close when the client has, or after `_LINGER`."""
+        self._reading_ended = True
         self._waiting.clear()
         transport.write(b"".join(out))
         if transport.can_write_eof():

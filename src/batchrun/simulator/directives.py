@@ -1,10 +1,10 @@
 """Rows that script themselves, so that a small input can show every state.
 
-A directive stands in the prompt, ``[[fail server_error]] Name a colour``, or in the body's
-``metadata.simulate``, several parted by ``;``: ``"queue 1; sleep 5; cancel late_completed"``. `DIRECTIVES` lists them.
+A directive is in the prompt, ``[[fail server_error]] Name a colour``, or in the body's
+``metadata.simulate``, several separated by ``;``: ``"queue 1; sleep 5; cancel late_completed"``. `DIRECTIVES` lists them.
 
-What follows from a row's own words outranks the scenario. Brackets in a prompt that begin with none of
-these words are just text; a directive with a wrong argument, and any unknown word in ``metadata.simulate``,
+A row's directives override the scenario. Brackets in a prompt that begin with none of
+these words are just text; a directive with a wrong argument, and any unknown name in ``metadata.simulate``,
 is refused with a 400 that says what was meant.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchrun.simulator.distributions import ScenarioError, seconds
-from batchrun.simulator.outcomes import CANCEL_WORDS, CODES, OUTCOMES, SUBMIT_WORDS, nearest, word_of
+from batchrun.simulator.outcomes import CANCEL_OUTCOMES, CODES, OUTCOMES, SUBMIT_REFUSALS, expect_known, nearest
 
 _IN_PROMPT = re.compile(rb"\[\[ ?([a-z_]{1,40})((?: [A-Za-z0-9_.]{1,60}){0,2}) ?\]\]")
 
@@ -38,7 +38,7 @@ ALWAYS = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a row says about itself; None where it says nothing."""
+    """The directives of a row; None where it has none."""
 
     outcome: str | None = None
     outcome_times: int = ALWAYS
@@ -51,12 +51,12 @@ class Script:
     id_changes: bool = False
 
 
-SILENT = Script()
+NO_SCRIPT = Script()
 
 
 def script_of(raw: bytes, body: Any) -> Script:
-    """What the row whose body is `raw`, parsed `body`, says about itself. Raises ScenarioError."""
-    script = SILENT
+    """What the row whose body is `raw`, parsed `body`, scripts. Raises ScenarioError."""
+    script = NO_SCRIPT
     if b"[[" in raw:
         for found in _IN_PROMPT.finditer(raw):
             verb = found[1].decode()
@@ -64,34 +64,34 @@ def script_of(raw: bytes, body: Any) -> Script:
                 script = _with(script, verb, found[2].decode().split())
     if b'"simulate"' in raw:
         metadata = body.get("metadata")
-        told = metadata.get("simulate") if isinstance(metadata, dict) else None
-        if isinstance(told, str):
-            for directive in filter(None, (part.split() for part in told.split(";"))):
+        text = metadata.get("simulate") if isinstance(metadata, dict) else None
+        if isinstance(text, str):
+            for directive in filter(None, (part.split() for part in text.split(";"))):
                 script = _with(script, directive[0], directive[1:])
     return script
 
 
 def _with(script: Script, verb: str, arguments: list[str]) -> Script:
     try:
-        return _told(script, verb, arguments)
+        return _apply(script, verb, arguments)
     except ScenarioError as problem:
         raise ScenarioError(f"directive {verb!r}: {problem}") from problem
 
 
-def _told(script: Script, verb: str, arguments: list[str]) -> Script:
+def _apply(script: Script, verb: str, arguments: list[str]) -> Script:
     match verb, arguments:
         case "fail", [code, *times]:
-            return replace(script, outcome=word_of(code, CODES), outcome_times=_times(times))
-        case "refuse", [word, *times]:
-            return replace(script, refusal=word_of(word, SUBMIT_WORDS, http=True), refusal_times=_times(times))
+            return replace(script, outcome=expect_known(code, CODES), outcome_times=_times(times))
+        case "refuse", [name, *times]:
+            return replace(script, refusal=expect_known(name, SUBMIT_REFUSALS, http=True), refusal_times=_times(times))
         case "sleep", [delay]:
             return replace(script, duration=seconds(delay))
         case "queue", [delay]:
             return replace(script, queued=seconds(delay))
         case "hidden", [delay]:
             return replace(script, hidden=seconds(delay))
-        case "cancel", [word]:
-            return replace(script, cancel=word_of(word, CANCEL_WORDS))
+        case "cancel", [name]:
+            return replace(script, cancel=expect_known(name, CANCEL_OUTCOMES))
         case "id_changes", []:
             return replace(script, id_changes=True)
         case _, [] if verb in OUTCOMES:

@@ -36,7 +36,7 @@ class ScenarioError(ValueError):
 
 
 def seconds(value: object) -> float:
-    """A time as a scenario words it, in seconds: ``"50ms"``, ``"2s"``, ``1.5``."""
+    """A time in a scenario, in seconds: ``"50ms"``, ``"2s"``, ``1.5``."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and math.isfinite(value):
         return float(value)
     found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -46,7 +46,7 @@ def seconds(value: object) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Distribution:
     """A distribution over [low, high], or log-normal with median `low` where `sigma` is given."""
 
     low: float
@@ -59,14 +59,14 @@ class Spread:
             return self.low * math.exp(self.sigma * _NORMAL.inv_cdf(max(u, _SMALLEST)))
         return self.low + (self.high - self.low) * u
 
-    def tokens(self, u: float) -> int | None:  # noqa: ARG002 - a trace knows sizes by quantile, a plain spread none
-        """Generated tokens of the job at quantile `u`, where the spread knows them."""
+    def tokens(self, u: float) -> int | None:  # noqa: ARG002 - a trace knows sizes by quantile, others do not
+        """Generated tokens of the job at quantile `u`, where the distribution has them."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The rows of a trace: what each took, and the tokens it made."""
+    """The rows of a trace: the duration and generated tokens of each."""
 
     durations: array[float] = field(repr=False)
     generated: array[int] = field(repr=False)
@@ -78,22 +78,22 @@ class Trace:
         return self.generated[int(u * len(self.generated))]
 
 
-AT_ONCE = Spread(0.0, 0.0)
+AT_ONCE = Distribution(0.0, 0.0)
 
 
-def fixed(value: float) -> Spread:
-    return Spread(value, value)
+def fixed(value: float) -> Distribution:
+    return Distribution(value, value)
 
 
-def spread(value: object, folder: Path | None = None) -> Spread | Trace:
-    """Read a spread. A trace's file is looked for in `folder`; without a folder traces are refused."""
+def distribution(value: object, folder: Path | None = None) -> Distribution | Trace:
+    """Parse a distribution. A trace's file is in `folder`; without a folder traces are refused."""
     if not isinstance(value, str):
         return fixed(seconds(value))
     if called := _CALL.fullmatch(value.strip()):
         name, first, second = called.groups()
         if name == "trace":
             return _trace(first.strip(), _number(second or "1", "a factor"), folder)
-        return Spread(seconds(first), math.inf, _number(second or "", "a sigma such as 0.8"))
+        return Distribution(seconds(first), math.inf, _number(second or "", "a sigma such as 0.8"))
     low, dots, high = value.partition("..")
     try:
         least, most = seconds(low), seconds(high if dots else low)
@@ -103,7 +103,7 @@ def spread(value: object, folder: Path | None = None) -> Spread | Trace:
         ) from None
     if most < least:
         raise ScenarioError(f"expected the smaller time first, got {value!r}; write '{high}..{low}'")
-    return Spread(least, most)
+    return Distribution(least, most)
 
 
 def _number(text: str, what: str) -> float:

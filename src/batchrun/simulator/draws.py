@@ -17,7 +17,7 @@ _WORDS = struct.Struct("<8Q")
 _SEED = struct.Struct("<Q")
 _WORD = struct.Struct("<Q")
 
-# What a client adds to a row's body on its own; two POSTs that differ in these alone are one row.
+# Fields that a client adds to a row's body; two POSTs that differ in these alone are one row.
 _CLIENTS_OWN = ("background", "store", "stream")
 
 
@@ -35,7 +35,7 @@ class Draw(NamedTuple):
 
 
 def draw(seed: int, row: int, turn: int) -> Draw:
-    """What chance decides about the `turn`-th POST of `row`."""
+    """The draws of the `turn`-th POST of `row`."""
     digest = blake2b(_ROW_AND_TURN.pack(row, turn), key=_SEED.pack(seed), digest_size=64).digest()
     return Draw._make([(word >> 11) * 2.0**-53 for word in _WORDS.unpack(digest)])
 
@@ -47,10 +47,10 @@ def quantile(seed: int, *facts: int) -> float:
 
 
 def row_of(body: object) -> tuple[int, str | None]:
-    """The number by which a row is recognised, and its custom_id if `metadata` in the body names one.
+    """The number that identifies a row, and its custom_id if `metadata` in the body has one.
 
-    Rows without a custom_id are recognised by their body, whatever the order of its keys, without what a
-    client adds on its own (background, store, stream).
+    Rows without a custom_id are identified by their body, whatever the order of its keys, without what a
+    client adds (background, store, stream).
     """
     if isinstance(body, dict):
         metadata = body.get("metadata")

@@ -1,9 +1,9 @@
-"""The names of jobs, within ``[A-Za-z0-9_.:~=-]`` as every careful client demands.
+"""The ids of jobs, within ``[A-Za-z0-9_.:~=-]`` as every careful client demands.
 
-- ``resp_`` + serial number + a check that follows from the seed. The name leads to the job without an index,
-  and a service of another seed does not know it, as another project would not.
-- ``resp_demo_`` + the whole job in base32 + ``.outcome~model`` + its checksum. A later process that knows
-  nothing answers for it too, so that a demo can be interrupted and resumed. Only a cancel is not in it.
+- ``resp_`` + serial number + a check that follows from the seed. The id leads to the job without an index,
+  and a service with another seed does not know it, as another project would not.
+- ``resp_demo_`` + the whole job in base32 + ``.outcome~model`` + its checksum. A later process
+  answers for it too, so that a demo can be interrupted and resumed. Only a cancel is not in it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import re
 import struct
 from hashlib import blake2b
 
-from batchrun.simulator.jobs import CANCEL_WORD, MOST, SimulatedJob
-from batchrun.simulator.outcomes import JOB_WORDS
+from batchrun.simulator.jobs import CANCEL_BY_NUMBER, MOST, SimulatedJob
+from batchrun.simulator.outcomes import JOB_OUTCOMES
 
 _SEED = struct.Struct("<Q")
 _SERIAL = struct.Struct("<Q")
@@ -28,7 +28,7 @@ _LONGEST_MODEL = 200
 
 
 class Ids:
-    """Names for the jobs of one simulator."""
+    """Ids for the jobs of one simulator."""
 
     __slots__ = ("_key",)
 
@@ -39,7 +39,7 @@ class Ids:
         return b"resp_%08x%b" % (serial, self._check(serial))
 
     def serial(self, name: bytes, count: int) -> int | None:
-        """The serial number below `count` that bears `name`; None if none does."""
+        """The serial number below `count` with the id `name`; None if there is none."""
         try:
             serial = int(name[5:13], 16)
         except ValueError:
@@ -47,7 +47,7 @@ class Ids:
         return serial if 0 <= serial < count and name == self.name(serial) else None
 
     def changing(self, serial: int, poll: int) -> bytes:
-        """The name in the answer of a job whose id changes; it leads nowhere."""
+        """The id in the answer of a job whose id changes; it leads to no job."""
         return b"resp_%08x%b" % (serial, self._check(serial, poll + 1))
 
     def _check(self, serial: int, poll: int = 0) -> bytes:
@@ -56,7 +56,7 @@ class Ids:
 
 
 def demo_id(job: SimulatedJob) -> bytes:
-    """The name that carries all of `job`."""
+    """The id that contains all of `job`."""
     model = _UNSAFE.sub(lambda found: b"=%02X" % found[0][0], job.model.encode("utf-8", "replace")[:_LONGEST_MODEL])
     tail = b".%b~%b" % (job.outcome.encode(), model)
     facts = (
@@ -70,14 +70,14 @@ def demo_id(job: SimulatedJob) -> bytes:
         min(job.output_tokens, MOST),
         job.row,
         job.background | job.id_changes << 1,
-        CANCEL_WORD.index(job.cancel),
+        CANCEL_BY_NUMBER.index(job.cancel),
     )
     fields = base64.b32encode(_DEMO.pack(*facts, _checksum(facts, tail))).rstrip(b"=").lower()
     return b"resp_demo_" + fields + tail
 
 
 def job_of_demo_id(name: bytes) -> SimulatedJob | None:
-    """The job that `name` carries; None for what is no such name, or is damaged."""
+    """The job that the id `name` contains; None for other ids and damaged ones."""
     found = _DEMO_ID.fullmatch(name)
     if found is None:
         return None
@@ -89,7 +89,7 @@ def job_of_demo_id(name: bytes) -> SimulatedJob | None:
     version, created, queued, ran, hidden, nonce, tokens_in, tokens_out, row, flags, cancel = facts
     if version != _VERSION or check != _checksum(tuple(facts), b".%b~%b" % (outcome, model)):
         return None
-    if outcome.decode() not in JOB_WORDS or cancel >= len(CANCEL_WORD):
+    if outcome.decode() not in JOB_OUTCOMES or cancel >= len(CANCEL_BY_NUMBER):
         return None
     starts = created / 1000 + _seconds(queued)
     return SimulatedJob(
@@ -105,7 +105,7 @@ def job_of_demo_id(name: bytes) -> SimulatedJob | None:
         model=_ESCAPE.sub(lambda byte: bytes([int(byte[1], 16)]), model).decode("utf-8", "replace"),
         background=bool(flags & 1),
         id_changes=bool(flags & 2),
-        cancel=CANCEL_WORD[cancel],
+        cancel=CANCEL_BY_NUMBER[cancel],
     )
 
 

@@ -1,7 +1,7 @@
-"""The jobs over there: what was decided at the submit, kept in few bytes, and what a look shows now.
+"""The jobs of the service: what was decided at the submit, in few bytes, and what a poll shows of it.
 
-Everything about a job is decided when it is created. A look derives the answer from those facts and the
-moment; nothing runs in between, no timer, no task. A million jobs are 66 MB.
+Everything about a job is decided when it is created. A poll derives the answer from those facts and the
+time; nothing runs in between, no timer, no task. A million jobs are 66 MB.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from batchrun.simulator.outcomes import CANCELS, CODES, COMPLETED, OUTCOMES, STUCK_QUEUED
 
 _FACTS = struct.Struct("<dddfQIIIHHBB")
-_WATCH = struct.Struct("<dI")
-_SIZE = _FACTS.size + _WATCH.size
+_POLLS = struct.Struct("<dI")
+_SIZE = _FACTS.size + _POLLS.size
 _OUTCOMES = (*OUTCOMES, *CODES)
 _OUTCOME_NUMBER = {word: number for number, word in enumerate(_OUTCOMES)}
-CANCEL_WORD = ("", *CANCELS)
+CANCEL_BY_NUMBER = ("", *CANCELS)
 _BACKGROUND, _ID_CHANGES = 1, 2
-MOST = 2**32 - 1  # of what is kept in 32 bits
+MOST = 2**32 - 1  # in 32 bits
 
 _STATUS = {
     "incomplete": "incomplete",
@@ -39,38 +39,38 @@ class SimulatedJob(NamedTuple):
     created: float
     starts: float
     ends: float
-    hidden: float  # seconds from `created` in which it answers 404
+    hidden: float  # seconds from `created` in which a poll gets 404
     row: int
-    nonce: int  # chance for what is decided later: its text, what a cancel does
+    nonce: int  # random bits for what is decided later: its text, what a cancel does
     input_tokens: int
     output_tokens: int
     outcome: str
     model: str
     background: bool
     id_changes: bool
-    cancel: str  # what a cancel of it does; empty: as the scenario says
+    cancel: str  # what a cancel of it does; empty: by the scenario
 
     def status(self, now: float) -> str:
-        """The status word at `now`, if nobody cancels it."""
+        """The status at `now`, if it is not cancelled."""
         if now < self.starts or self.outcome == STUCK_QUEUED:
             return "queued"
         return "in_progress" if now < self.ends else self.final
 
     @property
     def final(self) -> str:
-        """The status word at its end."""
+        """The status at its end."""
         return _STATUS.get(self.outcome, COMPLETED)
 
 
 class Cancelled(NamedTuple):
-    """That somebody cancelled a job: when, in which of the ways of `CANCELS`, and how late the odd ways end."""
+    """A cancel of a job: when, which of `CANCELS`, and how many seconds later the delayed ones end."""
 
     at: float
     way: str
     late: float
 
     def end(self, job: SimulatedJob) -> tuple[str, float]:
-        """The job's last word and since when it holds."""
+        """The final status and since when."""
         match self.way:
             case "ignored":
                 return job.final, job.ends
@@ -82,11 +82,11 @@ class Cancelled(NamedTuple):
                 return "cancelled", self.at
 
     def open_until(self, job: SimulatedJob) -> float:
-        """When the job's work ends, as far as a count of open jobs sees it."""
+        """Until when the job counts as open."""
         return self.at if self.way == "late_completed" else self.end(job)[1]
 
     def status(self, job: SimulatedJob, now: float) -> str:
-        """The status word at `now`."""
+        """The status at `now`."""
         word, since = self.end(job)
         if now >= since:
             return word
@@ -94,9 +94,9 @@ class Cancelled(NamedTuple):
 
 
 class Jobs:
-    """All jobs by serial number, as records of one block of memory."""
+    """All jobs by serial number, as fixed-size records in one block of memory."""
 
-    __slots__ = ("_block", "_model_number", "_models", "cancelled", "count", "deleted", "notes")
+    __slots__ = ("_block", "_model_number", "_models", "cancelled", "count", "deleted", "echoes")
 
     def __init__(self) -> None:
         self._block = bytearray()
@@ -105,10 +105,10 @@ class Jobs:
         self.count = 0
         self.cancelled: dict[int, Cancelled] = {}
         self.deleted: set[int] = set()
-        self.notes: dict[int, bytes] = {}  # what an answer echoes of the request, of the few that gave something
+        self.echoes: dict[int, bytes] = {}  # what polls repeat of the request, for the few with anything to repeat
 
     def add(self, job: SimulatedJob) -> int:
-        """Keep `job` and return its serial number."""
+        """Store `job` and return its serial number."""
         model = self._model_number.get(job.model)
         if model is None:
             model = self._model_number[job.model] = min(len(self._models), 0xFFFF)
@@ -117,9 +117,9 @@ class Jobs:
             job.created, job.starts, job.ends, job.hidden, job.row, job.nonce,
             min(job.input_tokens, MOST), min(job.output_tokens, MOST),
             _OUTCOME_NUMBER[job.outcome], model,
-            _BACKGROUND * job.background | _ID_CHANGES * job.id_changes, CANCEL_WORD.index(job.cancel),
+            _BACKGROUND * job.background | _ID_CHANGES * job.id_changes, CANCEL_BY_NUMBER.index(job.cancel),
         )  # fmt: skip
-        self._block += bytes(_WATCH.size)
+        self._block += bytes(_POLLS.size)
         self.count += 1
         return self.count - 1
 
@@ -129,14 +129,14 @@ class Jobs:
         )
         return SimulatedJob(
             created, starts, ends, hidden, row, nonce, tokens_in, tokens_out, _OUTCOMES[outcome],
-            self._models[model], bool(flags & _BACKGROUND), bool(flags & _ID_CHANGES), CANCEL_WORD[cancel],
+            self._models[model], bool(flags & _BACKGROUND), bool(flags & _ID_CHANGES), CANCEL_BY_NUMBER[cancel],
         )  # fmt: skip
 
     def polled(self, serial: int, now: float) -> tuple[int, float | None]:
-        """Note a poll; the number of polls before it, and seconds since the last one."""
-        place = serial * _SIZE + _FACTS.size
-        last, polls = _WATCH.unpack_from(self._block, place)
-        _WATCH.pack_into(self._block, place, now, min(polls + 1, MOST))
+        """Count a poll; the number of polls before it, and seconds since the last one."""
+        offset = serial * _SIZE + _FACTS.size
+        last, polls = _POLLS.unpack_from(self._block, offset)
+        _POLLS.pack_into(self._block, offset, now, min(polls + 1, MOST))
         return polls, now - last if polls else None
 
     def rows(self) -> list[int]:

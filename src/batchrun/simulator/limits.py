@@ -1,10 +1,10 @@
-"""Rate limits that tell the truth about themselves.
+"""Rate limits with exact headers.
 
-A rate of N a minute is enforced over a short window: at most one window's worth may go at once, and it
-comes back at N/60 a second. A minute's worth in one burst is refused, as Azure refuses it.
+A rate of N per minute is enforced over a short window: at most one window's worth is accepted at once, and it
+is refilled at N/60 per second. A minute's worth in one burst is refused, as by Azure.
 
 The headers are exact: `remaining` requests sent at once are accepted and the next is not; after
-`retry-after-ms` the refused one is, if nobody else came; after `reset` the whole window's worth is there.
+`retry-after-ms` the refused one is, if no other came; after `reset` the whole window's worth is there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SLACK = 1e-6  # seconds; a float holds the time since 1970 to a quarter of it
 
 
 class Allowance:
-    """What a rate still allows. A cost above one window's worth waits for the whole of it, and then runs up a debt."""
+    """What a rate still allows. A cost above one window's worth waits for a full window, and then runs up a debt."""
 
     __slots__ = ("_at", "_level", "_rate", "capacity", "per_minute")
 
@@ -59,12 +59,12 @@ def header_lines(kind: str, allowance: Allowance, now: float) -> str:
 
 
 def retry_lines(delay: float) -> str:
-    """The two headers that ask for `delay` seconds of patience, rounded up."""
+    """The two headers that ask to wait for `delay` seconds, rounded up."""
     return f"retry-after-ms: {_millis(delay)}\r\nretry-after: {max(1, math.ceil(delay - _SLACK))}\r\n"
 
 
 def go_duration(delay: float) -> str:
-    """A duration as services word it, rounded up to milliseconds: ``6m0s``, ``1.2s``, ``12ms``."""
+    """A duration as in services' headers, rounded up to milliseconds: ``6m0s``, ``1.2s``, ``12ms``."""
     millis = _millis(delay)
     if millis < 1000:
         return f"{millis}ms"

@@ -17,7 +17,7 @@ from batchrun.simulator.distributions import ScenarioError
 COMPLETED = "completed"
 STUCK_QUEUED, STUCK_RUNNING = "stuck_queued", "stuck_running"
 
-# outcome → what a person reads about it; a job of any other outcome fails with the code of that name
+# outcome → its description; a job of any other outcome fails with the code of that name
 OUTCOMES: dict[str, str] = {
     COMPLETED: "the job completes with a text",
     "incomplete": "stops at max_output_tokens with a partial text",
@@ -60,15 +60,15 @@ CANCELS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Words with their shares; what is left over goes to the default of who asks."""
+    """Names with their shares; the rest goes to the caller's default."""
 
     shares: tuple[tuple[str, float], ...] = ()
 
     def pick(self, u: float) -> str | None:
-        """The word at quantile `u`; None in the share that is left over."""
-        for word, share in self.shares:
+        """The name at quantile `u`; None in the rest."""
+        for name, share in self.shares:
             if u < share:
-                return word
+                return name
             u -= share
         return None
 
@@ -80,7 +80,7 @@ NOTHING = Mix()
 
 
 def share(value: object) -> float:
-    """A share as a scenario words it: ``"5%"`` or ``0.05``."""
+    """A share in a scenario: ``"5%"`` or ``0.05``."""
     number: object = value
     if isinstance(value, str):
         text = value.strip()
@@ -94,35 +94,35 @@ def share(value: object) -> float:
 
 
 def mix(shares: Mapping[str, object], known: Collection[str], *, http: bool = False) -> Mix:
-    """Read a table of words and shares; `http` allows ``http_NNN`` too."""
-    read = Mix(tuple((word_of(word, known, http=http), share(value)) for word, value in shares.items()))
+    """Parse a table of names and shares; `http` allows ``http_NNN`` too."""
+    read = Mix(tuple((expect_known(name, known, http=http), share(value)) for name, value in shares.items()))
     total = sum(part for _, part in read.shares)
     if total > 1 + 1e-9:
         raise ScenarioError(f"expected shares of at most 100% together, got {total:.1%}")
     return read
 
 
-def word_of(word: str, known: Collection[str], *, http: bool = False) -> str:
-    """`word`, if it is known; else an error that names the nearest."""
-    if word in known or (http and status_of_word(word)):
-        return word
-    raise ScenarioError(f"{word!r} is unknown; did you mean {nearest(word, known)!r}?")
+def expect_known(name: str, known: Collection[str], *, http: bool = False) -> str:
+    """`name`, if it is known; else an error that suggests the nearest."""
+    if name in known or (http and http_status_of(name)):
+        return name
+    raise ScenarioError(f"{name!r} is unknown; did you mean {nearest(name, known)!r}?")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The word of `known` that looks most like `word`."""
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The name in `known` that is spelled most like `name`."""
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
 
 
-def status_of_word(word: str) -> int | None:
-    """503 for ``http_503``; None for what is no such word."""
-    digits = word.removeprefix("http_")
-    if digits == word or len(digits) != 3 or not digits.isascii() or not digits.isdigit():
+def http_status_of(name: str) -> int | None:
+    """503 for ``http_503``; None for any other name."""
+    digits = name.removeprefix("http_")
+    if digits == name or len(digits) != 3 or not digits.isascii() or not digits.isdigit():
         return None
     return int(digits) if 400 <= int(digits) < 600 else None
 
 
-JOB_WORDS = frozenset(OUTCOMES) | frozenset(CODES)
-SUBMIT_WORDS = frozenset(REFUSALS) | frozenset(CODES)
-POLL_WORDS = SUBMIT_WORDS - {LOST, QUEUE_FULL}
-CANCEL_WORDS = frozenset(CANCELS)
+JOB_OUTCOMES = frozenset(OUTCOMES) | frozenset(CODES)
+SUBMIT_REFUSALS = frozenset(REFUSALS) | frozenset(CODES)
+POLL_REFUSALS = SUBMIT_REFUSALS - {LOST, QUEUE_FULL}
+CANCEL_OUTCOMES = frozenset(CANCELS)

@@ -10,7 +10,7 @@ import orjson
 
 from batchrun.core.taxonomy.classify import http_rule
 from batchrun.simulator.limits import retry_lines
-from batchrun.simulator.outcomes import CODES, DROPPED, HTML, LOST, QUEUE_FULL, status_of_word
+from batchrun.simulator.outcomes import CODES, DROPPED, HTML, LOST, QUEUE_FULL, http_status_of
 
 JSON = b"application/json"
 PAGE = b"text/html"
@@ -25,11 +25,11 @@ class Reply(NamedTuple):
     headers: bytes = b""  # whole lines, each with its CR LF
     delay: float = 0.0
     content_type: bytes = JSON
-    code: str | None = None  # what the books file a refusal under
+    code: str | None = None  # under which a refusal is counted
 
 
-SILENCE = Reply(HANG_UP)
-_ASKS_FOR_PATIENCE = frozenset({429, 503, 529})
+NO_ANSWER = Reply(HANG_UP)
+_WITH_RETRY_AFTER = frozenset({429, 503, 529})
 
 
 def reply(value: Any, status: int = 200) -> Reply:
@@ -45,7 +45,7 @@ def error(
     param: str | None = None,
     headers: str = "",
 ) -> Reply:
-    """An error in the shape that OpenAI's have."""
+    """An error in OpenAI's shape."""
     kind = type or ("invalid_request_error" if status < 500 else "server_error")
     safe = message.encode("utf-8", "replace").decode()
     body = orjson.dumps({"error": {"message": safe, "type": kind, "param": param, "code": code}})
@@ -53,44 +53,44 @@ def error(
 
 
 def page(status: int) -> Reply:
-    """What a proxy answers in the service's place."""
+    """The HTML page of a proxy in place of the service's answer."""
     text = f"<html><head><title>{status}</title></head><body><h1>{status}</h1><hr>simulated gateway</body></html>\n"
     return Reply(status, text.encode(), content_type=PAGE)
 
 
-def refusal(word: str, retry_after: float) -> Reply:
-    """The answer that the refusal `word` stands for."""
-    if word in (LOST, DROPPED):
-        return SILENCE._replace(code=word)
-    if word == HTML:
-        return page(200)._replace(code=word)
-    if word == QUEUE_FULL:
-        return error(400, "the queue is full: no further job is taken for now")._replace(code=word)
-    status = status_of_word(word)
+def refusal(name: str, retry_after: float) -> Reply:
+    """The answer for the refusal `name`."""
+    if name in (LOST, DROPPED):
+        return NO_ANSWER._replace(code=name)
+    if name == HTML:
+        return page(200)._replace(code=name)
+    if name == QUEUE_FULL:
+        return error(400, "the queue is full: no further job is taken for now")._replace(code=name)
+    status = http_status_of(name)
     if status is None:
-        rule = CODES[word]
+        rule = CODES[name]
         return error(
             rule.http_status,
             f"simulated: {rule.advice}",
             type=rule.type,
-            code=word,
-            headers=_patience(rule.http_status, retry_after) if rule.retryable else "",
+            code=name,
+            headers=_retry_headers(rule.http_status, retry_after) if rule.retryable else "",
         )
     known = http_rule(status)
     return error(
         status,
         f"simulated HTTP {status}",
         type=known.type if known is not None else None,
-        headers=_patience(status, retry_after),
+        headers=_retry_headers(status, retry_after),
     )
 
 
-def _patience(status: int, retry_after: float) -> str:
-    return retry_lines(retry_after) if status in _ASKS_FOR_PATIENCE else ""
+def _retry_headers(status: int, retry_after: float) -> str:
+    return retry_lines(retry_after) if status in _WITH_RETRY_AFTER else ""
 
 
 def written(reply: Reply, common: bytes, *, keep_alive: bool, bodiless: bool) -> bytes:
-    """The bytes of `reply`; `common` are header lines that every answer has, a `bodiless` one answers a HEAD."""
+    """The bytes of `reply`; `common` are header lines of every answer; a `bodiless` one answers a HEAD."""
     return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
         _STATUS_LINES.get(reply.status) or _status_line(reply.status),
         common,
@@ -114,7 +114,7 @@ _STATUS_LINES = {status.value: _status_line(status.value) for status in HTTPStat
 
 
 class CommonLines:
-    """The header lines of every answer: the date, made anew each second, and a number for the request."""
+    """The header lines of every answer: the date, formatted once per second, and a number for the request."""
 
     __slots__ = ("_count", "_date", "_second")
 

@@ -2,7 +2,7 @@
 
 Answers what a test or a person wants to know of a batch: was a row sent twice, how many jobs were open
 at once, how often was each polled. A POST counts when it arrives, whatever becomes of it, and even if
-nobody waits for its response.
+no client waits for its response.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from batchrun.simulator.draws import row_of, row_of_name
 
 # Upper bounds, in seconds, of the gaps between two polls of one job.
 GAP_BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, math.inf)
-_TWICE_SHOWN = 1000
+_MAX_ROWS_SHOWN = 1000
 
 
 class MeasuredRate:
@@ -30,7 +30,7 @@ class MeasuredRate:
         self._count = 0
         self.peak = 0
 
-    def note(self, now: float) -> None:
+    def count(self, now: float) -> None:
         second = int(now)
         if second != self._second:
             self._second, self._count = second, 0
@@ -38,8 +38,8 @@ class MeasuredRate:
         self.peak = max(self.peak, self._count)
 
 
-class Books:
-    """Counts of everything, kept while the service runs. Read them at any time; `to_dict()` has all but the rows."""
+class RequestStatistics:
+    """Counts of everything since the start; `to_dict()` has all but the rows."""
 
     def __init__(self) -> None:
         self.posts = 0
@@ -58,25 +58,25 @@ class Books:
         self._submit_rate = MeasuredRate()
         self._poll_rate = MeasuredRate()
         self._turns: dict[int, int] = {}  # row → POSTs that were neither limited nor met an outage
-        self._turned_away: dict[int, int] = {}  # row → the other POSTs
+        self._refused_early: dict[int, int] = {}  # row → the other POSTs
         self._without_job: dict[int, int] = {}  # row → POSTs in `_turns` that created nothing
         self._names: dict[int, str] = {}
-        self._ends: list[float] = []  # heap: when open jobs end
-        self._void: Counter[float] = Counter()  # ends of open jobs that were cancelled before
+        self._ends: list[float] = []  # heap: ends of open jobs
+        self._cancelled_ends: Counter[float] = Counter()  # entries of `_ends` that no longer count
         self._open = 0
 
-    # What is noted
+    # What is counted
 
     def post(self, now: float) -> None:
         self.posts += 1
-        self._submit_rate.note(now)
+        self._submit_rate.count(now)
 
-    def turned_away(self, row: int, name: str | None) -> None:
-        self._turned_away[row] = self._turned_away.get(row, 0) + 1
+    def refused_early(self, row: int, name: str | None) -> None:
+        self._refused_early[row] = self._refused_early.get(row, 0) + 1
         self._name(row, name)
 
     def turn(self, row: int, name: str | None) -> int:
-        """Note that a POST of `row` is looked at in earnest; the how-manieth it is, from 1."""
+        """Count a POST of `row` that was not refused early; its number, from 1."""
         turn = self._turns[row] = self._turns.get(row, 0) + 1
         self._name(row, name)
         return turn
@@ -88,12 +88,12 @@ class Books:
         self._without_job[row] = self._without_job.get(row, 0) + 1
 
     def opened(self, now: float, end: float) -> None:
-        """Note a job that was created and ends at `end`."""
+        """Count a job that was created and ends at `end`."""
         self.jobs += 1
         self.adopted(now, end)
 
     def adopted(self, now: float, end: float) -> None:
-        """Note a job of an earlier process."""
+        """Count a job of an earlier process as open."""
         self._settle(now)
         if end > now:
             self._open += 1
@@ -101,11 +101,11 @@ class Books:
             self.peak_open_jobs = max(self.peak_open_jobs, self._open)
 
     def moved(self, now: float, before: float, end: float) -> None:
-        """Note that an open job which would have ended at `before` ends at `end`: cancelled or deleted."""
+        """Move the end of an open job from `before` to `end`: it was cancelled or deleted."""
         self._settle(now)
         if before <= now or before == end:
             return
-        self._void[before] += 1
+        self._cancelled_ends[before] += 1
         if end > now:
             heapq.heappush(self._ends, end)
         else:
@@ -113,7 +113,7 @@ class Books:
 
     def poll(self, now: float, gap: float | None) -> None:
         self.polls += 1
-        self._poll_rate.note(now)
+        self._poll_rate.count(now)
         if gap is not None:
             self.gaps[bisect_left(GAP_BOUNDS, gap)] += 1
             self.least_gap = min(self.least_gap, gap)
@@ -126,15 +126,15 @@ class Books:
     def post_ends(self) -> None:
         self.posts_in_flight -= 1
 
-    # What can be asked
+    # What can be read
 
     def posts_of(self, row: str | dict[str, Any]) -> int:
         """POSTs of a row, by the custom_id in its body's metadata or by its body."""
         number = self._number(row)
-        return self._turns.get(number, 0) + self._turned_away.get(number, 0)
+        return self._turns.get(number, 0) + self._refused_early.get(number, 0)
 
     def jobs_of(self, row: str | dict[str, Any]) -> int:
-        """Jobs created for a row, the finished ones of endpoints that end at the submit included."""
+        """Jobs created for a row, including those that ended at the submit."""
         number = self._number(row)
         return self._turns.get(number, 0) - self._without_job.get(number, 0)
 
@@ -144,7 +144,7 @@ class Books:
 
     @property
     def rows(self) -> int:
-        return len(self._turns.keys() | self._turned_away.keys())
+        return len(self._turns.keys() | self._refused_early.keys())
 
     @property
     def peak_submits_per_second(self) -> int:
@@ -156,15 +156,15 @@ class Books:
 
     def posts_per_row(self) -> dict[str, int]:
         """POSTs of every row, by custom_id or ``body-`` + hash."""
-        rows = self._turns.keys() | self._turned_away.keys()
-        return {self._label(row): self._turns.get(row, 0) + self._turned_away.get(row, 0) for row in rows}
+        rows = self._turns.keys() | self._refused_early.keys()
+        return {self._label(row): self._turns.get(row, 0) + self._refused_early.get(row, 0) for row in rows}
 
     def jobs_per_row(self) -> dict[str, int]:
-        """Jobs created for every row, named as in `posts_per_row`; the rows of `twice` have more than one."""
+        """Jobs created for every row, named as in `posts_per_row`; rows sent twice have more than one."""
         return {self._label(row): turns - self._without_job.get(row, 0) for row, turns in self._turns.items()}
 
     def to_dict(self, now: float) -> dict[str, Any]:
-        """The books as JSON; `rows_with_more_jobs` names the first thousand rows that got more than one job."""
+        """All counts as JSON; `rows_with_more_jobs` names the first thousand rows that got more than one job."""
         counts = ((row, turns - self._without_job.get(row, 0)) for row, turns in self._turns.items())
         twice = {self._label(row): jobs for row, jobs in counts if jobs > 1}
         return {
@@ -172,7 +172,7 @@ class Books:
             "rows": self.rows,
             "jobs": self.jobs,
             "rows_with_more_jobs_count": len(twice),
-            "rows_with_more_jobs": dict(list(twice.items())[:_TWICE_SHOWN]),
+            "rows_with_more_jobs": dict(list(twice.items())[:_MAX_ROWS_SHOWN]),
             "open_jobs": self.open_jobs(now),
             "peak_open_jobs": self.peak_open_jobs,
             "posts_in_flight": self.posts_in_flight,
@@ -204,10 +204,10 @@ class Books:
     def _settle(self, now: float) -> None:
         while self._ends and self._ends[0] <= now:
             end = heapq.heappop(self._ends)
-            if self._void.get(end):
-                self._void[end] -= 1
-                if not self._void[end]:
-                    del self._void[end]
+            if self._cancelled_ends.get(end):
+                self._cancelled_ends[end] -= 1
+                if not self._cancelled_ends[end]:
+                    del self._cancelled_ends[end]
             else:
                 self._open -= 1
 

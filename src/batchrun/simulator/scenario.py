@@ -1,6 +1,6 @@
-"""A scenario: how a simulated service behaves. A frozen value, read from a small TOML file or from flags.
+"""A scenario: how a simulated service behaves. A frozen value, parsed from a small TOML file or from flags.
 
-Every key has a default that does nothing: an empty scenario is a service that completes every job after
+Every key has a default without effect: an empty scenario is a service that completes every job after
 two seconds and never refuses.
 """
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from batchrun.simulator.distributions import AT_ONCE, ScenarioError, Spread, Trace, seconds, spread
+from batchrun.simulator.distributions import AT_ONCE, Distribution, ScenarioError, Trace, distribution, seconds
 from batchrun.simulator.outcomes import (
-    CANCEL_WORDS,
-    JOB_WORDS,
+    CANCEL_OUTCOMES,
+    JOB_OUTCOMES,
     NOTHING,
-    POLL_WORDS,
-    SUBMIT_WORDS,
+    POLL_REFUSALS,
+    SUBMIT_REFUSALS,
     Mix,
     mix,
     nearest,
@@ -27,27 +27,27 @@ from batchrun.simulator.outcomes import (
 )
 
 NEVER = math.inf
-_TWO_SECONDS = Spread(2.0, 2.0)
-_TOKENS = Spread(20, 200)
+_TWO_SECONDS = Distribution(2.0, 2.0)
+_TOKENS = Distribution(20, 200)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
     """How long things take; all in seconds."""
 
-    queued: Spread | Trace = AT_ONCE  # before a job begins
-    duration: Spread | Trace = _TWO_SECONDS  # of its work; what an endpoint that ends at the submit takes, too
-    post: Spread | Trace = AT_ONCE  # until a background POST is answered; the job exists from its beginning
-    poll: Spread | Trace = AT_ONCE  # until a poll is answered
-    late: float = 3.0  # from a cancel to its odd end: see the words of `cancels`
-    hidden: float = 5.0  # how long a hidden job answers 404 after its submit
+    queued: Distribution | Trace = AT_ONCE  # before a job starts
+    duration: Distribution | Trace = _TWO_SECONDS  # of its work; what an endpoint that ends at the submit takes, too
+    post: Distribution | Trace = AT_ONCE  # until a background POST is answered; the job exists from its beginning
+    poll: Distribution | Trace = AT_ONCE  # until a poll is answered
+    late: float = 3.0  # from a cancel to its delayed end: see `CANCELS`
+    hidden: float = 5.0  # how long polls of a hidden job get 404 after its submit
     retention: float = NEVER  # how long after its end a job is kept; 404 from then on
     retry_after: float = 1.0  # what drawn 429s and 503s ask for
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """Shares of jobs with an oddity of their own, beside their outcome."""
+    """Shares of jobs with a peculiarity, besides their outcome."""
 
     hidden: float = 0.0  # 404 for times.hidden, then found
     id_changes: float = 0.0  # another id in every poll's answer (LiteLLM before vLLM does this)
@@ -80,10 +80,10 @@ class Scenario:
 
     seed: int = 0
     demo: bool = False  # ids carry the whole job, and any process answers for them
-    api_key: str | None = None  # demanded of every request where it is set
+    api_key: str | None = None  # required of every request if set
     models: tuple[str, ...] = ()  # any other is refused with model_not_found; none: every model is known
     directives: bool = True  # whether rows may script themselves
-    output_tokens: Spread | Trace = _TOKENS
+    output_tokens: Distribution | Trace = _TOKENS
     image_bytes: int = 0  # of an image, about; 0: the smallest there is
     finished_cancel: int = 200  # the answer to a cancel of a finished job: 200, 400 (vLLM) or 409 (OGX)
     times: Times = Times()
@@ -99,16 +99,16 @@ class Scenario:
 DEMO = Scenario(
     demo=True,
     times=Times(
-        queued=Spread(0.1, 0.8),
-        duration=Spread(1.5, math.inf, sigma=0.6),
-        post=Spread(0.03, 0.12),
+        queued=Distribution(0.1, 0.8),
+        duration=Distribution(1.5, math.inf, sigma=0.6),
+        post=Distribution(0.03, 0.12),
     ),
     jobs=Mix((("server_error", 0.04), ("incomplete", 0.02), ("content_policy_violation", 0.01), ("refusal", 0.01))),
 )
 
 
 def load(path: Path) -> Scenario:
-    """Read the scenario in file `path`; a trace that it names is looked for beside it."""
+    """Read the scenario in file `path`; a trace that it names is in the same folder."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
@@ -122,7 +122,7 @@ def parse(
     folder: Path | None = None,
     base: Scenario = Scenario(),
 ) -> Scenario:
-    """Read a scenario from TOML, on top of `base`. `where` stands in errors; without `folder` no trace can be named."""
+    """Parse a scenario from TOML, on top of `base`. `where` is named in errors; without `folder` no trace can be used."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
@@ -131,16 +131,16 @@ def parse(
 
 
 def amended(scenario: Scenario, table: Mapping[str, Any], where: str, folder: Path | None = None) -> Scenario:
-    """`scenario` with the keys of `table` set; tables are amended key by key, mixes are replaced."""
+    """`scenario` with the keys of `table` set; tables are merged key by key, mixes are replaced."""
     whole: Scenario = _amended(scenario, table, where, "", _readers(folder))
     return whole
 
 
 def _readers(folder: Path | None) -> dict[str, Callable[[Any], Any]]:
-    """How the value of each key is read, by its dotted name; tables that are dataclasses have none."""
+    """The parser of each key's value, by dotted name; tables that are dataclasses have none."""
 
-    def spreads(value: object) -> Spread | Trace:
-        return spread(value, folder)
+    def read_distribution(value: object) -> Distribution | Trace:
+        return distribution(value, folder)
 
     return {
         "seed": _integer(0, 2**63 - 1),
@@ -148,15 +148,15 @@ def _readers(folder: Path | None) -> dict[str, Callable[[Any], Any]]:
         "api_key": _text,
         "models": lambda value: tuple(map(_text, _list(value))),
         "directives": _boolean,
-        "output_tokens": spreads,
+        "output_tokens": read_distribution,
         "image_bytes": _integer(0, 2**27),
         "finished_cancel": _one_of(200, 400, 409),
-        **{f"times.{name}": spreads for name in ("queued", "duration", "post", "poll")},
+        **{f"times.{name}": read_distribution for name in ("queued", "duration", "post", "poll")},
         **{f"times.{name}": seconds for name in ("late", "hidden", "retention", "retry_after")},
-        "jobs": lambda value: mix(_table(value), JOB_WORDS),
-        "submits": lambda value: mix(_table(value), SUBMIT_WORDS, http=True),
-        "polls": lambda value: mix(_table(value), POLL_WORDS, http=True),
-        "cancels": lambda value: mix(_table(value), CANCEL_WORDS),
+        "jobs": lambda value: mix(_table(value), JOB_OUTCOMES),
+        "submits": lambda value: mix(_table(value), SUBMIT_REFUSALS, http=True),
+        "polls": lambda value: mix(_table(value), POLL_REFUSALS, http=True),
+        "cancels": lambda value: mix(_table(value), CANCEL_OUTCOMES),
         "traits.hidden": share,
         "traits.id_changes": share,
         "limits.rpm": _positive,
@@ -177,11 +177,11 @@ def _amended(target: Any, table: Mapping[str, Any], where: str, prefix: str, rea
         if key not in known:
             raise ScenarioError(f"{where}: {name}: unknown key; did you mean {prefix + nearest(key, known)!r}?")
         try:
-            given = readers.get(name, _table)(value)
+            parsed = readers.get(name, _table)(value)
         except ScenarioError as problem:
             raise ScenarioError(f"{where}: {name}: {problem}") from problem
         nested = name not in readers
-        changes[key] = _amended(getattr(target, key), given, where, f"{name}.", readers) if nested else given
+        changes[key] = _amended(getattr(target, key), parsed, where, f"{name}.", readers) if nested else parsed
     return replace(target, **changes)
 
 

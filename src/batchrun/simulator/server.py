@@ -17,7 +17,7 @@ from typing import Self
 
 from batchrun.simulator.connection import ServedConnection
 from batchrun.simulator.replies import CommonLines, Reply
-from batchrun.simulator.request_statistics import Books
+from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.service import SimulatedService
 
@@ -25,7 +25,7 @@ _BACKLOG = 4096
 
 
 def steady_wall_clock() -> Callable[[], float]:
-    """Seconds since 1970 that no change of the wall clock touches, from now on."""
+    """A clock of seconds since 1970 that later changes of the wall clock do not affect."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
 
@@ -33,8 +33,8 @@ def steady_wall_clock() -> Callable[[], float]:
 class Simulator:
     """A simulated service on a port of its own while its context is open.
 
-    `clock` gives the service's time in seconds since 1970; what takes real time, the delay of an answer,
-    is waited for on the event loop. Port 0 takes any free one.
+    `clock` returns the service's time in seconds since 1970; the delay of an answer is real time of the
+    event loop. Port 0 means any free one.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Simulator:
     ) -> None:
         self.now = clock or steady_wall_clock()
         self.service = SimulatedService(scenario or Scenario(), self.now())
-        self.books: Books = self.service.books
+        self.statistics: RequestStatistics = self.service.statistics
         self.connections: set[ServedConnection] = set()
         self._common = CommonLines()
         self._address = (host, port)
@@ -55,13 +55,13 @@ class Simulator:
 
     @property
     def origin(self) -> str:
-        """Where it listens, as a URL without a path."""
+        """Its URL without a path."""
         host, port = self._address
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def base_url(self) -> str:
-        """What clients take as base URL."""
+        """The base URL for clients."""
         return f"{self.origin}/v1"
 
     @property

@@ -1,57 +1,57 @@
-"""The simulated service: a request and the moment go in, an answer comes out. No I/O, no clock, no timer."""
+"""The simulated service: a request and the time go in, an answer comes out. No I/O, no clock, no timer."""
 
 from __future__ import annotations
 
 from batchrun.simulator import bodies
 from batchrun.simulator.distributions import ScenarioError
-from batchrun.simulator.replies import HANG_UP, SILENCE, Reply, error, page, reply
-from batchrun.simulator.request_statistics import Books
+from batchrun.simulator.replies import HANG_UP, NO_ANSWER, Reply, error, page, reply
+from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario, parse
 from batchrun.simulator.store import JobStore
 from batchrun.simulator.submits import SUBMITS, Submits
 
 _PREFIXES = (b"/v1/", b"/openai/v1/", b"/")
 _MODELS = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-3-small", "gpt-image-1")
-_PLACES = "POST /v1/responses, /v1/chat/completions, /v1/embeddings, /v1/images/generations; GET /v1/models, /_books"
+_ENDPOINTS = "POST /v1/responses, /v1/chat/completions, /v1/embeddings, /v1/images/generations; GET /v1/models, /_books"
 
 
 class SimulatedService:
-    """One simulated service, from the moment `now` it began."""
+    """One simulated service, started at `now`."""
 
     def __init__(self, scenario: Scenario, now: float) -> None:
-        self.books = Books()
-        self._store = JobStore(scenario, self.books)
+        self.statistics = RequestStatistics()
+        self._store = JobStore(scenario, self.statistics)
         self.scenario = scenario
         self.use(scenario, now)
 
     def use(self, scenario: Scenario, now: float) -> None:
-        """Behave by `scenario` from `now` on; its outages and counts begin here, jobs stay as they were decided."""
+        """Behave by `scenario` from `now` on; its outages and counts start now, jobs stay as they were decided."""
         if (scenario.seed, scenario.demo) != (self.scenario.seed, self.scenario.demo):
             raise ScenarioError("seed and demo stand in the ids of jobs and cannot change; start a new simulator")
         self.scenario = self._store.scenario = scenario
-        self._submits = Submits(scenario, self._store, self.books, now)
+        self._submits = Submits(scenario, self._store, self.statistics, now)
         self._since = now
 
     def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes, now: float) -> Reply:
-        """The answer to a request. `api_key` is what it carries, empty if it carries none."""
+        """The answer to a request. `api_key` is that of the request, empty if it has none."""
         path, _, query = target.partition(b"?")
         if path.startswith(b"/_"):
-            return self._own(method, path, body, now)
-        place = next((path[len(prefix) :] for prefix in _PREFIXES if path.startswith(prefix)), b"")
-        closed = self._closed(api_key, now)
-        if method == b"POST" and place in SUBMITS:
-            given = self._submits.answer(place, body, closed, now)
+            return self._own_endpoint(method, path, body, now)
+        endpoint = next((path[len(prefix) :] for prefix in _PREFIXES if path.startswith(prefix)), b"")
+        unavailable = self._unavailable(api_key, now)
+        if method == b"POST" and endpoint in SUBMITS:
+            answer = self._submits.answer(endpoint, body, unavailable, now)
         else:
-            given = closed or self._other(method, place, query, now)
-        self.books.answers[given.status] += 1
-        return given
+            answer = unavailable or self._other(method, endpoint, query, now)
+        self.statistics.answers[answer.status] += 1
+        return answer
 
-    def _closed(self, api_key: bytes, now: float) -> Reply | None:
-        """What an outage or a closed door answers; None where the door is open."""
+    def _unavailable(self, api_key: bytes, now: float) -> Reply | None:
+        """The answer during an outage or without a valid API key; else None."""
         scenario, age = self.scenario, now - self._since
         for outage in scenario.outages:
             if outage.begin <= age < outage.end:
-                return page(outage.status) if outage.status != HANG_UP else SILENCE
+                return page(outage.status) if outage.status != HANG_UP else NO_ANSWER
         if age >= scenario.limits.key_until:
             return error(401, "this API key was withdrawn", code="invalid_api_key")
         if scenario.api_key is not None and api_key != scenario.api_key.encode():
@@ -60,9 +60,9 @@ class SimulatedService:
             return error(401, "expected an API key in `Authorization: Bearer` or `api-key`, got none")
         return None
 
-    def _other(self, method: bytes, place: bytes, query: bytes, now: float) -> Reply:
+    def _other(self, method: bytes, endpoint: bytes, query: bytes, now: float) -> Reply:
         """Everything but submits."""
-        match method, place.split(b"/"):
+        match method, endpoint.split(b"/"):
             case b"GET", [b"responses", name]:
                 if b"stream=true" in query:
                     return error(400, "this simulator does not stream; poll without `stream`", param="stream")
@@ -81,18 +81,18 @@ class SimulatedService:
                 return _not_allowed(method, "GET")
             case _:
                 pass
-        if place in SUBMITS:
+        if endpoint in SUBMITS:
             return _not_allowed(method, "POST")
-        shown = place[:200].decode("ascii", "replace")
-        return error(404, f"nothing is at {shown!r}; this simulator knows {_PLACES}")
+        shown = endpoint[:200].decode("ascii", "replace")
+        return error(404, f"nothing is at {shown!r}; this simulator knows {_ENDPOINTS}")
 
-    def _own(self, method: bytes, path: bytes, body: bytes, now: float) -> Reply:
-        """What the simulator says of itself, and takes for itself; no outage closes this door."""
+    def _own_endpoint(self, method: bytes, path: bytes, body: bytes, now: float) -> Reply:
+        """The simulator's own endpoints, which no outage affects."""
         match method, path:
             case b"GET", b"/_books":
-                return reply(self.books.to_dict(now))
+                return reply(self.statistics.to_dict(now))
             case b"GET", b"/_books/rows":
-                return reply({"posts": self.books.posts_per_row(), "jobs": self.books.jobs_per_row()})
+                return reply({"posts": self.statistics.posts_per_row(), "jobs": self.statistics.jobs_per_row()})
             case b"POST", b"/_scenario":
                 try:
                     base = Scenario(seed=self.scenario.seed, demo=self.scenario.demo)

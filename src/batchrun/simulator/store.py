@@ -1,4 +1,4 @@
-"""What the service remembers: jobs under their names, cancels, deletions; and how a look at a job answers."""
+"""What the service stores: jobs by id, cancels, deletions; and the answers to polls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchrun.simulator.draws import quantile
 from batchrun.simulator.ids import Ids, demo_id, job_of_demo_id
 from batchrun.simulator.jobs import Cancelled, Jobs, SimulatedJob
 from batchrun.simulator.replies import Reply, error, page, refusal, reply
-from batchrun.simulator.request_statistics import Books
+from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario
 
 _POLL, _CANCEL, _LATENCY = 1, 2, 3  # what a quantile is drawn for
@@ -19,19 +19,19 @@ _POLL, _CANCEL, _LATENCY = 1, 2, 3  # what a quantile is drawn for
 class JobStore:
     """The jobs of one service."""
 
-    def __init__(self, scenario: Scenario, books: Books) -> None:
+    def __init__(self, scenario: Scenario, statistics: RequestStatistics) -> None:
         self.scenario = scenario
-        self._books = books
+        self._statistics = statistics
         self._jobs = Jobs()
         self._ids = Ids(scenario.seed)
         self._demo_serials: dict[bytes, int] = {}
 
-    def add(self, job: SimulatedJob, note: bytes | None, now: float, *, kept: bool = True) -> tuple[int, bytes]:
-        """Take `job` into the books and return its serial number and name; without `kept` no poll finds it."""
+    def add(self, job: SimulatedJob, echo: bytes | None, now: float, *, kept: bool = True) -> tuple[int, bytes]:
+        """Store `job` and return its serial number and id; without `kept` no poll finds it."""
         serial = self._jobs.add(job)
-        self._books.opened(now, job.ends)
-        if note is not None:
-            self._jobs.notes[serial] = note
+        self._statistics.opened(now, job.ends)
+        if echo is not None:
+            self._jobs.echoes[serial] = echo
         if not kept:
             self._jobs.deleted.add(serial)
         if not self.scenario.demo:
@@ -41,23 +41,23 @@ class JobStore:
         return serial, name
 
     def shown(self, serial: int, job: SimulatedJob, name: bytes, now: float) -> bytes:
-        """The body of a look at a job."""
+        """The body of a poll of a job."""
         cancelled = self._jobs.cancelled.get(serial)
-        note = self._jobs.notes.get(serial, bodies.PLAIN_NOTE)
+        echo = self._jobs.echoes.get(serial, bodies.PLAIN_ECHO)
         size = self.scenario.image_bytes
         if cancelled is None:
-            return bodies.response(job, name, job.status(now), job.ends, note, size)
-        return bodies.response(job, name, cancelled.status(job, now), cancelled.end(job)[1], note, size)
+            return bodies.response(job, name, job.status(now), job.ends, echo, size)
+        return bodies.response(job, name, cancelled.status(job, now), cancelled.end(job)[1], echo, size)
 
     def poll(self, name: bytes, now: float) -> Reply:
         """The answer to ``GET /responses/{name}``."""
         scenario = self.scenario
         serial = self._serial(name, now)
         if serial is None:
-            self._books.poll(now, None)
+            self._statistics.poll(now, None)
             return _unknown(name)
         polls, gap = self._jobs.polled(serial, now)
-        self._books.poll(now, gap)
+        self._statistics.poll(now, gap)
         delay = 0.0
         if scenario.times.poll is not AT_ONCE:
             delay = scenario.times.poll.at(quantile(scenario.seed, serial, polls, _LATENCY))
@@ -65,15 +65,15 @@ class JobStore:
         if self._is_gone(serial, job, now):
             return _unknown(name, delay)
         if scenario.polls:
-            word = scenario.polls.pick(quantile(scenario.seed, job.row, job.nonce, polls, _POLL))
-            if word is not None:
-                return refusal(word, scenario.times.retry_after)._replace(delay=delay)
+            refusal_name = scenario.polls.pick(quantile(scenario.seed, job.row, job.nonce, polls, _POLL))
+            if refusal_name is not None:
+                return refusal(refusal_name, scenario.times.retry_after)._replace(delay=delay)
         shown = self._ids.changing(serial, polls) if job.id_changes else name
         return Reply(200, self.shown(serial, job, shown, now), b"", delay)
 
     def cancel(self, name: bytes, now: float) -> Reply:
         """The answer to ``POST /responses/{name}/cancel``."""
-        self._books.cancels += 1
+        self._statistics.cancels += 1
         serial = self._serial(name, now)
         if serial is None or self._is_gone(serial, job := self._jobs.job(serial), now):
             return _unknown(name)
@@ -95,29 +95,29 @@ class JobStore:
             case _:
                 pass
         cancelled = self._jobs.cancelled[serial] = Cancelled(now, way, scenario.times.late)
-        self._books.moved(now, job.ends, cancelled.open_until(job))
+        self._statistics.moved(now, job.ends, cancelled.open_until(job))
         return Reply(200, self.shown(serial, job, name, now))
 
     def delete(self, name: bytes, now: float) -> Reply:
         """The answer to ``DELETE /responses/{name}``."""
-        self._books.deletes += 1
+        self._statistics.deletes += 1
         serial = self._serial(name, now)
         if serial is None or self._is_gone(serial, job := self._jobs.job(serial), now):
             return _unknown(name)
         self._jobs.deleted.add(serial)
         cancelled = self._jobs.cancelled.get(serial)
-        self._books.moved(now, job.ends if cancelled is None else cancelled.open_until(job), now)
+        self._statistics.moved(now, job.ends if cancelled is None else cancelled.open_until(job), now)
         body: dict[str, Any] = {"id": name.decode(), "object": "response", "deleted": True}
         return reply(body)
 
     def _serial(self, name: bytes, now: float) -> int | None:
-        """The job's number; a demo name that this process did not give is taken in."""
+        """The job's serial number; a demo id of an earlier process is added."""
         if not self.scenario.demo:
             return self._ids.serial(name, self._jobs.count)
         serial = self._demo_serials.get(name)
         if serial is None and (job := job_of_demo_id(name)) is not None:
             serial = self._demo_serials[name] = self._jobs.add(job)
-            self._books.adopted(now, job.ends)
+            self._statistics.adopted(now, job.ends)
         return serial
 
     def _is_gone(self, serial: int, job: SimulatedJob, now: float) -> bool:

@@ -15,24 +15,24 @@ from typing import Any
 import orjson
 
 from batchrun.simulator import bodies
-from batchrun.simulator.directives import SILENT, Script, script_of
+from batchrun.simulator.directives import NO_SCRIPT, Script, script_of
 from batchrun.simulator.distributions import ScenarioError
 from batchrun.simulator.draws import Draw, draw, row_of
 from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.limits import Allowance, header_lines, retry_lines
 from batchrun.simulator.outcomes import CODES, COMPLETED, LOST, STUCK_QUEUED, STUCK_RUNNING
-from batchrun.simulator.replies import SILENCE, Reply, error, refusal
-from batchrun.simulator.request_statistics import Books
+from batchrun.simulator.replies import NO_ANSWER, Reply, error, refusal
+from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.store import JobStore
 
-_BYTES_A_TOKEN = 4
+_BYTES_PER_TOKEN = 4
 
 
 def decide(
     scenario: Scenario,
     script: Script,
-    chance: Draw,
+    draws: Draw,
     body: Mapping[str, Any],
     row: int,
     turn: int,
@@ -46,24 +46,24 @@ def decide(
     if script.outcome is not None:
         outcome = script.outcome if turn <= script.outcome_times else COMPLETED
     else:
-        outcome = scenario.jobs.pick(chance.outcome) or COMPLETED
-    queued = (times.queued.at(chance.queued) if background else 0.0) if script.queued is None else script.queued
-    duration = times.duration.at(chance.duration) if script.duration is None else script.duration
+        outcome = scenario.jobs.pick(draws.outcome) or COMPLETED
+    queued = (times.queued.at(draws.queued) if background else 0.0) if script.queued is None else script.queued
+    duration = times.duration.at(draws.duration) if script.duration is None else script.duration
     starts = now + queued
     hidden = script.hidden
     if hidden is None:
-        hidden = times.hidden if chance.trait < scenario.traits.hidden else 0.0
+        hidden = times.hidden if draws.trait < scenario.traits.hidden else 0.0
     # One quantile serves both traits: the id changes from the other end of the scale.
-    id_changes = script.id_changes or 1 - chance.trait <= scenario.traits.id_changes
+    id_changes = script.id_changes or 1 - draws.trait <= scenario.traits.id_changes
     return SimulatedJob(
         created=now,
         starts=math.inf if outcome == STUCK_QUEUED else starts,
         ends=math.inf if outcome in (STUCK_QUEUED, STUCK_RUNNING) else starts + duration,
         hidden=hidden,
         row=row,
-        nonce=int(chance.nonce * 2**32),
-        input_tokens=max(1, size // _BYTES_A_TOKEN),
-        output_tokens=_output_tokens(scenario, chance, cap_of(body), outcome),
+        nonce=int(draws.nonce * 2**32),
+        input_tokens=max(1, size // _BYTES_PER_TOKEN),
+        output_tokens=_output_tokens(scenario, draws, cap_of(body), outcome),
         outcome=outcome,
         model=body["model"],
         background=background,
@@ -73,25 +73,25 @@ def decide(
 
 
 def cap_of(body: Mapping[str, Any]) -> int | None:
-    """The most tokens that a request lets its job make, by the word of its endpoint."""
-    for word in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
-        cap = body.get(word)
+    """The most tokens that a request lets its job make, by its endpoint's parameter."""
+    for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
+        cap = body.get(name)
         if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0:
             return cap
     return None
 
 
-def _output_tokens(scenario: Scenario, chance: Draw, cap: int | None, outcome: str) -> int:
-    """Tokens that the job makes: a trace's own, else the scenario's; within the request's cap, at it if cut off."""
-    tokens = scenario.times.duration.tokens(chance.duration)
+def _output_tokens(scenario: Scenario, draws: Draw, cap: int | None, outcome: str) -> int:
+    """Tokens that the job generates: the trace's, else the scenario's; within the request's cap, at it if cut off."""
+    tokens = scenario.times.duration.tokens(draws.duration)
     if tokens is None:
-        tokens = max(1, int(scenario.output_tokens.at(chance.tokens)))
+        tokens = max(1, int(scenario.output_tokens.at(draws.tokens)))
     if cap is not None:
         return cap if outcome == "incomplete" else min(tokens, max(cap - 1, 1))
     return tokens
 
 
-# endpoint → what its body must have beside a model
+# endpoint → what its body must have besides a model
 SUBMITS = {
     b"responses": "input",
     b"chat/completions": "messages",
@@ -101,13 +101,13 @@ SUBMITS = {
 
 
 class Submits:
-    """What stands between a POST and a job, by one scenario: from the moment `now` it began."""
+    """Answers POSTs by one scenario, which started at `now`."""
 
-    def __init__(self, scenario: Scenario, store: JobStore, books: Books, now: float) -> None:
+    def __init__(self, scenario: Scenario, store: JobStore, statistics: RequestStatistics, now: float) -> None:
         limits = scenario.limits
         self._scenario = scenario
         self._store = store
-        self._books = books
+        self._statistics = statistics
         self._accepted = 0
         self._results: dict[bytes, Callable[[SimulatedJob, str, dict[str, Any]], dict[str, Any]]] = {
             b"chat/completions": bodies.chat_completion,
@@ -117,66 +117,76 @@ class Submits:
         self._requests = Allowance(limits.rpm, limits.window, now) if limits.rpm else None
         self._tokens = Allowance(limits.tpm, limits.window, now) if limits.tpm else None
 
-    def answer(self, endpoint: bytes, raw: bytes, closed: Reply | None, now: float) -> Reply:
-        """The answer to a POST; `closed` is what an outage or a closed door answers in its place."""
-        self._books.post(now)
+    def answer(self, endpoint: bytes, raw: bytes, unavailable: Reply | None, now: float) -> Reply:
+        """The answer to a POST; `unavailable` is the answer in its place during an outage or without a valid API key."""
+        self._statistics.post(now)
         try:
             body = orjson.loads(raw)
             row, name = row_of(body)
         except (orjson.JSONDecodeError, orjson.JSONEncodeError) as problem:
-            return self._noted(closed or error(400, f"expected JSON as body: {problem}"))
-        away = closed or self._unfit(endpoint, body)
-        if away is None:
+            return self._count_refusal(unavailable or error(400, f"expected JSON as body: {problem}"))
+        refused = unavailable or self._invalid(endpoint, body)
+        if refused is None:
             try:
-                script = script_of(raw, body) if self._scenario.directives else SILENT
+                script = script_of(raw, body) if self._scenario.directives else NO_SCRIPT
             except ScenarioError as problem:
-                away = error(400, str(problem), code="invalid_directive")
-        if away is None and self._scenario.limits.quota is not None and self._accepted >= self._scenario.limits.quota:
-            away = refusal("insufficient_quota", 0.0)
-        if away is not None:
-            self._books.turned_away(row, name)
-            return self._noted(away)
-        turn = self._books.turns_of(row) + 1
-        chance = draw(self._scenario.seed, row, turn)
+                refused = error(400, str(problem), code="invalid_directive")
+        if (
+            refused is None
+            and self._scenario.limits.quota is not None
+            and self._accepted >= self._scenario.limits.quota
+        ):
+            refused = refusal("insufficient_quota", 0.0)
+        if refused is not None:
+            self._statistics.refused_early(row, name)
+            return self._count_refusal(refused)
+        turn = self._statistics.turns_of(row) + 1
+        draws = draw(self._scenario.seed, row, turn)
         job = decide(
-            self._scenario, script, chance, body, row, turn, now,
+            self._scenario, script, draws, body, row, turn, now,
             size=len(raw), background=endpoint == b"responses" and bool(body.get("background")),
         )  # fmt: skip
         limited = self._limited(job, body, now)
         if limited is not None:
-            self._books.turned_away(row, name)
-            return self._noted(limited)
-        self._books.turn(row, name)
-        word = script.refusal if script.refusal and turn <= script.refusal_times else None
-        word = word or self._scenario.submits.pick(chance.refusal)
-        return self._taken(endpoint, body, job, word, self._scenario.times.post.at(chance.latency), now)
+            self._statistics.refused_early(row, name)
+            return self._count_refusal(limited)
+        self._statistics.turn(row, name)
+        refusal_name = script.refusal if script.refusal and turn <= script.refusal_times else None
+        refusal_name = refusal_name or self._scenario.submits.pick(draws.refusal)
+        return self._answer_to(endpoint, body, job, refusal_name, self._scenario.times.post.at(draws.latency), now)
 
-    def _taken(
-        self, endpoint: bytes, body: dict[str, Any], job: SimulatedJob, word: str | None, delay: float, now: float
+    def _answer_to(
+        self,
+        endpoint: bytes,
+        body: dict[str, Any],
+        job: SimulatedJob,
+        refusal_name: str | None,
+        delay: float,
+        now: float,
     ) -> Reply:
-        """The answer to a POST that had its turn; `word` is the refusal that was drawn for it."""
+        """The answer to a POST that had its turn; `refusal_name` is the refusal that was drawn for it."""
         lines = self._rate_lines(now)
         if not job.background:
             delay += job.ends - now
-            if word is None and job.outcome in CODES:
-                word = job.outcome
-        if word is not None and word != LOST:
-            self._books.without_job(job.row)
-            refused = self._noted(refusal(word, self._scenario.times.retry_after))
+            if refusal_name is None and job.outcome in CODES:
+                refusal_name = job.outcome
+        if refusal_name is not None and refusal_name != LOST:
+            self._statistics.without_job(job.row)
+            refused = self._count_refusal(refusal(refusal_name, self._scenario.times.retry_after))
             return refused._replace(delay=delay, headers=lines + refused.headers)
         self._accepted += 1
         kept = endpoint == b"responses" and body.get("store") is not False
-        serial, job_id = self._store.add(job, bodies.note_of(body) if kept else None, now, kept=kept)
-        if word == LOST or math.isinf(delay):
-            return SILENCE._replace(delay=delay)
+        serial, job_id = self._store.add(job, bodies.echo_of(body) if kept else None, now, kept=kept)
+        if refusal_name == LOST or math.isinf(delay):
+            return NO_ANSWER._replace(delay=delay)
         if endpoint == b"responses":
             shown = self._store.shown(serial, job, job_id, now if job.background else job.ends)
         else:
             shown = orjson.dumps(self._results[endpoint](job, job_id.decode().removeprefix("resp_"), body))
         return Reply(200, shown, lines, delay)
 
-    def _unfit(self, endpoint: bytes, body: Any) -> Reply | None:
-        """What is wrong with a body; None if nothing is."""
+    def _invalid(self, endpoint: bytes, body: Any) -> Reply | None:
+        """The refusal of an invalid body; None for a valid one."""
         if not isinstance(body, dict):
             return error(400, f"expected a JSON object as body, got {type(body).__name__}")
         model = body.get("model")
@@ -195,7 +205,7 @@ class Submits:
         return None
 
     def _limited(self, job: SimulatedJob, body: dict[str, Any], now: float) -> Reply | None:
-        """The 429 of a rate that is spent; None after the cost was taken."""
+        """The 429 of an exhausted rate; None after the cost was taken."""
         tokens = job.input_tokens + (cap_of(body) or job.output_tokens)
         costs = [("requests", self._requests, 1), ("tokens", self._tokens, tokens)]
         for kind, allowance, cost in costs:
@@ -221,6 +231,6 @@ class Submits:
             lines += header_lines("tokens", self._tokens, now)
         return lines.encode()
 
-    def _noted(self, refused: Reply) -> Reply:
-        self._books.refusals[refused.code or f"http_{refused.status}"] += 1
+    def _count_refusal(self, refused: Reply) -> Reply:
+        self._statistics.refusals[refused.code or f"http_{refused.status}"] += 1
         return refused

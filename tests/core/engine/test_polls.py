@@ -11,7 +11,8 @@ from batchrun.core.jobs.job import Row
 from batchrun.core.jobs.timers import TICKS_PER_SECOND
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.settings.settings import LONGEST_GAP, InvalidSetting, Settings
+from batchrun.core.settings.settings import LONGEST_GAP, Settings
+from batchrun.core.settings.usage_error import UsageError
 from tests.core.driver import DROPPED, Driver, answer, error
 
 MIDDLE = {"chance": lambda: 0.5}  # every gap exactly as long as its base
@@ -35,7 +36,7 @@ def test_a_gap_is_jittered_and_never_beyond_five_minutes():
     assert [pacing.gap(0, chance) for chance in (0.0, 0.5, 0.999)] == pytest.approx([0.5, 1.0, 1.499])
     assert pacing.gap(50, 0.999) == pytest.approx(44.97)
     assert Exponential(300.0, 300.0).gap(3, 0.999) == LONGEST_GAP
-    with pytest.raises(InvalidSetting, match="--poll-max: expected at most 300 s"):
+    with pytest.raises(UsageError, match="--poll-max: expected at most 300 s"):
         Settings(poll_max=301)
 
 
@@ -296,13 +297,13 @@ def test_o17_with_another_key_nothing_is_submitted_before_a_job_is_found():
     trail.job_id, trail.submitted_at = "job_old", 1_000_000.0
     run = Driver(start=False, poll=lambda job_id, n: running(job_id, n) if run.now > 20 else not_found(job_id, n))
     run.rows = [Row("new")]
-    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True)
+    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, new_key=True)
     run.run(until=60)
     found = next(time for time in run.times("poll") if time > 20)
     assert run.times("submit", "new") == [pytest.approx(found + 0.1)]
     run = Driver(start=False, poll=not_found)
     run.rows = [Row("new")]
-    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True)
+    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, new_key=True)
     run.run()
     assert (run.outcome, run.sent["submit"], run.records) == (m.Outcome.HALTED, [], {})
 

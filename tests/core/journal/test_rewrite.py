@@ -18,6 +18,7 @@ from batchrun.core.journal.entries import (
     Started,
     Submitted,
     Unconfirmed,
+    frame,
 )  # fmt: skip
 from batchrun.core.journal.fold import JournaledRow, fold
 from batchrun.core.journal.recover import recover
@@ -219,6 +220,23 @@ def test_what_is_no_output_is_refused():
 
 def test_a_trail_without_facts_has_no_entries():
     assert list(entries_of("a", JournaledRow())) == []
+
+
+def test_what_is_unknown_here_is_carried_on():
+    unknown = frame(b'{"of_tomorrow":{"spent":"0.1"}}')
+    header = HEADER.to_line({"of_tomorrow": True})
+    output = record("a", "failed")
+    state = fold([header, Intent("a", 1, "s", 2.0).to_line(), unknown])
+    lines = list(new_journal(state, announcement(state, output, FAILED), output, [unknown]))
+    assert (lines[0], lines.count(unknown)) == (header, 1)
+    after = fold(lines)
+    assert (after.torn, after.unknown, after.header_extras) == (False, 1, {"of_tomorrow": True})
+
+
+def test_a_record_may_hold_more_and_less_than_is_known_here():
+    output = b'{"custom_id":"a","state":"failed","of_tomorrow":1}\n'
+    order = announcement(folded(), output, FAILED)
+    assert order.keys == {"a": {"state": "failed", "job_id": None, "code": None, "billing": "unknown"}}
 
 
 def test_records_of_an_earlier_version_that_lack_keys_are_rewritten_too():

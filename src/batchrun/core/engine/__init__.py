@@ -5,7 +5,7 @@
 - `submits`: from a row that waits for its turn to a job with an id on the disk
 - `polls`: polls and cancels of a job, until it is over
 - `retries`: what follows on an attempt that ended
-- `artifacts`: results that are files, written before their record
+- `artifacts`: how a job ends: its files, if it has any, then its record
 - `cancel_requests`: rows that users ask to end
 - `shutdown`: how a run ends
 - `invariants`: what is true between any two events

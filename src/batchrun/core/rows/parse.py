@@ -26,6 +26,7 @@ import orjson
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, Prepared, plain_path, prepared
 from batchrun.core.text.json_text import Fault, members, read_refused, values
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Option, Text
 
 MAX_CUSTOM_ID = 1_024  # bytes
 _SURELY_SHORT = MAX_CUSTOM_ID // 4  # characters
@@ -67,7 +68,7 @@ class Rejection(NamedTuple):
     """Why a line is not a row: a code of the taxonomy, a message, and the row's own id if it is valid."""
 
     code: str
-    message: str
+    message: Text
     custom_id: str | None = None
 
 
@@ -135,7 +136,9 @@ class RowParser:
         model = self._set_model or body.get("model") or self._model
         if type(model) is not str:
             problem = "no model in the row" if model is None else f"model must be a string, came {_kind(model)}"
-            return Rejection("no_model", f"{problem}: name one there, or for all rows with --model", custom_id)
+            return Rejection(
+                "no_model", (f"{problem}: name one there, or for all rows with ", Option("model")), custom_id
+            )
         # Admitted(…) in a third of the time: this is half of the check's time
         return tuple.__new__(Admitted, (custom_id, endpoint, model, form, row, body))
 
@@ -150,10 +153,11 @@ class RowParser:
             return prepared(row.endpoint, line.strip(), body, self.flags)
         return prepared(row.endpoint, _without(line, row.form), body, self.flags)
 
-    def _unknown_url(self, url: Any) -> str:
+    def _unknown_url(self, url: Any) -> Text:
         known = ", ".join(self.known)
         if isinstance(url, str) and "://" in url:
-            return f"expected a path of the service ({known}), came {_short(url)}: the host is named by --base-url"
+            said = f"expected a path of the service ({known}), came {_short(url)}: the host is named by "
+            return said, Option("base_url")
         return f"expected one of {known}, came {_short(url)}"
 
 

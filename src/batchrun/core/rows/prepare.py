@@ -13,8 +13,10 @@ from typing import Any
 
 import orjson
 
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.json_text import edited
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import Option
 
 _OURS = frozenset({"background", "stream", "stream_options"})
 _PREFIX = re.compile(r"(?:(?:/openai)?/v1)?(?=/)")
@@ -64,9 +66,9 @@ class BodyFlags:
 
     @classmethod
     def read(cls, model: str | None = None, settings: Iterable[str] = ()) -> BodyFlags:
-        """The flags as they are typed, each setting `name=value`; ValueError has the mistake and its remedy."""
+        """The flags as they are typed, each setting `name=value`. Raises UsageError."""
         if model is not None and not model:
-            raise ValueError("--model is empty: name a model")
+            raise UsageError("it is empty", "name a model", Option("model"))
         return cls(model, tuple(dict(map(_setting, settings)).items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,21 +120,24 @@ def _setting(text: str) -> tuple[str, bytes]:
     name, equals, value = text.partition("=")
     shown = visible(text, 60)
     if not equals or not name:
-        raise ValueError(f"expected --set name=value, came {shown!r}: write --set temperature=0.2")
+        raise UsageError(
+            ("expected ", Option("set", "name=value"), f", came {shown!r}"),
+            ("write ", Option("set", "temperature=0.2")),
+        )
     if name in _OURS:
-        raise ValueError(
-            f"--set {visible(name, 60)} is refused: batchrun itself decides how a job runs and is followed"
+        raise UsageError(
+            (Option("set", visible(name, 60)), " is refused: batchrun itself decides how a job runs and is followed")
         )
     if "." in name:
         first, rest = name.split(".", 1)
-        remedy = f"--set '{first}={{\"{rest}\": …}}'"
-        raise ValueError(
-            f"--set sets whole fields of the body, came {visible(name, 60)!r}: write {visible(remedy, 90)}"
+        nested = Option("set", visible(f"'{first}={{\"{rest}\": …}}'", 84))
+        raise UsageError(
+            (Option("set"), f" sets whole fields of the body, came {visible(name, 60)!r}"), ("write ", nested)
         )
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError:
         return name, orjson.dumps(value)  # a bare word is a string
     if name == "model" and (not isinstance(parsed, str) or not parsed):
-        raise ValueError(f"expected --set model=NAME, came {shown!r}: a model is a string")
+        raise UsageError(("expected ", Option("set", "model=NAME"), f", came {shown!r}: a model is a string"))
     return name, value.strip().encode()

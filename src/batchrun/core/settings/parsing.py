@@ -1,19 +1,19 @@
-"""What a person gave for a setting, by whichever door: read the same way, refused in the same words.
+"""Reads the values of settings from the command line, the environment and calls, and refuses all of them alike.
 
-A value is text on the command line and in the environment; a call may give text or the value itself. What is
-wrong is said in one line: the setting as it was spelled, what was expected, what came, and what to write instead.
+A value is text on the command line and in the environment; a call may pass text or the value itself. A refusal names
+the setting as it was given, what was expected, what was found, and what to write instead.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from batchrun.core.settings.settings import InvalidSetting, SettingKind, Settings
+from batchrun.core.settings.settings import SettingKind, Settings
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import (
@@ -24,8 +24,8 @@ from batchrun.core.text.units import (
     spelled_bytes,
     spelled_seconds,
 )
+from batchrun.core.text.wording import PREFIX, Option, as_given, variable
 
-PREFIX = "BATCHRUN_"
 _ALL = "all"
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
 _RETRIED = tuple(state.value for state in State if state is not State.SUCCEEDED)
@@ -37,22 +37,8 @@ _EXAMPLES = {
 }  # fmt: skip
 
 
-class FlagError(ValueError):
-    """A flag or variable that cannot be obeyed; its text is one line for the user."""
-
-
-def flag(name: str) -> str:
-    """``poll_max`` as the command spells it: ``--poll-max``."""
-    return "--" + name.replace("_", "-")
-
-
-def variable(name: str) -> str:
-    """``poll_max`` as the environment spells it: ``BATCHRUN_POLL_MAX``."""
-    return PREFIX + name.upper()
-
-
 def spelled(setting: Field[Any]) -> str | None:
-    """The default of a setting as it could be typed; None where it is no value."""
+    """The default of a setting as it could be typed; None for a switch, a list and no default."""
     default: Any = setting.default
     if default is None or setting.metadata["kind"] in (SettingKind.SWITCH, SettingKind.TEXTS):
         return None
@@ -70,72 +56,59 @@ def example(setting: Field[Any]) -> str:
     return _EXAMPLES.get(setting.name) or spelled(setting) or "1"
 
 
-def remedy(setting: Field[Any], spelling: str, said: str) -> str:
+def remedy(setting: Field[Any], spelling: str, problem: str) -> str:
     """What to write instead."""
-    if setting.metadata["kind"] is SettingKind.STATES and "did you mean" in said:
+    if setting.metadata["kind"] is SettingKind.STATES and "did you mean" in problem:
         return "if it is the INPUT, put that first" if spelling.startswith("--") else "batchrun explain lists them"
     return f"write {spelling}{example(setting)}"
 
 
 def from_variable(setting: Field[Any], text: str) -> Any:
-    """The value of a variable of the environment."""
-    spelling = variable(setting.name)
+    """The value of a setting from its environment variable. Raises UsageError."""
+    name = variable(setting.name)
     try:
         if setting.metadata["kind"] is SettingKind.TEXTS:
             return tuple(line for line in text.splitlines() if line.strip())
         return READERS[setting.metadata["kind"]](text)
     except ValueError as error:
-        told = remedy(setting, f"{spelling}=", str(error))
-        raise FlagError(f"{spelling}: {error}; {told}, or unset it") from error
+        raise UsageError(str(error), f"{remedy(setting, f'{name}=', str(error))}, or unset it", name) from error
 
 
-def refuse_what_makes_no_sense(
-    found: Mapping[str, Any], variables: Collection[str], written: Callable[[Field[Any]], str]
-) -> None:
-    """Refuse settings that can be read and make no sense. Raises FlagError.
-
-    Those named in `variables` came from the environment; all others are told as the command has them, and `written`
-    gives one with an example.
-    """
+def refuse_contradictions(found: Mapping[str, Any], variables: Collection[str]) -> None:
+    """Refuse values that are out of range or exclude each other; settings in `variables` came from the environment."""
     try:
         Settings.of(found)
-    except InvalidSetting as error:
-        said = as_given(str(error), variables)
-        setting = next((one for one in fields(Settings) if one.name == error.setting), None)
-        if setting is None or not _helps(found, setting):
-            raise FlagError(said) from error
-        if setting.name in variables:
-            raise FlagError(f"{said}; write {variable(setting.name)}={example(setting)}, or unset it") from error
-        raise FlagError(f"{said}; write {written(setting)}") from error
+    except UsageError as error:
+        problem, remedy = as_given(error.problem, variables), error.remedy
+        name = error.about.name if isinstance(error.about, Option) else ""
+        setting = next((one for one in fields(Settings) if one.name == name), None)
+        if setting is not None and _example_helps(found, setting):
+            value = example(setting)
+            remedy = (
+                f"write {variable(name)}={value}, or unset it" if name in variables else ("write ", Option(name, value))
+            )
+        raise UsageError(problem, remedy) from error
 
 
-def as_given(said: str, variables: Collection[str]) -> str:
-    """`said` with the flags of settings that came from the environment spelled as their variables."""
-
-    def spelling(found: re.Match[str]) -> str:
-        name = found[0][2:].replace("-", "_")
-        return variable(name) if name in variables else found[0]
-
-    return re.sub(r"--[a-z][a-z-]*", spelling, said)
-
-
-def _helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
-    """Whether the example of a setting would be taken with all others as they are."""
+def _example_helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
+    """Whether the example of a setting would be valid together with all others as they are."""
     try:
         Settings.of({**found, setting.name: READERS[setting.metadata["kind"]](example(setting))})
-    except InvalidSetting:
+    except UsageError:
         return False
     return True
 
 
 def refuse_near_misses(environment: Mapping[str, str]) -> None:
-    """Refuse a variable whose name is nearly that of a setting."""
+    """Refuse a variable whose name is nearly that of a setting: a limit that is ignored costs money."""
     known = [variable(setting.name) for setting in fields(Settings)]
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known and environment[name]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
             if near:
-                raise FlagError(f"{visible(name, 80)} is no setting; did you mean {near[0]}? rename it, or unset it")
+                raise UsageError(
+                    f"{visible(name, 80)} is no setting", f"did you mean {near[0]}? rename it, or unset it"
+                )
 
 
 def read_switch(text: str) -> bool:
@@ -185,12 +158,12 @@ READERS: dict[SettingKind, Callable[[str], Any]] = {
 
 def from_arguments(
     arguments: Mapping[str, Any], environment: Mapping[str, str], more_names: Collection[str] = ()
-) -> dict[str, Any]:
-    """The settings of a call: its `arguments` by name, beneath them the variables of the environment.
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The settings of a call, and the names of those that came from the environment; an argument outranks its variable.
 
     Texts are read as on the command line (``deadline="2h"``); `set` may be a mapping, `retry_failed` True or a
-    list of states. `more_names` are arguments of the caller's own, for a hint. Raises FlagError; TypeError for a
-    name that is no setting.
+    list of states. `more_names` are the call's other arguments, for a hint. Raises UsageError; TypeError for an
+    unknown name.
     """
     refuse_near_misses(environment)
     known = {setting.name: setting for setting in fields(Settings)}
@@ -205,16 +178,16 @@ def from_arguments(
             found[name] = _from_argument(setting, arguments[name])
         elif name not in arguments and (text := environment.get(variable(name))):
             found[name] = from_variable(setting, text)
-    of_environment = [name for name in found if arguments.get(name) is None]
-    refuse_what_makes_no_sense(found, of_environment, lambda setting: f"{setting.name}={_argument(setting)}")
-    return found
+    variables = frozenset(name for name in found if arguments.get(name) is None)
+    refuse_contradictions(found, variables)
+    return found, variables
 
 
 def _from_argument(setting: Field[Any], value: Any) -> Any:
     kind = setting.metadata["kind"]
     try:
         if kind is SettingKind.TEXTS:
-            return _settings_of_bodies(value)
+            return _body_fields(value)
         if kind is SettingKind.STATES:
             if isinstance(value, bool):
                 return () if value else None
@@ -224,11 +197,11 @@ def _from_argument(setting: Field[Any], value: Any) -> Any:
         if kind is SettingKind.TEXT:
             return _text(str(value.__fspath__()))  # a path
     except (ValueError, AttributeError, TypeError) as error:
-        said = str(error) if type(error) is ValueError else f"expected {kind.value}, got {type(value).__name__}"
-        raise FlagError(f"{setting.name}: {said}; write {setting.name}={_argument(setting)}") from error
+        problem = str(error) if type(error) is ValueError else f"expected {kind.value}, got {type(value).__name__}"
+        raise UsageError(problem, ("write ", Option(setting.name, example(setting))), setting.name) from error
     if not _fits(kind, value):
-        told = f"expected {kind.value}, got {value!r}"
-        raise FlagError(f"{setting.name}: {told}; write {setting.name}={_argument(setting)}")
+        problem = f"expected {kind.value}, got {value!r}"
+        raise UsageError(problem, ("write ", Option(setting.name, example(setting))), setting.name)
     return int(value) if kind in (SettingKind.COUNT, SettingKind.BYTES) else value
 
 
@@ -243,23 +216,8 @@ def _fits(kind: SettingKind, value: Any) -> bool:
 _HUGE = 1e18
 
 
-def _settings_of_bodies(value: Any) -> tuple[str, ...]:
-    """``{"temperature": 0.2}`` or ``["temperature=0.2"]`` as the flag has it."""
+def _body_fields(value: Any) -> tuple[str, ...]:
+    """``{"temperature": 0.2}`` or ``["temperature=0.2"]`` as the flag takes it."""
     if isinstance(value, Mapping):
-        return tuple(f"{name}={json.dumps(given)}" for name, given in value.items())
+        return tuple(f"{name}={json.dumps(field)}" for name, field in value.items())
     return (value,) if isinstance(value, str) else tuple(map(_text, value))
-
-
-def _argument(setting: Field[Any]) -> str:
-    """A value as it could stand in a call."""
-    match setting.metadata["kind"]:
-        case SettingKind.SWITCH:
-            return "True"
-        case SettingKind.TEXTS:
-            return '{"temperature": 0.2}'
-        case SettingKind.STATES:
-            return '["timeout"]'
-        case SettingKind.COUNT | SettingKind.NUMBER:
-            return example(setting)
-        case _:
-            return repr(example(setting).strip("'"))

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import NoReturn, Self
 
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Option
 
 MAX_LENGTH = 16_384
 
@@ -20,9 +21,9 @@ class Secret:
 
     __slots__ = ("_value", "source")
 
-    def __init__(self, value: str, source: str) -> None:
+    def __init__(self, value: str, source: Option | str) -> None:
         if fault := _fault(value):
-            raise UsageError(f"{source}: expected an API key of printable ASCII characters, {fault}; set it again")
+            raise UsageError(f"expected an API key of printable ASCII characters, {fault}", "set it again", source)
         self._value = value
         self.source = source
 

@@ -11,16 +11,11 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Option, Text, parts
+
 LONGEST_GAP = 300.0
 """No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""
-
-
-class InvalidSetting(ValueError):
-    """An impossible setting, named as the command names it; `setting` is its name, if it is about one."""
-
-    def __init__(self, message: str, setting: str | None = None) -> None:
-        super().__init__(message)
-        self.setting = setting
 
 
 class SettingKind(Enum):
@@ -125,7 +120,7 @@ class Settings:
                 self.poll_max,
             )
         if self.poll_min > self.poll_max:
-            raise _error("poll_min", f"at most --poll-max ({self.poll_max:g})", self.poll_min)
+            raise _error("poll_min", ("at most ", Option("poll_max"), f" ({self.poll_max:g})"), self.poll_min)
 
     @property
     def max_jobs(self) -> int:
@@ -140,7 +135,7 @@ class Settings:
         """The settings in `values`, and the defaults; `at_once` where every row ends at its submit."""
         unknown = values.keys() - {one.name for one in fields(cls)}
         if unknown:
-            raise InvalidSetting(f"unknown setting {min(unknown)!r}")
+            raise UsageError(f"unknown setting {min(unknown)!r}")
         settings = dict(values)
         if at_once:
             settings.setdefault("concurrency", AT_ONCE_CONCURRENCY)
@@ -157,6 +152,5 @@ _ABOVE_ZERO = (
 _ZERO_OR_MORE = ("retries", "retry_budget", "drain", "cancel_settle", "cancel_patience")
 
 
-def _error(name: str, expected: str, actual: object) -> InvalidSetting:
-    flag = "--" + name.replace("_", "-")
-    return InvalidSetting(f"{flag}: expected {expected}, got {actual!r}", name)
+def _error(name: str, expected: Text, actual: object) -> UsageError:
+    return UsageError(("expected ", *parts(expected), f", got {actual!r}"), about=Option(name))

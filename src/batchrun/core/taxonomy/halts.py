@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from batchrun.core.text.wording import Action, Option, Text
+
 
 class HaltReason(StrEnum):
     """Why nothing is submitted any more."""
@@ -21,17 +23,31 @@ class HaltReason(StrEnum):
     MAX_WAIT = "max wait"
 
 
-HALT_ADVICE = {
-    HaltReason.QUOTA: "top up or raise the limit, then run the same command again; the rows themselves are fine",
-    HaltReason.BUDGET: "raise the budget or wait for its next period, then run the same command again",
-    HaltReason.AUTH: "give a valid API key, then run the same command again",
-    HaltReason.ALL_REFUSED: "mend what the service names, then run the same command again; --keep-going tries every row",
-    HaltReason.NO_ACCEPTANCE: "look at the service's status and your limits there, then run the same command again",
-    HaltReason.OUTAGE: "wait until the service is back, then run the same command again",
-    HaltReason.RETRY_BUDGET: "look at the codes above before you pay for more attempts; a larger --retry-budget goes on",
-    HaltReason.UNKNOWN_TO_SERVICE: "use the key, project and base URL of the run that sent them; --write-off gives them up",
-    HaltReason.UNAUTHORISED: "give a key that may look at these jobs, then run the same command again",
-    HaltReason.WRITE_FAILED: "make room or mend the disk, then run the same command again",
-    HaltReason.MAX_WAIT: "run the same command again to collect what goes on and to send the rest",
+HALT_ADVICE: dict[HaltReason, Text] = {
+    HaltReason.QUOTA: ("top up or raise the limit, then ", Action.RUN_AGAIN, "; the rows themselves are fine"),
+    HaltReason.BUDGET: ("raise the budget or wait for its next period, then ", Action.RUN_AGAIN),
+    HaltReason.AUTH: ("give a valid API key, then ", Action.RUN_AGAIN),
+    HaltReason.ALL_REFUSED: (
+        "mend what the service names, then ",
+        Action.RUN_AGAIN,
+        "; ",
+        Option("keep_going"),
+        " tries every row",
+    ),
+    HaltReason.NO_ACCEPTANCE: ("look at the service's status and your limits there, then ", Action.RUN_AGAIN),
+    HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),
+    HaltReason.RETRY_BUDGET: (
+        "look at the codes above before you pay for more attempts; a larger ",
+        Option("retry_budget"),
+        " goes on",
+    ),
+    HaltReason.UNKNOWN_TO_SERVICE: (
+        "use the key, project and base URL of the run that sent them; ",
+        Option("write_off"),
+        " gives them up",
+    ),
+    HaltReason.UNAUTHORISED: ("give a key that may look at these jobs, then ", Action.RUN_AGAIN),
+    HaltReason.WRITE_FAILED: ("make room or mend the disk, then ", Action.RUN_AGAIN),
+    HaltReason.MAX_WAIT: (Action.RUN_AGAIN, " to collect what goes on and to send the rest"),
 }
 """What to do about each halt."""

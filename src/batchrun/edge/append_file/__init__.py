@@ -1,16 +1,19 @@
-"""Files that survive: one class for all append files, and the few operations that replace or mend them.
+"""Files that survive a crash: append files, and the few operations that replace or repair them.
 
-Laws of this room:
+Reading order: `file_names` (a batch's paths), `opening`, `append_file` (group commit), `writer_thread` (the same next to
+an event loop), `torn_tail`, `rewrite` (replace or move files), `distinct_files`, `refusals` (errors), `disk`.
 
-1. It knows bytes, lines and offsets, and no entries: what a line means is the ledger's business.
-2. Nothing is called safe before the disk said so, and a disk that failed once is not asked again.
-3. All that touches the disk goes through one `Disk`, so that a test can break each single step and a crash
-   can be simulated on the same code that runs at night.
+Invariants:
+
+1. It knows bytes, lines and offsets; what a line means is known to core's journal alone.
+2. Nothing is called safe before the disk has synced it, and a disk that failed once is not written again.
+3. All access to the disk goes through one `Disk`, so that a test can break each single step, and simulate a crash on
+   the code that is used in production.
 """
 
 from batchrun.edge.append_file.append_file import AppendFile, Lines, SyncGroup
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
-from batchrun.edge.append_file.distinct_files import refuse_shared
+from batchrun.edge.append_file.distinct_files import is_same_file, refuse_shared
 from batchrun.edge.append_file.file_names import FileNames
 from batchrun.edge.append_file.opening import (
     OpenFile,
@@ -20,7 +23,6 @@ from batchrun.edge.append_file.opening import (
     open_existing,
     open_to_read,
     read_chunks,
-    refuse_input_as_output,
 )
 from batchrun.edge.append_file.refusals import (
     AppendFailed,
@@ -50,12 +52,12 @@ __all__ = [
     "cut_torn",
     "expect_folder",
     "expect_regular",
+    "is_same_file",
     "keep_torn",
     "open_append",
     "open_existing",
     "open_to_read",
     "read_chunks",
-    "refuse_input_as_output",
     "refuse_shared",
     "rewrite",
     "set_aside",

@@ -32,10 +32,7 @@ GROUP_BYTES = 8 << 20
 
 
 class SyncGroup:
-    """Whole lines of a tape from offset `start` to `end`, written and synced as one.
-
-    `error` is what went wrong, and stays None while all is well.
-    """
+    """Whole lines of a file from offset `start` to `end`, written and synced as one; `error` is None or why not."""
 
     __slots__ = ("_file", "data", "end", "error", "start")
 
@@ -66,7 +63,7 @@ class SyncGroup:
                 self._fail("sync", error)
 
     def close_file(self) -> None:
-        """Close the file that the group went to, where its tape was abandoned meanwhile."""
+        """Close the file, where its AppendFile was abandoned while the group was written."""
         self._file.close()
 
     def _fail(self, step: Step, cause: Exception) -> None:
@@ -76,10 +73,10 @@ class SyncGroup:
 
 
 class AppendFile:
-    """An append file with group commit. Lines are given whole, with their line feed.
+    """An append file with group commit. Lines are whole, with their line feed.
 
-    `synced(upto)` and `failed(error)` are called by `settle`; `wake()` is called once when something has
-    gathered that wants a sync and nothing is under way. `mark(to)` makes the line put first in each group;
+    `synced(upto)` and `failed(error)` are called by `settle`; `wake()` is called once when lines have
+    gathered that want a sync and no group is being written. `mark(to)` returns the first line of each group;
     everything before the offset `to` is known to be synced.
     """
 
@@ -98,16 +95,16 @@ class AppendFile:
         self._failed = failed
         self._mark = mark
         self._end = self._synced_to = self._wanted_to = file.size
-        self._forming: deque[tuple[int, list[bytes]]] = deque()  # groups to come: start, lines
-        self._forming_bytes = 0  # of the last of them
-        self._under_way: SyncGroup | None = None
+        self._gathering: deque[tuple[int, list[bytes]]] = deque()  # next groups: start, lines
+        self._gathering_bytes = 0  # of the last of them
+        self._writing: SyncGroup | None = None
         self._woken = False
         self._failure: AppendFailed | None = None
         self._closed = False
 
     def __repr__(self) -> str:
         state = "failed" if self._failure else "closed" if self._closed else "open"
-        return f"<Tape {self._file.path} {state}, synced to {self._synced_to} of {self._end}>"
+        return f"<AppendFile {self._file.path} {state}, synced to {self._synced_to} of {self._end}>"
 
     @property
     def path(self) -> str:
@@ -128,9 +125,9 @@ class AppendFile:
         return self._failure
 
     def append(self, line: bytes) -> int:
-        """The offset at which `line` will stand. It is safe once `synced(upto)` was called with more than that.
+        """The offset at which `line` will be written. It is safe once `synced(upto)` was called with more than that.
 
-        Raises TapeFailed or TapeClosed; the line is then not taken.
+        Raises AppendFailed or AppendFileClosed; the line is then not appended.
         """
         offset = self._take(line)
         self._wanted_to = self._end
@@ -138,31 +135,31 @@ class AppendFile:
         return offset
 
     def append_lazily(self, line: bytes) -> int:
-        """As `append`, for a line that nobody waits for: it goes with the next group and starts none."""
+        """As `append`, for a line that nothing waits for: it is written with the next group and starts none."""
         offset = self._take(line)
-        self._wake_if_wanted()  # where it filled a group
+        self._wake_if_wanted()  # if it filled a group
         return offset
 
     def flush(self) -> None:
-        """Want everything synced that was appended, lazily or not; it is reported as ever."""
+        """Request a sync of everything appended, lazily or not; it is reported as usual."""
         self._wanted_to = self._end
         self._wake_if_wanted()
 
     def gather(self) -> SyncGroup | None:
-        """The next group to be written; None where nothing wants it or one is under way."""
+        """The next group to be written; None where nothing wants a sync or a group is being written."""
         self._woken = False
-        if self._closed or not self._wants():
+        if self._closed or not self._wants_sync():
             return None
-        start, lines = self._forming.popleft()
-        self._under_way = SyncGroup(self._file, start, lines[0] if len(lines) == 1 else b"".join(lines))
-        return self._under_way
+        start, lines = self._gathering.popleft()
+        self._writing = SyncGroup(self._file, start, lines[0] if len(lines) == 1 else b"".join(lines))
+        return self._writing
 
     def settle(self, group: SyncGroup) -> None:
-        """Take note of what became of `group`, and report it. A group of an abandoned tape is dropped."""
-        if group is not self._under_way:
+        """Report the result of `group`. A group of an abandoned file is dropped."""
+        if group is not self._writing:
             return
-        self._under_way = None
-        if self._failure is not None:  # cut meanwhile: what the group holds counts no more
+        self._writing = None
+        if self._failure is not None:  # the file was cut meanwhile: the group does not count
             return
         if group.error is not None:
             self._fail(group.error)
@@ -174,7 +171,7 @@ class AppendFile:
             self._wake_if_wanted()
 
     def commit(self) -> bool:
-        """Gather, write, sync and settle one group, here and now; whether there was one that came through."""
+        """Gather, write, sync and settle one group now; whether one was synced."""
         group = self.gather()
         if group is None:
             return False
@@ -183,110 +180,110 @@ class AppendFile:
         self.settle(group)
         return group.error is None
 
-    def look(self) -> None:
-        """Fail where the file no longer holds what was synced: someone else has cut it."""
-        if self._failure is None and not self._closed and (found := self._file.length()) < self._synced_to:
-            cause = EOFError(f"it holds {many(found, 'byte')}: something else cut it")
+    def check_length(self) -> None:
+        """Fail where the file is shorter than what was synced: something else has cut it."""
+        if self._failure is None and not self._closed and (length := self._file.length()) < self._synced_to:
+            cause = EOFError(f"it holds {many(length, 'byte')}: something else cut it")
             self._fail(AppendFailed(self.path, "cut", self._synced_to, cause))
 
     def close(self) -> None:
-        """Write and sync all that was appended, here and now, and close the file. An error is reported as ever."""
+        """Write and sync all that was appended, now, and close the file. An error is reported as usual."""
         if self._closed:
             return
         self._wanted_to = self._end
         while self.commit():
             pass
-        self.look()
+        self.check_length()
         if self._failure is None and self._file.is_replaced():
             cause = FileNotFoundError("the path leads to another file, or to none")
             self._fail(AppendFailed(self.path, "replaced", self._synced_to, cause))
         self.abandon()
 
     def abandon(self) -> None:
-        """Drop what has gathered and report nothing more. The file is closed, unless a group is under way: then
-        whoever carries it closes the file after it (`Group.close_file`)."""
+        """Drop what has gathered and report nothing more. The file is closed, unless a group is being written: then
+        its writer closes the file afterwards (`SyncGroup.close_file`)."""
         if self._closed:
             return
         self._closed = True
-        self._forming.clear()
-        if self._under_way is None:
+        self._gathering.clear()
+        if self._writing is None:
             self._file.close()
-        self._under_way = None
+        self._writing = None
 
     def _take(self, line: bytes) -> int:
         if self._failure is not None:
-            raise self._again(self._failure)
+            raise self._copy_of(self._failure)
         if self._closed:
             raise AppendFileClosed(
-                f"{self.path}: expected no append after the tape was closed; this is a bug in batchrun"
+                f"{self.path}: expected no append after the file was closed; this is a bug in batchrun"
             )
         size = len(line)
         if line.find(b"\n") != size - 1 or not size:
             raise ValueError(f"expected one line with its line feed at the end, got {line[:40]!r}; encode it first")
-        if not self._forming or self._forming_bytes + size > GROUP_BYTES:
-            self._begin_group()
+        if not self._gathering or self._gathering_bytes + size > GROUP_BYTES:
+            self._start_group()
         offset = self._end
-        self._forming[-1][1].append(line)
-        self._forming_bytes += size
+        self._gathering[-1][1].append(line)
+        self._gathering_bytes += size
         self._end = offset + size
         return offset
 
-    def _begin_group(self) -> None:
-        # The group begins where all groups before it end, and they are synced before it is written.
+    def _start_group(self) -> None:
+        # All groups before it end where it begins, and they are synced before it is written.
         first = [] if self._mark is None else [self._mark(self._end)]
-        if self._forming:
-            self._wanted_to = self._end  # a full group waits for nobody
-        self._forming.append((self._end, first))
-        self._forming_bytes = sum(map(len, first))
-        self._end += self._forming_bytes
+        if self._gathering:
+            self._wanted_to = self._end  # a full group is written without waiting for more
+        self._gathering.append((self._end, first))
+        self._gathering_bytes = sum(map(len, first))
+        self._end += self._gathering_bytes
 
-    def _wants(self) -> bool:
-        # _wanted_to may lie within the marks' reach only where a line stands there, so forming is not empty.
-        return self._under_way is None and self._failure is None and self._wanted_to > self._synced_to
+    def _wants_sync(self) -> bool:
+        # _wanted_to is past _synced_to only after an append, so _gathering is not empty.
+        return self._writing is None and self._failure is None and self._wanted_to > self._synced_to
 
     def _wake_if_wanted(self) -> None:
-        if not self._woken and self.wake is not None and not self._closed and self._wants():
+        if not self._woken and self.wake is not None and not self._closed and self._wants_sync():
             self._woken = True
             self.wake()
 
     def _fail(self, error: AppendFailed) -> None:
         error.lost = self._end - self._synced_to
         self._failure = error
-        self._forming.clear()
+        self._gathering.clear()
         self._failed(error)
 
     @staticmethod
-    def _again(first: AppendFailed) -> AppendFailed:
-        # A fresh one each time: a raised exception keeps the frames it went through.
+    def _copy_of(first: AppendFailed) -> AppendFailed:
+        # A new one each time: a raised exception keeps the frames it went through.
         return AppendFailed(first.path, first.step, first.offset, first.cause, first.lost)
 
 
 class Lines:
-    """The lines that the engine of this process gives to one file, in order.
+    """An AppendFile that reports the number of synced lines instead of offsets.
 
-    `safe(count)` is called with the number of lines that are on the disk, whenever there are more of them;
-    the other arguments are those of the `AppendFile`, which is there as `tape` to be driven and closed.
-    A line that the engine does not know of (the journal's header, `started`) is appended to `tape` itself.
+    The engine numbers the lines that it appends from 1, since it cannot know their offsets; marks between them are not
+    counted. `safe(count)` is called whenever more lines are on the disk; the other arguments are those of `AppendFile`,
+    which is there as `file` to be driven and closed. A line that the engine does not know of (the journal's header,
+    `started`) is appended to `file` itself.
     """
 
     def __init__(
         self,
-        file: OpenFile,
+        open_file: OpenFile,
         *,
         safe: Callable[[int], object],
         failed: Callable[[AppendFailed], object],
         mark: Callable[[int], bytes] | None = None,
         wake: Callable[[], object] | None = None,
     ) -> None:
-        self.tape = AppendFile(file, synced=self._synced, failed=failed, mark=mark, wake=wake)
+        self.file = AppendFile(open_file, synced=self._synced, failed=failed, mark=mark, wake=wake)
         self.count = 0
         self._safe = safe
         self._offsets: deque[int] = deque()  # of the lines that are not safe yet
 
-    def give(self, line: bytes, *, lazy: bool = False) -> None:
-        """Append `line`; a lazy one is not synced for its own sake. Raises TapeFailed or TapeClosed: it is not taken."""
-        tape = self.tape
-        self._offsets.append(tape.append_lazily(line) if lazy else tape.append(line))
+    def append(self, line: bytes, *, lazy: bool = False) -> None:
+        """Append `line`; a lazy one starts no sync. Raises AppendFailed or AppendFileClosed: then it is not appended."""
+        self._offsets.append(self.file.append_lazily(line) if lazy else self.file.append(line))
 
     def _synced(self, upto: int) -> None:
         offsets = self._offsets

@@ -1,4 +1,4 @@
-"""The disk as a value: twelve functions that a test or a simulated disk can exchange one by one."""
+"""The disk as a value: twelve functions that a test can replace one by one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def full_sync(descriptor: int) -> None:
     """Return when the content of the file would survive a power cut, as far as the disk is honest.
 
     macOS returns from fsync when the bytes are in the drive's cache; F_FULLFSYNC empties that as well.
-    Where a file system (a network share) does not know it, fsync is all there is: that is no second try
-    of a sync that failed, for none was begun.
+    Where a file system (a network share) does not support it, fsync is used: that does not repeat a failed sync,
+    since none was started.
     """
     if sys.platform == "darwin":
         try:
@@ -33,7 +33,7 @@ def full_sync(descriptor: int) -> None:
 def sync_folder(path: str) -> None:
     """Return when the names in the folder `path` would survive a power cut.
 
-    File systems without such a thing say EINVAL; there is no other way to ask them.
+    File systems without such a sync return EINVAL; there is no other way to ask them.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -47,10 +47,10 @@ def sync_folder(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What tapes need of an operating system; signatures and errors are those of `os`.
+    """The functions of an operating system that we use; signatures and errors are those of `os`.
 
-    `read` is pread(descriptor, size, offset); `write` may write less than it was given; `look` does not
-    follow a symbolic link; `restrict` is fchmod. Of a stat only st_mode, st_dev, st_ino and st_size are read.
+    `read` is pread(descriptor, size, offset); `write` may write less than it was given.
+    Of a stat only st_mode, st_dev, st_ino and st_size are read.
     """
 
     open: Callable[[str, int, int], int] = os.open
@@ -59,19 +59,19 @@ class Disk:
     write: Callable[[int, memoryview], int] = os.write
     sync: Callable[[int], None] = full_sync
     truncate: Callable[[int, int], None] = os.ftruncate
-    restrict: Callable[[int, int], None] = os.fchmod
-    status: Callable[[int], os.stat_result] = os.fstat
-    look: Callable[[str], os.stat_result] = os.lstat
+    fchmod: Callable[[int, int], None] = os.fchmod
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    lstat: Callable[[str], os.stat_result] = os.lstat
     rename: Callable[[str, str], None] = os.rename
     remove: Callable[[str], None] = os.unlink
     sync_folder: Callable[[str], None] = sync_folder
 
     def write_all(self, descriptor: int, data: bytes) -> None:
-        """Write all of `data`, however little the disk takes at a time."""
+        """Write all of `data`, in as many writes as it takes."""
         rest = memoryview(data)
         while rest:
             written = self.write(descriptor, rest)
-            if written <= 0:  # POSIX allows 0 where nothing was wrong; looping on it could last for ever
+            if written <= 0:  # POSIX allows 0 without an error; looping on it could last for ever
                 raise OSError(errno.EIO, "the disk took no byte and named no error")
             rest = rest[written:]
 

@@ -1,4 +1,4 @@
-"""Where the files of one batch stand: all of them beside the output, under its name."""
+"""The paths of one batch's files: all of them next to the output, under its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """The paths of one batch. `output` is None where the records go to stdout and only the rest is kept."""
+    """The paths of one batch. `output` is None where the records go to stdout."""
 
     output: str | None
     journal: str
@@ -21,16 +21,16 @@ class FileNames:
 
     @classmethod
     def of(cls, output: str | os.PathLike[str] | None, journal: str | os.PathLike[str] | None = None) -> FileNames:
-        """The names that go with `output`, or with `journal` where there is no output file. Made absolute here,
+        """The paths that go with `output`, or with `journal` where there is no output file. Made absolute here,
         so that a later chdir in the same process changes nothing."""
-        out = None if output is None else _absolute(output)
-        kept = None if journal is None else _absolute(journal)
-        base = out or kept
+        output_path = None if output is None else _absolute(output)
+        journal_path = None if journal is None else _absolute(journal)
+        base = output_path or journal_path
         if base is None:
             raise ValueError("expected an output or a journal to name the files after, got neither; give journal=")
         return cls(
-            output=out,
-            journal=kept or f"{base}.journal",
+            output=output_path,
+            journal=journal_path or f"{base}.journal",
             lock=f"{base}.lock",
             requests=f"{base}.requests",
             spool=f"{base}.input",
@@ -40,12 +40,16 @@ class FileNames:
 
     @property
     def locks(self) -> tuple[str, ...]:
-        """What a run locks: two outputs must not share one journal either."""
-        own = f"{self.journal}.lock"
-        return (self.lock,) if self.output is None or self.journal == f"{self.output}.journal" else (self.lock, own)
+        """The files that a run locks: two outputs must not share one journal either."""
+        journal_lock = f"{self.journal}.lock"
+        return (
+            (self.lock,)
+            if self.output is None or self.journal == f"{self.output}.journal"
+            else (self.lock, journal_lock)
+        )
 
     def all(self) -> Iterator[str]:
-        """Every path above, the journal first: without it nothing else is mistaken for a batch to resume."""
+        """Every path above, the journal first: without it the others cannot be mistaken for a batch to resume."""
         yield self.journal
         if self.output is not None:
             yield self.output
@@ -63,5 +67,5 @@ def new_of(path: str) -> str:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    # Not abspath: it takes "link/.." for nothing, which leads elsewhere where link is a symbolic link.
+    # Not abspath: it removes "link/..", which leads to another folder where link is a symbolic link.
     return os.path.join(os.getcwd(), os.fspath(path))  # noqa: PTH109, PTH118 - pathlib drops a trailing slash, which says folder

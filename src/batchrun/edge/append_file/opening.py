@@ -1,7 +1,7 @@
-"""How files are opened: regular files of our own, readable by nobody else, never through a link.
+"""How files are opened: regular files of our own, readable by the owner only, never through a link.
 
-A file is looked at before it is opened, since opening a device can move it and opening a FIFO can wait for
-ever, and once more through its descriptor, since what stands at a path can change in between.
+A file is checked before it is opened, since opening a device can change its state and opening a FIFO can wait for
+ever, and again through its descriptor, since the path can lead to another file by then.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchrun.core.text.wording import Action, Option, Text
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
-from batchrun.edge.append_file.refusals import FileRefused, InputIsOutput
+from batchrun.edge.append_file.refusals import FileRefused
 
-OURS = 0o600
+PRIVATE_MODE = 0o600
 _CHUNK = 1 << 20
-_CAREFUL = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_APPEND = os.O_RDWR | os.O_APPEND | _CAREFUL
+_SAFE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_APPEND_FLAGS = os.O_RDWR | os.O_APPEND | _SAFE_FLAGS
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a folder",
@@ -27,7 +28,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_REASONS = {
+_REASONS: dict[int, tuple[str, Text]] = {
     errno.ENOENT: ("its folder does not exist", "make the folder first"),
     errno.ENOTDIR: ("a part of its path is no folder", "name a path in a folder"),
     errno.ELOOP: ("expected a regular file, found a symbolic link", "name the file itself"),
@@ -35,17 +36,17 @@ _REASONS = {
     errno.EACCES: ("no permission to write it or its folder", "choose a folder of your own"),
     errno.EPERM: ("no permission to write it, or to make it private (mode 0600)", "choose a folder of your own"),
     errno.EROFS: ("its file system is read-only", "choose a folder elsewhere"),
-    errno.EMFILE: ("this process has too many files open", "raise `ulimit -n`, or lower --connections"),
+    errno.EMFILE: ("this process has too many files open", ("raise `ulimit -n`, or lower ", Option("connections"))),
     errno.ENFILE: ("this machine has too many files open", "end what holds them"),
-    errno.ENOSPC: ("no space left", "free some, then run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some, then run the same command again"),
+    errno.ENOSPC: ("no space left", ("free some, then ", Action.RUN_AGAIN)),
+    errno.EDQUOT: ("the disk quota is used up", ("free some, then ", Action.RUN_AGAIN)),
     errno.ENAMETOOLONG: ("its name is too long", "choose a shorter one"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """An open file that passed the rules. `size` is what it held when it was opened, and that is synced."""
+    """An open file that passed the checks. `size` is its length when it was opened; that content is synced."""
 
     path: str
     descriptor: int
@@ -55,36 +56,36 @@ class OpenFile:
     disk: Disk
 
     def is_replaced(self) -> bool:
-        """Whether the path leads elsewhere by now, or nowhere."""
+        """Whether the path leads to another file by now, or to none."""
         try:
-            return identity_of(self.disk.look(self.path)) != self.identity
+            return identity_of(self.disk.lstat(self.path)) != self.identity
         except FileNotFoundError:
             return True
 
     def length(self) -> int:
-        """What it holds now."""
-        return self.disk.status(self.descriptor).st_size
+        """Its length now."""
+        return self.disk.fstat(self.descriptor).st_size
 
     def close(self) -> None:
-        """Give the descriptor back; once only, its number soon belongs to another file."""
+        """Close the descriptor; once only, its number is soon used for another file."""
         self.disk.close(self.descriptor)
 
 
 def open_append(path: str, disk: Disk = REAL_DISK) -> OpenFile:
-    """The file at `path`, made if it was missing, for appends and reads; mode 0600, its content synced.
+    """Open the file at `path` for appends and reads, created if missing; mode 0600, its content synced.
 
-    An existing file is synced, because the process that wrote it may have been killed before it could: what
-    is built on its content must not outlive it. Raises FileRefused, with nothing open.
+    An existing file is synced, because the process that wrote it may have been killed before it could: nothing
+    that relies on its content may survive without it. Raises FileRefused, with nothing open.
     """
     try:
-        missing = not _looked(path, disk)
-        descriptor = disk.open(path, _APPEND | (os.O_CREAT if missing else 0), OURS)
+        missing = not _exists_as_file(path, disk)
+        descriptor = disk.open(path, _APPEND_FLAGS | (os.O_CREAT if missing else 0), PRIVATE_MODE)
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
     try:
-        status = _checked(path, descriptor, disk)
+        status = _made_private(path, descriptor, disk)
         if missing:
-            disk.sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - paths are str in this room
+            disk.sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - paths are str in this package
         elif status.st_size:
             disk.sync(descriptor)
         return OpenFile(path, descriptor, status.st_size, missing, identity_of(status), disk)
@@ -99,7 +100,7 @@ def open_append(path: str, disk: Disk = REAL_DISK) -> OpenFile:
 def open_existing(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
     """As `open_append`, but None where there is no file."""
     try:
-        if not _looked(path, disk):
+        if not _exists_as_file(path, disk):
             return None
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
@@ -107,17 +108,17 @@ def open_existing(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
 
 
 def open_to_read(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
-    """The file at `path` for reading alone, None where there is none. Nothing is changed and nothing synced."""
+    """Open the file at `path` for reading, None where there is none. Changes and syncs nothing."""
     try:
-        if not _looked(path, disk):
+        if not _exists_as_file(path, disk):
             return None
-        descriptor = disk.open(path, os.O_RDONLY | _CAREFUL, OURS)
+        descriptor = disk.open(path, os.O_RDONLY | _SAFE_FLAGS, PRIVATE_MODE)
     except PermissionError as error:
         raise FileRefused(path, "no permission to read it", "look as the user whose run it is") from error
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
     try:
-        status = disk.status(descriptor)
+        status = disk.fstat(descriptor)
         _expect_regular(path, status)
     except FileRefused:
         disk.close(descriptor)
@@ -126,23 +127,23 @@ def open_to_read(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
 
 
 def expect_regular(path: str, disk: Disk = REAL_DISK) -> None:
-    """Raise FileRefused if something other than a regular file stands at `path`, a link included."""
+    """Raise FileRefused if something other than a regular file is at `path`, a link included."""
     try:
-        _looked(path, disk)
+        _exists_as_file(path, disk)
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
 
 
 def expect_folder(path: str) -> None:
-    """Raise FileRefused, naming `path`, if there is no folder to hold it: not the first file that would stand beside it."""
+    """Raise FileRefused if the folder of `path` does not exist; it names `path`, and not a file next to it."""
     try:
-        os.stat(f"{os.path.dirname(path) or '.'}/")  # noqa: PTH116, PTH120 - paths are str in this room
+        os.stat(f"{os.path.dirname(path) or '.'}/")  # noqa: PTH116, PTH120 - paths are str in this package
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
 
 
 def read_chunks(file: OpenFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The bytes of `file` from `start` to `end` (or to where it ends), a MiB at a time."""
+    """The bytes of `file` from `start` to `end` (or to its end), a MiB at a time."""
     while end is None or start < end:
         chunk = file.disk.read(file.descriptor, _CHUNK if end is None else min(_CHUNK, end - start), start)
         if not chunk:
@@ -151,53 +152,34 @@ def read_chunks(file: OpenFile, start: int = 0, end: int | None = None) -> Itera
         yield chunk
 
 
-def refuse_input_as_output(source: str | int, outputs: Iterable[str]) -> None:
-    """Raise InputIsOutput if `source` (a path, or the descriptor of a redirected stdin) is one of `outputs`.
-
-    By whatever name: path, symbolic link, hard link, another spelling on a disk that ignores case.
-    """
-    try:
-        wanted = identity_of(os.stat(source))  # noqa: PTH116 - takes a descriptor as well
-    except (OSError, ValueError):
-        return  # what is wrong with the input is said where it is read
-    for output in outputs:
-        try:
-            same = identity_of(os.stat(output)) == wanted  # noqa: PTH116 - as above
-        except (OSError, ValueError):
-            continue
-        if same:
-            named = "stdin" if isinstance(source, int) else source
-            raise InputIsOutput(output, f"is the same file as the input {named!r}", "choose another output with -o")
-
-
 def identity_of(status: os.stat_result) -> tuple[int, int]:
-    """What tells one file from another, whatever they are called."""
+    """What identifies a file, whatever its names."""
     return status.st_dev, status.st_ino
 
 
 def refused(path: str, error: OSError | ValueError) -> FileRefused:
-    """The refusal that says in words what the operating system said in a number."""
+    """The refusal that words an error of the operating system."""
     number = error.errno if isinstance(error, OSError) else None
     found, remedy = _REASONS.get(number or 0, (str(error), "choose another path"))
     return FileRefused(path, found, remedy)
 
 
-def _looked(path: str, disk: Disk) -> bool:
+def _exists_as_file(path: str, disk: Disk) -> bool:
     try:
-        status = disk.look(path)
+        status = disk.lstat(path)
     except FileNotFoundError:
         return False
     _expect_regular(path, status)
     return True
 
 
-def _checked(path: str, descriptor: int, disk: Disk) -> os.stat_result:
-    status = disk.status(descriptor)
+def _made_private(path: str, descriptor: int, disk: Disk) -> os.stat_result:
+    status = disk.fstat(descriptor)
     _expect_regular(path, status)
-    if stat.S_IMODE(status.st_mode) != OURS:
-        disk.restrict(descriptor, OURS)
-        # vfat and some network shares accept the call and change nothing.
-        mode = stat.S_IMODE(disk.status(descriptor).st_mode)
+    if stat.S_IMODE(status.st_mode) != PRIVATE_MODE:
+        disk.fchmod(descriptor, PRIVATE_MODE)
+        # vfat and some network shares accept the call but change nothing.
+        mode = stat.S_IMODE(disk.fstat(descriptor).st_mode)
         if mode & 0o077:
             raise FileRefused(
                 path, f"expected mode 0600, its file system insists on {mode:04o}", "choose a folder elsewhere"

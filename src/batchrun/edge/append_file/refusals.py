@@ -4,45 +4,48 @@ from __future__ import annotations
 
 from typing import Literal
 
+from batchrun.core.settings.usage_error import Refusal
+from batchrun.core.text.wording import Action, Option, Text
+
 Step = Literal["write", "sync", "replaced", "cut"]
+_EXPECTED = {
+    "write": "expected to write at",
+    "sync": "expected to sync at",
+    "replaced": "expected to find the open file at",
+    "cut": "expected to find all that was written up to",
+}
 
 
-class BatchFilesError(Exception):
-    """A file of the batch cannot be used. What was synced before stays as it is, and a later run goes on."""
+class BatchFilesError(Refusal):
+    """A file of the batch cannot be used. What was synced before stays as it is, and a later run resumes."""
 
 
 class FileRefused(BatchFilesError):
-    """A file is not what it must be. Nothing was changed.
+    """The file at `path` is not what it must be: `found` is what is there instead. Nothing was changed."""
 
-    `path` is the file, `found` what is there instead, `remedy` the next step.
-    """
-
-    def __init__(self, path: str, found: str, remedy: str) -> None:
-        super().__init__(f"{path}: {found}; {remedy}")
+    def __init__(self, path: str, found: Text, remedy: Text) -> None:
+        super().__init__(found, remedy, path)
         self.path = path
         self.found = found
-        self.remedy = remedy
 
 
 class InputIsOutput(FileRefused):
     """The input is one of the files that the run would write: a mistake in the command (exit 2)."""
 
+    def __init__(self, path: str, source: str) -> None:
+        remedy = ("choose another output with ", Option("out"))
+        super().__init__(path, f"is the same file as the input {source!r}", remedy)
+
 
 class AppendFailed(BatchFilesError):
-    """Writing or syncing failed; the tape takes nothing more. Everything before `offset` is synced and stays.
+    """Writing or syncing failed; the file takes nothing more. Everything before `offset` is synced and stays.
 
     `lost` counts the bytes that were appended and are not on the disk.
     """
 
     def __init__(self, path: str, step: Step, offset: int, cause: Exception, lost: int = 0) -> None:
-        what = {
-            "write": "expected to write at",
-            "sync": "expected to sync at",
-            "replaced": "expected to find the open file at",
-            "cut": "expected to find all that was written up to",
-        }[step]
         super().__init__(
-            f"{path}: {what} offset {offset}, but: {cause}; mend the cause, then run the same command again"
+            f"{_EXPECTED[step]} offset {offset}, but: {cause}", ("mend the cause, then ", Action.RUN_AGAIN), path
         )
         self.path = path
         self.step = step
@@ -52,4 +55,4 @@ class AppendFailed(BatchFilesError):
 
 
 class AppendFileClosed(BatchFilesError):
-    """An append after the tape was closed: a mistake in this program, not in its use."""
+    """An append after the file was closed: a mistake in this program, not in its use."""

@@ -1,16 +1,16 @@
-"""A new generation of output and journal, as one operation that a crash can interrupt anywhere.
+"""Replacing or moving the files of a batch.
 
-The order, and what a crash before each step leaves:
+`rewrite` makes a new generation of output and journal as one operation that a crash can interrupt anywhere. Its steps,
+and what a crash before each leaves:
 
-1. the journal is told (`announce`) and synced      before: nothing happened
-2. both new files are written and synced            before: old files; the journal says what was wanted
-3. the output is renamed, its folder synced         before: old files, with leftovers that are written anew
-4. the journal is renamed, its folder synced        before: new output, old journal that still says what was wanted
+1. `announce` is appended to the journal and synced   nothing happened
+2. both new files are written and synced              old files; the journal has the announcement
+3. the output is renamed, its folder synced           old files, and new ones that will be written again
+4. the journal is renamed, its folder synced          new output; the old journal still has the announcement
 
-So whoever finds the announcement in a journal does the operation again, with `announce` None, and the old
-journal is there for it until the new output is safe. The folder is synced between the renames too: nothing
-else keeps a power cut from leaving the second one without the first, and a new journal beside the old output
-would hold rows as finished that it was told to open again.
+So a run that finds the announcement in a journal repeats the operation, with `announce` None; the old journal stays
+until the new output is safe. The folder is synced between the renames too: otherwise a power cut could leave the second
+without the first, and a new journal next to the old output would count rows as finished that were to be opened again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from batchrun.core.text.dates import utc
 from batchrun.edge.append_file.append_file import AppendFile
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
 from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
-from batchrun.edge.append_file.opening import OURS, expect_regular, open_append, refused
+from batchrun.edge.append_file.opening import PRIVATE_MODE, expect_regular, open_append, refused
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_PIECE = 1 << 20
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_WRITE_BYTES = 1 << 20
 
 
 def rewrite(
@@ -38,12 +38,12 @@ def rewrite(
     mark: Callable[[int], bytes] | None = None,
     disk: Disk = REAL_DISK,
 ) -> None:
-    """Replace output and journal by the bytes of `output` and `journal`; the lock must be held and no tape open.
+    """Replace output and journal by the bytes of `output` and `journal`; the lock must be held and neither file open.
 
-    `announce` is the journal's entry for it, put after a `mark`; None where the journal says it already.
-    `output` None leaves the output as it is. The new content may be read from the old files while it is
-    asked for, and must come out the same if the output is already the new one: the operation is done again
-    after a crash. Raises FileRefused or TapeFailed; then it is to be done again.
+    `announce` is the journal's entry for it, written after a `mark`; None where the journal has it already.
+    `output` None leaves the output as it is. The new content may be generated from the old files, and must be the
+    same if the output is already the new one: the operation is repeated after a crash.
+    Raises FileRefused or AppendFailed; it is then to be repeated.
     """
     if announce is not None:
         _announce(names.journal, announce, mark, disk)
@@ -61,27 +61,27 @@ def rewrite(
 
 
 def write_whole(path: str, content: bytes, disk: Disk = REAL_DISK) -> None:
-    """Make `content` the file at `path` (0600): whoever reads it finds the old one or the new one, never a part.
+    """Replace the file at `path` by `content` (mode 0600): a reader finds the old one or the new one, never a part.
 
-    Raises FileRefused, with the old one as it was.
+    Raises FileRefused, with the old one unchanged.
     """
     expect_regular(path, disk)
-    new = f"{path}.{os.getpid()}.new"
-    _write_new(new, [content], disk)
+    temporary = f"{path}.{os.getpid()}.new"
+    _write_new(temporary, [content], disk)
     try:
-        disk.rename(new, path)
+        disk.rename(temporary, path)
     except OSError as error:
         with suppress(OSError):
-            disk.remove(new)
+            disk.remove(temporary)
         raise refused(path, error) from error
 
 
 def set_aside(names: FileNames, wall: float, disk: Disk = REAL_DISK) -> list[tuple[str, str]]:
-    """Rename the files of a batch to NAME.<date>, so that a new one can begin; the pairs (from, to).
+    """Rename the files of a batch to NAME.<date>, so that a new one can start; the pairs (from, to).
 
-    The journal goes first: an output without a journal is refused by the next run, while a journal without
-    its output would fetch every job again. Nothing is overwritten: if any of the new names is taken, all get
-    a number. The lock stays, and must be held; so does the copy of an input that is being made, which has a name of
+    The journal is first: an output without a journal is refused by the next run, while a journal without
+    its output would fetch every job again. Nothing is overwritten: if any of the new names exists, all get
+    a number. The lock stays, and must be held; so does an unfinished copy of the input, which has a name of
     its own. Raises FileRefused; what was moved until then stays moved.
     """
     date = utc(wall)[:19].replace(":", "") + "Z"
@@ -108,7 +108,7 @@ def set_aside(names: FileNames, wall: float, disk: Disk = REAL_DISK) -> list[tup
 
 def sync_folders(paths: Iterable[str], disk: Disk) -> None:
     """Sync the folders that hold `paths`, each once."""
-    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this room
+    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this package
         try:
             disk.sync_folder(folder)
         except OSError as error:
@@ -116,34 +116,34 @@ def sync_folders(paths: Iterable[str], disk: Disk) -> None:
 
 
 def _announce(path: str, line: bytes, mark: Callable[[int], bytes] | None, disk: Disk) -> None:
-    tape = AppendFile(open_append(path, disk), synced=lambda _: None, failed=lambda _: None, mark=mark)
-    tape.append(line)
-    tape.close()
-    if tape.failure is not None:
-        raise tape.failure
+    journal = AppendFile(open_append(path, disk), synced=lambda _: None, failed=lambda _: None, mark=mark)
+    journal.append(line)
+    journal.close()
+    if journal.failure is not None:
+        raise journal.failure
 
 
 def _write_new(path: str, content: Iterable[bytes], disk: Disk) -> None:
     try:
         with suppress(FileNotFoundError):
             disk.remove(path)
-        descriptor = disk.open(path, _NEW, OURS)
+        descriptor = disk.open(path, _NEW_FLAGS, PRIVATE_MODE)
     except OSError as error:
         raise refused(path, error) from error
     try:
-        gathered: list[bytes] = []
+        pieces: list[bytes] = []
         size = 0
         for piece in content:
-            gathered.append(piece)
+            pieces.append(piece)
             size += len(piece)
-            if size >= _PIECE:
-                disk.write_all(descriptor, b"".join(gathered))
-                gathered.clear()
+            if size >= _WRITE_BYTES:
+                disk.write_all(descriptor, b"".join(pieces))
+                pieces.clear()
                 size = 0
-        disk.write_all(descriptor, b"".join(gathered))
+        disk.write_all(descriptor, b"".join(pieces))
         disk.sync(descriptor)
     except OSError as error:
-        # A full disk needs the room; the journal's announcement is what brings us back here.
+        # A full disk needs the space; the announcement in the journal makes the next run repeat this.
         with suppress(OSError):
             disk.remove(path)
         raise refused(path, error) from error
@@ -153,7 +153,7 @@ def _write_new(path: str, content: Iterable[bytes], disk: Disk) -> None:
 
 def _exists(path: str, disk: Disk) -> bool:
     try:
-        disk.look(path)
+        disk.lstat(path)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Keeping what a crash left half written or a disk has spoiled, cutting it off, and moving a finished batch out of the way.
+"""Keeping what a crash left half written or a disk has damaged in PATH.torn, and cutting it off.
 
-Both can be interrupted at any point and begun again: a tail may then be kept twice, and is never lost.
+This can be interrupted at any point and repeated: a tail may then be kept twice, and is never lost.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from batchrun.edge.append_file.opening import OpenFile, open_append, open_existi
 def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
     """Keep the tail of `path` from `offset` in PATH.torn, then cut it off; the number of bytes cut.
 
-    Each tail ends with a line feed there, its own or an added one. Raises FileRefused; the tail then still
-    stands where it stood.
+    Each tail ends with a line feed there, its own or an added one. Raises FileRefused; the tail is then
+    not cut.
     """
     file = open_existing(path, disk)
     if file is None:
@@ -33,28 +33,28 @@ def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
     return max(0, file.size - offset)
 
 
-def keep_torn(path: str, stretches: Iterable[tuple[int, int]], disk: Disk = REAL_DISK) -> int:
-    """Keep stretches of `path`, each an offset and a length, in PATH.torn; the number of bytes kept.
+def keep_torn(path: str, ranges: Iterable[tuple[int, int]], disk: Disk = REAL_DISK) -> int:
+    """Keep ranges of `path`, each an offset and a length, in PATH.torn; the number of bytes kept.
 
-    `path` itself is left as it is. Raises FileRefused.
+    `path` itself is not changed. Raises FileRefused.
     """
     file = open_existing(path, disk)
     if file is None:
         return 0
     try:
-        return _keep(file, stretches)
+        return _keep(file, ranges)
     except OSError as error:
         raise refused(path, error) from error
     finally:
         file.close()
 
 
-def _keep(file: OpenFile, stretches: Iterable[tuple[int, int]]) -> int:
+def _keep(file: OpenFile, ranges: Iterable[tuple[int, int]]) -> int:
     disk = file.disk
     kept = open_append(torn_of(file.path), disk)
     size = 0
     try:
-        for offset, length in stretches:
+        for offset, length in ranges:
             last = b""
             for chunk in read_chunks(file, offset, offset + length):
                 disk.write_all(kept.descriptor, chunk)

@@ -1,11 +1,11 @@
-"""How many bytes of answers may be in memory at once, over all exchanges of a wire.
+"""How many bytes of responses may be in memory at once, over all exchanges of a transport.
 
-A reader that would go beyond the budget waits until others have ended; its socket is simply not read, so the
-other side waits too. The one that has been reading longest waits for no other reader, so that one always gets on;
-it waits while answers that were handed over and are not on the disk fill the budget, since those leave by themselves.
-The answer to a POST never waits either: it may hold a result that is paid for and cannot be asked for again.
+A reader that would go beyond the budget waits until others have ended; its socket is not read, so the
+server waits too. The oldest reader waits for no other, so that one always progresses;
+it waits while responses that were handed over and are not on the disk yet fill the budget, since those drain anyway.
+The response to a POST never waits: it may hold a result that is paid for and cannot be fetched again.
 
-A coroutine awaits its room (``took``); a protocol, which cannot await, is called when there is room (``hold``).
+A coroutine awaits (``add_chunk``); a protocol, which cannot await, is called back (``hold``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 
 class Budget:
-    """Counts the bytes of the answers that are being read, and holds readers back beyond `most` of them."""
+    """Counts the bytes of the responses being read, and holds readers back beyond `limit` of them."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -25,29 +25,29 @@ class Budget:
         self._held: dict[BudgetShare, Callable[[], None]] = {}
 
     def begin(self, *, can_wait: bool) -> BudgetShare:
-        """A new answer; a `patient` one may be held back."""
+        """A new response; one that `can_wait` may be held back."""
         share = BudgetShare(self, can_wait=can_wait)
         self._shares[share] = None
         return share
 
     def add(self, share: BudgetShare, size: int) -> bool:
-        """Count `size` bytes more of `reading`; whether the next ones have to wait."""
+        """Count `size` more bytes of `share`; whether the next ones have to wait."""
         share.size += size
         self.taken += size
         return self._must_wait(share)
 
     def hold(self, share: BudgetShare, resume: Callable[[], None]) -> None:
-        """Call `resume` once the next bytes of `reading` may be read."""
+        """Call `resume` once the next bytes of `share` may be read."""
         self._held[share] = resume
 
     def set_handed_over(self, size: int) -> None:
-        """So many bytes of answers that were handed over are still in memory: on their way to a disk."""
-        less, self.handed_over = size < self.handed_over, size
-        if less:
+        """Set how many bytes of responses were handed over and are still in memory, waiting for the disk."""
+        is_less, self.handed_over = size < self.handed_over, size
+        if is_less:
             self._resume_held()
 
     def end(self, share: BudgetShare) -> None:
-        """The answer is handed over, or given up."""
+        """The response is handed over, or given up."""
         self._held.pop(share, None)
         if self._shares.pop(share, share) is not None:
             return
@@ -66,7 +66,7 @@ class Budget:
 
 
 class BudgetShare:
-    """One answer that is being read."""
+    """One response that is being read."""
 
     __slots__ = ("_budget", "can_wait", "size")
 
@@ -78,9 +78,9 @@ class BudgetShare:
     async def add_chunk(self, chunk: bytes) -> None:
         """Count `chunk`; returns once the next one may be read."""
         if self._budget.add(self, len(chunk)):
-            room = asyncio.Event()
-            self._budget.hold(self, room.set)
-            await room.wait()
+            may_continue = asyncio.Event()
+            self._budget.hold(self, may_continue.set)
+            await may_continue.wait()
 
     def end(self) -> None:
         self._budget.end(self)

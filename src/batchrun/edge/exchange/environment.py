@@ -16,7 +16,7 @@ from batchrun.core.settings.usage_error import UsageError
 
 
 def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
-    """Verification by the public authorities, and by those of SSL_CERT_FILE beside them."""
+    """A context that trusts the public certificate authorities and those of SSL_CERT_FILE."""
     context = httpx.create_ssl_context(trust_env=False)
     private = environment.get("SSL_CERT_FILE")
     if private:
@@ -31,7 +31,7 @@ def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def proxy_for(origin: str, environment: Mapping[str, str]) -> str | None:
-    """The proxy by which `origin` is reached, as a URL; only https origins have one (HTTPS_PROXY, NO_PROXY)."""
+    """The URL of the proxy to `origin`; only https origins have one (HTTPS_PROXY, NO_PROXY)."""
     target = urlsplit(origin)
     host = (target.hostname or "").rstrip(".")
     proxy = environment.get("https_proxy") or environment.get("HTTPS_PROXY")

@@ -10,7 +10,7 @@ from batchrun.core.responses.http import Cause
 
 
 class ExchangeError(Exception):
-    """Why an exchange cannot be completed; it becomes a Failure where the exchange ends."""
+    """Why an exchange cannot be completed; becomes a Failure where the exchange ends."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(message)
@@ -18,23 +18,21 @@ class ExchangeError(Exception):
 
 
 def why_no_connection(error: BaseException) -> tuple[Cause, str]:
-    """The cause beneath an error of connecting, and what to say of it."""
+    """The root cause of a connection error, and its wording."""
     if type(error).__name__ == "ConnectTimeout":
         return Cause.CONNECT, "no connection in time"
-    beneath: BaseException | None = error
-    while beneath is not None:
-        if isinstance(beneath, ssl.SSLCertVerificationError):
-            return Cause.TLS, f"the certificate is refused: {beneath.verify_message}"
-        if isinstance(beneath, ssl.SSLError):
-            return Cause.TLS, f"no TLS connection: {beneath.reason or beneath}"
-        if isinstance(beneath, socket.gaierror):
-            return Cause.DNS, f"the host's name was not found: {beneath.strerror}"
-        if isinstance(beneath, OSError) and beneath.errno:
-            return Cause.CONNECT, f"no connection: {os.strerror(beneath.errno).lower()}"
-        if isinstance(beneath, BaseExceptionGroup):  # an address each; the first is the one that was wanted most
-            beneath = beneath.exceptions[0]
-        else:
-            beneath = beneath.__cause__ or beneath.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Cause.TLS, f"the certificate is refused: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return Cause.TLS, f"no TLS connection: {cause.reason or cause}"
+        if isinstance(cause, socket.gaierror):
+            return Cause.DNS, f"the host's name was not found: {cause.strerror}"
+        if isinstance(cause, OSError) and cause.errno:
+            return Cause.CONNECT, f"no connection: {os.strerror(cause.errno).lower()}"
+        # A group has one per address; the first address is the preferred one.
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
     return Cause.CONNECT, f"no connection: {str(error) or 'the other side hung up'}"

@@ -1,4 +1,4 @@
-"""Secrets are taken out of everything that comes from outside, in every form in which a service echoes them."""
+"""Removes secrets from everything received, in every form in which a service echoes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from batchrun.core.text.printable import visible
 
 MARK = "[redacted]"
 
-# Placeholders of local servers (EMPTY, dummy, sk-1234) are words of a language too: to search for those would
-# change results that were paid for. Keys that protect anything are longer.
-SHORTEST = 12
+# Placeholders of local servers (EMPTY, dummy, sk-1234) occur in ordinary text: redacting them would change paid
+# results. Keys that protect anything are longer.
+SHORTEST = 12  # characters
 
 
 class Redactor:
@@ -27,7 +27,7 @@ class Redactor:
             self.learn(secret)
 
     def learn(self, secret: Secret) -> None:
-        """Look for `secret` from now on, besides those known before: a renewed token."""
+        """Redact `secret` too from now on: a renewed token."""
         value = secret.reveal()
         if len(value) >= SHORTEST:
             known = dict.fromkeys((*self._forms, *_forms_of(value)))
@@ -48,13 +48,15 @@ class Redactor:
         return visible(self.text(text), limit)
 
     def headers(self, headers: dict[str, str]) -> dict[str, str]:
-        whole = "\n".join(headers.values()).encode("utf-8", "surrogatepass")
-        if not any(form in whole for form in self._forms):  # one search for all of them; none spans two
+        joined = "\n".join(headers.values()).encode("utf-8", "surrogatepass")
+        if not any(
+            form in joined for form in self._forms
+        ):  # one search for all headers; no secret contains a line feed
             return headers
         return {name: self.text(value) for name, value in headers.items()}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """A logging filter: the record goes on, without secrets."""
+        """A logging filter: the record passes, without secrets."""
         record.msg = self.text(record.getMessage())
         record.args = ()
         return True
@@ -79,13 +81,13 @@ def _percents(escaped: str) -> Iterable[str]:
 
 
 def _base64_forms(value: bytes) -> Iterable[bytes]:
-    """What is the same of `value` in the base64 of any text around it: one form for each of three offsets.
+    """The part of `value` that is the same in the base64 of any text around it: one form for each of three offsets.
 
-    The characters at either end also hold bits of the neighbours and are left out.
+    The characters at either end also hold bits of their neighbours and are left out.
     """
-    for offset, mixed in ((0, 0), (1, 2), (2, 3)):
+    for offset, start in ((0, 0), (1, 2), (2, 3)):
         encoded = base64.b64encode(b"\0" * offset + value)
         end = len(encoded.rstrip(b"=")) - (1 if encoded.endswith(b"=") else 0)
-        form = encoded[mixed:end]
+        form = encoded[start:end]
         yield form
         yield form.replace(b"+", b"-").replace(b"/", b"_")

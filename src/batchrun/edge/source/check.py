@@ -2,7 +2,7 @@
 
 One pass in constant memory but for the index: each line is read, judged, given its key and found unlike
 all others, or counted among its like. What cannot seek is spooled in the same pass. The loop in `_read` is
-the hot lane of this room: benchmarks/source.py holds it to 200,000 rows a second.
+the hot path: benchmarks/source.py holds it to 200,000 rows a second.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, 
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
 from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.printable import visible
+from batchrun.edge.append_file import is_same_file
 from batchrun.edge.source.checked import Checked, doubled_message
 from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.index import READ
 from batchrun.edge.source.lines import lines
-from batchrun.edge.source.opening import open_input, refuse_other_encodings, refuse_same
+from batchrun.edge.source.opening import OpenInput, open_input, refuse_other_encodings
 from batchrun.edge.source.reader import Reader, base_key
 from batchrun.edge.source.refusals import InputCutOff, InputRefused
 from batchrun.edge.source.report import Report, Share
@@ -38,7 +39,6 @@ def check(
     flags: BodyFlags = NO_FLAGS,
     *,
     spool: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str] | None = None,
     max_row: int = MAX_ROW,
     endpoints: Iterable[Endpoint] = ENDPOINTS,
     mark: Callable[[str], int] = hash,
@@ -48,7 +48,7 @@ def check(
     """Read the whole input and judge every row; the result holds the findings and reads the rows again.
 
     `spool` names the copy of an input that cannot seek (`OUT.input`), kept by `Checked.keep()`; without it the
-    copy has no name and ends with `Checked.close()`. `output` is refused if it is the input. `mark` gives 64
+    copy has no name and ends with `Checked.close()`. `mark` gives 64
     bits of a key; the standard one is keyed by the process, so that no input can make marks collide.
 
     `name` is what the input is called where it has no path. With `more`, whole lines that follow those of the
@@ -59,9 +59,8 @@ def check(
     opened = open_input(path)
     copy: Spool | None = None
     try:
-        refuse_same(opened, output)
         if opened.must_spool or more is not None:
-            refuse_same(opened, spool)
+            _refuse_copy_of_itself(opened, spool)
             copy = Spool(None if spool is None else Path(spool))
         fd = opened.fd if copy is None else copy.fd
         reader = Reader(fd, name or opened.name, RowParser(flags, endpoints), max_row=max_row, mark=mark)
@@ -79,6 +78,11 @@ def check(
         assert copy is not None
         return Growing(reader, report, copy, checking, report.size)
     return Checked(reader, report, copy)
+
+
+def _refuse_copy_of_itself(opened: OpenInput, spool: str | os.PathLike[str] | None) -> None:
+    if spool is not None and is_same_file(os.fspath(spool), opened.fd):
+        raise InputRefused(f"{opened.name} is the copy of the input that the batch keeps", "name another input")
 
 
 def _ended(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -104,7 +108,7 @@ class _Check:
         self.reader = reader
         self.index = reader.index
         self.report = Report()
-        self._firsts: dict[str, int] = {}  # keys that were found doubled lately; nothing but a shortcut
+        self._firsts: dict[str, int] = {}  # keys that were found doubled recently; nothing but a shortcut
 
     def run(self, blocks: Iterator[bytes], size: int) -> Report:
         """The findings; `size` is a guess at how many bytes are to come."""
@@ -231,11 +235,11 @@ class _Check:
     def _warn_of_doubled_keys(self, line: bytes) -> None:
         """Quotes are missing where a key that stands twice was read once; an escaped quote looks the same."""
         for name in duplicate_keys(line):
-            said = f"{visible(name, 60)!r} stands twice in one object: the last one counts"
-            self.report.warnings.add(self._line(), "duplicate_key", said)
+            message = f"{visible(name, 60)!r} stands twice in one object: the last one counts"
+            self.report.warnings.add(self._line(), "duplicate_key", message)
 
     def _warn_of_overrides(self, endpoint: Endpoint, body: dict[str, object]) -> None:
         for word in overridden(endpoint, body):
             name = word.removesuffix("_overridden")
-            said = f"{name} is batchrun's to set: the row's own value is not sent"
-            self.report.warnings.add(self._line(), word, said)
+            message = f"{name} is batchrun's to set: the row's own value is not sent"
+            self.report.warnings.add(self._line(), word, message)

@@ -13,6 +13,7 @@ from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
+from batchrun.core.text.wording import worded
 from batchrun.edge.source.index import READ
 from batchrun.edge.source.reader import Reader, row_sha256
 from batchrun.edge.source.report import Report
@@ -77,8 +78,9 @@ class Checked:
 
     def about(self, ordinal: int) -> About | None:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
-        number = self._reader.index.model_of[ordinal]
-        return None if number == READ else self._about(self._reader.index.names[number - 1])
+        index = self._reader.index
+        number = index.model_of[ordinal]
+        return None if number == READ else self._about(index.names[number - 1])
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
         """The rows with these keys, in order: key, ordinal, and whether the row has the hash that is given with the key.
@@ -134,13 +136,13 @@ class Checked:
     def _problem(self, ordinal: int, found: Admitted | Rejection) -> Problem:
         if isinstance(found, Admitted):
             first = self._reader.find(found.custom_id or "")
-            code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
+            code, message = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
         else:
-            code, said = found.code, found.message
+            code, message = found.code, worded(found.message)
         number = self.line_of(ordinal)
-        return our_problem(code, f"{self.name}:{number}: {said}")
+        return our_problem(code, f"{self.name}:{number}: {message}")
 
 
 def doubled_message(custom_id: str, first: int) -> str:
-    """What is said of a row whose id an earlier row has."""
+    """The message for a row whose id an earlier row has."""
     return f"custom_id {visible(custom_id, 60)!r} stands on line {first:,} already: give one of the two another"

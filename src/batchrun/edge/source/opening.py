@@ -14,7 +14,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from batchrun.core.text.printable import visible
@@ -108,19 +107,6 @@ def refuse_other_encodings(head: bytes, name: str) -> None:
     for mark, encoding in _WIDE.items():
         if head.startswith(mark):
             raise InputRefused(f"expected UTF-8 in {name}, came {encoding}: iconv -f {encoding[:6]} -t UTF-8")
-
-
-def refuse_same(opened: OpenInput, output: str | os.PathLike[str] | None) -> None:
-    """Refuse an input that is also the file `output`, by whatever path or link."""
-    if output is None:
-        return
-    try:
-        same = os.path.samestat(os.fstat(opened.fd), Path(output).stat())
-    except OSError:
-        return  # there is no output yet, or the sink will say what is wrong with it
-    if same:
-        shown = visible(os.fspath(output), 200)
-        raise InputRefused(f"input and output are one file ({opened.name}, {shown}): name another output")
 
 
 def _refuse_special(status: os.stat_result, name: str, *, named: bool) -> None:

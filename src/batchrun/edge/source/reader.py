@@ -9,6 +9,7 @@ from hashlib import sha256
 from zlib import crc32
 
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
+from batchrun.core.text.wording import Option
 from batchrun.edge.source.index import Index
 from batchrun.edge.source.refusals import InputChanged
 
@@ -29,7 +30,9 @@ class Reader:
     def found(self, line: bytes) -> Admitted | Rejection:
         """What `line` holds; lines over `max_row` are cut, and known by that."""
         if len(line) > self.max_row:
-            return Rejection("row_too_large", f"expected at most {self.max_row:,} bytes, came more: raise --max-row")
+            return Rejection(
+                "row_too_large", (f"expected at most {self.max_row:,} bytes, came more: raise ", Option("max_row"))
+            )
         return self.intake.admit(line)
 
     def line(self, ordinal: int) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from batchrun.core.settings.usage_error import Refusal
 
-class InputFileError(Exception):
-    """The input cannot be used; the text names it and one next step."""
+
+class InputFileError(Refusal):
+    """The input cannot be used."""
 
 
 class InputRefused(InputFileError):
@@ -16,8 +18,8 @@ class InputCutOff(InputRefused):
 
 
 class InputChanged(InputFileError):
-    """It is no longer what the check saw. What was sent goes on; rows that were read stay good."""
+    """It is no longer what the check saw. Jobs that were sent keep running; rows that were read stay good."""
 
 
-class SpoolFailed(Exception):
+class SpoolFailed(Refusal):
     """The copy of an input that cannot seek could not be written."""

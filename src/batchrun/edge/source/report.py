@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from batchrun.core.text.wording import Text
+
 KEPT = 20  # findings with their lines; the others are counted
 _DISTINCT = 1_000  # pairs of endpoint and model; what comes later counts under OTHERS
 OTHERS = "(other models)"
@@ -15,7 +17,7 @@ class Finding:
 
     line: int
     code: str
-    message: str
+    message: Text
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class InputFindings:
     def total(self) -> int:
         return sum(self.by_code.values())
 
-    def add(self, line: int, code: str, message: str) -> None:
+    def add(self, line: int, code: str, message: Text) -> None:
         self.by_code[code] = self.by_code.get(code, 0) + 1
         if len(self.first) < KEPT:
             self.first.append(Finding(line, code, message))

@@ -113,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
     def abandon(self) -> None:
-        """The exchange is given up: its response could not be told from that of the next."""
+        """The exchange is given up: its response could not be distinguished from the next one."""
         self._exchange = None
         self.abort()
 

@@ -138,7 +138,7 @@ class BufferedExchange(Exchange):
     def completed(self) -> None:
         assert self._body is not None
         try:
-            self._end((self._status, self._headers, self._body.whole()))
+            self._end((self._status, self._headers, self._body.complete()))
         except ExchangeError as error:
             self._end(error)
 

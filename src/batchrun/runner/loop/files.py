@@ -23,6 +23,7 @@ from batchrun.core.journal.entries import Entry, mark
 from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.records.artifacts import Stored
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Action, worded
 from batchrun.edge.append_file import BatchFilesError, FileRefused, Lines, OpenFile, WriterThread
 from batchrun.edge.append_file.writer_thread import Loop
 from batchrun.edge.artifacts import ArtifactWriter, Folder
@@ -44,35 +45,35 @@ class BatchFiles:
         self._saved = saved
         self._journal = self._lines(BatchFile.JOURNAL, journal, mark)
         self._output = self._lines(BatchFile.OUTPUT, output, None)
-        self._scribes = [WriterThread(lines.tape, loop) for lines in (self._journal, self._output)]
+        self._scribes = [WriterThread(lines.file, loop) for lines in (self._journal, self._output)]
 
     @property
     def output_safe(self) -> int:
         """Bytes of the output that are safely on the disk."""
-        return self._output.tape.synced_to
+        return self._output.file.synced_to
 
     @property
     def failure(self) -> BatchFilesError | None:
         """What could not be written, if anything."""
-        return self._journal.tape.failure or self._output.tape.failure
+        return self._journal.file.failure or self._output.file.failure
 
     def append(self, order: Append) -> None:
         with suppress(BatchFilesError):  # a tape that failed has said so already
-            self._journal.give(order.line, lazy=order.lazy)
+            self._journal.append(order.line, lazy=order.lazy)
 
     def emit(self, order: Emit) -> None:
         with suppress(BatchFilesError):
-            self._output.give(order.line, lazy=False)
+            self._output.append(order.line, lazy=False)
 
     def note(self, entry: Entry) -> None:
         """An entry of the runner's own, which the engine does not count."""
         with suppress(BatchFilesError):
-            self._journal.tape.append(entry.to_line())
+            self._journal.file.append(entry.to_line())
 
     def look(self) -> None:
         """Report what was cut off the files by someone else."""
         for lines in (self._journal, self._output):
-            lines.tape.look()
+            lines.file.check_length()
 
     def close(self) -> None:
         """Sync what there is, and give the files back."""
@@ -84,7 +85,7 @@ class BatchFiles:
             file,
             mark=first,
             safe=lambda lines: self._safe(kind, lines),
-            failed=lambda error: self._feed(WriteFailed(kind, str(error))),
+            failed=lambda error: self._feed(WriteFailed(kind, worded(error.problem))),
         )
 
     def _safe(self, kind: BatchFile, lines: int) -> None:
@@ -134,7 +135,7 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
         folder.remove(halves)
     except OSError as error:
         told = f"expected to read and write it, but: {error}"
-        raise FileRefused(folder.path, told, "mend the cause, then run the same command again") from error
+        raise FileRefused(folder.path, told, ("mend the cause, then ", Action.RUN_AGAIN)) from error
     if batch.files:
         count = sum(map(len, batch.files.values()))
         batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

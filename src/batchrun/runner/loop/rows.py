@@ -25,10 +25,10 @@ def recovered(batch: OpenBatch, hearing: CancelRequestReader, *, output_end: int
         accepted=state.accepted,
         retries=state.retries,
         gen=state.gen,
-        heard_to=state.heard_to,
+        requests_read_to=state.heard_to,
         cancel_all=state.cancel_all,
-        wished=hearing.wanted,
-        doubted=batch.doubted,
+        to_cancel=hearing.wanted,
+        new_key=batch.doubted,
         files=batch.files,
         output_end=output_end,
     )

@@ -15,6 +15,7 @@ from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Option, Part
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked
@@ -36,13 +37,13 @@ class Identity:
 
 
 def compare_header(names: FileNames, header: Header, identity: Identity, settings: Settings) -> bool:
-    """Refuse a header that is of another batch; whether the API key is the one that it was begun with."""
+    """Refuse the header of another batch; return whether the API key is the one that started it."""
     if (header.origin, header.service) != (identity.origin, identity.service):
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
         refuse(
             names.journal,
             f"this batch runs on {theirs}, now it is {ours}",
-            "name the same service, or begin anew with --fresh",
+            ("name the same service, or begin anew with ", Option("fresh")),
         )
     if header.account != identity.account:
         theirs, ours = header.account or "none", identity.account or "none"
@@ -51,17 +52,25 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
         )
     if dict(header.body_flags) != dict(identity.body_flags) and not settings.accept_changes:
         raise UsageError(
-            f"{names.journal}: this batch was begun with {_flags(header.body_flags)}, now it is "
-            f"{_flags(identity.body_flags)}; give the same flags, or --accept-changes for the rows not yet sent"
+            (
+                "this batch was begun with ",
+                *_options(header.body_flags),
+                ", now it is ",
+                *_options(identity.body_flags),
+            ),
+            ("give the same settings, or ", Option("accept_changes"), " for the rows not yet sent"),
+            names.journal,
         )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
     return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
 
 
-def _flags(flags: Mapping[str, Any]) -> str:
-    told = [f"--model {flags['model']}"] if flags.get("model") else []
-    told += [f"--set {name}={value}" for name, value in (flags.get("set") or {}).items()]
-    return " ".join(told) or "no --model and no --set"
+def _options(flags: Mapping[str, Any]) -> tuple[Part, ...]:
+    found = [Option("model", flags["model"])] if flags.get("model") else []
+    found += [Option("set", f"{name}={value}") for name, value in (flags.get("set") or {}).items()]
+    if not found:
+        return "no ", Option("model"), " and no ", Option("set")
+    return found[0], *(part for option in found[1:] for part in (" ", option))
 
 
 @dataclass(slots=True)
@@ -132,15 +141,18 @@ def compare_rows(
             changed.append(ordinal)
     if not result.input_rows:
         raise InputRefused(
-            f"{source.name}: none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was "
-            f"begun with {state.header.input}; name that input, or another output with -o"
+            f"none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
+            f"{state.header.input}",
+            ("name that input, or another output with ", Option("out")),
+            source.name,
         )
     if changed and not settings.accept_changes:
         lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in sorted(changed)[:NAMED])
         more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
         raise InputRefused(
-            f"{source.name}: rows that {names.journal} knows have changed since, on line {lines}{more}; undo the changes, or go "
-            "on with --accept-changes: only rows not yet sent take them"
+            f"rows that {names.journal} knows have changed since, on line {lines}{more}",
+            ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
+            source.name,
         )
     if still_open < len(open_trails):
         result.vanished = sorted(open_trails.keys() - set(result.input_rows.keys))
@@ -168,7 +180,7 @@ def refuse_foreign(
         refuse(
             path,
             f"it holds {size:,} bytes that are no records, and may be another program's",
-            "name another output, or move it aside with --fresh",
+            ("name another output, or move it aside with ", Option("fresh")),
         )
     known = len(input_rows)
     if not settings.new_journal:
@@ -177,8 +189,13 @@ def refuse_foreign(
             path,
             f"it holds {len(finished):,} records, {whose}, and there is no journal beside it; {len(source) - known:,} rows "
             "have no record there and may have been sent and paid for",
-            "put the journal back, or move the output aside with --fresh; --new-journal keeps its records and sends the "
-            "other rows, perhaps again",
+            (
+                "put the journal back, or move the output aside with ",
+                Option("fresh"),
+                "; ",
+                Option("new_journal"),
+                " keeps its records and sends the other rows, perhaps again",
+            ),
         )
     if more := records_behind(names, recovery.output_good_to):
         refuse(
@@ -192,7 +209,7 @@ def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recove
     """Refuse a journal that does not know rows which have a record of something that was sent.
 
     An intent is on the disk before its POST, and that before its record: such a journal is a copy from before, or was
-    cut. What else was sent since then nobody can know, and it would be sent again.
+    cut. What else was sent since then is unknown, and would be sent again.
     """
     unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
     strangers = [key for key, how in recovery.finished.items() if key not in state.trails and how not in unsent]
@@ -202,6 +219,9 @@ def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recove
             f"it does not know {many(len(strangers), 'row')} that {'has' if len(strangers) == 1 else 'have'} a record in "
             f"{names.output}, such as {named(strangers)}: it is older than the output, or was cut, and rows may have been sent "
             "that it does not know either",
-            "put the newer journal back; or move this one away and give --new-journal, which keeps all records and sends the "
-            "other rows, perhaps again",
+            (
+                "put the newer journal back; or move this one away and give ",
+                Option("new_journal"),
+                ", which keeps all records and sends the other rows, perhaps again",
+            ),
         )

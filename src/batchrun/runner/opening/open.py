@@ -17,13 +17,13 @@ from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
+from batchrun.core.text.wording import Action, Option, Text
 from batchrun.edge.append_file import (
     AppendFile,
     FileNames,
     OpenFile,
     cut_torn,
     open_append,
-    refuse_input_as_output,
     set_aside,
 )  # fmt: skip
 from batchrun.edge.lock import Locks
@@ -56,7 +56,7 @@ class OpenBatch:
     header: Header
     state: JournalState
     recovery: Recovery
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
     doubted: bool = False  # the API key is another one
     in_hand: bytearray = field(default_factory=bytearray)  # by ordinal: whether a row is finished or open
@@ -81,8 +81,8 @@ class OpenBatch:
         """The rows that are open, with their trails; those alone that are `wanted`, where that is asked.
 
         What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
-        attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting; where
-        none is wanted any more (`last_attempts`), it is looked at once more for its record.
+        attempt. Without an input there is nothing to send, and what waits for a retry keeps waiting; where
+        there are no more retries (`last_attempts`), its job is polled once more for its record.
 
         The trails are given away: at a million rows they weigh as much as the jobs that are made of them.
         """
@@ -109,10 +109,11 @@ class OpenBatch:
     def unread(self, source: Checked, start: int) -> Iterator[int]:
         """The rows from `start` on that are neither finished nor open: those that are still to be read."""
         in_hand = self.in_hand
-        while (start := in_hand.find(0, start)) >= 0:
-            yield start
-            start += 1
-        yield from range(max(start, len(in_hand)), len(source))
+        place = start
+        while (place := in_hand.find(0, place)) >= 0:
+            yield place
+            place += 1
+        yield from range(max(start, len(in_hand)), len(source))  # an input that grew
 
     def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
         if key in self.differences.changed:
@@ -144,12 +145,9 @@ def open_batch(
     those of the batch.
     """
     assert names.output is not None
-    if source is not None and source.name != "stdin":
-        others = (path for path in names.all() if path != names.spool)  # the copy of an input may be read again
-        refuse_input_as_output(source.name, others)
     lock = Locks.take(names.locks)
     try:
-        notes: list[str] = []
+        notes: list[Text] = []
         if settings.fresh and source is not None:
             notes += [f"moved {old} to {new}" for old, new in set_aside(names, wall)]
         header = read_header(names)
@@ -176,7 +174,7 @@ def _begin(
     identity: Identity,
     settings: Settings,
     wall: float,
-    notes: list[str],
+    notes: list[Text],
 ) -> OpenBatch:
     if source is None:
         refuse(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
@@ -201,7 +199,7 @@ def _begin(
         refuse_foreign(names, source, recovery, rows, size, settings)
         differences.elsewhere = len(recovery.finished) - len(rows)
         cut = cut_torn(str(names.output), recovery.output_good_to)
-        notes += _told_cut(cut, names.output)
+        notes += _cut_notes(cut, names.output)
     if size_of(names.journal):
         cut_torn(names.journal, 0)  # a header that a crash cut off: nothing was sent under it
     adopted = (Done(key, 0, 0, 0, 0, state) for key, state in recovery.finished.items())
@@ -232,7 +230,7 @@ def _resume(
     source: Checked | None,
     settings: Settings,
     wall: float,
-    notes: list[str],
+    notes: list[Text],
 ) -> OpenBatch:
     state = fold_file(names.journal)
     recovery = recovered(names, state)
@@ -252,24 +250,24 @@ def _resume(
             differences.input_rows = find_rows(source, state, recovery)
     refuse_older_journal(names, state, recovery)
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
-    _mend(batch)
-    _tell(batch, source, settings)
+    _cut_torn_tails(batch)
+    _add_notes(batch, source, settings)
     return batch
 
 
-def _mend(batch: OpenBatch) -> None:
+def _cut_torn_tails(batch: OpenBatch) -> None:
     """Cut the torn tails."""
     names = batch.names
-    batch.notes += _told_cut(cut_torn(names.journal, batch.state.good_to), names.journal)
+    batch.notes += _cut_notes(cut_torn(names.journal, batch.state.good_to), names.journal)
     assert names.output is not None
-    batch.notes += _told_cut(cut_torn(names.output, batch.recovery.output_good_to), names.output)
+    batch.notes += _cut_notes(cut_torn(names.output, batch.recovery.output_good_to), names.output)
 
 
-def _told_cut(cut: int, path: str | None) -> list[str]:
+def _cut_notes(cut: int, path: str | None) -> list[str]:
     return [f"cut {cut:,} torn bytes off {path}; they are kept in {path}.torn"] if cut else []
 
 
-def _tell(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
+def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
     trails = batch.recovery.open_trails
     if gone := sum(trail.marker is not None for trail in trails.values()):
@@ -282,10 +280,9 @@ def _tell(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
         )
     if batch.state.cancel_all:
         batch.notes.append(
-            "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
+            (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")
         )
     if source is None and (waiting := sum(trail.waits for trail in trails.values())):
-        told = f"{waiting:,} rows wait for their next attempt"
-        if settings.retries:
-            told += " and are left to a run with their input; --retries 0 writes them as they ended"
-        batch.notes.append(told)
+        left = " and are left to a run with their input; "
+        then = (left, Option("retries", "0"), " writes them as they ended") if settings.retries else ()
+        batch.notes.append((f"{waiting:,} rows wait for their next attempt", *then))

@@ -11,13 +11,14 @@ from typing import NoReturn
 from batchrun.core.journal.entries import VERSION, Header
 from batchrun.core.journal.fold import JournalState, fold
 from batchrun.core.journal.recover import Readable, Recovery, recover
+from batchrun.core.text.wording import Option, Text
 from batchrun.edge.append_file import FileNames, FileRefused, OpenFile, open_to_read, read_chunks
 
 _LONGEST_HEADER = 16 << 20  # --set may put whole schemas into it
 _BLOCK = 1 << 20
 
 
-def refuse(path: str, found: str, remedy: str) -> NoReturn:
+def refuse(path: str, found: str, remedy: Text) -> NoReturn:
     """Raise FileRefused: nothing was changed."""
     raise FileRefused(path, found, remedy)
 
@@ -26,7 +27,7 @@ def read_header(names: FileNames) -> Header | None:
     """The journal's first line; None where there is no journal, or one whose first line a crash cut off.
 
     Nothing was sent before the header was on the disk, so that a journal with more than a torn header in it
-    is one that was damaged, and not begun anew over. Raises FileRefused.
+    is one that was damaged, and is not overwritten. Raises FileRefused.
     """
     file = open_to_read(names.journal)
     if file is None:
@@ -51,7 +52,7 @@ def read_header(names: FileNames) -> Header | None:
         refuse(
             names.journal,
             "it is damaged at byte 0, where it says which batch this is",
-            "put a copy of it back; --fresh moves the files aside and sends every row again",
+            ("put a copy of it back; ", Option("fresh"), " moves the files aside and sends every row again"),
         )
     return state.header
 

@@ -4,7 +4,7 @@ Every line has its own checksum or is its own JSON, so that damage is a matter o
 in PATH.torn and left out, all others are as true as they were and stay. To cut the file at the first bad line
 was declined: it would forget the ids of jobs that are paid for.
 
-What a lost line said comes back by itself where it was about a job: a job is asked for by its last known id,
+What a lost line said is recovered where it was about a job: a job is asked for by its last known id,
 an intent without its answer is unconfirmed, a record is fetched again. A lost *intent* leaves no trace. So
 where the lost bytes could have held one, every row that could be its row, one without record or a job or an
 answer to wait for, is journaled as `unconfirmed`: it is sent only with --resubmit-unconfirmed. How many rows
@@ -20,6 +20,7 @@ from batchrun.core.journal.entries import Done, Entry, Intent, SyncedMark, Uncon
 from batchrun.core.journal.fold import JournalState
 from batchrun.core.journal.recover import Recovery, read_record
 from batchrun.core.text.units import many
+from batchrun.core.text.wording import Option, Part
 from batchrun.edge.append_file import FileNames, keep_torn, rewrite
 from batchrun.edge.source.checked import Checked
 from batchrun.runner.opening.read import fold_file, lines_of, recovered, refuse, size_of
@@ -72,19 +73,24 @@ def survey(names: FileNames, state: JournalState, recovery: Recovery) -> Damage 
 
 def refuse_damage(names: FileNames, damage: Damage, source: Checked | None) -> None:
     """Raise FileRefused: where it is, what `--repair` would do, what it would cost."""
+    then: tuple[Part, ...]
     if not damage.journal:
         path, lost = str(names.output), damage.output
-        then = "--repair leaves the damaged lines out; their rows are asked for by their job ids"
+        then = (Option("repair"), " leaves the damaged lines out; their rows are asked for by their job ids")
     else:
         path, lost = names.journal, damage.journal
-        then = "--repair leaves the damaged lines out, keeps all others, and asks the service for what is missing"
+        then = (
+            Option("repair"),
+            " leaves the damaged lines out, keeps all others, and asks the service for what is missing",
+        )
         suspects = 0 if source is None else sum(1 for _ in damage.suspects(source))
         if suspects:
             most = min(damage.intents, suspects)
-            then += (
+            risk = (
                 f"; at most {many(most, 'row')} may have been sent without a trace, among {suspects:,} that have neither record nor "
-                "job: these end as unconfirmed, unless --resubmit-unconfirmed sends them, perhaps again"
+                "job: these end as unconfirmed, unless "
             )
+            then += (risk, Option("resubmit_unconfirmed"), " sends them, perhaps again")
     size = sum(length for _, length in lost)
     found = f"it is damaged at byte {lost[0][0]:,} ({size:,} bytes in all), in a part that was safely on the disk"
     refuse(path, found, then)

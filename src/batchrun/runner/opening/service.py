@@ -10,6 +10,7 @@ from typing import Any
 
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.text.wording import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps, HttpTransport
 from batchrun.edge.exchange.budget import Budget
@@ -22,6 +23,7 @@ from batchrun.services.custom import read_profile
 from batchrun.services.service import Service
 
 SPARE_DESCRIPTORS = 64
+_OPTION = Option("service")
 
 
 async def service_of(
@@ -49,9 +51,9 @@ def _toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--service: cannot read the profile {path}: {error.strerror}; name a TOML file") from error
+        raise UsageError(f"cannot read the profile {path}: {error.strerror}", "name a TOML file", _OPTION) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--service: {path} is no TOML: {error}; see samples/profile.toml") from error
+        raise UsageError(f"{path} is no TOML: {error}", "see samples/profile.toml", _OPTION) from error
 
 
 def wire_to(
@@ -92,7 +94,7 @@ def within_the_file_limit(settings: Settings) -> Settings:
 class KeyRenewal:
     """Renews a token that was refused, once for all who were refused with it; says why where that fails."""
 
-    def __init__(self, command: TokenCommand, redactor: Redactor, noted: Callable[[str], None]) -> None:
+    def __init__(self, command: TokenCommand, redactor: Redactor, noted: Callable[[Text], None]) -> None:
         self._noted = noted
         self._command = command
         self._redactor = redactor
@@ -103,7 +105,7 @@ class KeyRenewal:
         try:
             key = await self._command.renewed(service.key)
         except UsageError as error:  # the answer that asked for it stands: 401, which halts the run in good order
-            self._noted(str(error))
+            self._noted(error.text)
             return service
         if key == service.key:
             return service

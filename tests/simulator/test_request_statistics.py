@@ -12,15 +12,15 @@ def test_a_row_is_known_by_its_body_or_by_its_custom_id():
     body = {"model": "gpt-5", "input": "x", "metadata": {"a": "b"}}
     bench.ask("POST", "/v1/responses", {**body, "background": True, "store": True})
     bench.ask("POST", "/v1/responses", {"background": True, "metadata": {"a": "b"}, "input": "x", "model": "gpt-5"})
-    assert bench.books.posts_of(body) == bench.books.jobs_of(body) == 2
-    assert bench.books.posts_of({**body, "input": "y"}) == 0
+    assert bench.statistics.posts_of(body) == bench.statistics.jobs_of(body) == 2
+    assert bench.statistics.posts_of({**body, "input": "y"}) == 0
     bench.submit("x", metadata={"custom_id": "row-1"})
     bench.submit("y", metadata={"custom_id": "row-1"})
-    assert bench.books.posts_of("row-1") == 2
+    assert bench.statistics.posts_of("row-1") == 2
     shown = json.loads(bench.ask("GET", "/_books/rows").body)
     assert shown["posts"]["row-1"] == 2
     assert sorted(shown["jobs"].values()) == [2, 2]
-    assert bench.books.rows == 2
+    assert bench.statistics.rows == 2
 
 
 def test_refused_posts_count_and_their_jobs_do_not():
@@ -32,11 +32,11 @@ def test_refused_posts_count_and_their_jobs_do_not():
     bench.submit("[[refuse http_500 1]]", metadata={"custom_id": "b"})
     bench.now += 1
     bench.submit("[[refuse http_500 1]]", metadata={"custom_id": "b"})
-    assert [(bench.books.posts_of(row), bench.books.jobs_of(row)) for row in "ab"] == [(3, 1), (3, 1)]
-    assert bench.books.refusals == {"rate_limit_exceeded": 3, "http_500": 1}
-    assert bench.books.answers == {200: 2, 429: 3, 500: 1}
+    assert [(bench.statistics.posts_of(row), bench.statistics.jobs_of(row)) for row in "ab"] == [(3, 1), (3, 1)]
+    assert bench.statistics.refusals == {"rate_limit_exceeded": 3, "http_500": 1}
+    assert bench.statistics.answers == {200: 2, 429: 3, 500: 1}
     assert json.loads(bench.ask("GET", "/_books").body)["rows_with_more_jobs_count"] == 0
-    assert "more than one job" not in bench.books.summary(bench.now)
+    assert "more than one job" not in bench.statistics.summary(bench.now)
 
 
 def test_a_row_that_was_paid_twice_is_named():
@@ -44,7 +44,7 @@ def test_a_row_that_was_paid_twice_is_named():
     for _ in range(2):
         bench.submit("x", metadata={"custom_id": "a"})
     assert json.loads(bench.ask("GET", "/_books").body)["rows_with_more_jobs"] == {"a": 2}
-    assert "2 submits of 1 rows (1 of them more than one job), 2 jobs (2 open" in bench.books.summary(bench.now)
+    assert "2 submits of 1 rows (1 of them more than one job), 2 jobs (2 open" in bench.statistics.summary(bench.now)
 
 
 def test_open_jobs_now_and_at_most_against_a_plain_count():
@@ -65,22 +65,22 @@ def test_open_jobs_now_and_at_most_against_a_plain_count():
             bench.cancel(chance.choice(jobs))
         if chance.random() < 0.1:
             bench.ask("DELETE", f"/v1/responses/{chance.choice(jobs)}")
-        assert bench.books.open_jobs(bench.now) == is_open()
-    assert bench.books.peak_open_jobs == peak
+        assert bench.statistics.open_jobs(bench.now) == is_open()
+    assert bench.statistics.peak_open_jobs == peak
     bench.now += 100
-    assert bench.books.open_jobs(bench.now) == 0
+    assert bench.statistics.open_jobs(bench.now) == 0
 
 
 def test_rates_and_gaps():
     bench = Bench("[times]\nduration = '1h'")
     jobs = [bench.job(f"row {i}") for i in range(5)]
-    assert bench.books.peak_submits_per_second == 5
+    assert bench.statistics.peak_submits_per_second == 5
     bench.now = math.floor(bench.now) + 10
     for gap in (0.0, 0.1, 0.15, 40.0):
         bench.now += gap
         for job in jobs:
             bench.look(job)
-    assert (bench.books.polls, bench.books.peak_polls_per_second) == (20, 15)
+    assert (bench.statistics.polls, bench.statistics.peak_polls_per_second) == (20, 15)
     gaps = json.loads(bench.ask("GET", "/_books").body)["poll_gaps"]
     assert (gaps["least"], gaps["most"]) == (0.1, 40.0)
     assert {bound: count for bound, count in gaps["up_to"].items() if count} == {"0.1": 5, "0.2": 5, "60": 5}

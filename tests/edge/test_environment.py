@@ -1,4 +1,4 @@
-"""What a wire takes from the machine: authorities for TLS, proxies for https, and nothing else."""
+"""What a transport takes from the machine: authorities for TLS, proxies for https, and nothing else."""
 
 import asyncio
 import datetime as dt
@@ -15,7 +15,7 @@ from batchrun.edge.exchange.environment import proxy_for, tls_context
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from tests.edge.hostile_server import HostileServer, answer
-from tests.edge.wires import OURS, POST, by_httpx, exchanged
+from tests.edge.transports import OURS, POST, by_httpx, exchanged
 
 
 @pytest.fixture(params=OURS)
@@ -117,9 +117,9 @@ def through_proxy(service, proxy_of, trusted, timeout=30.0):
     async def main():
         async with service, HostileServer(proxy_of(service.port)) as proxy:
             environment = {**trusted, "HTTPS_PROXY": proxy.origin.replace("http://", "http://user:word@")}
-            async with by_httpx("https://service.example", environment=environment) as wire:
+            async with by_httpx("https://service.example", environment=environment) as transport:
                 request = Request("POST", "/v1/responses", {"authorization": "Bearer key"}, b"{}")
-                return await wire.exchange(request, timeout), proxy.received
+                return await transport.exchange(request, timeout), proxy.received
 
     return asyncio.run(main())
 
@@ -161,8 +161,8 @@ def test_a_users_proxy_that_drops_before_the_request_sent_nothing(package):
         async with HostileServer(lambda talk: talk.request()) as proxy:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             client = package.AsyncClient(proxy=proxy.origin, verify=context, trust_env=False)
-            async with client, by_httpx("https://service.example", client=client) as wire:
-                return await wire.exchange(POST, 30.0)
+            async with client, by_httpx("https://service.example", client=client) as transport:
+                return await transport.exchange(POST, 30.0)
 
     failure = asyncio.run(main())
     assert (failure.sent, failure.cause) == (False, Cause.DROPPED)

@@ -7,7 +7,7 @@ import pytest
 from batchrun.core.responses.http import Failure
 from batchrun.edge.httpx_transport import ClientPool
 from tests.edge.hostile_server import HostileServer
-from tests.edge.wires import POST, own
+from tests.edge.transports import POST, own
 
 
 class Item:
@@ -33,7 +33,7 @@ async def taken(pool, count):
     together = asyncio.Barrier(count)
 
     async def use():
-        async with pool.one() as item:
+        async with pool.lease() as item:
             await together.wait()
             return item
 
@@ -46,7 +46,7 @@ def test_never_more_than_the_bound_and_whoever_waits_gets_one(pool):
 
         async def use(pool):
             nonlocal busy, most
-            async with pool.one():
+            async with pool.lease():
                 busy += 1
                 most = max(most, busy)
                 await asyncio.sleep(0)
@@ -62,11 +62,11 @@ def test_never_more_than_the_bound_and_whoever_waits_gets_one(pool):
 def test_one_who_gives_up_waiting_takes_nothing_along(pool):
     async def main():
         single = pool(1)
-        async with single.one() as item:
+        async with single.lease() as item:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01), single.one():
+                async with asyncio.timeout(0.01), single.lease():
                     pytest.fail("there is but one")
-        async with single.one() as again:
+        async with single.lease() as again:
             assert again is item
 
     asyncio.run(main())
@@ -76,9 +76,9 @@ def test_the_one_used_last_is_used_first(pool):
     async def main():
         three = pool(3)
         await taken(three, 3)
-        async with three.one() as item:
+        async with three.lease() as item:
             last = item
-        async with three.one() as item:
+        async with three.lease() as item:
             assert item is last
 
     asyncio.run(main())
@@ -89,7 +89,7 @@ def test_what_lies_unused_is_closed(pool):
         three = pool(3, keepalive=0.02)
         items = await taken(three, 3)
         for _ in range(4):
-            async with three.one() as used:
+            async with three.lease() as used:
                 await asyncio.sleep(0.01)
         assert [item.closed for item in items if item is not used] == [True, True]
         assert not used.closed
@@ -100,11 +100,11 @@ def test_what_lies_unused_is_closed(pool):
 def test_dropped_while_in_use_is_closed_when_it_comes_back(pool):
     async def main():
         two = pool(2)
-        async with two.one() as item:
+        async with two.lease() as item:
             await two.drop_idle()
             assert not item.closed
         assert item.closed
-        async with two.one() as fresh:
+        async with two.lease() as fresh:
             assert fresh is not item
         await two.aclose()
         assert fresh.closed
@@ -112,16 +112,16 @@ def test_dropped_while_in_use_is_closed_when_it_comes_back(pool):
     asyncio.run(main())
 
 
-def test_closing_a_wire_ends_what_is_on_its_way():
+def test_closing_a_transport_ends_what_is_on_its_way():
     async def main():
         async def script(talk):
             await talk.request()
             await talk.hold()
 
-        async with HostileServer(script) as server, own(server.origin) as wire:
-            exchange = asyncio.create_task(wire.exchange(POST, 30.0))
+        async with HostileServer(script) as server, own(server.origin) as transport:
+            exchange = asyncio.create_task(transport.exchange(POST, 30.0))
             await server.wait_received(1)
-            await wire.aclose()
+            await transport.aclose()
             return await asyncio.wait_for(exchange, 30)
 
     failure = asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Every wire there is, by name: what a test says of one it says of all."""
+"""Every HTTP transport, by name: most tests run on all of them."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ POST = Request("POST", "/v1/responses", {"content-type": "application/json"}, b'
 
 
 @contextlib.asynccontextmanager
-async def _closed_after(wire):
+async def _closed_after(http):
     try:
-        yield wire
+        yield http
     finally:
-        await wire.aclose()
+        await http.aclose()
 
 
 def own(origin, **options):
@@ -38,8 +38,8 @@ def by_httpx(origin, **options):
 @contextlib.asynccontextmanager
 async def _brought(client, origin, **options):
     options.pop("environment", None)
-    async with client, by_httpx(origin, client=client, **options) as wire:
-        yield wire
+    async with client, by_httpx(origin, client=client, **options) as http:
+        yield http
 
 
 def users_client(origin, **options):
@@ -55,35 +55,35 @@ def users_httpx2(origin, **options):
 
 
 OURS = {"own": own, "httpx": by_httpx}  # those that batchrun makes itself
-WIRES = OURS | {"client": users_client, "transport": users_transport, "httpx2": users_httpx2}
+TRANSPORTS = OURS | {"client": users_client, "transport": users_transport, "httpx2": users_httpx2}
 
 
-def exchanged(open_wire, server, *requests, timeout=30.0, redactor=None, **options):
-    """What becomes of `requests`, one after the other, on one wire to `server`."""
+def exchanged(open_transport, server, *requests, timeout=30.0, redactor=None, **options):
+    """What becomes of `requests`, one after the other, on one transport to `server`."""
 
     async def main():
-        async with server, open_wire(server.origin, redactor=redactor or Redactor(), **options) as wire:
-            return [await wire.exchange(request, timeout) for request in requests or (GET,)]
+        async with server, open_transport(server.origin, redactor=redactor or Redactor(), **options) as http:
+            return [await http.exchange(request, timeout) for request in requests or (GET,)]
 
     return asyncio.run(main())
 
 
-def late(open_wire, script, request=POST, *, limit=0.1, **options):
+def late(open_transport, script, request=POST, *, limit=0.1, **options):
     """What becomes of a request whose answer does not come within `limit` seconds.
 
     Where this machine was too slow for the server to see any of it within that time a longer limit is tried.
     """
     for timeout in (limit, 10 * limit, 100 * limit):
         server = HostileServer(script)
-        (failure,) = exchanged(open_wire, server, request, timeout=timeout, **options)
+        (failure,) = exchanged(open_transport, server, request, timeout=timeout, **options)
         if server.bytes_seen:
             break
     return failure
 
 
-def to_origin(open_wire, origin, request=POST, *, timeout=30.0, **options):
+def to_origin(open_transport, origin, request=POST, *, timeout=30.0, **options):
     async def main():
-        async with open_wire(origin, **options) as wire:
-            return await wire.exchange(request, timeout)
+        async with open_transport(origin, **options) as http:
+            return await http.exchange(request, timeout)
 
     return asyncio.run(main())
