@@ -196,7 +196,7 @@ def test_o21_a_closed_stderr():
 
 
 def test_o21_no_stderr_at_all():
-    code = "from batchrun.edge.progress import Progress\np = Progress(5); p.say('x'); p.close(); print('went on')"
+    code = "from batchrun.edge.progress import ProgressBar\np = ProgressBar(5); p.say('x'); p.close(); print('went on')"
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code],
         capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT / "src")},

@@ -1,7 +1,7 @@
-"""Ending rows from outside: a wish that is safe at once, and what became of the rows it named.
+"""Cancelling rows from another process: a request that is on the disk at once, and what became of its rows.
 
-The wish is recorded first, whatever comes then. Where a run is alive it hears the wish within a second and its
-journal says so; where none is, whoever wished may carry it out with a run of its own (``Task.only_wished``).
+The request is recorded first. A run that is alive reads it within a second and its journal says so; where none is,
+the caller may carry it out with a run of its own (``Task.only_wished``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from batchrun.runner.loop.cancel_requests import cancel_wish
 from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
 
 _LOOK_EVERY = 0.1
-_AT_ONCE = 10_000  # names in one wish
+_AT_ONCE = 10_000  # names in one request
 
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """A wish that is on the disk. `heard_at` is what a run says that it has read when it has heard it."""
+    """A request that is on the disk. A run has accepted it when its journal says that it has read up to `heard_at`."""
 
     names: FileNames
     wanted: tuple[str, ...] | None
@@ -37,7 +37,7 @@ class SentRequest:
 
 @dataclass(slots=True)
 class CancelResult:
-    """What became of the rows that were wished to end.
+    """What became of the rows that were to be cancelled.
 
     `cancelled` counts those whose record says so, `open` those without a record, `sent` those of them that the service
     may have been given. `over` are rows that had ended otherwise, by their state, `names_over` those of them that were
@@ -72,7 +72,7 @@ def wish_to_cancel(names: FileNames, wanted: Collection[str] | None) -> SentRequ
 
 
 def whose(names: FileNames) -> int | None:
-    """The process that works on the batch; None where there is none. Raises FilesError where that cannot be told."""
+    """The process that works on the batch; None where there is none. Raises FilesError where that is unknown."""
     try:
         Locks.take(names.locks).release()
     except LockHeld as held:
@@ -81,20 +81,20 @@ def whose(names: FileNames) -> int | None:
 
 
 def wait_until_heard(made: SentRequest, patience: float, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Whether a run says within `patience` seconds that it has the wish in hand, or leaves before it does."""
+    """Whether a run says within `patience` seconds that it accepted the request, or ends before it does."""
     until = clock() + patience
     position = made.journal_size
     while True:
-        heard, position = _heard(made, position)
-        if heard or clock() >= until or whose(made.names) is None:
-            return heard or _heard(made, position)[0]
+        accepted, position = _heard(made, position)
+        if accepted or clock() >= until or whose(made.names) is None:
+            return accepted or _heard(made, position)[0]
         time.sleep(_LOOK_EVERY)
 
 
 def _heard(made: SentRequest, position: int) -> tuple[bool, int]:
     """Whether the journal says so behind `position`, and up to where it was read."""
     if size_of(made.names.journal) < position:
-        position = 0  # written anew
+        position = 0  # the journal was rewritten
     for line in lines_of(made.names.journal, position):
         if not line.endswith(b"\n"):
             break
@@ -106,7 +106,7 @@ def _heard(made: SentRequest, position: int) -> tuple[bool, int]:
 
 
 def standing(made: SentRequest) -> CancelResult:
-    """What the files say by now of the rows that were wished to end."""
+    """What the files say by now of the rows that were to be cancelled."""
     state = fold_file(made.names.journal)
     finished, trails = recovered(made.names, state).finished, state.trails
     found = CancelResult(collecting=state.started is not None and state.started.rows is None)

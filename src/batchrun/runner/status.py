@@ -1,11 +1,11 @@
-"""Looks at the files of a batch from beside it: nothing is changed, made, locked or kept waiting.
+"""Reads the files of a batch while a run may be writing them: nothing is changed, created, locked or delayed.
 
-Each look reads what has come since the last. A line without its end is not there yet. Where a file was replaced
-(`--retry-failed`, `--repair`, `--fresh`) or cut, all is read anew.
+Each read takes what was written since the last. A line without its end is not there yet. Where a file was replaced
+(`--retry-failed`, `--repair`, `--fresh`) or cut, all is read again.
 
-The order within a look: first whether a run is on, so that the last words of one that is not are in the journal
+The order within a read: first whether a run is alive, so that the last lines of one that is not are in the journal
 for sure; then the size of the output, then the journal, then the output up to that size, so that the journal has
-all that was ever said of the rows whose records are counted.
+every entry about the rows whose records are counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PIECE = 1 << 20
 
 
 class StatusReader:
-    """Someone who looks at the batch at `names`, again and again."""
+    """Reads the status of the batch at `names`, again and again."""
 
     def __init__(self, names: FileNames) -> None:
         self._names = names
@@ -91,8 +91,10 @@ class StatusReader:
 
     def _is_stale(self) -> bool:
         """Whether the files no longer begin with what was read of them."""
-        mended = self._course.fold.torn and self._journal.has_changed()  # its tail was cut, perhaps, and written anew
-        return mended or self._journal.is_stale() or self._output.is_stale()
+        rewritten = (
+            self._course.fold.torn and self._journal.has_changed()
+        )  # its tail was cut, perhaps, and written again
+        return rewritten or self._journal.is_stale() or self._output.is_stale()
 
     def _begin_anew(self, *, sceptical: bool = False) -> None:
         names = self._names

@@ -27,12 +27,12 @@ class Night(Driver):
         return answer(200, {"id": job_id, "status": "cancelled" if ended else "in_progress"})
 
 
-def wished(*names, heard_to=10, unread=()):
-    return m.CancelRequested(frozenset(names), CancelReason.USER, frozenset(unread), heard_to)
+def request(*names, read_to=10, unread=()):
+    return m.CancelRequested(frozenset(names), CancelReason.USER, frozenset(unread), read_to)
 
 
-def wished_all(heard_to=10):
-    return m.CancelRequested(None, CancelReason.USER, heard_to=heard_to)
+def request_all(read_to=10):
+    return m.CancelRequested(None, CancelReason.USER, read_to=read_to)
 
 
 def folded(run):
@@ -48,7 +48,7 @@ def heard(run):
 
 def test_a_job_may_be_named_by_its_id():
     run = Night(3)
-    run.at(2.0, wished("job_row-1_0", "row-2"))
+    run.at(2.0, request("job_row-1_0", "row-2"))
     run.run(until=9.0)
     assert run.states() == {"cancelled": 2}
     assert set(run.records) == {"row-1", "row-2"}
@@ -56,7 +56,7 @@ def test_a_job_may_be_named_by_its_id():
 
 def test_a_wish_is_in_hand_behind_the_entries_that_it_brought():
     run = Driver(500, concurrency=10, submits=4, poll=running)
-    run.at(3.0, wished("row-1", "row-400", "nobody", unread=["row-400"]))
+    run.at(3.0, request("row-1", "row-400", "nobody", unread=["row-400"]))
     run.run(until=3.0)
     tags = [next(iter(entry)) for entry in run.entries]
     assert tags.count("cancelling") == 2
@@ -66,9 +66,9 @@ def test_a_wish_is_in_hand_behind_the_entries_that_it_brought():
     assert state.trails["row-400"].cancel == "user", "a row that is not read yet has it as well"
 
 
-def test_what_concerns_nobody_is_heard_too():
+def test_a_request_for_an_unknown_row_is_accepted_too():
     run = Driver(3)
-    run.at(0.2, wished("nobody", heard_to=77))
+    run.at(0.2, request("nobody", read_to=77))
     run.run()
     assert heard(run) == [(77, False)]
 
@@ -76,7 +76,7 @@ def test_what_concerns_nobody_is_heard_too():
 def test_c06_an_early_wish_for_a_finished_row_leaves_no_trace():
     run = Driver(3, start=False)
     run.take_up([], {"row-0": "succeeded"}, 1, 0, 0, 0)
-    run.feed(wished("row-0", unread=["row-0"]))
+    run.feed(request("row-0", unread=["row-0"]))
     run.run()
     assert run.tags("row-0") == []
     assert set(run.records) == {"row-1", "row-2"}
@@ -87,9 +87,9 @@ def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
     trail.job_id, trail.submitted_at = "j", 999_990.0
     run = Night(start=False, collecting=True)
     run.take_up([(Row("a"), trail)], {"done": "failed"}, 1, 0, 0, 0)
-    run.feed(wished("a", heard_to=20))
-    run.feed(wished("a", "unsent", heard_to=40))
-    run.feed(wished("a", "done", heard_to=60))
+    run.feed(request("a", read_to=20))
+    run.feed(request("a", "unsent", read_to=40))
+    run.feed(request("a", "done", read_to=60))
     run.run()
     assert (heard(run), run.states()) == ([(20, False), (40, False), (60, False)], {"cancelled": 1})
     assert "unsent" not in folded(run).trails
@@ -99,13 +99,13 @@ def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
 def test_the_first_of_two_names_that_nobody_knows_is_left_too():
     run = Night(start=False, collecting=True)
     run.recover(1)
-    for name, heard_to in (("old-0", 20), ("unsent", 40), ("unsent too", 60)):
-        run.feed(wished(name, heard_to=heard_to))
+    for name, read_to in (("old-0", 20), ("unsent", 40), ("unsent too", 60)):
+        run.feed(request(name, read_to=read_to))
     run.run()
     assert folded(run).heard_to == 20
 
 
-def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
+def test_a_run_that_only_cancels_takes_up_rows_that_are_requested_meanwhile():
     def left(key):
         trail = JournaledRow()
         trail.job_id, trail.submitted_at = f"j-{key}", 999_990.0
@@ -113,9 +113,9 @@ def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
 
     run = Night(start=False, collecting=True)
     run.take_up([left("a")], {"done": "failed"}, 3, 0, 0, 0)
-    run.feed(wished("a", heard_to=40))
+    run.feed(request("a", read_to=40))
     run.at(0.5, m.RowsRecalled([left("a"), left("b"), left("done")]))
-    run.at(0.5, wished("j-b", heard_to=60))
+    run.at(0.5, request("j-b", read_to=60))
     run.run()
     assert (set(run.records), run.states()) == ({"a", "b"}, {"cancelled": 2})
     assert run.times("cancel", "j-a") == [0.0]
@@ -129,22 +129,22 @@ def test_a_wish_for_a_row_whose_record_may_still_be_lost_is_written_too():
             return [] if held else super().feed(event)
 
     run = Held(2, submit=lambda key, n: answer(400, {"error": {"code": "invalid_prompt", "message": "no"}}))
-    run.at(3.0, wished("row-0"))
+    run.at(3.0, request("row-0"))
     run.run(until=3.0)
     assert (run.states(), heard(run)) == ({"rejected": 2}, [(10, False)])
     assert (run.tags("row-0")[-1], run.tags("row-1")[-1]) == ("cancelling", "cleared")
     assert folded(run).trails["row-0"].cancel == "user", "without its record nothing was sent that counts"
 
 
-@pytest.mark.parametrize("wished", [{"a", "j"}, None], ids=["by name", "all"])
-def test_c02_c07_what_is_wished_before_a_run_begins_it_begins_with(wished):
+@pytest.mark.parametrize("requested", [{"a", "j"}, None], ids=["by name", "all"])
+def test_c02_c07_a_run_starts_with_the_cancels_requested_before_it(requested):
     """Also a row whose answer an earlier run did not live to see: it is not written as unconfirmed first."""
     lost, watched = JournaledRow(), JournaledRow()
     lost.open_intent = True
     watched.job_id, watched.submitted_at = "j", 999_990.0
     run = Night(start=False)
-    run.take_up([(Row("a"), lost), (Row("b"), watched)], {}, 1, 0, 0, 0, wished=wished)
-    run.feed(m.CancelRequested(wished and frozenset(wished), CancelReason.USER, heard_to=40))
+    run.take_up([(Row("a"), lost), (Row("b"), watched)], {}, 1, 0, 0, 0, to_cancel=requested)
+    run.feed(m.CancelRequested(requested and frozenset(requested), CancelReason.USER, read_to=40))
     run.feed(m.InputEnded())
     run.run()
     assert run.states() == {"cancelled": 2}
@@ -160,7 +160,7 @@ def test_c02_c07_what_is_wished_before_a_run_begins_it_begins_with(wished):
 
 def test_a_wish_for_all_stands_until_the_last_row_has_its_record():
     run = Night(500, concurrency=10, submits=4)
-    run.at(3.0, wished_all(25))
+    run.at(3.0, request_all(25))
     run.run()
     assert (run.outcome, run.states()) == (m.Outcome.COMPLETE, {"cancelled": 500})
     assert heard(run) == [(25, True), (25, False)]
@@ -170,14 +170,14 @@ def test_a_wish_for_all_stands_until_the_last_row_has_its_record():
 
 def test_a_wish_for_all_outlives_the_run():
     run = Driver(500, concurrency=10, submits=4, poll=running)
-    run.at(3.0, wished_all(25))
+    run.at(3.0, request_all(25))
     run.at(3.0, m.StopRequested(m.StopMode.NOW))
     run.run()
     assert folded(run).cancel_all
     after = Night(20, start=False)
     trail = JournaledRow()
     trail.job_id, trail.submitted_at = "j", 999_990.0
-    after.take_up([(Row("row-0"), trail)], {}, 1, 0, 0, 0, heard_to=25, cancel_all=True)
+    after.take_up([(Row("row-0"), trail)], {}, 1, 0, 0, 0, requests_read_to=25, cancel_all=True)
     after.run()
     assert (after.sent["submit"], after.states()) == ([], {"cancelled": 20})
     assert [name for _, name in after.sent["cancel"]] == ["j"]
@@ -195,14 +195,14 @@ def test_a_runs_own_wish_for_all_outlives_it_too():
 
 def test_rows_that_limit_leaves_to_the_next_run_are_still_to_end():
     run = Driver(20, start=False, limit=5)
-    run.take_up([], {}, 0, 0, 0, 0, heard_to=25, cancel_all=True)
+    run.take_up([], {}, 0, 0, 0, 0, requests_read_to=25, cancel_all=True)
     run.run()
     assert (run.states(), heard(run)) == ({"cancelled": 5}, [])
 
 
 def test_a_row_that_limit_leaves_to_the_next_run_may_be_named():
     run = Driver(20, limit=5, poll=running)
-    run.at(3.0, wished("row-10", "row-3", "nobody"))
+    run.at(3.0, request("row-10", "row-3", "nobody"))
     run.run(until=3.0)
     assert (run.tags("row-10"), heard(run)) == (["cancelling"], [(10, False)])
     assert set(folded(run).trails) == {"row-0", "row-1", "row-2", "row-3", "row-4", "row-10"}
@@ -264,7 +264,7 @@ def test_detach_with_another_key_looks_until_a_job_is_found_and_no_longer():
     trail = JournaledRow()
     trail.job_id, trail.submitted_at = "j", 999_990.0
     run = Driver(20, start=False, poll=running)
-    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, doubted=True)
+    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, new_key=True)
     run.feed(m.StopRequested(m.StopMode.DETACH))
     run.run()
     assert (run.outcome, len(run.sent["poll"]), len(run.sent["submit"])) == (m.Outcome.DETACHED, 1, 20)

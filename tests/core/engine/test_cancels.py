@@ -1,4 +1,4 @@
-"""The order of a cancel: latched, journaled, synced, and only then sent; sent once."""
+"""The order of a cancel: flagged, journaled, synced, and only then sent; sent once."""
 
 import pytest
 

@@ -91,7 +91,7 @@ def test_a_cancel_that_comes_meanwhile_concerns_the_rows_that_are_still_to_come_
 
 def test_what_other_processes_wish_meanwhile_is_heard_behind_the_last_entry_that_it_brings():
     run = taking_up(left("a"), collecting=True)
-    run.feed(m.CancelRequested(frozenset({"a", "b"}), CancelReason.USER, heard_to=40))
+    run.feed(m.CancelRequested(frozenset({"a", "b"}), CancelReason.USER, read_to=40))
     assert not any("heard" in entry for entry in run.entries)
     run.feed(m.RowsTakenUp([left("b")]))
     run.run()
@@ -101,7 +101,7 @@ def test_what_other_processes_wish_meanwhile_is_heard_behind_the_last_entry_that
 
 
 def test_a_wish_of_an_earlier_run_for_all_rows_ends_those_of_every_part():
-    run = taking_up(left("a"), facts={"cancel_all": True, "heard_to": 25})
+    run = taking_up(left("a"), facts={"cancel_all": True, "requests_read_to": 25})
     run.rows = [Row("a"), Row("b"), Row("new")]
     run.feed(m.RowsTakenUp([left("b")]))
     run.run()
@@ -128,12 +128,12 @@ def test_an_interrupt_that_cancels_waits_for_all_rows_that_run_over_there():
 
 def test_with_another_key_a_job_of_any_part_has_to_be_found_first():
     for first, last in (([left("a")], []), ([], [left("a")])):
-        run = taking_up(*first, poll=lambda job_id, n: answer(404), facts={"doubted": True})
+        run = taking_up(*first, poll=lambda job_id, n: answer(404), facts={"new_key": True})
         run.rows = [Row("a"), Row("new")]
         run.feed(m.RowsTakenUp(last))
         run.run(until=60.0)
         assert run.sent["submit"] == []
-    run = taking_up(facts={"doubted": True})
+    run = taking_up(facts={"new_key": True})
     run.rows = [Row("new")]
     run.feed(m.RowsTakenUp([]))
     assert run.run().outcome is m.Outcome.COMPLETE

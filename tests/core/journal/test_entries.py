@@ -1,6 +1,7 @@
 """Entries to bytes and back; and that no truncation, no flipped bit, no lost page becomes a wrong fact."""
 
 import dataclasses
+import operator
 
 import orjson
 import pytest
@@ -346,3 +347,32 @@ def test_a_look_that_the_user_asked_for_counts_no_retry():
 )
 def test_an_entry_of_another_making_is_a_bad_line(entry):
     assert fold([HEADER.to_line(), entry.to_line()]).torn
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.tag)
+def test_a_field_that_is_unknown_here_is_ignored(entry):
+    longer = entry.to_line({"of_tomorrow": {"any": ["thing"]}})
+    before = [] if entry is HEADER else [HEADER.to_line()]
+    plain, grown = fold([*before, entry.to_line()]), fold([*before, longer])
+    assert (grown.torn, grown.corrupt, grown.good_to) == (False, False, sum(map(len, [*before, longer])))
+    facts_of = operator.attrgetter("header", "accepted", "retries", "gen", "started", "stopped", "heard_to", "rewrite")
+    assert (facts(grown.trails), facts_of(grown)) == (facts(plain.trails), facts_of(plain))
+    assert grown.header_extras == ({"of_tomorrow": {"any": ["thing"]}} if entry is HEADER else {})
+
+
+@pytest.mark.parametrize("values", [b"{}", b'{"key":"a","attempt":7,"at":2.0}'])
+def test_an_entry_that_is_unknown_here_is_passed_over_and_what_follows_counts(values):
+    unknown = frame(b'{"of_tomorrow":%b}' % values)
+    state = fold([HEADER.to_line(), Intent("a", 1, "s", 1.0).to_line(), unknown, Cleared("a", 1, 2.0).to_line()])
+    assert (state.torn, state.corrupt, state.damaged, state.unknown) == (False, False, [], 1)
+    assert (state.trails["a"].attempt, state.trails["a"].open_intent) == (1, False)
+
+
+@pytest.mark.parametrize("end", [slice(0, -1), slice(0, -5)], ids=["without its end", "cut off"])
+def test_an_entry_that_is_unknown_here_is_torn_where_its_frame_is(end):
+    state = fold([HEADER.to_line(), frame(b'{"of_tomorrow":{}}')[end]])
+    assert (state.torn, state.good_to) == (True, len(HEADER.to_line()))
+
+
+def test_an_entry_that_is_unknown_here_is_no_header():
+    assert fold([frame(b'{"of_tomorrow":{}}'), Intent("a", 1, "s", 1.0).to_line()]).torn

@@ -60,7 +60,7 @@ class CancelRequests:
     def requested(self, event: CancelRequested) -> None:
         """Cancel these rows, and accept the request."""
         jobs = self._all_jobs()
-        accept = event.heard_to is not None
+        accept = event.read_to is not None
         if self._to_repeat is not None:
             self._to_repeat.append(event)
             accept = False  # only once it is repeated (invariant 1)
@@ -77,8 +77,8 @@ class CancelRequests:
         else:
             self._rows_in.cancel_all()
             self._cancel(jobs, event.reason)
-        if accept and event.heard_to is not None:
-            self._read_to = event.heard_to
+        if accept and event.read_to is not None:
+            self._read_to = event.read_to
         if accept or (self._rows_in.all_cancelled and event.keys is None):
             self._accept()
 

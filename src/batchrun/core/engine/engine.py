@@ -163,7 +163,7 @@ class Engine:
         self.endings.recovered(event.files)
         self._states_before = dict(Counter(event.finished.values()))
         self.rows_in.recovered(event)
-        self.requests.recovered(event.heard_to)
+        self.requests.recovered(event.requests_read_to)
 
     def _rows_taken_up(self, event: RowsTakenUp) -> None:
         self.rows_in.rows_taken_up(event)

@@ -136,9 +136,9 @@ class RowsIn:
         """An earlier run finished rows; those that it left open follow."""
         self._known.update(event.finished)
         self.taken_up = False
-        self._to_cancel = event.wished
+        self._to_cancel = event.to_cancel
         self._any_submitted = False
-        if event.doubted:
+        if event.new_key:
             self._gate.doubt_key()
         if event.cancel_all:
             self.cancel_all()

@@ -1,6 +1,6 @@
-"""What the engine is told, and what it asks for: events in the past tense, instructions in the imperative.
+"""Events, in the past tense, and instructions, in the imperative.
 
-Answers name their job and its attempt; a stale one is counted and dropped. Named tuples, because two of
+Events about a job name it and its attempt; a stale one is counted and dropped. Named tuples, because two of
 each are made for every poll.
 """
 
@@ -30,9 +30,9 @@ class BatchFile(Enum):
 class StopMode(Enum):
     """How a run is to stop before its end."""
 
-    INTERRUPT = "interrupt"  # a person wants it: as DRAIN, and with --cancel-on-interrupt end what runs over there
+    INTERRUPT = "interrupt"  # by a user: as DRAIN, and with --cancel-on-interrupt cancel what runs on the service
     DRAIN = "drain"  # submit nothing more, wait for the POSTs in flight
-    DETACH = "detach"  # submit everything, watch nothing
+    DETACH = "detach"  # submit everything, poll nothing
     NOW = "now"  # leave everything as it is
 
 
@@ -53,9 +53,9 @@ class Recovered(NamedTuple):
     """What an earlier run left: the states of the rows that are finished, and the counts.
 
     The rows that are open follow in parts, as RowsTakenUp; until the last of them nothing is submitted, no row of the
-    input is asked for, and only a stop ends the run. `wished` are rows, by their keys or their jobs' ids, that other
-    processes wish to end (None: all of them); it is said once more by the CancelRequested that follows. `files` are the
-    names of files that stand in the folder of artifacts, by the open row to which they belong.
+    input is asked for, and only a stop ends the run. `to_cancel` are rows, by their keys or their jobs' ids, that
+    other processes ask to cancel (None: all of them); a CancelRequested that repeats this follows. `files` are names of
+    files in the folder of artifacts, by the open row to which they belong.
     """
 
     finished: Mapping[str, str]
@@ -63,22 +63,22 @@ class Recovered(NamedTuple):
     retries: int
     gen: int
     output_end: int
-    heard_to: int = 0
-    cancel_all: bool = False  # an earlier wish that every row end
-    wished: AbstractSet[str] | None = frozenset()
-    doubted: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
+    requests_read_to: int = 0
+    cancel_all: bool = False  # an earlier request to cancel every row
+    to_cancel: AbstractSet[str] | None = frozenset()
+    new_key: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
     files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class RowsTakenUp(NamedTuple):
-    """Rows that an earlier run left open, with their trails; `more` where others follow."""
+    """Rows that an earlier run left open, with their entries; `more` where others follow."""
 
     rows: Sequence[tuple[Row, JournaledRow]]
     more: bool = False
 
 
 class RowsRecalled(NamedTuple):
-    """Other processes wish the end of rows that an earlier run left, and that this one had left alone."""
+    """Other processes ask to cancel rows that an earlier run left open and that this one had left alone."""
 
     rows: Sequence[tuple[Row, JournaledRow]]
 
@@ -94,7 +94,7 @@ class InputEnded(NamedTuple):
 
 
 class PlaceFreed(NamedTuple):
-    """It is this batch's turn at a place that it shares with others."""
+    """It is this batch's turn to take a place that it shares with others."""
 
 
 class Synced(NamedTuple):
@@ -125,7 +125,7 @@ class SubmitRefused(NamedTuple):
 
 
 class SubmitFailed(NamedTuple):
-    """The request was sent, at least in part, and what came back tells nothing."""
+    """The request was sent, at least in part, and the outcome is unknown."""
 
     job: Job
     attempt: int
@@ -151,7 +151,7 @@ class CancelAnswered(NamedTuple):
 
 
 class ArtifactsStored(NamedTuple):
-    """The files of a job are on the disk: one value for each that was asked for, None where its base64 is none."""
+    """The files of a job are on the disk: one value for each that was asked for, None where its base64 cannot be decoded."""
 
     job: Job
     attempt: int
@@ -177,14 +177,14 @@ class ArtifactsFailed(NamedTuple):
 class CancelRequested(NamedTuple):
     """End these rows, named by their keys or their jobs' ids; None means all of them, those not yet read included.
 
-    An interrupt ends what may be over there and leaves open what was never sent. `unread` are those of the `keys`
-    that the input holds; `heard_to` is set where other processes wished it: how far their file was read.
+    An interrupt ends what may be on the service and leaves open what was never sent. `unread` are those of the `keys`
+    that the input holds; `read_to` is set where another process asked: how far the file of requests was read.
     """
 
     keys: frozenset[str] | None
     reason: CancelReason
     unread: frozenset[str] = frozenset()
-    heard_to: int | None = None
+    read_to: int | None = None
 
 
 class StopRequested(NamedTuple):
@@ -242,7 +242,7 @@ class StoreArtifacts(NamedTuple):
 
 
 class DiscardArtifacts(NamedTuple):
-    """Remove files of a job; those that are not there are no mistake."""
+    """Remove files of a job; those that do not exist are no error."""
 
     job: Job
     attempt: int
@@ -263,14 +263,14 @@ class Emit(NamedTuple):
 
 
 class KeepUnreadable(NamedTuple):
-    """Keep a body that nobody could read, for the user to look at."""
+    """Keep a body that could not be read, for the user to inspect."""
 
     key: str
     body: bytes
 
 
 class Wake(NamedTuple):
-    """Send TimeCame at this time; it replaces the last wish."""
+    """Send TimerFired at this time, and at no earlier one that was asked for."""
 
     at: float
 

@@ -61,7 +61,7 @@ class Timers:
     def soonest(self) -> float:
         """A time before which no job is due, near enough to ask again then; NEVER where none waits.
 
-        Unlike `next_due` it does not look whether that tick's entries are stale.
+        Unlike `next_due` it does not check whether that tick's entries are stale.
         """
         return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
 

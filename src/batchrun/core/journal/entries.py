@@ -2,7 +2,7 @@
 
 A line is ``crc32hex SP json LF``. The CRC is compared as text, so that only its one spelling counts. The
 entries are facts about rows and about the file itself; their order is the order in which they became true.
-What they amount to is told in ``fold``.
+``fold`` says what they amount to.
 
 How the format may grow. Readers ignore what they do not know: fields of the header, fields of entries, whole entries.
 A line is torn or damaged only where its checksum or its frame is wrong, or where a known entry makes no sense.
@@ -49,8 +49,7 @@ class Entry:
 class Header(Entry, tag="header"):
     """The first line: which batch this is. What must match on resume is compared with this.
 
-    `artifacts` is the folder of results that are files, seen from the output's; whoever goes on without naming one
-    goes on with it.
+    `artifacts` is the folder of results that are files, relative to the output's; a run that names none uses it.
     """
 
     version: int
@@ -76,7 +75,7 @@ class Started(Entry, tag="started"):
 
 @dataclass(frozen=True, slots=True)
 class Stopped(Entry, tag="stopped"):
-    """It left in good order, and why; `told` is what was said of a halt. Where this is missing it was killed, or the
+    """It ended in good order, and why; `told` is the message of a halt. Where this is missing it was killed, or the
     power failed."""
 
     reason: str
@@ -155,10 +154,10 @@ class Cancelling(Entry, tag="cancelling"):
 
 @dataclass(frozen=True, slots=True)
 class RequestsAccepted(Entry, tag="heard"):
-    """The wishes of other processes are taken in hand up to offset `to` of their file.
+    """The cancel requests of other processes are accepted up to offset `to` of their file.
 
     With `all` every row that has no record is to end as cancelled, those not yet read included; a later entry
-    without it says that this is done. A wish behind `left` names rows that only a run with the input can find: the
+    without it says that this is done. A request behind `left` names rows that only a run with the input can find: the
     next run reads on from there.
     """
 
@@ -202,7 +201,7 @@ class Rewrite(Entry, tag="rewrite"):
 
 @dataclass(frozen=True, slots=True)
 class Rewritten(Entry, tag="rewritten"):
-    """All before this line was written anew as generation `gen`, from a journal with these counts."""
+    """All before this line was rewritten as generation `gen`, from a journal with these counts."""
 
     gen: int
     accepted: int
@@ -211,7 +210,7 @@ class Rewritten(Entry, tag="rewritten"):
 
 @dataclass(frozen=True, slots=True)
 class PollAgain(Entry, tag="again"):
-    """The row had ended in `state`, its record was dropped, and its job is to be looked at once more."""
+    """The row had ended in `state`, its record was dropped, and its job is to be polled once more."""
 
     key: str
     attempt: int

@@ -1,4 +1,4 @@
-"""What the lines of a journal amount to: one ``JournaledRow`` for each row, everything a run must know to go on.
+"""What the lines of a journal amount to: one ``JournaledRow`` for each row, everything a run must know to resume it.
 
 Tail rule. A crash leaves a tail of which any page may be missing. Every group of entries begins with
 ``synced{to}``: all before that offset is known to be on the disk. So a bad line at or after the greatest
@@ -72,7 +72,7 @@ class JournaledRow:
         self.retry_at: float | None = None
         self.unconfirmed = False
         self.cancel: str | None = None
-        self.again: str | None = None  # the state in which its job had ended, where it is to be looked at once more
+        self.again: str | None = None  # the state in which its job had ended, where it is to be polled once more
         self.recorded_at: bytes | None = None  # its marker, packed: a million of them are in memory at once
         self.recorded_as = ""
 
@@ -98,7 +98,7 @@ class JournaledRow:
 
     @property
     def waits(self) -> bool:
-        """Whether the row can only go on by being sent: its last attempt is over, and is to be followed by another."""
+        """Whether the row waits for a retry: its last attempt is over, and is to be followed by another."""
         over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.recorded_at)
         return over and bool(self.ended)
 
@@ -118,7 +118,7 @@ class JournalState:
     rows: int | None = None  # of the input, when it was last read
     started: Started | None = None
     stopped: Stopped | None = None
-    heard_to: int = 0  # the wishes before this offset are in hand
+    heard_to: int = 0  # the cancel requests before this offset are accepted
     cancel_all: bool = False  # and one of them asked to end every row
     rewrite: Rewrite | None = None  # announced, and not done
     synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
@@ -142,7 +142,7 @@ def fold(lines: Iterable[bytes], past_damage_to: int = 0) -> JournalState:
 
 
 class Folding:
-    """A fold that goes on: lines may come a part at a time, and amount to what all of them at once would.
+    """A fold in parts: lines may come a part at a time, and amount to what all of them at once would.
 
     `told` is called, tag by tag, with the fields of each entry that was taken. A method a tag takes the entries;
     it tells whether the entry makes sense here.

@@ -4,7 +4,7 @@ The records of some rows are dropped (`--retry-failed`), everything else stays w
 
 1. The new journal folds to the same trails as the old one, but for the rows that were dropped, and to the same
    counts. Its `done` markers are of the new generation and lead into the new output.
-2. A dropped row that the service knows by an id comes back with that id, to be looked at once more: it is paid
+2. A dropped row that the service knows by an id comes back with that id, to be polled once more: it is paid
    for again only if the service confirms the failure or no longer has the job. One whose answer was lost comes
    back as unconfirmed; `--resubmit-unconfirmed` decides about it as ever. One that was provably not accepted,
    or cancelled before it was sent, is void: as if it had never been touched.

@@ -6,11 +6,11 @@
         for row in source.rows(): ...
         prepared = source.body(row.ordinal)
 
-Laws:
+Invariants:
 
 1. Memory does not grow with the size of rows, and by less than 40 bytes with each of them (`index`).
 2. Everything that is read again is held to what the check saw; a changed line is an error, never a request.
-3. Bytes travel as they stand: what is sent is cut from the line, not written anew (`core.splice`).
+3. Bytes are sent as they are: what is sent is cut from the line, not encoded again (`core.splice`).
 """
 
 from batchrun.edge.source.check import MAX_ROW, check

@@ -2,7 +2,7 @@
 
 One pass in constant memory but for the index: each line is read, judged, given its key and found unlike
 all others, or counted among its like. What cannot seek is spooled in the same pass. The loop in `_read` is
-the hot lane of this room: benchmarks/source.py holds it to 200,000 rows a second.
+the hot path: benchmarks/source.py holds it to 200,000 rows a second.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
-from batchrun.core.rows.estimate import answer_tokens
+from batchrun.core.rows.estimate import result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
 from batchrun.core.text.json_text import duplicate_keys
@@ -104,7 +104,7 @@ class _Check:
         self.reader = reader
         self.index = reader.index
         self.report = Report()
-        self._firsts: dict[str, int] = {}  # keys that were found doubled lately; nothing but a shortcut
+        self._firsts: dict[str, int] = {}  # keys that were found doubled recently; nothing but a shortcut
 
     def run(self, blocks: Iterator[bytes], size: int) -> Report:
         """The findings; `size` is a guess at how many bytes are to come."""
@@ -161,7 +161,7 @@ class _Check:
                         kept = number
                     share.rows += 1
                     share.size += size
-                    share.answers += answer_tokens(body)
+                    share.answers += result_tokens(body)
             else:
                 if not line.strip():
                     report.blank_lines += 1
@@ -231,11 +231,11 @@ class _Check:
     def _warn_of_doubled_keys(self, line: bytes) -> None:
         """Quotes are missing where a key that stands twice was read once; an escaped quote looks the same."""
         for name in duplicate_keys(line):
-            said = f"{visible(name, 60)!r} stands twice in one object: the last one counts"
-            self.report.warnings.add(self._line(), "duplicate_key", said)
+            message = f"{visible(name, 60)!r} stands twice in one object: the last one counts"
+            self.report.warnings.add(self._line(), "duplicate_key", message)
 
     def _warn_of_overrides(self, endpoint: Endpoint, body: dict[str, object]) -> None:
         for word in overridden(endpoint, body):
             name = word.removesuffix("_overridden")
-            said = f"{name} is batchrun's to set: the row's own value is not sent"
-            self.report.warnings.add(self._line(), word, said)
+            message = f"{name} is batchrun's to set: the row's own value is not sent"
+            self.report.warnings.add(self._line(), word, message)

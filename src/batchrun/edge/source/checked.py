@@ -9,7 +9,7 @@ from typing import Self
 
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.rows.estimate import answer_tokens, input_tokens
+from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
@@ -68,7 +68,7 @@ class Checked:
             if own is None and not tokens:
                 about = self._about(found.model)
             else:
-                about = About(found.model, own, input_tokens(len(line)) + answer_tokens(found.body) if tokens else 0)
+                about = About(found.model, own, input_tokens(len(line)) + result_tokens(found.body) if tokens else 0)
             yield Row(key, about, row_sha256(line))
 
     def row(self, ordinal: int) -> Row:
@@ -77,8 +77,9 @@ class Checked:
 
     def about(self, ordinal: int) -> About | None:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
-        number = self._reader.index.model_of[ordinal]
-        return None if number == READ else self._about(self._reader.index.names[number - 1])
+        index = self._reader.index
+        number = index.model_of[ordinal]
+        return None if number == READ else self._about(index.names[number - 1])
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
         """The rows with these keys, in order: key, ordinal, and whether the row has the hash that is given with the key.
@@ -134,13 +135,13 @@ class Checked:
     def _problem(self, ordinal: int, found: Admitted | Rejection) -> Problem:
         if isinstance(found, Admitted):
             first = self._reader.find(found.custom_id or "")
-            code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
+            code, message = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
         else:
-            code, said = found.code, found.message
+            code, message = found.code, found.message
         number = self.line_of(ordinal)
-        return our_problem(code, f"{self.name}:{number}: {said}")
+        return our_problem(code, f"{self.name}:{number}: {message}")
 
 
 def doubled_message(custom_id: str, first: int) -> str:
-    """What is said of a row whose id an earlier row has."""
+    """The message for a row whose id an earlier row has."""
     return f"custom_id {visible(custom_id, 60)!r} stands on line {first:,} already: give one of the two another"

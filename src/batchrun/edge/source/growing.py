@@ -2,7 +2,7 @@
 
 Its copy (`OUT.input`) holds the rows that the batch was opened with, then those that earlier runs were given
 while they ran, then those of this run. Whoever appends has made the line durable elsewhere (`OUT.submitted`):
-the copy is made anew by the next run, and need not be synced for a row's sake.
+the copy is written again by the next run, and need not be synced for a row's sake.
 """
 
 from __future__ import annotations

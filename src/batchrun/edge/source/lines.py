@@ -12,7 +12,7 @@ def lines(blocks: Iterable[bytes], max_row: int, start: int = 0) -> Iterator[tup
     Of a line longer than `max_row` the first `max_row` + 1 bytes are kept, which tells it and holds no more.
     """
     offset = start
-    held: list[bytes] = []  # the beginning of a line that goes on in the next block
+    held: list[bytes] = []  # the beginning of a line that continues in the next block
     size = kept = 0  # its bytes, and how many of them are in `held`
     for block in blocks:
         pieces = block.split(b"\n")

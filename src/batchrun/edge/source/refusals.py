@@ -16,7 +16,7 @@ class InputCutOff(InputRefused):
 
 
 class InputChanged(InputFileError):
-    """It is no longer what the check saw. What was sent goes on; rows that were read stay good."""
+    """It is no longer what the check saw. Jobs in flight are still collected; rows that were read stay good."""
 
 
 class SpoolFailed(Exception):

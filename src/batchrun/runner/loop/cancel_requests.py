@@ -58,7 +58,7 @@ class CancelRequestReader:
             unread = frozenset(filter(are_to_come, self._names))
             events.append(CancelRequested(self._names, CancelReason.USER, unread, offset))
         if everything:
-            events.append(CancelRequested(None, CancelReason.USER, heard_to=offset))
+            events.append(CancelRequested(None, CancelReason.USER, read_to=offset))
         return events
 
     def concerns(self, key: str, trail: JournaledRow) -> bool:

@@ -36,7 +36,7 @@ class Identity:
 
 
 def compare_header(names: FileNames, header: Header, identity: Identity, settings: Settings) -> bool:
-    """Refuse a header that is of another batch; whether the API key is the one that it was begun with."""
+    """Refuse the header of another batch; return whether the API key is the one that started it."""
     if (header.origin, header.service) != (identity.origin, identity.service):
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
         refuse(
@@ -59,9 +59,9 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
 
 
 def _flags(flags: Mapping[str, Any]) -> str:
-    told = [f"--model {flags['model']}"] if flags.get("model") else []
-    told += [f"--set {name}={value}" for name, value in (flags.get("set") or {}).items()]
-    return " ".join(told) or "no --model and no --set"
+    shown = [f"--model {flags['model']}"] if flags.get("model") else []
+    shown += [f"--set {name}={value}" for name, value in (flags.get("set") or {}).items()]
+    return " ".join(shown) or "no --model and no --set"
 
 
 @dataclass(slots=True)
@@ -192,7 +192,7 @@ def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recove
     """Refuse a journal that does not know rows which have a record of something that was sent.
 
     An intent is on the disk before its POST, and that before its record: such a journal is a copy from before, or was
-    cut. What else was sent since then nobody can know, and it would be sent again.
+    cut. What else was sent since then is unknown, and would be sent again.
     """
     unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
     strangers = [key for key, how in recovery.finished.items() if key not in state.trails and how not in unsent]

@@ -81,8 +81,8 @@ class OpenBatch:
         """The rows that are open, with their trails; those alone that are `wanted`, where that is asked.
 
         What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
-        attempt. Without an input there is nothing to send, and what waits for its next attempt goes on waiting; where
-        none is wanted any more (`last_attempts`), it is looked at once more for its record.
+        attempt. Without an input there is nothing to send, and what waits for a retry keeps waiting; where
+        there are no more retries (`last_attempts`), its job is polled once more for its record.
 
         The trails are given away: at a million rows they weigh as much as the jobs that are made of them.
         """
@@ -109,10 +109,11 @@ class OpenBatch:
     def unread(self, source: Checked, start: int) -> Iterator[int]:
         """The rows from `start` on that are neither finished nor open: those that are still to be read."""
         in_hand = self.in_hand
-        while (start := in_hand.find(0, start)) >= 0:
-            yield start
-            start += 1
-        yield from range(max(start, len(in_hand)), len(source))
+        place = start
+        while (place := in_hand.find(0, place)) >= 0:
+            yield place
+            place += 1
+        yield from range(max(start, len(in_hand)), len(source))  # an input that grew
 
     def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
         if key in self.differences.changed:
@@ -201,7 +202,7 @@ def _begin(
         refuse_foreign(names, source, recovery, rows, size, settings)
         differences.elsewhere = len(recovery.finished) - len(rows)
         cut = cut_torn(str(names.output), recovery.output_good_to)
-        notes += _told_cut(cut, names.output)
+        notes += _cut_notes(cut, names.output)
     if size_of(names.journal):
         cut_torn(names.journal, 0)  # a header that a crash cut off: nothing was sent under it
     adopted = (Done(key, 0, 0, 0, 0, state) for key, state in recovery.finished.items())
@@ -252,24 +253,24 @@ def _resume(
             differences.input_rows = find_rows(source, state, recovery)
     refuse_older_journal(names, state, recovery)
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
-    _mend(batch)
-    _tell(batch, source, settings)
+    _cut_torn_tails(batch)
+    _add_notes(batch, source, settings)
     return batch
 
 
-def _mend(batch: OpenBatch) -> None:
+def _cut_torn_tails(batch: OpenBatch) -> None:
     """Cut the torn tails."""
     names = batch.names
-    batch.notes += _told_cut(cut_torn(names.journal, batch.state.good_to), names.journal)
+    batch.notes += _cut_notes(cut_torn(names.journal, batch.state.good_to), names.journal)
     assert names.output is not None
-    batch.notes += _told_cut(cut_torn(names.output, batch.recovery.output_good_to), names.output)
+    batch.notes += _cut_notes(cut_torn(names.output, batch.recovery.output_good_to), names.output)
 
 
-def _told_cut(cut: int, path: str | None) -> list[str]:
+def _cut_notes(cut: int, path: str | None) -> list[str]:
     return [f"cut {cut:,} torn bytes off {path}; they are kept in {path}.torn"] if cut else []
 
 
-def _tell(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
+def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
     trails = batch.recovery.open_trails
     if gone := sum(trail.marker is not None for trail in trails.values()):
@@ -285,7 +286,7 @@ def _tell(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
             "`batchrun cancel --all` stands: every row without a record ends as cancelled, and nothing is sent for it"
         )
     if source is None and (waiting := sum(trail.waits for trail in trails.values())):
-        told = f"{waiting:,} rows wait for their next attempt"
+        note = f"{waiting:,} rows wait for their next attempt"
         if settings.retries:
-            told += " and are left to a run with their input; --retries 0 writes them as they ended"
-        batch.notes.append(told)
+            note += " and are left to a run with their input; --retries 0 writes them as they ended"
+        batch.notes.append(note)

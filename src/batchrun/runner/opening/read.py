@@ -26,7 +26,7 @@ def read_header(names: FileNames) -> Header | None:
     """The journal's first line; None where there is no journal, or one whose first line a crash cut off.
 
     Nothing was sent before the header was on the disk, so that a journal with more than a torn header in it
-    is one that was damaged, and not begun anew over. Raises FileRefused.
+    is one that was damaged, and is not overwritten. Raises FileRefused.
     """
     file = open_to_read(names.journal)
     if file is None:

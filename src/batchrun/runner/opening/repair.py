@@ -4,7 +4,7 @@ Every line has its own checksum or is its own JSON, so that damage is a matter o
 in PATH.torn and left out, all others are as true as they were and stay. To cut the file at the first bad line
 was declined: it would forget the ids of jobs that are paid for.
 
-What a lost line said comes back by itself where it was about a job: a job is asked for by its last known id,
+What a lost line said is recovered where it was about a job: a job is asked for by its last known id,
 an intent without its answer is unconfirmed, a record is fetched again. A lost *intent* leaves no trace. So
 where the lost bytes could have held one, every row that could be its row, one without record or a job or an
 answer to wait for, is journaled as `unconfirmed`: it is sent only with --resubmit-unconfirmed. How many rows

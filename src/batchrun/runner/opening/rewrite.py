@@ -1,8 +1,8 @@
-"""Records that are to be replaced: rows to try again, rows whose line was mended.
+"""Records that are to be replaced: rows to try again, rows whose line was fixed.
 
-The output is written anew without them, the journal with what must be known of them, as one operation that a
+The output is written again without them, the journal with what must be known of them, as one operation that a
 crash may interrupt anywhere: whoever finds its announcement does it again. Nothing is paid for here: a row
-with a job id is looked at by that id before anything is sent again.
+with a job id is polled by that id before anything is sent again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ALL = frozenset(state.value for state in State) - {State.SUCCEEDED.value}
 
 
 def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
-    """Finish a rewriting that was interrupted, then drop the records that `settings` and a mended input ask for."""
+    """Finish a rewriting that was interrupted, then drop the records that `settings` and a fixed input ask for."""
     if batch.state.rewrite is not None:
         _carry_out(batch, batch.state.rewrite, announced=True)
         batch.notes.append("finished a rewriting of the output that an earlier run had begun")
-    mended = _mended(batch, source)
-    if mended:
-        _drop(batch, {_REJECTED}, mended, "whose lines were mended in the input")
+    fixed = _fixed(batch, source)
+    if fixed:
+        _drop(batch, {_REJECTED}, fixed, "whose lines were mended in the input")
     states = set() if settings.retry_failed is None else set(settings.retry_failed) or set(_ALL)
     if settings.resubmit_unconfirmed:
         states.add(State.UNCONFIRMED.value)
@@ -67,7 +67,7 @@ def _unknown_lines(batch: OpenBatch) -> Iterator[bytes]:
             yield line
 
 
-def _mended(batch: OpenBatch, source: Checked | None) -> set[str]:
+def _fixed(batch: OpenBatch, source: Checked | None) -> set[str]:
     """Rows that the check had refused, so that nothing was ever sent for them, and that are good now."""
     if source is None:
         return set()
