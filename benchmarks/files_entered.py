@@ -164,7 +164,7 @@ class Runs:
     def serving(self) -> Iterator[None]:
         scenario = self._folder / "scenario.toml"
         scenario.write_text(SCENARIO)
-        command = [self._python, "-m", "batchrun", "serve", "--print-url", str(scenario)]
+        command = [self._python, "-m", "batchrun", "serve", "--port", "0", "--print-url", str(scenario)]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self._environment
         ) as process:
