@@ -104,7 +104,7 @@ def tags(journal: bytes) -> list[str]:
 def serving(folder: Path) -> Iterator[str]:
     scenario = folder / "scenario.toml"
     scenario.write_text(SCENARIO)
-    command = [sys.executable, "-m", "batchrun", "serve", "--print-url", str(scenario)]
+    command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", "--print-url", str(scenario)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None

@@ -11,7 +11,8 @@ import batchrun
 from batchrun.core.journal.entries import Entry, mark
 from batchrun.core.journal.fold import fold
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.record import RecordLine, Response
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.record import Response, moment, seconds_between
 from tests.e2e.stage import ENVIRONMENT, PATIENT, Batch, serving
 from tests.golden.generate import KEY, digests, moved, tags
 
@@ -62,11 +63,12 @@ def test_each_record_is_written_as_it_was(line):
     submitted, running, finished = moments(record)
     written = RecordLine(
         id=record.id,
-        key=record.key,
+        custom_id=record.key,
         state=record.state,
         job_id=record.job_id,
         status=record.status,
         model=record.model,
+        retry_count=record.retry_count,
         billing=record.billing,
         billing_reason=record.billing_reason,
         error=record.error,
@@ -76,9 +78,11 @@ def test_each_record_is_written_as_it_was(line):
         usage=record.usage,
         polls=record.polls,
         attempts=record.attempts,
-        submitted_at=submitted,
-        running_at=running,
-        finished_at=finished,
+        submitted_at=moment(submitted),
+        running_at=moment(running),
+        finished_at=moment(finished),
+        queued_s=seconds_between(submitted, running),
+        running_s=seconds_between(running, finished),
         metadata=part(line, b'"metadata":', last=True),
         artifacts=tuple(Artifact(**one) for one in record.artifacts),
     )
@@ -98,13 +102,12 @@ def moments(record):
     steps = [step / 10_000 for step in range(-4, 5)]  # within the millisecond
     for shifts in itertools.product(steps, repeat=3):
         submitted, running, finished = (time and time + by for time, by in zip(times, shifts, strict=True))
-        if (between(submitted, running), between(running, finished)) == (record.queued_s, record.running_s):
+        if (seconds_between(submitted, running), seconds_between(running, finished)) == (
+            record.queued_s,
+            record.running_s,
+        ):
             return submitted, running, finished
     raise AssertionError(f"no moments give the times of {record.key}")
-
-
-def between(start, end):
-    return None if start is None or end is None else round(max(0.0, end - start), 3)
 
 
 @pytest.fixture
