@@ -233,9 +233,9 @@ RECOVER = """
 import sys, time
 sys.path.insert(0, {src!r})
 from pathlib import Path
-from batchrun.edge.append_file import Names
+from batchrun.edge.append_file import FileNames
 from batchrun.runner.opening.read import fold_file, recovered
-names = Names.of({output!r})
+names = FileNames.of({output!r})
 begun = time.perf_counter()
 state = fold_file(names.journal)
 folded = time.perf_counter()

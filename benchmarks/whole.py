@@ -159,15 +159,14 @@ class Observer:
         assert self._opening is not None
         self._progress.show(snapshot)
         if self._collector is not None:
-            self._collector.look(snapshot.waiting + snapshot.in_flight)
+            self._collector.freeze_if_grown(snapshot.waiting + snapshot.in_flight)
         now, seconds = time.perf_counter(), self.options.get("seconds")
         if seconds is None:
             return
         if self._since is None:
             if snapshot.watched >= self.options["jobs"] and self._ready is None:
                 self.facts.setdefault("all_in_flight_after", time.time() - self.facts["begun"])
-                engine = self._opening.runner._engine  # noqa: SLF001
-                if engine._inflow.ended:  # noqa: SLF001 - rows that are known are still passed over: no look's cost
+                if self._opening.runner._engine.rows_in.ended:  # noqa: SLF001
                     self._ready = now
             if self._ready is not None and now - self._ready >= WARM:
                 self._since = (now, time.process_time(), snapshot.polls)

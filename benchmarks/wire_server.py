@@ -65,7 +65,7 @@ def serving() -> Iterator[Serving]:
     try:
         import trustme
     except ImportError:
-        raise FileNotFoundError("trustme is not installed (pip install 'batchrun[bench]')") from None
+        raise FileNotFoundError("trustme is not installed (pip install 'batchrun-jobs[bench]')") from None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         authority = trustme.CA()

@@ -15,7 +15,7 @@ from batchrun.cli.parser import EXIT_CODES
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
 from batchrun.core.settings.parsing import flag, spelled
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
 from benchmarks import table, wire_chart
@@ -57,11 +57,11 @@ def failures() -> str:
     """Rules that differ in their word alone share a line."""
     groups: dict[tuple[object, ...], list[Rule]] = {}
     for rule in TAXONOMY:
-        same = (rule.aspect, rule.kind, rule.sdk, rule.retry, rule.halts, rule.billing_reason, rule.state)
+        same = (rule.field, rule.kind, rule.sdk, rule.retry, rule.halts, rule.billing_reason, rule.state)
         groups.setdefault(same, []).append(rule)
     rows = [
         [
-            str(first.aspect),
+            str(first.field),
             _codes(rule.word for rule in rules),
             f"`{first.kind}`",
             f"`{first.sdk}`" if first.sdk else "–",

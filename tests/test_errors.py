@@ -9,7 +9,7 @@ from batchrun.core.records.record import record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.verdict import read_poll, read_submit
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, Aspect
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, WordField
 from batchrun.core.taxonomy.states import State
 from batchrun.results.record import Record
 
@@ -18,7 +18,7 @@ def failed(code=None, status="failed", message="it broke", **more):
     """The exception of a background job that failed over there: its poll answered 200."""
     error = {"code": code, "message": message, **more}
     seen = read_poll(Answer(200, {}, __import__("orjson").dumps({"status": status, "error": error})), 0.0, "resp_1")
-    return of_problem(seen.look.problem, seen.look.state, status, seen.look.billing_reason)
+    return of_problem(seen.outcome.problem, seen.outcome.state, status, seen.outcome.billing_reason)
 
 
 def of_problem(problem, state, status=None, billing_reason=None):
@@ -87,8 +87,8 @@ def test_ours_and_theirs(error, ours, theirs, status):
 def test_an_early_stop_is_an_apierror_for_length_and_the_sdks_own_for_the_filter():
     def stopped(reason):
         body = f'{{"status":"incomplete","incomplete_details":{{"reason":"{reason}"}}}}'.encode()
-        look = read_poll(Answer(200, {}, body), 0.0, "resp_1").look
-        return of_problem(look.problem, look.state, "incomplete")
+        outcome = read_poll(Answer(200, {}, body), 0.0, "resp_1").outcome
+        return of_problem(outcome.problem, outcome.state, "incomplete")
 
     assert type(stopped("max_output_tokens")) is errors.LengthFinishReasonError
     assert type(stopped("max_output_tokens").to_openai()) is openai.APIError
@@ -96,7 +96,9 @@ def test_an_early_stop_is_an_apierror_for_length_and_the_sdks_own_for_the_filter
     assert type(stopped("content_filter").to_openai()) is openai.ContentFilterFinishReasonError
 
 
-@pytest.mark.parametrize("rule", [rule for rule in TAXONOMY if rule.aspect is Aspect.TOOL], ids=lambda rule: rule.word)
+@pytest.mark.parametrize(
+    "rule", [rule for rule in TAXONOMY if rule.field is WordField.TOOL], ids=lambda rule: rule.word
+)
 def test_what_batchrun_says_itself_converts_too(rule):
     error = of_problem(our_problem(rule.word, "because"), rule.state)
     assert isinstance(error.to_openai(), openai.OpenAIError)
@@ -128,5 +130,5 @@ def test_success_is_no_error():
 
 def test_without_openai_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
-    with pytest.raises(ImportError, match=r"pip install 'batchrun\[openai\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'batchrun-jobs\[openai\]'"):
         failed("server_error").to_openai()

@@ -21,7 +21,7 @@ def test_the_code_keeps_the_house_rules(command):
 
 
 def test_the_top_level_holds_what_belongs_there():
-    expected = {"pyproject.toml", "src", "tests", "benchmarks", "samples", "README.md"}
+    expected = {"pyproject.toml", "src", "tests", "benchmarks", "samples", "README.md", "LICENSE"}
     shown = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if shown.returncode != 0:
         pytest.skip("not a git checkout")

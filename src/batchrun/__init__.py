@@ -12,6 +12,8 @@ What stands in `__all__` is public; each name is imported when it is first used,
 
 from typing import TYPE_CHECKING, Any
 
+from batchrun.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from batchrun import errors
     from batchrun.api.batch import Batch
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from batchrun.errors import BatchrunError, Halted, Interrupted
     from batchrun.results.record import Record
     from batchrun.results.records import Records
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Batch",

@@ -3,7 +3,7 @@
     from batchrun.otel import OpenTelemetry
     records = await batchrun.run(rows, observers=OpenTelemetry())
 
-Needs `pip install 'batchrun[otel]'`, which is the API alone: where no SDK is set up this costs next to nothing and
+Needs `pip install 'batchrun-jobs[otel]'`, which is the API alone: where no SDK is set up this costs next to nothing and
 tells nobody. Names follow the semantic conventions of GenAI where they have one, else they begin with `batchrun.`.
 No prompt, no output and no message leaves the process by it.
 
@@ -27,12 +27,13 @@ from typing import Any
 
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.results.record import Record
+from batchrun.version import install
 
 try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.trace import SpanKind, Status, StatusCode
 except ImportError as error:
-    missing = "batchrun.otel needs OpenTelemetry's API: pip install 'batchrun[otel]'"
+    missing = f"batchrun.otel needs OpenTelemetry's API: {install('otel')}"
     raise ImportError(missing) from error
 
 _NANOSECONDS = 1_000_000_000
@@ -74,33 +75,33 @@ class OpenTelemetry:
     def recorded(self, record: Record) -> None:
         """A span and the row's own numbers."""
         error = record.error
-        told: dict[str, Any] = {**self._own, "batchrun.state": record.state.value}
+        attributes: dict[str, Any] = {**self._own, "batchrun.state": record.state.value}
         if record.model is not None:
-            told["gen_ai.request.model"] = record.model
+            attributes["gen_ai.request.model"] = record.model
         if error is not None:
-            told["error.type"] = error.code or error.kind
-        self._records.add(1, told)
+            attributes["error.type"] = error.code or error.kind
+        self._records.add(1, attributes)
         if record.retry_count:
-            self._attempts.add(record.retry_count, told)
+            self._attempts.add(record.retry_count, attributes)
         usage = record.usage
         for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if count is not None:
-                self._tokens.record(count, {**told, "gen_ai.token.type": kind})
+                self._tokens.record(count, {**attributes, "gen_ai.token.type": kind})
         begun, ended = record.submitted_at, record.finished_at
         if begun is None or ended is None:  # nothing was sent
             return
-        self._took.record(max(0.0, (ended - begun).total_seconds()), told)
+        self._took.record(max(0.0, (ended - begun).total_seconds()), attributes)
         if record.queued_s is not None:
-            self._queued.record(record.queued_s, told)
+            self._queued.record(record.queued_s, attributes)
         body = record.body
         completed = body.get("completed_at") if isinstance(body, dict) else None
         if isinstance(completed, int | float) and not isinstance(completed, bool):
-            self._lag.record(max(0.0, ended.timestamp() - completed), told)
+            self._lag.record(max(0.0, ended.timestamp() - completed), attributes)
         span = self._tracer.start_span(
             "batchrun.job",
             self._parent,
             SpanKind.CLIENT,
-            {**told, **_of_span(record)},
+            {**attributes, **_of_span(record)},
             start_time=int(begun.timestamp() * _NANOSECONDS),
         )
         if not record.ok:
@@ -120,7 +121,7 @@ class OpenTelemetry:
 def _of_span(record: Record) -> dict[str, str | int]:
     """What names this one row, and is therefore no attribute of a metric."""
     usage = record.usage
-    told = {
+    attributes = {
         "batchrun.key": record.key,
         "gen_ai.response.id": record.job_id,
         "batchrun.polls": record.polls,
@@ -128,4 +129,4 @@ def _of_span(record: Record) -> dict[str, str | int]:
         "gen_ai.usage.input_tokens": usage.input_tokens,
         "gen_ai.usage.output_tokens": usage.output_tokens,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

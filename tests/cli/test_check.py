@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.cli import main
 from batchrun.cli.check import _bytes, _short, _size
-from batchrun.core.taxonomy.rules import TAXONOMY, Aspect
+from batchrun.core.taxonomy.rules import TAXONOMY, WordField
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD, BROKEN = (str(ROOT / "samples" / name) for name in ("good.jsonl", "broken.jsonl"))
@@ -45,7 +45,7 @@ def test_every_problem_has_its_line(capsys):
 
 
 def test_the_broken_sample_holds_every_kind_of_bad_row():
-    said_by_us = {rule.word for rule in TAXONOMY if rule.aspect is Aspect.TOOL and rule.kind == "BadRequestError"}
+    said_by_us = {rule.word for rule in TAXONOMY if rule.field is WordField.TOOL and rule.kind == "BadRequestError"}
     assert set(SAID.values()) == said_by_us
 
 

@@ -30,7 +30,7 @@ def test_it_freezes_as_jobs_grow_and_collects_young_garbage_before(told):
             (0, 3),
             (GROWTH, 4),  # they ended, and others came
         ):
-            collector.look(int(jobs))
+            collector.freeze_if_grown(int(jobs))
             assert told == frozen * times, jobs
 
 

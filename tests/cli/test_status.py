@@ -22,8 +22,7 @@ from batchrun.core.journal.entries import (
     Stopped,
     Submitted,
 )
-from batchrun.core.limits.gate import HaltReason
-from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
 

@@ -5,29 +5,29 @@ from dataclasses import replace
 
 import pytest
 
-from batchrun.cli.banner import announcement, stopping
-from batchrun.cli.run_result import Closing, again, exit_code, next_commands, worst
+from batchrun.cli.banner import start_lines, stopping
+from batchrun.cli.run_result import RunResult, again, exit_code, next_commands
 from batchrun.cli.summary import facts, summary
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
+from batchrun.core.taxonomy.explain import advice_of, worst_first
+from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.taxonomy.states import State
 from tests.core.snapshots import snapshot
 
 COMMAND = ("in.jsonl", "-o", "out.jsonl")
 
 
-def closing(outcome=Outcome.COMPLETE, total=20, **more):
+def result(outcome=Outcome.COMPLETE, total=20, **more):
     counts = {name: more.pop(name) for name in list(more) if name in snapshot().__slots__}
     values = {
         "outcome": outcome, "total": total, "elapsed": 12.0, "output": "/data/out.jsonl",
         "journal": "/data/out.jsonl.journal", "arguments": COMMAND,
     }  # fmt: skip
-    return Closing(snapshot=snapshot(**counts), **(values | more))
+    return RunResult(snapshot=snapshot(**counts), **(values | more))
 
 
-MIXED = closing(
+MIXED = result(
     states={"succeeded": 14, "internal_error": 3, "blocked": 1, "unconfirmed": 2},
     codes={
         ("internal_error", "server_error"): 3, ("blocked", "content_policy_violation"): 1,
@@ -38,7 +38,7 @@ MIXED = closing(
 
 
 def test_all_succeeded():
-    assert summary(closing(states={"succeeded": 20})) == (
+    assert summary(result(states={"succeeded": 20})) == (
         "complete: 20 of 20 rows done in 12 s\n  succeeded  20\n\nrecords: /data/out.jsonl"
     )
 
@@ -72,7 +72,7 @@ def test_some_did_not():
 
 @pytest.mark.parametrize("reason", HaltReason)
 def test_every_halt_says_why_what_goes_on_and_how_to_go_on(reason):
-    ended = closing(
+    ended = result(
         Outcome.HALTED, states={"succeeded": 7}, halted=(reason.value, "the \x1bservice said so"), watched=312, total=1000,
         new_attempts=40,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def test_every_halt_says_why_what_goes_on_and_how_to_go_on(reason):
 
 
 def test_the_retry_budget_that_was_typed_is_replaced():
-    ended = closing(
+    ended = result(
         Outcome.HALTED,
         arguments=(*COMMAND, "--retry-budget", "5", "--rpm", "9"),
         halted=("retry budget", ""),
@@ -101,7 +101,7 @@ def test_the_retry_budget_that_was_typed_is_replaced():
     (2, "stopped by Ctrl-C", 130), (15, "stopped by SIGTERM", 143), (1, "stopped by SIGHUP", 129), (None, "stopped", 3),
 ])  # fmt: skip
 def test_interrupted(signal, word, code):
-    ended = closing(Outcome.STOPPED, states={"succeeded": 19}, signal=signal, watched=1)
+    ended = result(Outcome.STOPPED, states={"succeeded": 19}, signal=signal, watched=1)
     assert summary(ended).startswith(f"{word}: 19 of 20 rows done in 12 s; 1 row is left\n")
     assert "1 job goes on over there and is billed; the next run collects it and pays nothing twice" in summary(ended)
     assert exit_code(ended) == code
@@ -110,18 +110,18 @@ def test_interrupted(signal, word, code):
 def test_what_was_ended_by_a_quota_can_be_tried_again():
     """Its row has a record; the others of the halt have none and need no flag."""
     counts = {"states": {"blocked_budget": 2}, "codes": {("blocked_budget", "insufficient_quota"): 2}}
-    ended = closing(Outcome.HALTED, halted=("quota", "used up"), **counts)
+    ended = result(Outcome.HALTED, halted=("quota", "used up"), **counts)
     assert [command for command, _ in next_commands(ended)] == [
         "batchrun in.jsonl -o out.jsonl",
         "batchrun in.jsonl -o out.jsonl --retry-failed blocked_budget",
         "batchrun explain insufficient_quota",
     ]
-    last = closing(Outcome.HALTED, total=2, halted=("quota", "used up"), **counts)
+    last = result(Outcome.HALTED, total=2, halted=("quota", "used up"), **counts)
     assert next_commands(last)[0][0].endswith("--retry-failed blocked_budget")
 
 
 def test_a_write_that_failed():
-    ended = closing(
+    ended = result(
         Outcome.WRITE_FAILED, problem="out.jsonl: no space left", watched=3, halted=("write failed", "disk"), signal=2
     )
     text = summary(ended)
@@ -133,18 +133,18 @@ def test_a_write_that_failed():
 
 
 def test_detached():
-    ended = closing(Outcome.DETACHED, watched=20)
+    ended = result(Outcome.DETACHED, watched=20)
     said = summary(ended)
     assert said.startswith("detached: 0 of 20 rows done")
     assert "20 jobs go on over there and are billed" in said
     assert "--all` ends them" in said
     assert exit_code(ended) == 0, "that nothing is finished yet is what was wanted"
     arguments = ["in.jsonl", "-o", "out.jsonl", "--detach", "--rpm", "60"]
-    command, what = next_commands(closing(Outcome.DETACHED, watched=20, arguments=arguments))[0]
+    command, what = next_commands(result(Outcome.DETACHED, watched=20, arguments=arguments))[0]
     assert command == "batchrun in.jsonl -o out.jsonl --rpm 60"
     assert "`batchrun collect`" in what
-    assert exit_code(closing(Outcome.DETACHED, watched=19, states={"rejected": 1})) == 1
-    assert exit_code(closing(Outcome.DETACHED, watched=19, signal=2)) == 130
+    assert exit_code(result(Outcome.DETACHED, watched=19, states={"rejected": 1})) == 1
+    assert exit_code(result(Outcome.DETACHED, watched=19, signal=2)) == 130
 
 
 @pytest.mark.parametrize(("outcome", "counts", "code"), [
@@ -157,11 +157,11 @@ def test_detached():
     (Outcome.HALTED, {"signal": 15}, 143),
 ])  # fmt: skip
 def test_exit_codes(outcome, counts, code):
-    assert exit_code(closing(outcome, **counts)) == code
+    assert exit_code(result(outcome, **counts)) == code
 
 
 def test_a_resumed_run_counts_the_whole_output():
-    ended = closing(states={"succeeded": 5}, states_before={"succeeded": 13, "expired": 2})
+    ended = result(states={"succeeded": 5}, states_before={"succeeded": 13, "expired": 2})
     text = summary(ended)
     assert text.startswith("complete: 20 of 20 rows done in 12 s, 15 of them by earlier runs\n")
     assert "  succeeded  18\n  expired     2\n" in text
@@ -169,14 +169,14 @@ def test_a_resumed_run_counts_the_whole_output():
 
 
 def test_with_limit_the_same_command_takes_the_rest():
-    ended = closing(states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"))
+    ended = result(states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"))
     assert "; 15 rows are left\n" in summary(ended)
     assert next_commands(ended) == [("batchrun in.jsonl -o out.jsonl --limit 5", "goes on where this run stopped")]
     assert exit_code(ended) == 0
 
 
 def test_without_a_journal_it_says_so():
-    ended = closing(Outcome.STOPPED, output=None, journal=None, watched=4, signal=2, total=None)
+    ended = result(Outcome.STOPPED, output=None, journal=None, watched=4, signal=2, total=None)
     text = " ".join(summary(ended).split())
     assert text.startswith(
         "stopped by Ctrl-C: 0 rows done in 12 s 4 jobs go on over there and are billed this run cannot be"
@@ -188,9 +188,9 @@ def test_without_a_journal_it_says_so():
 
 def test_many_codes_are_cut_and_shown_safely():
     codes = {("failed", f"code_{n}"): 10 - n for n in range(6)} | {("failed", "\x1b[2J"): 1}
-    text = summary(closing(states={"failed": 46}, codes=codes))
+    text = summary(result(states={"failed": 46}, codes=codes))
     assert "  failed  46   10 code_0, 9 code_1, 8 code_2, 7 code_3, 12 others\n" in text
-    assert "\x1b" not in summary(closing(states={"failed": 1}, codes={("failed", "\x1b[2J"): 1}))
+    assert "\x1b" not in summary(result(states={"failed": 1}, codes={("failed", "\x1b[2J"): 1}))
 
 
 def test_what_halts_is_told_before_what_is_frequent():
@@ -199,14 +199,14 @@ def test_what_halts_is_told_before_what_is_frequent():
         ("unconfirmed", "answer_lost"): 2,
         ("blocked_budget", "insufficient_quota"): 1,
     }
-    ranked = worst(closing(states={"rejected": 900, "unconfirmed": 2, "blocked_budget": 1}, codes=codes))
+    ranked = worst_first(codes)
     assert [code for _, code, _ in ranked] == ["insufficient_quota", "answer_lost", "invalid_prompt"]
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.SUCCEEDED])
 def test_there_is_advice_for_every_state_and_any_code(state):
     assert advice_of(state.value, "a_code_that_nobody_knows")
-    assert state.value in summary(closing(states={state.value: 1}, codes={(state.value, "x y"): 1}))
+    assert state.value in summary(result(states={state.value: 1}, codes={(state.value, "x y"): 1}))
 
 
 def test_lines_fit():
@@ -228,7 +228,7 @@ def test_flags_for_one_run_alone_are_not_said_again(typed, kept):
 
 
 def test_a_path_with_spaces_can_be_pasted():
-    ended = closing(Outcome.STOPPED, arguments=("my rows.jsonl", "-o", "out.jsonl"))
+    ended = result(Outcome.STOPPED, arguments=("my rows.jsonl", "-o", "out.jsonl"))
     assert next_commands(ended)[0][0] == "batchrun 'my rows.jsonl' -o out.jsonl"
 
 
@@ -240,7 +240,7 @@ KEYS = {
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_the_summary_as_json_has_every_key(outcome):
-    told = json.loads(json.dumps(facts(closing(outcome, states={"failed": 1}, codes={("failed", "x"): 1}))))
+    told = json.loads(json.dumps(facts(result(outcome, states={"failed": 1}, codes={("failed", "x"): 1}))))
     assert set(told) == KEYS
     assert told["outcome"] == outcome.value
     import batchrun.cli.summary as room
@@ -276,7 +276,7 @@ def announced(settings=None, **more):
         "resumed": False,
         "at_once": False,
     }
-    return announcement(settings or Settings(), **(told | more))
+    return start_lines(settings or Settings(), **(told | more))
 
 
 def test_a_run_begins():
@@ -358,29 +358,29 @@ def test_at_ctrl_c():
 
 def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
     arguments = ["collect", "out.jsonl", "--demo"]
-    ended = closing(Outcome.STOPPED, arguments=arguments, states={"succeeded": 18, "timeout": 1})
+    ended = result(Outcome.STOPPED, arguments=arguments, states={"succeeded": 18, "timeout": 1})
     assert [command for command, _ in next_commands(ended)[:2]] == [
         "batchrun resume out.jsonl --demo", "batchrun resume out.jsonl --demo --retry-failed timeout",
     ]  # fmt: skip
-    watched = closing(Outcome.STOPPED, arguments=arguments, watched=2, states={"succeeded": 18})
+    watched = result(Outcome.STOPPED, arguments=arguments, watched=2, states={"succeeded": 18})
     assert next_commands(watched)[0][0] == "batchrun collect out.jsonl --demo"
 
 
 def test_posts_that_were_not_waited_for_are_told():
-    told = " ".join(summary(closing(Outcome.STOPPED, signal=2, submits_in_flight=3)).split())
+    told = " ".join(summary(result(Outcome.STOPPED, signal=2, submits_in_flight=3)).split())
     assert (
         "3 POSTs were in flight: their rows may have been sent and billed, and end as unconfirmed in the next run"
         in told
     )
-    one = " ".join(summary(closing(Outcome.STOPPED, signal=2, submits_in_flight=1, journal=None)).split())
+    one = " ".join(summary(result(Outcome.STOPPED, signal=2, submits_in_flight=1, journal=None)).split())
     assert "1 POST was in flight: its row may have been sent and billed" in one
     assert "unconfirmed" not in one
 
 
 def test_jobs_whose_cancel_is_journaled_are_not_collected():
-    told = " ".join(summary(closing(Outcome.STOPPED, signal=2, watched=5, to_end=5)).split())
+    told = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=5)).split())
     assert "5 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled" in told
     assert "collects" not in told
-    mixed = " ".join(summary(closing(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
+    mixed = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
     assert "1 job was being cancelled" in mixed
     assert "4 jobs go on over there and are billed; the next run collects them" in mixed

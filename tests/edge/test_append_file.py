@@ -51,9 +51,9 @@ def desk(paper):
 def test_appends_cost_no_io_and_share_one_write_and_one_sync(paper, desk):
     before = paper.steps
     assert [desk.tape.append(b"one\n"), desk.tape.append(b"two\n")] == [0, 4]
-    assert (paper.steps, desk.wakes, desk.tape.pending_bytes) == (before, 1, 8)
+    assert (paper.steps, desk.wakes, desk.tape.synced_to, desk.tape.end) == (before, 1, 0, 8)
     assert desk.tape.commit()
-    assert (paper.log["write"], paper.log["sync"], desk.synced, desk.tape.pending_bytes) == (1, 1, [8], 0)
+    assert (paper.log["write"], paper.log["sync"], desk.synced, desk.tape.synced_to) == (1, 1, [8], 8)
     assert paper.content() == {PATH: b"one\ntwo\n"}
     assert not desk.tape.commit()
 
@@ -90,7 +90,7 @@ def test_each_group_begins_with_the_mark_of_what_is_synced_before_it(paper):
 
 def test_lazy_lines_go_with_the_next_group_and_start_none(paper, desk):
     desk.tape.append_lazily(b"done\n")
-    assert (desk.wakes, desk.tape.commit(), desk.tape.pending_bytes) == (0, False, 5)
+    assert (desk.wakes, desk.tape.commit(), desk.tape.synced_to) == (0, False, 0)
     desk.tape.append(b"intent\n")
     assert (desk.wakes, desk.tape.commit(), desk.synced) == (1, True, [12])
     desk.tape.append_lazily(b"done\n")
@@ -187,7 +187,7 @@ def test_o08_the_first_error_is_the_last(tmp_path, step, error, times):
     for append in (desk.tape.append, desk.tape.append_lazily):
         with pytest.raises(AppendFailed, match=os.strerror(error)):
             append(b"more\n")
-    assert (desk.tape.pending_bytes, desk.tape.gather()) == (0, None)
+    assert desk.tape.gather() is None
     desk.tape.close()
     assert broken.calls == 2, "neither write nor sync is tried again"
     assert syncs == [1] * (1 if step == "write" else 0), "and nothing is synced after a failed write"
@@ -340,7 +340,6 @@ def test_whatever_the_interleaving_the_reports_are_true(steps, marked, old, end,
         for offset, text in expected:
             if offset < upto:
                 assert durable[offset : offset + len(text)] == text, "reported, so it is durable"
-        assert tape.pending_bytes == tape.end - upto
     if end == "finish":
         if group is not None:
             for step in (group.write, group.sync)[done:]:

@@ -48,7 +48,7 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk):
     ((step, offset, number, text),) = told["failed"]
     assert (step, offset, number) == ("write", good, errno.ENOSPC)
     assert "No space left" in text
-    assert told["after"] == "TapeFailed"
+    assert told["after"] == "AppendFailed"
     assert path.read_bytes() == (b"x" * 99 + b"\n") * (good // 100), "what was synced stands, and nothing torn"
     ballast.unlink()
     told = write(path, groups=2, lines=40)
@@ -84,7 +84,7 @@ def test_o08_a_failed_fdatasync_is_not_tried_again(tmp_path):
     told = write(path, groups=5, prefix=[*traced, "-e", "inject=fdatasync:error=EIO:when=3"])
     assert told["synced"] == [1000, 2000]
     assert [failure[:3] for failure in told["failed"]] == [["sync", 2000, errno.EIO]]
-    assert told["after"] == "TapeFailed"
+    assert told["after"] == "AppendFailed"
     calls = [line.split(None, 1)[1].split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
     assert calls == ["fsync", "fdatasync", "fdatasync", "fdatasync", "ftruncate"]
     assert path.stat().st_size == 2000
@@ -96,7 +96,7 @@ def test_o09_no_descriptor_left_refuses_the_file_and_leaves_an_open_one_alone(tm
         "import sys\n"
         "from batchrun.edge.append_file import *\n"
         "import resource\n"
-        "tape = Tape(open_append(sys.argv[1]), synced=print, failed=print)\n"
+        "tape = AppendFile(open_append(sys.argv[1]), synced=print, failed=print)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (tape._file.descriptor + 1, tape._file.descriptor + 1))\n"
         "try:\n    open_append(sys.argv[1] + '2')\n"
         "except FileRefused as error:\n    print(error)\n"

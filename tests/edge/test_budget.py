@@ -56,9 +56,9 @@ def test_answers_beyond_the_budget_wait_their_turn_and_all_arrive(method, open_w
 def test_a_reader_that_is_cancelled_gives_its_bytes_back():
     async def main():
         budget = Budget(10)
-        oldest, waiting = budget.begin(patient=True), budget.begin(patient=True)
-        await oldest.took(bytes(8))
-        task = asyncio.ensure_future(waiting.took(bytes(8)))
+        oldest, waiting = budget.begin(can_wait=True), budget.begin(can_wait=True)
+        await oldest.add_chunk(bytes(8))
+        task = asyncio.ensure_future(waiting.add_chunk(bytes(8)))
         await asyncio.sleep(0)
         assert not task.done()
         task.cancel()
@@ -74,19 +74,19 @@ def test_a_reader_that_is_cancelled_gives_its_bytes_back():
 def test_readers_wait_for_answers_that_are_not_on_the_disk_yet_and_a_post_does_not():
     async def main():
         budget = Budget(10)
-        reader, paid = budget.begin(patient=True), budget.begin(patient=False)
-        budget.count_elsewhere(11)
-        waiting = asyncio.ensure_future(reader.took(b"x"))
-        await paid.took(bytes(8))
+        reader, paid = budget.begin(can_wait=True), budget.begin(can_wait=False)
+        budget.set_handed_over(11)
+        waiting = asyncio.ensure_future(reader.add_chunk(b"x"))
+        await paid.add_chunk(bytes(8))
         await asyncio.sleep(0)
         assert not waiting.done(), "though it has been reading longest"
-        budget.count_elsewhere(12)
+        budget.set_handed_over(12)
         await asyncio.sleep(0)
         assert not waiting.done()
-        budget.count_elsewhere(5)
+        budget.set_handed_over(5)
         await asyncio.wait_for(waiting, 30)
-        other = budget.begin(patient=True)
-        waiting = asyncio.ensure_future(other.took(b"x"))
+        other = budget.begin(can_wait=True)
+        waiting = asyncio.ensure_future(other.add_chunk(b"x"))
         await asyncio.sleep(0)
         assert not waiting.done(), "8 and 2 of answers being read, 5 elsewhere"
         paid.end()

@@ -27,7 +27,7 @@ async def work(open_wire, upstream, worker, count, seen):
     rng = random.Random(f"worker {worker}")
     async with (
         FaultProxy(upstream, rng) as proxy,
-        open_wire(f"http://127.0.0.1:{proxy.port}", connections=1, connect_timeout=50.0) as wire,
+        open_wire(f"http://127.0.0.1:{proxy.port}", connections=1, connect_timeout=20.0) as wire,
     ):
         for turn in range(count):
             fault = rng.choices(list(FAULTS), list(FAULTS.values()))[0]

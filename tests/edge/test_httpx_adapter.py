@@ -12,7 +12,7 @@ import openai
 import pytest
 import trustme
 
-from batchrun.edge.transport import streamed
+from batchrun.edge.transport import httpx_adapter
 from batchrun.simulator import Scenario, Simulator
 from batchrun.transport import Transport
 from tests.edge.hostile_server import HostileServer, always, answer
@@ -496,4 +496,4 @@ def test_the_openai_sdk_takes_it():
 
 
 def test_the_bound_of_what_waits_is_the_one_promised():
-    assert streamed.HIGH == 262_144
+    assert httpx_adapter.HIGH == 262_144

@@ -11,10 +11,10 @@ import uvloop
 
 from batchrun.core.responses.http import Answer, Cause, Request
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.edge.exchange import LOOK_KEEPALIVE, POST_KEEPALIVE
+from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE
 from batchrun.edge.transport import OwnTransport, dialing
-from batchrun.edge.transport.address import place_of
-from batchrun.edge.transport.deadlines import Deadlines
+from batchrun.edge.transport.dialing import parse_origin
+from batchrun.edge.transport.own_transport import Deadlines
 from tests.edge.hostile_server import HostileServer, always, answer
 from tests.edge.wires import GET, POST, exchanged, own
 
@@ -50,14 +50,14 @@ def addresses_of(monkeypatch, *hosts):
 
 def slow_to(monkeypatch, *hosts):
     """Connecting to these takes for ever."""
-    joined = dialing._joined
+    joined = dialing._connect
 
     async def hangs(address):
         if address[3][0] in hosts:
             await asyncio.Event().wait()
         return await joined(address)
 
-    monkeypatch.setattr(dialing, "_joined", hangs)
+    monkeypatch.setattr(dialing, "_connect", hangs)
 
 
 @pytest.mark.parametrize("slow", [(), ("::1",), ("::1", "127.0.0.3")])
@@ -92,8 +92,8 @@ def test_where_no_address_answers_the_first_one_s_fault_is_told(monkeypatch):
 
 def test_families_take_turns():
     four, six = (socket.AF_INET, 1, 6, "4"), (socket.AF_INET6, 1, 6, "6")
-    assert dialing.by_turns([six, six, six, four, four]) == [six, four, six, four, six]
-    assert dialing.by_turns([]) == []
+    assert dialing.interleaved([six, six, six, four, four]) == [six, four, six, four, six]
+    assert dialing.interleaved([]) == []
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_families_take_turns():
     ],
 )
 def test_a_place_is_named_as_http_wants_it(origin, host, port, named):
-    place = place_of(origin)
-    assert (place.host, place.port, place.named) == (host, port, named)
+    place = parse_origin(origin)
+    assert (place.host, place.port, place.host_header) == (host, port, named)
 
 
 @pytest.mark.parametrize(
@@ -300,11 +300,11 @@ def test_idle_connections_give_way_and_old_ones_are_closed(clock):
             await asyncio.gather(*(wire.exchange(GET, 20.0) for _ in range(4)))
             assert len(wire._pool._open) == 4
             for _ in range(6):
-                clock.now += LOOK_KEEPALIVE / 3
+                clock.now += POLL_KEEPALIVE / 3
                 await wire.exchange(GET, 20.0)
                 await asyncio.sleep(0.01)
             assert (len(wire._pool._open), server.connections) == (1, 4)
-            clock.now += LOOK_KEEPALIVE + 0.1
+            clock.now += POLL_KEEPALIVE + 0.1
             await wire.exchange(GET, 20.0)
             assert server.connections == 5
 
@@ -312,7 +312,7 @@ def test_idle_connections_give_way_and_old_ones_are_closed(clock):
 
 
 @pytest.mark.parametrize(
-    ("request_", "keepalive"), [(GET, LOOK_KEEPALIVE), (POST, POST_KEEPALIVE)], ids=["GET", "POST"]
+    ("request_", "keepalive"), [(GET, POLL_KEEPALIVE), (POST, POST_KEEPALIVE)], ids=["GET", "POST"]
 )
 def test_a_connection_is_used_until_it_was_idle_for_too_long_and_each_answer_counts_anew(clock, request_, keepalive):
     async def main():
@@ -399,7 +399,7 @@ def test_closing_while_connecting(run):
 
 def test_what_was_given_up_while_it_connected_is_never_sent(run, monkeypatch):
     """Whoever gave it up was told that nothing was sent, and may send it again."""
-    joined = dialing._joined
+    joined = dialing._connect
 
     async def main():
         go = asyncio.Event()
@@ -408,7 +408,7 @@ def test_what_was_given_up_while_it_connected_is_never_sent(run, monkeypatch):
             await go.wait()
             return await joined(address)
 
-        monkeypatch.setattr(dialing, "_joined", later)
+        monkeypatch.setattr(dialing, "_connect", later)
         async with HostileServer(always(answer(200, b"x"))) as server, own(server.origin) as wire:
             asked = asyncio.create_task(wire.exchange(POST, 20.0))
             while not wire._pool._dials:
@@ -433,7 +433,7 @@ def test_cancelled_while_it_connects_or_waits(run):
                 for one in asked:
                     one.cancel()
                 assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*asked, return_exceptions=True))  # fmt: skip
-                assert wire._looks.busy == 0
+                assert wire._poll_slots.busy == 0
 
     run(main())
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from batchrun.core.responses.http import Failure
-from batchrun.edge.exchange.pool import ClientPool
+from batchrun.edge.httpx_transport import ClientPool
 from tests.edge.hostile_server import HostileServer
 from tests.edge.wires import POST, own
 

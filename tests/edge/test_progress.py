@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.status.throughput import Pace
+from batchrun.core.status.snapshot import Pace
 from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, parts
 from tests.core.snapshots import snapshot
 

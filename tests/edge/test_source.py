@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchrun.core.jobs.job import Row
 from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
@@ -42,7 +43,7 @@ def invariants(source: Checked):
     assert list(keys) == list(range(len(source)))
     assert len(set(keys.values())) == len(source) == source.report.rows
     good = {ordinal: one.key for ordinal, one in enumerate(source.rows()) if one.problem is None}
-    bad = {one.ordinal: one.key for one in source.rejected()}
+    bad = {ordinal: one.key for ordinal, one in rejected(source)}
     assert not good.keys() & bad.keys()
     assert good | bad == keys
     assert len(bad) == source.report.problems.total
@@ -52,11 +53,30 @@ def invariants(source: Checked):
     for ordinal in good:
         assert json.loads(source.body(ordinal).body)["model"]
         assert not source.is_bad(ordinal)
-    for one in source.rejected():
-        assert source.is_bad(one.ordinal)
-        assert f":{one.line}: " in one.message
+    for ordinal, one in rejected(source):
+        assert source.is_bad(ordinal)
+        assert f":{source.line_of(ordinal)}: " in one.problem.message
         with pytest.raises(ValueError, match="was rejected"):
-            source.body(one.ordinal)
+            source.body(ordinal)
+    found_again(source)
+
+
+def found_again(source: Checked):
+    """By keys and hashes, in whatever order these come, every row is found as it is read, the changed ones too."""
+    rows = {one.key: (ordinal, one) for ordinal, one in enumerate(source.rows())}
+    sent = {key: one.row_sha256 for key, (_, one) in rows.items()}
+    for keys in (list(rows), list(rows)[::-1], [*list(rows)[1::2], "nobody has this id", *list(rows)[::2]]):
+        found = list(source.find_all((key, sent.get(key, "0")) for key in keys))
+        assert sorted(found) == sorted((key, ordinal, True) for key, (ordinal, _) in rows.items())
+        for key, ordinal, _ in found:
+            if (about := source.about(ordinal)) is not None:
+                assert Row(key, about, sent[key]) == rows[key][1]
+        changed = list(source.find_all((key, "0" * 32) for key in keys))
+        assert sorted(changed) == sorted((key, ordinal, False) for key, (ordinal, _) in rows.items())
+
+
+def rejected(source: Checked):
+    return [(ordinal, one) for ordinal, one in enumerate(source.rows()) if one.problem is not None]
 
 
 def checked(path, **options):
@@ -66,7 +86,7 @@ def checked(path, **options):
 
 
 def bad(source):
-    return [(one.line, one.code) for one in source.rejected()]
+    return [(source.line_of(ordinal), one.problem.code) for ordinal, one in rejected(source)]
 
 
 def keys(source):
@@ -141,9 +161,9 @@ def test_i11_doubled_keys_are_warned_of(write):
 def test_i12_a_doubled_id_names_both_lines(write):
     source = checked(write(f"{row('a')}\n\n{row('b')}\n{row('a', 'y')}\n{row('a', 'z')}\n"))
     assert bad(source) == [(4, "duplicate_id"), (5, "duplicate_id")]
-    one, two = source.rejected()
-    assert "in.jsonl:4: custom_id 'a' stands on line 1" in one.message
-    assert "stands on line 1" in two.message
+    (_, one), (_, two) = rejected(source)
+    assert "in.jsonl:4: custom_id 'a' stands on line 1" in one.problem.message
+    assert "stands on line 1" in two.problem.message
     assert two.key == f"{one.key}-2"
     assert source.ordinal_of("a") == 0
 
@@ -374,7 +394,7 @@ def test_f04_zst_without_its_library_names_the_extra(write, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "backports.zstd", None)
     monkeypatch.setitem(__import__("sys").modules, "backports", None)
     monkeypatch.setitem(__import__("sys").modules, "compression", None)
-    with pytest.raises(InputRefused, match=r"pip install 'batchrun\[zst\]'"):
+    with pytest.raises(InputRefused, match=r"pip install 'batchrun-jobs\[zst\]'"):
         check(write(zstd.compress(b"{}")))
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.reading import Broken
-from batchrun.edge.transport.address import place_of
+from batchrun.edge.exchange.failures import ExchangeError
 from batchrun.edge.transport.connection import Connection
+from batchrun.edge.transport.dialing import parse_origin
 from batchrun.edge.transport.exchange import ExchangeStage, Slots
+from batchrun.edge.transport.own_transport import BufferedExchange
 from batchrun.edge.transport.pool import ConnectionPool, shared_buffer
-from batchrun.edge.transport.whole import Whole
 from tests.edge.hostile_server import answer
 
 GOOD = [
@@ -97,14 +97,14 @@ def outcome(loop, wires, data, sizes, method="GET", *, caps=Caps(body=9_999, err
     """What becomes of one exchange over `data`, cut by `sizes` over and over; and whether the connection is kept."""
     wires.aborted, wires.reading = False, True
     pool = ConnectionPool(
-        place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
+        parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
     )
-    lane = Slots(1)
-    lane.busy = 1
-    exchange = Whole(lane, b"head", b"", method, loop.create_future(), caps, Budget(1000))
+    slots = Slots(1)
+    slots.busy = 1
+    exchange = BufferedExchange(slots, b"head", b"", method, loop.create_future(), caps, Budget(1000))
     connection = Connection(pool)
     connection.connection_made(wires)
-    connection.carry(exchange)
+    connection.send(exchange)
     at = turn = 0
     while at < len(data) and not wires.aborted:
         size = min(sizes[turn % len(sizes)], len(data) - at)
@@ -114,12 +114,12 @@ def outcome(loop, wires, data, sizes, method="GET", *, caps=Caps(body=9_999, err
     kept = not wires.aborted
     connection.eof_received()
     connection.connection_lost(None)
-    assert exchange.stage is ExchangeStage.OVER
-    assert lane.busy == 0
+    assert exchange.stage is ExchangeStage.ENDED
+    assert slots.busy == 0
     assert wires.reading
     assert not pool._open
     result = exchange.done.result()
-    if isinstance(result, Broken):
+    if isinstance(result, ExchangeError):
         assert result.cause in (Cause.PROTOCOL, Cause.DROPPED, Cause.TOO_LARGE)
         assert exchange.sent
         return result.cause, kept
@@ -148,11 +148,11 @@ def not_begun(loop, wires, body=b"body", method="POST"):
     wires.aborted, wires.reading, wires.unwritten = False, True, 0
     caps = Caps()
     pool = ConnectionPool(
-        place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
+        parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
     )
-    lane = Slots(1)
-    lane.busy = 1
-    exchange = Whole(lane, b"head", body, method, loop.create_future(), caps, Budget(1000))
+    slots = Slots(1)
+    slots.busy = 1
+    exchange = BufferedExchange(slots, b"head", body, method, loop.create_future(), caps, Budget(1000))
     connection = Connection(pool)
     connection.connection_made(wires)
     return exchange, connection, pool
@@ -160,7 +160,7 @@ def not_begun(loop, wires, body=b"body", method="POST"):
 
 def on_its_way(loop, wires, body=b"body", method="POST"):
     exchange, connection, pool = not_begun(loop, wires, body, method)
-    connection.carry(exchange)
+    connection.send(exchange)
     return exchange, connection, pool
 
 
@@ -208,13 +208,13 @@ def test_bytes_that_nobody_asked_for_end_the_connection(loop, wires):
     wires.aborted = False
     caps = Caps()
     pool = ConnectionPool(
-        place_of("http://x"), None, caps, most=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
+        parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
     )
     connection = Connection(pool)
     connection.connection_made(wires)
-    assert connection.is_fit()
+    assert connection.is_usable()
     wires.pair[1].send(b"H")
-    assert not connection.is_fit(), "even before the loop has read them"
+    assert not connection.is_usable(), "even before the loop has read them"
     wires.pair[0].recv(1)
     connection.buffer_updated(1)
     assert wires.aborted
@@ -230,13 +230,13 @@ def test_a_body_without_a_length_is_whole_only_where_its_connection_was_closed_i
     connection.buffer_updated(len(data))
     connection.connection_lost(error)
     result = exchange.done.result()
-    assert (not isinstance(result, Broken)) is whole
+    assert (not isinstance(result, ExchangeError)) is whole
     assert exchange.sent
 
 
 def test_a_connection_that_was_not_read_for_want_of_memory_is_read_again_for_the_next_exchange(loop, wires):
     exchange, connection, pool = on_its_way(loop, wires, b"", "GET")
-    exchange._budget.count_elsewhere(2_000)
+    exchange._budget.set_handed_over(2_000)
     data = answer(200, b"x" * 30)
     for part, reading in ((data[:-10], False), (data[-10:], True)):
         pool.view[: len(part)] = part
@@ -253,11 +253,11 @@ def test_what_comes_upon_a_connection_that_ends_at_that_moment_was_not_sent(loop
     wires.aborted = True
     if how == "closed":
         connection.connection_lost(None)
-    connection.carry(exchange)
+    connection.send(exchange)
     if how == "closing":
         connection.connection_lost(None)
-    fault = exchange.done.result()
-    assert (fault.cause, exchange.sent, exchange.lane.busy) == (Cause.DROPPED, False, 0)
+    error = exchange.done.result()
+    assert (error.cause, exchange.sent, exchange.slots.busy) == (Cause.DROPPED, False, 0)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_connection_whose_request_is_not_sent_in_full_is_not_kept(loop, wires,
     wires.unwritten = buffered
     if blocked:
         connection.pause_writing()
-    connection.carry(exchange)
+    connection.send(exchange)
     data = answer(413, b"too large")
     pool.view[: len(data)] = data
     connection.buffer_updated(len(data))

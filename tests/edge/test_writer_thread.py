@@ -59,7 +59,7 @@ async def test_lines_reach_the_disk_and_their_reports_the_loop(path):
         beside.tape.append(line)
         if i % 10 == 0:
             await asyncio.sleep(0)
-    await beside.until(lambda: beside.tape.pending_bytes == 0)
+    await beside.until(lambda: beside.tape.synced_to == beside.tape.end)
     assert path.read_bytes() == b"".join(lines)
     assert beside.synced == sorted(set(beside.synced))
     assert beside.threads == {threading.get_ident()}

@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.core.journal.entries import Done, Header, Intent, Rewritten, Started, Stopped, Submitted, frame, mark
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.status.status import BatchStage, JobsNow
+from batchrun.core.status.status import BatchStage, RunState
 from batchrun.edge.append_file import FileNames, FileRefused, rewrite
 from batchrun.edge.lock import Lock
 from batchrun.runner import status as room
@@ -132,13 +132,13 @@ def test_a_line_without_its_end_is_not_there_yet(file, files, lookout):
     for cut in (1, 8, len(line) - 1):
         tape.write(line[:cut])
         assert seen(lookout) == told
-        assert lookout.look(NOW).run.going is JobsNow.LOST
+        assert lookout.look(NOW).run.state is RunState.LOST
         newcomer = StatusReader(files.names)
         assert seen(newcomer) == told, "nor for someone who comes just now"
         newcomer.close()
         tape.truncate(tape.seek(0, os.SEEK_END) - cut)
     tape.write(line)
-    assert lookout.look(NOW).run.going is (JobsNow.STOPPED if file == "journal" else JobsNow.LOST)
+    assert lookout.look(NOW).run.state is (RunState.STOPPED if file == "journal" else RunState.LOST)
     assert lookout.look(NOW).done == (1 if file == "journal" else 2)
 
 
@@ -237,7 +237,7 @@ def test_lines_that_a_failing_run_took_back(file, files, lookout):
     seen(lookout)
     tape.truncate(end)
     assert seen(lookout) == (1, 1, 8)
-    assert lookout.look(NOW).run.going is JobsNow.LOST
+    assert lookout.look(NOW).run.state is RunState.LOST
 
 
 @pytest.mark.parametrize("how", ["deleted", "cut"])
@@ -311,6 +311,6 @@ def test_o04_links_are_not_followed(file, files, lookout):
 def test_a_run_is_on_while_it_holds_the_lock(files, lookout):
     held = Lock.take(files.names.lock)
     found = lookout.look(NOW)
-    assert (found.run.going, found.run.process) == (JobsNow.RUNNING, os.getpid())
+    assert (found.run.state, found.run.process) == (RunState.RUNNING, os.getpid())
     held.release()
-    assert lookout.look(NOW).run.going is JobsNow.LOST
+    assert lookout.look(NOW).run.state is RunState.LOST

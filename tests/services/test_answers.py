@@ -127,7 +127,7 @@ def test_s07_one_id_for_two_rows_is_handed_up_as_it_came():
 def test_s09_a_job_that_is_over_at_once(status, state):
     verdict = submitted(answer(200, {**DONE, "status": status}))
     assert isinstance(verdict, Accepted)
-    assert verdict.look.state is state
+    assert verdict.outcome.state is state
 
 
 @pytest.mark.parametrize("status", [201, 202])
@@ -231,26 +231,26 @@ def test_p01_a_poll_that_takes_too_long(wire):
 
 
 def test_p02_the_id_of_another_job_is_believed_with_a_warning():
-    assert polled(answer(200, {**DONE, "id": "resp_2"})).look.warnings == ("id_changed",)
+    assert polled(answer(200, {**DONE, "id": "resp_2"})).outcome.warnings == ("id_changed",)
 
 
 @pytest.mark.parametrize("status", [None, "brand_new", 5])
 def test_p03_a_word_that_nobody_knows_is_polled_on(status):
-    assert polled(answer(200, {"id": "resp_1", "status": status})).look.warnings == ("unknown_status",)
-    assert isinstance(polled(answer(200, {"id": "resp_1"})).look, Running)
+    assert polled(answer(200, {"id": "resp_1", "status": status})).outcome.warnings == ("unknown_status",)
+    assert isinstance(polled(answer(200, {"id": "resp_1"})).outcome, Running)
 
 
 def test_p04_p05_p12_each_look_says_what_it_sees():
     words = ["queued", "in_progress", "queued", "completed", "failed"]
     raws = [answer(200, {"id": "resp_1", "status": word}) for word in words]
-    looks = [verdict.look for verdict in talk(sequence(*raws), *[("poll", "resp_1")] * len(words))]
-    assert [isinstance(look, Running) for look in looks] == [True, True, True, False, False]
+    looks = [verdict.outcome for verdict in talk(sequence(*raws), *[("poll", "resp_1")] * len(words))]
+    assert [isinstance(outcome, Running) for outcome in looks] == [True, True, True, False, False]
 
 
 def test_p06_p07_a_404_is_not_the_end():
     first, second = talk(sequence(error(404), answer(200, DONE)), ("poll", "resp_1"), ("poll", "resp_1"))
     assert first.trouble is Trouble.NOT_FOUND
-    assert second.look.state is State.SUCCEEDED
+    assert second.outcome.state is State.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -278,8 +278,8 @@ def test_p08_p09_a_service_that_may_not_know_us_is_told_from_one_in_trouble(raw,
     ],
 )
 def test_p10_completed_is_not_yet_good(body, state, warnings):
-    look = polled(answer(200, {"id": "resp_1", "status": "completed", **body})).look
-    assert (look.state, look.warnings) == (state, warnings)
+    outcome = polled(answer(200, {"id": "resp_1", "status": "completed", **body})).outcome
+    assert (outcome.state, outcome.warnings) == (state, warnings)
 
 
 @pytest.mark.parametrize(
@@ -292,26 +292,26 @@ def test_p10_completed_is_not_yet_good(body, state, warnings):
     ],
 )
 def test_p11_failed_by_its_code(body, state, code):
-    look = polled(answer(200, {"id": "resp_1", "status": "failed", **body})).look
-    assert (look.state, look.problem.code) == (state, code)
+    outcome = polled(answer(200, {"id": "resp_1", "status": "failed", **body})).outcome
+    assert (outcome.state, outcome.problem.code) == (state, code)
 
 
 def test_p13_a_result_wins_over_the_word_beside_it():
-    assert polled(answer(200, {**DONE, "output": [IMAGE]})).look.warnings == ()
-    assert polled(answer(200, {**DONE, "output": [NO_TOOL]})).look.warnings == ("tool_failed:image_generation_call",)
+    assert polled(answer(200, {**DONE, "output": [IMAGE]})).outcome.warnings == ()
+    assert polled(answer(200, {**DONE, "output": [NO_TOOL]})).outcome.warnings == ("tool_failed:image_generation_call",)
 
 
 def test_p14_a_rate_limit_that_only_the_text_tells():
-    look = polled(answer(200, {"id": "resp_1", "status": "failed", "error": "Rate limit reached"})).look
-    assert (look.state, look.warnings) == (State.RATE_LIMITED, ("classified_by_text",))
+    outcome = polled(answer(200, {"id": "resp_1", "status": "failed", "error": "Rate limit reached"})).outcome
+    assert (outcome.state, outcome.warnings) == (State.RATE_LIMITED, ("classified_by_text",))
 
 
 def test_p15_a_payload_over_the_cap_is_fetched_with_a_larger_one(wire):
     large = answer(200, {**DONE, "pad": "x" * 200_000})
-    look = polled(large, open_wire=wire, caps=Caps(body=100_000)).look
-    assert (look.state, look.problem.code) == (State.FAILED, "result_too_large")
-    assert "--max-body" in look.problem.message
-    assert polled(large, open_wire=wire, caps=Caps(body=300_000)).look.state is State.SUCCEEDED
+    outcome = polled(large, open_wire=wire, caps=Caps(body=100_000)).outcome
+    assert (outcome.state, outcome.problem.code) == (State.FAILED, "result_too_large")
+    assert "--max-body" in outcome.problem.message
+    assert polled(large, open_wire=wire, caps=Caps(body=300_000)).outcome.state is State.SUCCEEDED
 
 
 def test_p15_an_error_page_over_the_cap_is_no_result():
@@ -321,7 +321,7 @@ def test_p15_an_error_page_over_the_cap_is_no_result():
 @pytest.mark.parametrize("usage", ["absent", None, {"input_tokens": "12"}, [], {"output_tokens": -1}])
 def test_p16_usage_is_counted_or_null(usage):
     body = DONE if usage == "absent" else {**DONE, "usage": usage}
-    assert set(polled(answer(200, body)).look.usage.to_dict().values()) == {None}
+    assert set(polled(answer(200, body)).outcome.usage.to_dict().values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -337,8 +337,8 @@ def test_p16_usage_is_counted_or_null(usage):
 def test_p17_odd_json_is_kept(raw):
     verdict = polled(answer(200, raw))
     assert isinstance(verdict, JobReport)
-    assert verdict.look.state is State.SUCCEEDED
-    assert "body_not_strict_json" in verdict.look.warnings
+    assert verdict.outcome.state is State.SUCCEEDED
+    assert "body_not_strict_json" in verdict.outcome.warnings
 
 
 def test_p18_a_pretty_answer_comes_on_one_line():
@@ -353,7 +353,7 @@ def test_p18_a_pretty_answer_comes_on_one_line():
 @pytest.mark.parametrize(("word", "kind"), [("cancelled", Ended), ("cancelling", Running), ("completed", Ended)])
 def test_c03_c05_a_cancel_that_is_answered_by_the_job(word, kind):
     (verdict,) = talk(answer(200, {**DONE, "status": word}), ("cancel", "resp_1"))
-    assert isinstance(verdict.look, kind)
+    assert isinstance(verdict.outcome, kind)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_c04_a_cancel_that_is_never_answered():
 def test_c06_a_cancel_twice_and_of_an_unknown_job_is_harmless():
     script = sequence(answer(200, {**DONE, "status": "cancelled"}), error(400, None, "already cancelled"), error(404))
     first, second, third = talk(script, *[("cancel", "resp_1")] * 3)
-    assert first.look.state is State.CANCELLED
+    assert first.outcome.state is State.CANCELLED
     assert isinstance(second, Unclear)
     assert isinstance(third, Unclear)
 
@@ -385,7 +385,7 @@ def test_h13_text_from_outside_stays_data():
         "error": {"code": "\x1b]52;c;aGk=\x07", "message": "\u202ebad\r\n"},
     }
     verdict = polled(answer(200, bell))
-    assert verdict.look.problem.message == "\u202ebad\r\n"  # shown by `visible`, kept as it came
+    assert verdict.outcome.problem.message == "\u202ebad\r\n"  # shown by `visible`, kept as it came
     assert b"\x1b" not in verdict.body
     told = submitted(answer(200, {"id": "\x1b[2J\r\n", "status": "queued"})).problem.message
     assert told.isprintable()

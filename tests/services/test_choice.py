@@ -130,30 +130,6 @@ def test_an_address_that_is_not_what_it_seems_is_refused(text, word):
 # --- what a service is asked for ---
 
 
-@pytest.mark.parametrize(
-    ("url", "path"),
-    [
-        (None, "/responses"),
-        ("/responses", "/responses"),
-        ("/v1/responses", "/responses"),
-        ("/openai/v1/responses", "/responses"),
-        ("https://api.openai.com/v1/chat/completions", "/chat/completions"),
-        ("/v1/embeddings", "/embeddings"),
-        ("/v1/images/generations", "/images/generations"),
-        ("/v1/audio/speech", None),
-        ("https://elsewhere.example/v1/responses", None),
-        ("//elsewhere.example/v1/responses", None),
-        ("/v1/responses?x=1", None),
-        ("/v1/../responses", None),
-        ("responses", None),
-        ("", None),
-    ],
-)
-def test_i23_a_url_picks_from_the_paths_of_the_service(url, path):
-    found = choose(OPENAI).endpoint(url)
-    assert (found and found.path) == path
-
-
 def test_a_service_without_background_is_never_asked_for_it():
     table = {"name": "plain", "base_url": "https://plain.example", "endpoints": {"at_once": ["/responses"]}}
     service = choose({}, service=read_profile(table, "plain.toml"))

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.responses.verdict import JobReport, Vouching
-from batchrun.core.taxonomy.states import FINAL_GROUPS, StateGroup
+from batchrun.core.responses.verdict import CodeOverrides, JobReport
+from batchrun.core.taxonomy.states import StateGroup
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
-from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, meaning_of
-from batchrun.services.json_path import ABSENT, JsonPath
+from batchrun.services.field_map import ABSENT, WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
 from batchrun.services.profile import Auth, Call
 from tests.edge.hostile_server import answer
 from tests.services.talks import KEY, misuse, polled
@@ -25,11 +24,11 @@ def table(**changes):
     changed = copy.deepcopy(tomllib.loads(SAMPLE.read_text()))
     for name, value in changes.items():
         section, _, key = name.partition("__")
-        place = changed[section] if key else changed
+        path = changed[section] if key else changed
         if value is None:
-            del place[key or section]
+            del path[key or section]
         else:
-            place[key or section] = value
+            path[key or section] = value
     return changed
 
 
@@ -39,14 +38,14 @@ def test_the_sample_is_read_in_full():
     assert [(one.path, one.background) for one in profile.endpoints] == [("/jobs", True), ("/previews", False)]
     assert (profile.poll, profile.cancel) == (Call("GET", "/jobs/"), Call("DELETE", "/jobs/"))
     assert (profile.auth, profile.key_names) == (Auth("x-render-key", ""), ("RENDER_API_KEY",))
-    assert profile.vouching == Vouching(frozenset({"oven_full", "http_507"}), frozenset({"http_404"}))
+    assert profile.overrides == CodeOverrides(frozenset({"oven_full", "http_507"}), frozenset({"http_404"}))
     assert profile.timeouts == {
         "submit_timeout": 60.0,
         "answer_timeout": 300.0,
         "poll_timeout": 30.0,
         "cancel_timeout": 15.0,
     }
-    assert profile.lens.words["oven_cold"] == "service_unavailable"
+    assert profile.field_map.words["oven_cold"] == "service_unavailable"
 
 
 def test_the_sample_shows_every_key_there_is():
@@ -71,7 +70,7 @@ def test_most_can_be_left_out():
             answer(200, body),
             "a",
             service_of=lambda origin: choose({}, service=read_profile(MINIMAL, "m"), base_url=origin),
-        ).look.text
+        ).outcome.text
         == "hello"
     )
 
@@ -153,14 +152,14 @@ def test_every_group_but_unknown_has_a_word_that_belongs_to_it():
         assert meaning_of(group) == meaning_of(word) == word
 
 
-@pytest.mark.parametrize("group", sorted(group.value for group in FINAL_GROUPS))
+@pytest.mark.parametrize("group", sorted(WORD_OF_GROUP.keys() - {"in progress", "cancelling"}))
 def test_a_word_of_a_profile_ends_a_job_as_its_group_says(group):
     changed = table(words={"zapped": group})
     service_of = lambda origin: choose({}, service=read_profile(changed, "p.toml"), base_url=origin)  # noqa: E731 - used once
     verdict = polled(answer(200, {"job": {"id": "a", "state": "Zapped"}}), "a", service_of=service_of)
     assert isinstance(verdict, JobReport)
-    assert verdict.look.status == "Zapped"
-    assert verdict.look.state
+    assert verdict.outcome.status == "Zapped"
+    assert verdict.outcome.state
 
 
 @pytest.mark.parametrize(
@@ -201,6 +200,6 @@ def test_a_place_that_is_none(text):
     ],
 )
 def test_a_lens_moves_what_is_looked_at(body, seen):
-    places = {name: JsonPath(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
-    lens = FieldMap(**places, error_code=JsonPath("c", "x"))
-    assert lens(body) == (seen, None)
+    paths = {name: JsonPath(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
+    field_map = FieldMap(**paths, error_code=JsonPath("c", "x"))
+    assert field_map(body) == (seen, None)

@@ -109,33 +109,33 @@ def ask(case, status, body, kind, what):
 def test_submit(case):
     verdict = ask(case, 200, case.job("queued"), "submit", case.path)
     assert isinstance(verdict, Accepted)
-    assert (verdict.job_id, verdict.look, verdict.request_id) == ("job_1", Running("queued", started=False), "req_1")
+    assert (verdict.job_id, verdict.outcome, verdict.request_id) == ("job_1", Running("queued", started=False), "req_1")
 
 
 def test_poll(case):
     verdict = ask(case, 200, case.job(case.running), "poll", "job_1")
     assert isinstance(verdict, JobReport)
-    assert verdict.look == Running(case.running, started=True)
+    assert verdict.outcome == Running(case.running, started=True)
 
 
 def test_success(case):
     body = case.job(case.done, **case.output)
     verdict = ask(case, 200, body, "poll", "job_1")
-    assert isinstance(verdict.look, Ended)
-    assert (verdict.look.state, verdict.look.status, verdict.look.warnings) == (State.SUCCEEDED, case.done, ())
-    assert verdict.look.text == case.text
+    assert isinstance(verdict.outcome, Ended)
+    assert (verdict.outcome.state, verdict.outcome.status, verdict.outcome.warnings) == (State.SUCCEEDED, case.done, ())
+    assert verdict.outcome.text == case.text
     assert json.loads(verdict.body) == body, "the record keeps what was received"
 
 
 def test_failed(case):
     verdict = ask(case, 200, case.job(case.failed, **case.error), "poll", "job_1")
-    assert (verdict.look.state, verdict.look.status) == (case.error_state, case.failed)
-    assert (verdict.look.problem.code, verdict.look.problem.message) == ("server_error", "boom")
+    assert (verdict.outcome.state, verdict.outcome.status) == (case.error_state, case.failed)
+    assert (verdict.outcome.problem.code, verdict.outcome.problem.message) == ("server_error", "boom")
 
 
 def test_cancel(case):
     verdict = ask(case, 200, case.job(case.cancelled), "cancel", "job_1")
-    assert (verdict.look.state, verdict.look.status) == (State.CANCELLED, case.cancelled)
+    assert (verdict.outcome.state, verdict.outcome.status) == (State.CANCELLED, case.cancelled)
     finished = ask(case, 409, case.fault("conflict"), "cancel", "job_1")
     assert isinstance(finished, Unclear)
     assert finished.trouble is Trouble.TRANSIENT
@@ -167,13 +167,13 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     case = Case(known(environment, root), path=path, root=root, head=head)
     body, text = SYNCHRONOUS[path]
     verdict = ask(case, 200, body, "submit", path)
-    assert (verdict.look.state, verdict.look.text) == (State.SUCCEEDED, text)
+    assert (verdict.outcome.state, verdict.outcome.text) == (State.SUCCEEDED, text)
     cut = {**body, "error": {"code": "server_error", "message": "boom"}, "data": [], "choices": [], "output": []}
-    assert ask(case, 200, cut, "submit", path).look.state is State.INTERNAL_ERROR
+    assert ask(case, 200, cut, "submit", path).outcome.state is State.INTERNAL_ERROR
     for status, state in ((401, State.REJECTED), (402, State.BLOCKED_BUDGET), (429, State.RATE_LIMITED)):
         assert ask(case, status, case.fault("x"), "submit", path).rule.state is state
     service = case.service_of("http://127.0.0.1:1")
-    assert not service.endpoint(path).background
+    assert not {one.path: one.background for one in service.endpoints}[path]
 
 
 def test_a_vouched_answer_lets_a_row_go_again_and_a_doubted_one_does_not():
@@ -190,16 +190,15 @@ def test_a_vouched_answer_lets_a_row_go_again_and_a_doubted_one_does_not():
 )  # fmt: skip
 def test_words_of_a_profile_are_known_in_any_spelling_beside_the_common_ones(word, state):
     verdict = ask(BACKGROUND["sample"], 200, rendering(word, files=["x"]), "poll", "job_1")
-    assert (verdict.look.state, verdict.look.status) == (state, word)
+    assert (verdict.outcome.state, verdict.outcome.status) == (state, word)
 
 
 def test_a_word_that_a_profile_does_not_know_is_polled_on():
     verdict = ask(BACKGROUND["sample"], 200, rendering("molten"), "poll", "job_1")
-    assert verdict.look == Running("molten", started=False, warnings=("unknown_status",))
-    assert ask(BACKGROUND["sample"], 200, {"job": []}, "poll", "job_1").look.status is None
+    assert verdict.outcome == Running("molten", started=False, warnings=("unknown_status",))
+    assert ask(BACKGROUND["sample"], 200, {"job": []}, "poll", "job_1").outcome.status is None
 
 
 def test_the_sample_can_preview_at_once():
     service = sample("http://127.0.0.1:1")
-    assert service.endpoint("/previews").background is False
-    assert service.endpoint(None).path == "/jobs"
+    assert [(one.path, one.background) for one in service.endpoints] == [("/jobs", True), ("/previews", False)]

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.responses.verdict import is_safe_id
+from batchrun.core.text.printable import is_safe_id
 from batchrun.simulator import DEMO
 from batchrun.simulator.ids import demo_id, job_of_demo_id
 from batchrun.simulator.jobs import CANCEL_WORD, SimulatedJob
-from batchrun.simulator.words import JOB_WORDS
+from batchrun.simulator.outcomes import JOB_WORDS
 from tests.simulator.bench import Bench
 
 MOMENTS = (0.0, 0.5, 1.5, 3.0, 100.0)

@@ -8,9 +8,10 @@ from openai.types.responses import Response, ResponseError, ResponseStatus
 
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.outcome import Ended
-from batchrun.core.responses.verdict import Accepted, JobReport, is_safe_id, read_poll, read_submit
+from batchrun.core.responses.verdict import Accepted, JobReport, read_poll, read_submit
 from batchrun.core.taxonomy.states import State
-from batchrun.simulator.words import CODES, OUTCOMES
+from batchrun.core.text.printable import is_safe_id
+from batchrun.simulator.outcomes import CODES, OUTCOMES
 from tests.simulator.bench import Bench, error_of
 
 
@@ -21,7 +22,10 @@ def fates(seed: int, order: list[int], attempts: int = 1) -> dict[int, list[str]
     bench.now += 4
     seen = {row: [bench.look(job) for job in jobs[row]] for row in order}
     return {
-        row: [f"{look['status']} {look['error'] and look['error']['code']} {look['usage']}" for look in seen[row]]
+        row: [
+            f"{outcome['status']} {outcome['error'] and outcome['error']['code']} {outcome['usage']}"
+            for outcome in seen[row]
+        ]
         for row in seen
     }
 
@@ -75,14 +79,14 @@ def test_every_outcome_is_reached_by_a_directive_and_read_by_batchrun(word):
     if word.startswith("stuck_"):
         assert body["status"] == {"stuck_queued": "queued", "stuck_running": "in_progress"}[word]
         return
-    assert isinstance(seen.look, Ended)
+    assert isinstance(seen.outcome, Ended)
     state, warnings = EXPECTED.get(word) or (CODES[word].state, None)
-    assert seen.look.state is state
+    assert seen.outcome.state is state
     if warnings is not None:
-        assert seen.look.warnings == warnings
+        assert seen.outcome.warnings == warnings
     if word in CODES:
-        assert seen.look.problem is not None
-        assert seen.look.problem.code == word
+        assert seen.outcome.problem is not None
+        assert seen.outcome.problem.code == word
 
 
 @pytest.mark.parametrize("word", ["completed", "incomplete", "empty", "image", "stuck_queued"])
@@ -110,11 +114,11 @@ def test_a_job_waits_works_and_ends():
     assert [bench.status_after(delay, job) for delay in (0.999, 0.001, 1.999, 0.001)] == [
         "queued", "in_progress", "in_progress", "completed",
     ]  # fmt: skip
-    look = bench.look(job)
-    assert look["completed_at"] - look["created_at"] == 3
-    assert look["output"][0]["content"][0]["text"]
-    assert look["usage"]["total_tokens"] == look["usage"]["input_tokens"] + look["usage"]["output_tokens"]
-    assert bench.look(job) == look, "a finished job shows the same for ever"
+    outcome = bench.look(job)
+    assert outcome["completed_at"] - outcome["created_at"] == 3
+    assert outcome["output"][0]["content"][0]["text"]
+    assert outcome["usage"]["total_tokens"] == outcome["usage"]["input_tokens"] + outcome["usage"]["output_tokens"]
+    assert bench.look(job) == outcome, "a finished job shows the same for ever"
 
 
 def test_rows_script_themselves():

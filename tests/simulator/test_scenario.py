@@ -7,8 +7,8 @@ from statistics import median
 import pytest
 
 from batchrun.simulator import DEMO, Scenario, ScenarioError, load, parse
-from batchrun.simulator.spread import Spread, seconds, spread
-from batchrun.simulator.words import Mix, share
+from batchrun.simulator.distributions import Spread, seconds, spread
+from batchrun.simulator.outcomes import Mix, share
 from tests.simulator.bench import Bench
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "scenario.toml"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import main
-from batchrun.simulator.words import CODES, OUTCOMES, REFUSALS
+from batchrun.simulator.outcomes import CODES, OUTCOMES, REFUSALS
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from batchrun.api.observers import in_a_notebook, person
-from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.status.throughput import Throughput
+from batchrun.core.status.snapshot import Snapshot, Throughput
 from batchrun.edge.progress import TqdmBar, fitted, parts
 from batchrun.results.record import Record
 

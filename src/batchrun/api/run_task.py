@@ -24,10 +24,9 @@ from batchrun.api.plain import in_python, plainly
 from batchrun.api.progress_bar import Bar
 from batchrun.api.reading import records_in
 from batchrun.core.jobs.messages import Outcome, StopMode
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.advice import HALT_ADVICE
+from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
 from batchrun.results.records import Records

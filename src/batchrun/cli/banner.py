@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from batchrun.core.jobs.pacing import LONGEST_GAP
-from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.settings import LONGEST_GAP, Settings
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
 
 
-def announcement(
+def start_lines(
     settings: Settings,
     *,
     rows: int | None,

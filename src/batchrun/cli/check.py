@@ -11,13 +11,13 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from batchrun.cli import EXIT_OK, EXIT_USAGE
+from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_USAGE
 from batchrun.core.rows.estimate import input_tokens, output_bytes
 from batchrun.core.rows.prepare import BodyFlags, plain_path
 from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
 from batchrun.edge.source import MAX_ROW, InputFileError, InputFindings, Report, SpoolFailed, check
 
-_EXIT_FILES = 4
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     except SpoolFailed as error:
         print(f"batchrun check: {error}", file=sys.stderr)
-        return _EXIT_FILES
+        return EXIT_FILES
     good = options.skip_bad or not report.problems.total
     if options.json:
         print(json.dumps(_facts(name, report, good=good), indent=2))
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
     bad, warned = report.problems.total, report.warnings.total
-    yield f"{name}: {_many(report.rows, 'row')}, {_bytes(report.size)}" + (f", {bad:,} bad" if bad else "")
+    yield f"{name}: {many(report.rows, 'row')}, {_bytes(report.size)}" + (f", {bad:,} bad" if bad else "")
     if report.shares:
         yield ""
         yield from _table(report)
@@ -76,7 +76,7 @@ def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
         yield "good to go" if report.rows else "nothing to do"
     elif skip_bad:
         left = report.rows - bad
-        yield f"{_many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
+        yield f"{many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
     else:
         yield "nothing would be sent: mend these lines, or leave them out with --skip-bad"
 
@@ -88,22 +88,22 @@ def _table(report: Report) -> Iterator[str]:
         rows.append((path, visible(model, 40), f"{share.rows:,}", _bytes(share.size), tokens))
     if (more := len(report.shares) - 20) > 0:
         rows.append(("…", f"{more:,} more", "", "", ""))
-    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for path, model, *numbers in rows:
-        right = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, wide[2:], strict=True))
-        yield f"  {path:<{wide[0]}}  {model:<{wide[1]}}  {right}".rstrip()
+        right = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[2:], strict=True))
+        yield f"  {path:<{widths[0]}}  {model:<{widths[1]}}  {right}".rstrip()
 
 
 def _findings(title: str, findings: InputFindings) -> Iterator[str]:
     yield ""
     yield f"{title}:"
-    wide = max(len(one.code) for one in findings.first)
-    number = max(len(f"{one.line:,}") for one in findings.first)
+    code_width = max(len(one.code) for one in findings.first)
+    line_width = max(len(f"{one.line:,}") for one in findings.first)
     width = max(60, min(100, shutil.get_terminal_size().columns))
     for one in findings.first:
-        head = f"  line {one.line:<{number},}  {one.code:<{wide}}  "
-        said = visible(one.message, 300)
-        yield textwrap.fill(said, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+        head = f"  line {one.line:<{line_width},}  {one.code:<{code_width}}  "
+        text = visible(one.message, 300)
+        yield textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
     if findings.total > len(findings.first):
         counts = sorted(findings.by_code.items(), key=lambda item: -item[1])
         yield f"  … {findings.total:,} in all: " + ", ".join(f"{count:,} {code}" for code, count in counts)
@@ -139,10 +139,6 @@ def _input_tokens(report: Report) -> int:
 
 def _output_bytes(report: Report) -> int:
     return sum(output_bytes(plain_path(path), share.rows, share.answers) for (path, _), share in report.shares.items())
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _bytes(count: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.taxonomy.explain import Explanation, explain, nearest, whole_table
-from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
+from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule, WordField
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
 from batchrun.core.text.printable import visible
 
@@ -70,9 +70,9 @@ def _paragraphs(found: list[Explanation]) -> Iterator[str]:
 def _whole() -> str:
     """Every word once, in columns that fit a terminal; the advice is told by ``explain WORD``."""
     parts = [f"batchrun taxonomy, version {TAXONOMY_VERSION}"]
-    for aspect in Aspect:
-        rules = [rule for rule in TAXONOMY if rule.aspect is aspect]
-        parts.append(_columns(aspect.value.upper(), rules))
+    for field in WordField:
+        rules = [rule for rule in TAXONOMY if rule.field is field]
+        parts.append(_columns(field.value.upper(), rules))
     parts.append("STATES OF A RECORD\n" + _definitions({s.value: meaning for s, meaning in STATE_MEANING.items()}))
     groups = {
         group.value: f"{', '.join(word for word, of in WORDS.items() if of is group)}. {meaning.capitalize()}."

@@ -42,7 +42,7 @@ class Collector:
         gc.collect(YOUNG)
         gc.freeze()
 
-    def look(self, jobs: int) -> None:
+    def freeze_if_grown(self, jobs: int) -> None:
         """There are so many `jobs` in memory now; call it a few times a second."""
         if jobs >= self._frozen * 1.1 + GROWTH:
             self.freeze(jobs)

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
 
-from batchrun import __version__
 from batchrun.cli.flags import add_flags
 from batchrun.core.text.printable import visible
+from batchrun.version import __version__
 
 _Space = TypeVar("_Space", bound=argparse.Namespace)
 _WIDEST = 100

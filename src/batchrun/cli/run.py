@@ -17,11 +17,11 @@ import anyio
 import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
-from batchrun.cli.banner import announcement, stopping
+from batchrun.cli.banner import start_lines, stopping
 from batchrun.cli.flags import from_environment, given
 from batchrun.cli.gc_tuning import Collector
 from batchrun.cli.refusals import refuse_shared_files, refuse_uncollectable
-from batchrun.cli.run_result import Closing, exit_code
+from batchrun.cli.run_result import RunResult, exit_code
 from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
@@ -171,7 +171,7 @@ class _RunScreen:
     # --- the observer of the run ---
 
     def progressed(self, snapshot: Snapshot) -> None:
-        self._collector.look(snapshot.waiting + snapshot.in_flight)
+        self._collector.freeze_if_grown(snapshot.waiting + snapshot.in_flight)
         if self._begun is None:
             self._begun = snapshot.now
         if self._copy is not None and self._opening is not None:
@@ -228,7 +228,7 @@ class _RunScreen:
         for note in batch.notes:
             self._progress.say(visible(note))
         open_jobs = opening.open_jobs
-        for line in announcement(
+        for line in start_lines(
             settings,
             rows=None if opening.source is None else opening.rows,
             finished=len(batch.finished),
@@ -269,7 +269,7 @@ class _RunScreen:
     def closed(self, result: Result) -> int:
         assert self._opening is not None
         names = self._opening.batch.names
-        closing = Closing(
+        closing = RunResult(
             outcome=result.outcome,
             snapshot=result.snapshot,
             total=result.rows,

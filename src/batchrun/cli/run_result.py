@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.settings.parsing import read_states
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.advice import WORTH_ANOTHER, worst_first
-from batchrun.core.taxonomy.explain import explain
+from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, explain, worst_first
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
 _WHO_WAS_ASKED = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
@@ -25,7 +24,7 @@ _ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
+class RunResult:
     """A run that is over.
 
     `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
@@ -62,39 +61,34 @@ class Closing:
         return self.journal is not None
 
 
-def exit_code(closing: Closing) -> int:
+def exit_code(result: RunResult) -> int:
     """What the command ends with. A signal that came too late to stop anything does not count."""
-    if closing.problem is not None:
+    if result.problem is not None:
         return EXIT_FILES
-    match closing.outcome:
+    match result.outcome:
         case Outcome.WRITE_FAILED:
             return EXIT_FILES
         case Outcome.COMPLETE:
-            return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
-        case Outcome.DETACHED if closing.signal is None:  # that nothing is finished yet is what was wanted
-            return EXIT_OK if set(closing.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+            return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+        case Outcome.DETACHED if result.signal is None:  # that nothing is finished yet is what was wanted
+            return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
         case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
-            return EXIT_HALTED if closing.signal is None else EXIT_SIGNAL + closing.signal
+            return EXIT_HALTED if result.signal is None else EXIT_SIGNAL + result.signal
 
 
-def halt_message(closing: Closing) -> str | None:
+def halt_message(result: RunResult) -> str | None:
     """What is said of the halt; where nothing is known over there, who was asked for it too."""
-    halted = closing.snapshot.halted
+    halted = result.snapshot.halted
     if halted is None:
         return None
-    whose = closing.asked if halt_reason(closing) in _WHO_WAS_ASKED else None
+    whose = result.asked if halt_reason(result) in _WHO_WAS_ASKED else None
     return halted[1] if whose is None else f"{halted[1]}; asked was {whose}"
 
 
-def halt_reason(closing: Closing) -> HaltReason | None:
+def halt_reason(result: RunResult) -> HaltReason | None:
     """Why nothing was submitted any more; None where nothing halted the run."""
-    halted = closing.snapshot.halted
+    halted = result.snapshot.halted
     return None if halted is None else HaltReason(halted[0])
-
-
-def worst(closing: Closing, most: int = 3) -> list[tuple[str, str, int]]:
-    """(state, code, rows) of what deserves advice first."""
-    return worst_first(closing.snapshot.codes, most)
 
 
 def again(arguments: Sequence[str]) -> list[str]:
@@ -111,22 +105,22 @@ def again(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def next_commands(closing: Closing) -> list[tuple[str, str]]:
+def next_commands(result: RunResult) -> list[tuple[str, str]]:
     """(command, what it does), the likeliest first."""
-    base = again(closing.arguments)
+    base = again(result.arguments)
     sends = ["resume", *base[1:]] if base[:1] == ["collect"] else base
     found: list[tuple[str, str]] = []
-    if closing.resumable:
-        if closing.outcome is Outcome.DETACHED:
+    if result.resumable:
+        if result.outcome is Outcome.DETACHED:
             home = [word for word in base if word != "--detach"]
             found.append((command(home), "brings the results home; so does `batchrun collect`, without the input"))
-        elif closing.open_rows or (closing.open_rows is None and closing.outcome is not Outcome.COMPLETE):
-            goes_on = list(base if closing.snapshot.watched else sends)
-            if halt_reason(closing) is HaltReason.RETRY_BUDGET:
-                goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * closing.snapshot.new_attempts)]
+        elif result.open_rows or (result.open_rows is None and result.outcome is not Outcome.COMPLETE):
+            goes_on = list(base if result.snapshot.watched else sends)
+            if halt_reason(result) is HaltReason.RETRY_BUDGET:
+                goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * result.snapshot.new_attempts)]
             found.append((command(goes_on), "goes on where this run stopped"))
-        found += commands_for_failed(sends, closing.states)
-    return found + commands_to_learn(closing.snapshot.codes)
+        found += commands_for_failed(sends, result.states)
+    return found + commands_to_learn(result.snapshot.codes)
 
 
 def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -143,6 +137,14 @@ def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, s
     """What says more of the worst that happened."""
     return [
         (command(["explain", code]), "says more of it") for _, code, _ in worst_first(codes, most=1) if explain(code)
+    ]
+
+
+def failures(codes: Mapping[tuple[str, str], int]) -> list[dict[str, str | int]]:
+    """What went wrong and what to do about it, for programs; most rows first."""
+    return [
+        {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
+        for (state, code), rows in sorted(codes.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 

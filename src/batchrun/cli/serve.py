@@ -19,8 +19,8 @@ from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.text.printable import visible
 from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
 from batchrun.simulator.directives import DIRECTIVES
+from batchrun.simulator.outcomes import CANCELS, CODES, OUTCOMES, REFUSALS
 from batchrun.simulator.scenario import amended
-from batchrun.simulator.words import CANCELS, CODES, OUTCOMES, REFUSALS
 
 PORT = 8377
 

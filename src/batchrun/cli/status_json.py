@@ -29,64 +29,61 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchrun.cli.run_result import failures
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.core.status.status import BatchStage, BatchStatus
-from batchrun.core.taxonomy.advice import advice_of
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.dates import utc
 
 STATUS_VERSION = 1
 
 
-def facts(standing: BatchStatus, place: StatusPaths, output: str | None, journal: str) -> dict[str, Any]:
+def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: str) -> dict[str, Any]:
     """How it stands, for programs; its shape is told above."""
-    run, lapse, oldest, halt = standing.run, standing.lapse, standing.oldest, halt_of(standing.run)
+    run, recent, oldest, halt = status.run, status.recent, status.oldest, halt_of(status.run)
     return {
         "version": STATUS_VERSION,
-        "at": utc(standing.at),
+        "at": utc(status.at),
         "run": {
-            "state": run.going.value,
+            "state": run.state.value,
             "process": run.process,
             "since": _utc(run.since),
             "until": _utc(run.until),
             "reason": run.reason,
         },
-        "rows": {"total": standing.total, "done": standing.done, "open": standing.open_rows},
-        "states": {state.value: rows for state in State if (rows := standing.states.get(state, 0))},
-        "stages": {stage.value: standing.stages.get(stage) for stage in BatchStage},
-        "failures": [
-            {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
-            for (state, code), rows in sorted(standing.codes.items(), key=lambda item: (-item[1], item[0]))
-        ],
-        "with_warnings": standing.with_warnings,
-        "jobs": standing.jobs,
+        "rows": {"total": status.total, "done": status.done, "open": status.open_rows},
+        "states": {state.value: rows for state in State if (rows := status.states.get(state, 0))},
+        "stages": {stage.value: status.stages.get(stage) for stage in BatchStage},
+        "failures": failures(status.codes),
+        "with_warnings": status.with_warnings,
+        "jobs": status.jobs,
         "oldest": None
         if oldest is None
         else {
             "key": oldest.key,
             "job_id": oldest.job_id,
             "submitted_at": utc(oldest.submitted_at),
-            "age_s": round(max(0.0, standing.at - oldest.submitted_at), 3),
+            "age_s": round(max(0.0, status.at - oldest.submitted_at), 3),
         },
         "lately": None
-        if lapse is None
+        if recent is None
         else {
-            "seconds": round(lapse.seconds, 3),
-            "submits": lapse.submits,
-            "records": lapse.records,
-            "refused": lapse.refused,
-            "unconfirmed": lapse.unconfirmed,
+            "seconds": round(recent.seconds, 3),
+            "submits": recent.submits,
+            "records": recent.records,
+            "refused": recent.refused,
+            "unconfirmed": recent.unconfirmed,
         },
         "per_minute": None
-        if lapse is None
-        else {"submits": round(lapse.submits_a_minute, 3), "records": round(lapse.records_a_minute, 3)},
-        "left_s": None if standing.left is None else round(standing.left, 1),
-        "tokens": tokens_of(standing),
-        "new_attempts": standing.new_attempts,
+        if recent is None
+        else {"submits": round(recent.submits_a_minute, 3), "records": round(recent.records_a_minute, 3)},
+        "left_s": None if status.left is None else round(status.left, 1),
+        "tokens": tokens_of(status),
+        "new_attempts": status.new_attempts,
         "halted": None if halt is None else dict(zip(("reason", "message", "advice"), halt, strict=True)),
-        "notes": list(notes_of(standing)),
+        "notes": list(notes_of(status)),
         "files": {"output": output, "journal": journal},
-        "next": [{"command": typed, "what": what} for typed, what in next_commands(standing, place)],
+        "next": [{"command": typed, "what": what} for typed, what in next_commands(status, paths)],
     }
 
 

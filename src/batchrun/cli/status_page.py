@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator
 
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
-from batchrun.cli.summary import TableRow, state_rows, table, wrapped
-from batchrun.core.status.status import BatchStage, BatchStatus, JobsNow
-from batchrun.core.taxonomy.advice import advice_of, worst_first
+from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows, table, wrapped
+from batchrun.core.status.status import BatchStage, BatchStatus, RunState
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
 
@@ -18,122 +17,113 @@ _STAGE_NAMES = {BatchStage.WATCHING: "in flight"}
 _LEFT_BEHIND = {BatchStage.SUBMITTING: "perhaps sent", BatchStage.WATCHING: "in flight"}  # where no run is on
 
 
-def page(standing: BatchStatus, place: StatusPaths, width: int) -> list[str]:
+def page(status: BatchStatus, paths: StatusPaths, width: int) -> list[str]:
     """What a person is told, in lines of at most `width` columns but for commands."""
-    lines = "\n".join(_facts(standing, width)).split("\n")
-    return [*(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines), *_next(standing, place)]
+    lines = "\n".join(_facts(status, width)).split("\n")
+    return [
+        *(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines),
+        *next_lines(next_commands(status, paths)),
+    ]
 
 
-def _facts(standing: BatchStatus, width: int) -> Iterator[str]:
-    yield wrapped("", _first(standing), width)
-    yield wrapped("", _far(standing), width)
-    done, open_rows = state_rows(standing.states, standing.codes), _open_rows(standing)
+def _facts(status: BatchStatus, width: int) -> Iterator[str]:
+    yield wrapped("", _first(status), width)
+    yield wrapped("", _far(status), width)
+    done, open_rows = state_rows(status.states, status.codes), _open_rows(status)
     for rows, beside in ((done, open_rows), (open_rows, done)):
         if rows:
             yield ""
             yield from table(rows, width, beside)
-    if measures := list(_measures(standing)):
+    if measures := list(_measures(status)):
         yield ""
         name_width = max(map(len, (*(row[0] for row in (*done, *open_rows)), *(name for name, _ in measures))))
-        for name, told in measures:
-            yield wrapped(f"  {name:<{name_width}}  ", told, width)
-    if halt := halt_of(standing.run):
+        for name, text in measures:
+            yield wrapped(f"  {name:<{name_width}}  ", text, width)
+    if halt := halt_of(status.run):
         yield ""
         reason, message, advice = halt
-        if standing.run.going is not JobsNow.HALTED:
+        if status.run.state is not RunState.HALTED:
             yield wrapped(f"{visible(reason, 60)}: ", visible(message), width)
         if advice:
             yield wrapped("", advice, width)
-    if notes := list(notes_of(standing)):
+    if notes := list(notes_of(status)):
         yield ""
         for note in notes:
             yield wrapped("", note, width)
-    if advised := [(code, advice_of(state, code)) for state, code, _ in worst_first(standing.codes)]:
-        yield ""
-        for code, text in advised:
-            yield wrapped(f"{visible(code, 60)}: ", text, width)
+    yield from advice_lines(status.codes, width)
 
 
-def _next(standing: BatchStatus, place: StatusPaths) -> Iterator[str]:
-    if commands := next_commands(standing, place):
-        yield ""
-        yield "next:"
-        for typed, what in commands:
-            yield f"  {visible(typed, 2000)}"
-            yield f"      {what}"
-
-
-def _first(standing: BatchStatus) -> str:
-    run, now = standing.run, standing.at
+def _first(status: BatchStatus) -> str:
+    run, now = status.run, status.at
     at = "" if run.until is None else moment(run.until, now)
     who = "" if run.process is None else f", process {run.process}"
-    match run.going:
-        case JobsNow.STARTING:
+    match run.state:
+        case RunState.STARTING:
             return f"a run is starting{who}"
-        case JobsNow.RUNNING:
+        case RunState.RUNNING:
             since = run.since or now
             return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
-        case JobsNow.COMPLETE:
-            return f"ended in good order at {at}" if standing.open_rows else f"complete at {at}"
-        case JobsNow.HALTED:
-            return f"halted at {at}" + (f": {visible(run.told)}" if run.told else "")
-        case JobsNow.DETACHED:
+        case RunState.COMPLETE:
+            return f"ended in good order at {at}" if status.open_rows else f"complete at {at}"
+        case RunState.HALTED:
+            return f"halted at {at}" + (f": {visible(run.message)}" if run.message else "")
+        case RunState.DETACHED:
             return f"detached at {at}"
-        case JobsNow.STOPPED:
+        case RunState.STOPPED:
             reason = _SIGNALS.get(run.reason or "", run.reason)
             if run.reason in _SIGNALS:
                 return f"stopped by {reason} at {at}"
             if run.reason in _DONE:
                 return f"the last run {_DONE[run.reason]}, until {at}"
             return f"stopped at {at}" + (f": {visible(reason)}" if reason else "")
-        case JobsNow.LOST:
+        case RunState.LOST:
             return "no farewell: killed, or the power or the disk failed" + (f", after {at}" if at else "")
 
 
-def _far(standing: BatchStatus) -> str:
-    done, total, run = standing.done, standing.total, standing.run
+def _far(status: BatchStatus) -> str:
+    done, total, run = status.done, status.total, status.run
     if total is None:
         return f"{many(done, 'row')} done"
-    told = f"{done:,} of {many(total, 'row')} done" + (f", {100 * done // total}%" if total else "")
-    if standing.left:
-        return f"{told}; about {duration(standing.left)} left"
+    text = f"{done:,} of {many(total, 'row')} done" + (f", {100 * done // total}%" if total else "")
+    if status.left:
+        return f"{text}; about {duration(status.left)} left"
     left = total - done
     if not left or run.is_on:
-        return told
-    return f"{told}; {many(left, 'row')} {'is' if left == 1 else 'are'} left"
+        return text
+    return f"{text}; {many(left, 'row')} {'is' if left == 1 else 'are'} left"
 
 
-def _open_rows(standing: BatchStatus) -> list[TableRow]:
-    names = _STAGE_NAMES if standing.run.is_on else _LEFT_BEHIND
+def _open_rows(status: BatchStatus) -> list[TableRow]:
+    names = _STAGE_NAMES if status.run.is_on else _LEFT_BEHIND
     return [
         (
             names.get(stage, stage.value),
-            standing.stages[stage],
-            _oldest(standing) if stage is BatchStage.WATCHING else "",
+            status.stages[stage],
+            _oldest(status) if stage is BatchStage.WATCHING else "",
         )
         for stage in reversed(BatchStage)
-        if standing.stages.get(stage)
+        if status.stages.get(stage)
     ]
 
 
-def _oldest(standing: BatchStatus) -> str:
-    oldest = standing.oldest
+def _oldest(status: BatchStatus) -> str:
+    oldest = status.oldest
     if oldest is None:
         return ""
-    age = duration(max(0.0, standing.at - oldest.submitted_at))
+    age = duration(max(0.0, status.at - oldest.submitted_at))
     return f"the oldest for {age}: {visible(oldest.key, 60)}, {visible(oldest.job_id, 200)}"
 
 
-def _measures(standing: BatchStatus) -> Iterator[tuple[str, str]]:
-    lapse = standing.lapse
-    if lapse is not None:
-        rates = f"{_rate(lapse.submits_a_minute)} submits and {_rate(lapse.records_a_minute)} records a minute"
-        yield "pace", f"{rates}, over {duration(lapse.seconds)}"
-    counts = [f"{count:,} {name}" for name, count in tokens_of(standing).items() if count is not None]
+def _measures(status: BatchStatus) -> Iterator[tuple[str, str]]:
+    recent = status.recent
+    if recent is not None:
+        rates = f"{_rate(recent.submits_a_minute)} submits and {_rate(recent.records_a_minute)} records a minute"
+        yield "pace", f"{rates}, over {duration(recent.seconds)}"
+    counts = [f"{count:,} {name}" for name, count in tokens_of(status).items() if count is not None]
     if counts:
         yield "tokens", ", ".join(counts)
-    if standing.new_attempts:
-        yield "retries", many(standing.new_attempts, "new attempt")
+    if status.new_attempts:
+        yield "retries", many(status.new_attempts, "new attempt")
 
 
 def _rate(a_minute: float) -> str:

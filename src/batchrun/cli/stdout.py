@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from batchrun.core.text.printable import visible
 
-_PIECE = 1 << 20
+_CHUNK = 1 << 20
 
 
 class Copy:
@@ -46,22 +46,22 @@ class Copy:
         with open(self.path, "rb") as records:  # noqa: PTH123 - as above
             records.seek(self._offset)
             while self._offset < synced and not self._broken:
-                piece = records.read(min(_PIECE, synced - self._offset))
-                self._offset += len(piece)
-                self._print(piece)
+                chunk = records.read(min(_CHUNK, synced - self._offset))
+                self._offset += len(chunk)
+                self._print(chunk)
 
-    def _print(self, piece: bytes) -> None:
+    def _print(self, chunk: bytes) -> None:
         try:
-            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
         except (OSError, ValueError, AttributeError) as error:  # nobody reads, no room, no stdout at all
             self._broken = True
             # So that the interpreter does not complain at its exit about what it cannot flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             assert self._closed is not None
-            self._closed(None if isinstance(error, BrokenPipeError) else self._told(error))
+            self._closed(None if isinstance(error, BrokenPipeError) else self._message(error))
 
-    def _told(self, error: Exception) -> str:
+    def _message(self, error: Exception) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is closed"
         where = (
             f"all records are in {visible(self.path, 2000)}; a later run prints new ones alone"

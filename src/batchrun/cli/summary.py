@@ -28,15 +28,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from batchrun.cli.run_result import (
-    Closing,
+    RunResult,
     exit_code,
+    failures,
     halt_message,
     halt_reason,
     next_commands,
-    worst,
 )
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.taxonomy.advice import HALT_ADVICE, advice_of
+from batchrun.core.taxonomy.explain import advice_of, worst_first
+from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import duration, many
@@ -50,81 +51,73 @@ TableRow = tuple[str, int, str]
 """A name, a count, and what more there is to say of it."""
 
 
-def summary(closing: Closing, width: int = 100) -> str:
+def summary(result: RunResult, width: int = 100) -> str:
     """The summary as it is printed, in lines of at most `width` columns but for commands and paths."""
-    return "\n".join(_lines(closing, width))
+    return "\n".join(_lines(result, width))
 
 
-def _lines(closing: Closing, width: int) -> Iterator[str]:
-    yield _first(closing)
-    yield from _table(closing, width)
-    if closing.snapshot.with_warnings:
-        yield wrapped("", f"{_rows(closing.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
-    reason, halted = halt_reason(closing), halt_message(closing)
-    advised = [(code, advice_of(state, code)) for state, code, _ in worst(closing)]
+def _lines(result: RunResult, width: int) -> Iterator[str]:
+    yield _first(result)
+    yield from _table(result, width)
+    if result.snapshot.with_warnings:
+        yield wrapped("", f"{_rows(result.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
+    reason, halted = halt_reason(result), halt_message(result)
     if reason is not None and halted is not None:
         yield ""
         yield wrapped(f"{reason.value}: ", visible(halted), width)
-        if closing.snapshot.trouble is not None and closing.snapshot.trouble not in halted:
-            yield wrapped("the last submit: ", visible(closing.snapshot.trouble), width)
+        if result.snapshot.trouble is not None and result.snapshot.trouble not in halted:
+            yield wrapped("the last submit: ", visible(result.snapshot.trouble), width)
         yield wrapped("", HALT_ADVICE[reason], width)
-    if closing.problem is not None:
+    if result.problem is not None:
         yield ""
-        yield wrapped("", visible(closing.problem), width)
-    if advised:
-        yield ""
-        for code, text in advised:
-            yield wrapped(f"{visible(code, 60)}: ", text, width)
-    to_end = min(closing.snapshot.to_end, closing.snapshot.watched)
+        yield wrapped("", visible(result.problem), width)
+    yield from advice_lines(result.snapshot.codes, width)
+    to_end = min(result.snapshot.to_end, result.snapshot.watched)
     if to_end:
         yield ""
-        yield wrapped("", _to_end(to_end, resumable=closing.resumable), width)
-    if jobs := closing.snapshot.watched - to_end:
+        yield wrapped("", _being_cancelled(to_end, resumable=result.resumable), width)
+    if jobs := result.snapshot.watched - to_end:
         yield ""
-        yield wrapped("", going_on(jobs, closing.output, resumable=closing.resumable), width)
-    if cut_off := closing.snapshot.submits_in_flight:
+        yield wrapped("", still_running(jobs, result.output, resumable=result.resumable), width)
+    if cut_off := result.snapshot.submits_in_flight:
         yield ""
-        yield wrapped("", _cut_off(cut_off, resumable=closing.resumable), width)
-    if not closing.resumable and closing.outcome is not Outcome.COMPLETE:
+        yield wrapped("", _cut_off(cut_off, resumable=result.resumable), width)
+    if not result.resumable and result.outcome is not Outcome.COMPLETE:
         yield ""
         yield wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
-    if commands := next_commands(closing):
+    yield from next_lines(next_commands(result))
+    if result.output is not None and result.snapshot.done:
         yield ""
-        yield "next:"
-        for command, what in commands:
-            yield f"  {visible(command, 2000)}\n      {what}"
-    if closing.output is not None and closing.snapshot.done:
-        yield ""
-        yield f"records: {visible(closing.output, 2000)}"
-    if closing.artifacts is not None and closing.snapshot.done:
-        yield f"files: {visible(closing.artifacts, 2000)}"
+        yield f"records: {visible(result.output, 2000)}"
+    if result.artifacts is not None and result.snapshot.done:
+        yield f"files: {visible(result.artifacts, 2000)}"
 
 
-def _first(closing: Closing) -> str:
-    done, total = closing.snapshot.done, closing.total
-    far = f"{_rows(done)} done" if total is None else f"{done:,} of {_rows(total)} done"
-    match closing.outcome:
+def _first(result: RunResult) -> str:
+    done, total = result.snapshot.done, result.total
+    progress = f"{_rows(done)} done" if total is None else f"{done:,} of {_rows(total)} done"
+    match result.outcome:
         case Outcome.COMPLETE:
             how = "complete"
         case Outcome.HALTED:
             how = "halted"
         case Outcome.STOPPED:
-            how = "stopped" if closing.signal is None else f"stopped by {_SIGNALS.get(closing.signal, 'a signal')}"
+            how = "stopped" if result.signal is None else f"stopped by {_SIGNALS.get(result.signal, 'a signal')}"
         case Outcome.DETACHED:
             how = "detached"
         case Outcome.WRITE_FAILED:
             how = "stopped, as the files could not be written"
-    said = f"{how}: {far} in {duration(closing.elapsed)}"
-    if before := closing.snapshot.finished_before:
-        said += f", {before:,} of them by earlier runs"
-    if closing.open_rows:
-        said += f"; {_rows(closing.open_rows)} {'is' if closing.open_rows == 1 else 'are'} left"
-    return said
+    text = f"{how}: {progress} in {duration(result.elapsed)}"
+    if before := result.snapshot.finished_before:
+        text += f", {before:,} of them by earlier runs"
+    if result.open_rows:
+        text += f"; {_rows(result.open_rows)} {'is' if result.open_rows == 1 else 'are'} left"
+    return text
 
 
-def _table(closing: Closing, width: int) -> Iterator[str]:
+def _table(result: RunResult, width: int) -> Iterator[str]:
     """A line for each state that was met, with the codes of this run."""
-    return table(state_rows(closing.states, closing.snapshot.codes), width)
+    return table(state_rows(result.states, result.snapshot.codes), width)
 
 
 def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) -> list[TableRow]:
@@ -136,10 +129,10 @@ def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) 
         ranked = sorted(
             ((code, rows) for (of, code), rows in codes.items() if of == state), key=lambda item: (-item[1], item[0])
         )
-        told = [f"{rows:,} {visible(code, 60)}" for code, rows in ranked[:_CODES_SHOWN]]
+        texts = [f"{rows:,} {visible(code, 60)}" for code, rows in ranked[:_CODES_SHOWN]]
         if len(ranked) > _CODES_SHOWN:
-            told.append(f"{sum(rows for _, rows in ranked[_CODES_SHOWN:]):,} others")
-        found.append((state.value, states[state], ", ".join(told)))
+            texts.append(f"{sum(rows for _, rows in ranked[_CODES_SHOWN:]):,} others")
+        found.append((state.value, states[state], ", ".join(texts)))
     return found
 
 
@@ -147,36 +140,54 @@ def table(rows: Sequence[TableRow], width: int, beside: Sequence[TableRow] = ())
     """A line a row, in columns that have room for the rows `beside` them too."""
     name_width = max((len(name) for name, _, _ in (*rows, *beside)), default=0)
     count_width = max((len(f"{count:,}") for _, count, _ in (*rows, *beside)), default=0)
-    for name, count, told in rows:
+    for name, count, text in rows:
         head = f"  {name:<{name_width}}  {count:>{count_width},}"
-        yield wrapped(f"{head}   ", told, width) if told else head
+        yield wrapped(f"{head}   ", text, width) if text else head
 
 
-def going_on(jobs: int, output: str | None, *, resumable: bool) -> str:
+def advice_lines(codes: Mapping[tuple[str, str], int], width: int) -> Iterator[str]:
+    """What to do about the worst errors, after an empty line."""
+    for number, (state, code, _) in enumerate(worst_first(codes)):
+        if not number:
+            yield ""
+        yield wrapped(f"{visible(code, 60)}: ", advice_of(state, code), width)
+
+
+def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The commands to type next, after an empty line."""
+    if commands:
+        yield ""
+        yield "next:"
+    for command, what in commands:
+        yield f"  {visible(command, 2000)}"
+        yield f"      {what}"
+
+
+def still_running(jobs: int, output: str | None, *, resumable: bool) -> str:
     """What is said of jobs that outlive their run, whose records are in `output` (None: on stdout)."""
     one = jobs == 1
-    said = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
+    text = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
     if not resumable:
-        return said
-    said += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
+        return text
+    text += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
     if output is None:
-        return said
+        return text
     ends = f"batchrun cancel {shlex.quote(visible(_near(output), 2000))} --all"
-    return f"{said}, `{ends}` ends {'it' if one else 'them'}"
+    return f"{text}, `{ends}` ends {'it' if one else 'them'}"
 
 
-def _to_end(jobs: int, *, resumable: bool) -> str:
+def _being_cancelled(jobs: int, *, resumable: bool) -> str:
     """What is said of jobs whose cancel is journaled and whose record is not."""
     one = jobs == 1
-    said = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may go on over there, billed"
-    return f"{said}; the next run ends {'it' if one else 'them'} as cancelled" if resumable else said
+    text = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may go on over there, billed"
+    return f"{text}; the next run ends {'it' if one else 'them'} as cancelled" if resumable else text
 
 
 def _cut_off(posts: int, *, resumable: bool) -> str:
     """What is said of POSTs that the run did not wait for."""
     one = posts == 1
-    said = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
-    return f"{said}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else said
+    text = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
+    return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else text
 
 
 def _near(path: str) -> str:
@@ -184,24 +195,21 @@ def _near(path: str) -> str:
     return min(path, os.path.relpath(path), key=len)
 
 
-def facts(closing: Closing) -> dict[str, Any]:
+def facts(result: RunResult) -> dict[str, Any]:
     """The summary for programs; its shape is told above."""
-    snapshot, reason = closing.snapshot, halt_reason(closing)
+    snapshot, reason = result.snapshot, halt_reason(result)
     return {
         "version": SUMMARY_VERSION,
-        "outcome": closing.outcome.value,
-        "exit_code": exit_code(closing),
+        "outcome": result.outcome.value,
+        "exit_code": exit_code(result),
         "rows": {
-            "total": closing.total,
+            "total": result.total,
             "done": snapshot.done,
             "finished_before": snapshot.finished_before,
-            "open": closing.open_rows,
+            "open": result.open_rows,
         },
-        "states": {state.value: rows for state in State if (rows := closing.states[state])},
-        "failures": [
-            {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
-            for (state, code), rows in sorted(snapshot.codes.items(), key=lambda item: (-item[1], item[0]))
-        ],
+        "states": {state.value: rows for state in State if (rows := result.states[state])},
+        "failures": failures(snapshot.codes),
         "with_warnings": snapshot.with_warnings,
         "requests": {
             "submits": snapshot.submits,
@@ -213,17 +221,17 @@ def facts(closing: Closing) -> dict[str, Any]:
         "jobs_going_on": snapshot.watched,
         "halted": None
         if reason is None
-        else {"reason": reason.value, "message": halt_message(closing), "advice": HALT_ADVICE[reason]},
-        "problem": closing.problem,
-        "elapsed_s": round(closing.elapsed, 3),
-        "files": {"output": closing.output, "journal": closing.journal, "artifacts": closing.artifacts},
-        "next": [{"command": command, "what": what} for command, what in next_commands(closing)],
+        else {"reason": reason.value, "message": halt_message(result), "advice": HALT_ADVICE[reason]},
+        "problem": result.problem,
+        "elapsed_s": round(result.elapsed, 3),
+        "files": {"output": result.output, "journal": result.journal, "artifacts": result.artifacts},
+        "next": [{"command": command, "what": what} for command, what in next_commands(result)],
     }
 
 
-def write_facts(path: str, closing: Closing) -> None:
+def write_facts(path: str, result: RunResult) -> None:
     """Write `facts` to the file at `path`. Raises FilesError."""
-    write_whole(path, (json.dumps(facts(closing), indent=2) + "\n").encode("ascii"))  # names may be no UTF-8
+    write_whole(path, (json.dumps(facts(result), indent=2) + "\n").encode("ascii"))  # names may be no UTF-8
 
 
 def _rows(count: int) -> str:

@@ -1,17 +1,17 @@
-"""The first wire: exchanges carried out by httpx, or by a client or transport that the user brings.
+"""Exchanges carried out by httpx, or by a client or transport that the user brings.
 
-Left to itself it uses httpx's transports and not its client: those know no cookies, redirects, netrc,
-environment or retries, so there is nothing to switch off. Two pools serve the origin. A POST goes over a
-connection that was used within the last second, or over a fresh one: a server that closes an idle connection
-while a submit is on its way would leave a row that nobody knows about. Looks may use older ones.
+Without one it uses httpx's transports and not its client: those know no cookies, redirects, netrc, environment or
+retries, so there is nothing to switch off. Two pools serve the origin. A POST goes over a connection that was used
+within the last second, or over a new one: a server that closes an idle connection while a submit is being sent would
+leave an unconfirmed row. Polls may use older ones.
 
-Whether a byte of the request left is *observed*, not derived from exceptions: httpcore reports when it
-begins to write a request (its ``trace`` extension), and that moment is the border. Exceptions cannot tell: a
-``ReadError`` can come from a proxy's answer to CONNECT, long before the request is written. Where a user's
-transport reports nothing, only errors of connecting count as unsent.
+Whether a byte of the request left is *observed*, not derived from exceptions: httpcore reports when it begins to write
+a request (its ``trace`` extension). Exceptions cannot tell: a ``ReadError`` can come from a proxy's response to
+CONNECT, long before the request is written. Where a user's transport reports nothing, only errors of connecting count
+as unsent.
 
-A client of the user's own: its headers and params are sent, its cookies, auth, retries and redirects are
-not. httpx2's classes are taken by their shape; this module does not import it.
+Of a user's client the headers and params are sent; its cookies, auth, retries and redirects are not used. httpx2's
+classes are recognised by their shape; this module does not import it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ import logging
 import os
 import re
 import ssl
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 import httpx
@@ -34,18 +37,105 @@ from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,
     DEFAULT_CONNECTIONS,
-    LOOK_KEEPALIVE,
+    POLL_KEEPALIVE,
     POST_KEEPALIVE,
     Caps,
 )
 from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.causes import why_no_connection
+from batchrun.edge.exchange.environment import proxy_for, tls_context
+from batchrun.edge.exchange.failures import ExchangeError, why_no_connection
 from batchrun.edge.exchange.packages import package_of
-from batchrun.edge.exchange.pool import ClientPool
-from batchrun.edge.exchange.progress import ExchangeProgress
-from batchrun.edge.exchange.reading import Body, Broken, read_headers
+from batchrun.edge.exchange.reading import Body, read_headers
 from batchrun.edge.exchange.redaction import Redactor
-from batchrun.edge.exchange.surroundings import proxy_for, tls_context
+
+
+class Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closable)
+
+
+class ClientPool(Generic[T]):
+    """At most `most` of what `make` makes in use at once; who comes later waits, first come first served."""
+
+    def __init__(self, make: Callable[[], T], limit: int, keepalive: float) -> None:
+        self._make = make
+        self._slots = asyncio.Semaphore(limit)
+        self._keepalive = keepalive
+        self._idle: deque[tuple[T, float]] = deque()  # the one used last stands last
+        self._in_use: set[T] = set()
+        self._generation = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[T]:
+        async with self._slots:
+            item = self._idle.pop()[0] if self._idle else self._make()
+            self._in_use.add(item)
+            generation = self._generation
+            try:
+                yield item
+            finally:
+                self._in_use.discard(item)
+                with anyio.CancelScope(shield=True):  # a cancelled scope would leave what is to be closed open
+                    if generation == self._generation:
+                        now = time.monotonic()
+                        self._idle.append((item, now))
+                        await self._close_old(now)
+                    else:
+                        await item.aclose()
+
+    async def drop_idle(self) -> None:
+        """Close what is idle now, and what is in use when it comes back."""
+        self._generation += 1
+        while self._idle:
+            await self._idle.popleft()[0].aclose()
+
+    async def aclose(self) -> None:
+        await self.drop_idle()
+        for item in tuple(self._in_use):
+            await item.aclose()
+
+    async def _close_old(self, now: float) -> None:
+        while self._idle and now - self._idle[0][1] > self._keepalive:
+            await self._idle.popleft()[0].aclose()
+
+
+class ExchangeProgress:
+    """How far one exchange got, as the transport reports it."""
+
+    __slots__ = ("_turned", "answered", "connecting", "exact", "writing")
+
+    def __init__(self) -> None:
+        self.exact = True  # all is reported, so silence means that nothing was written; not so in a user's hands
+        self.connecting = False
+        self.writing = False
+        self.answered = False
+        self._turned = False
+
+    async def observe(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith((".connect_tcp.started", ".start_tls.started")):
+            self.connecting = True
+        elif event.endswith("send_request_headers.started"):
+            if info["request"].method != b"CONNECT":
+                self.writing = True
+        elif event.endswith("receive_response_headers.started"):
+            self._turned = False
+            asyncio.get_running_loop().call_soon(self._turn)
+        elif event.endswith("receive_response_headers.complete") and not self._turned:
+            # Bytes left over from the answer before would be taken for the answer to this request, and one
+            # job's result for another's. Whoever reads from the network lets the loop turn; this did not.
+            raise ExchangeError(Cause.PROTOCOL, "the answer was there before its request; the connection is closed")
+
+    def sent(self, *, known_unsent: bool) -> bool:
+        """Whether a byte of the request may have left."""
+        if self.writing or self.answered:
+            return True
+        return not (self.exact or self.connecting or known_unsent)
+
+    def _turn(self) -> None:
+        self._turned = True
+
 
 _NEVER_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL"}
@@ -102,7 +192,7 @@ class HttpxTransport:
         if client is None:
             self._read_environment(os.environ if environment is None else environment)
             self._pools["POST"] = self._pool(POST_KEEPALIVE, connections)
-            self._pools["look"] = self._pool(LOOK_KEEPALIVE, connections)
+            self._pools["look"] = self._pool(POLL_KEEPALIVE, connections)
         elif getattr(client, "auth", None) is not None:
             raise UsageError(
                 "client: expected a client without auth of its own (it may send a request twice); "
@@ -149,7 +239,9 @@ class HttpxTransport:
 
     async def _carry_out(self, request: Request, timeout: float, seen: ExchangeProgress) -> Answer:  # noqa: ASYNC109 - as above
         if not request.path.startswith("/"):
-            raise Broken(Cause.PROTOCOL, f"expected a path from the root of {self._origin}, got {request.path!r}")
+            raise ExchangeError(
+                Cause.PROTOCOL, f"expected a path from the root of {self._origin}, got {request.path!r}"
+            )
         # Twice this is below the timeout: a TLS handshake then ends by its own rule, which closes its socket.
         connect = min(self._connect_timeout, timeout * 0.45)
         extensions = {"timeout": {"connect": connect, "read": None, "write": None, "pool": None}, "trace": seen.observe}
@@ -173,26 +265,26 @@ class HttpxTransport:
         )
         built.headers.pop("cookie", None)
         if str(built.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
-            raise Broken(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
+            raise ExchangeError(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
         seen.exact = False
         return await self._read(request, await client.send(built, stream=True, auth=None, follow_redirects=False), seen)
 
     async def _read(self, request: Request, response: Any, seen: ExchangeProgress) -> Answer:
         seen.answered = True
-        reading = self._budget.begin(patient=request.method != "POST")
+        share = self._budget.begin(can_wait=request.method != "POST")
         try:
             head = read_headers(response.headers.raw, self._caps)
             body = Body(response.status_code, head.coding, self._caps)
             async for chunk in response.stream:
                 if body.take(chunk):
                     break  # the rest of an error's body; closing the response closes the connection
-                await reading.took(chunk)
+                await share.add_chunk(chunk)
             whole = body.whole()
         finally:
-            reading.end()
+            share.end()
             with anyio.CancelScope(shield=True):  # a cancelled scope would leave the connection open
                 await response.aclose()
-        return Answer(response.status_code, self._redactor.headers(head.fields), self._redactor.raw(whole))
+        return Answer(response.status_code, self._redactor.headers(head.headers), self._redactor.raw(whole))
 
     def _pool(self, keepalive: float, connections: int) -> ClientPool[httpx.AsyncHTTPTransport]:
         tls = self._tls
@@ -207,7 +299,7 @@ class HttpxTransport:
 
     def _failure(self, error: Exception, seen: ExchangeProgress, told: str | None) -> Failure:
         names = [cls.__name__ for cls in type(error).__mro__]
-        if isinstance(error, Broken):
+        if isinstance(error, ExchangeError):
             cause = error.cause
         else:
             cause = next((_CAUSES[name] for name in names if name in _CAUSES), Cause.DROPPED)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-from batchrun.core.taxonomy.advice import WORTH_ANOTHER, advice_of, worst_first
+from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, worst_first
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many

@@ -21,6 +21,7 @@ from batchrun.core.taxonomy.classify import classify
 from batchrun.core.taxonomy.rules import KINDS
 from batchrun.core.taxonomy.states import State, normalise
 from batchrun.results.record import Record
+from batchrun.version import install
 
 SYNTHETIC_HEADER = "x-batchrun-synthetic"
 
@@ -229,7 +230,7 @@ def _sdk() -> tuple[ModuleType, ModuleType]:
     try:
         import openai
     except ImportError as error:
-        missing = "to_openai() needs the openai package: pip install 'batchrun[openai]'"
+        missing = f"to_openai() needs the openai package: {install('openai')}"
         raise ImportError(missing) from error
     # openai 3 carries httpx2 objects, earlier ones httpx's; its module knows which.
     inside = vars(import_module("openai._exceptions"))

@@ -15,10 +15,9 @@ import time
 from collections.abc import Iterator
 
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.status.counts import RecordCounts
-from batchrun.core.status.follow import JournalFollower
-from batchrun.core.status.status import BatchStatus, standing
-from batchrun.core.status.throughput import LOOKS_BACK
+from batchrun.core.status.follow import JournalFollower, RecordCounts
+from batchrun.core.status.snapshot import RECENT_SECONDS
+from batchrun.core.status.status import BatchStatus, status_of
 from batchrun.edge.append_file import FileNames, open_to_read
 from batchrun.edge.append_file.opening import refused
 from batchrun.edge.lock import Holder, holder_of
@@ -51,7 +50,7 @@ class StatusReader:
             self._read(now + round_begun - begun)
             if time.monotonic() - round_begun < _LONG:
                 break
-        return standing(
+        return status_of(
             self._course,
             self._tally,
             now + time.monotonic() - begun,
@@ -75,8 +74,8 @@ class StatusReader:
 
     def _read_on(self, now: float) -> None:
         course, tally = self._course, self._tally
-        course.since = now - LOOKS_BACK
-        tally.looks_back_to(course.since)
+        course.since = now - RECENT_SECONDS
+        tally.keep_times_since(course.since)
         written = self._output.size()
         damaged = False
         with no_collections():

@@ -1,9 +1,12 @@
-"""What differs between services: requests to build, answers to read.
+"""What differs between services: requests to build, responses to read.
 
-Laws of this package, the first held by ``tests/test_layers.py``:
+- `profile`: a service as data, and the services that batchrun knows by name
+- `choice`: which service a run uses, from flags and environment variables
+- `service`: builds requests and reads responses, as its profile says
+- `field_map`: responses with field names of the service's own
+- `custom`: a profile from a user's TOML file
+- `address`: base URLs and headers that a user sets
 
-1. It is pure: no clock, no chance, no environment, no file. The environment comes in as a mapping, a profile
-   as the table that a TOML parser made of it.
-2. A service is data (`profile`), and one reader of that data (`service`). No service has code of its own.
-3. What a user set up wrongly is ``Misuse`` before anything is sent, and its text shows no secret.
+No service has code of its own. What a user set up wrongly is a `UsageError` before anything is sent, and its text shows
+no secret. The package is pure: the environment comes in as a mapping, a profile as the table that a TOML parser made.
 """

@@ -11,10 +11,8 @@ from difflib import get_close_matches
 
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.services.address import BaseUrl, read_base_url
-from batchrun.services.headers import checked_headers, custom_headers
-from batchrun.services.known import AZURE, COMPATIBLE, KNOWN, OPENAI
-from batchrun.services.profile import BEARER, Auth, Profile
+from batchrun.services.address import BaseUrl, checked_headers, custom_headers, read_base_url
+from batchrun.services.profile import AZURE, BEARER, COMPATIBLE, KNOWN, OPENAI, Auth, Profile
 from batchrun.services.service import Service
 
 _OPENAI_NAMES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")

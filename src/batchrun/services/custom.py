@@ -11,14 +11,12 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from batchrun.core.responses.verdict import Vouching
+from batchrun.core.responses.verdict import CodeOverrides
 from batchrun.core.rows.prepare import Endpoint
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import normalise
-from batchrun.services.address import read_base_url
-from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, meaning_of
-from batchrun.services.headers import checked_headers
-from batchrun.services.json_path import JsonPath
+from batchrun.services.address import checked_headers, read_base_url
+from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
 from batchrun.services.profile import Auth, Call, Profile
 
 _ID = "{id}"
@@ -27,7 +25,7 @@ _CALL = re.compile(r"(?:(GET|POST|PUT|DELETE) )?(/.*)", re.ASCII)
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,20} ?", re.ASCII)
-_VOUCHED = re.compile(r"http_[45][0-9][0-9]|[A-Za-z][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_CODE = re.compile(r"http_[45][0-9][0-9]|[A-Za-z][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _TIMEOUTS = {
     "background_submit": "submit_timeout",
     "synchronous_submit": "answer_timeout",
@@ -58,9 +56,9 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
         key_names=key_names,
         key_required=key_required,
         headers=checked_headers(_section(table, "headers", where), f"{where}: [headers]"),
-        vouching=_vouching(_section(table, "vouches", where), where),
+        overrides=_overrides(_section(table, "vouches", where), where),
         timeouts=_timeouts(_section(table, "timeouts", where), where),
-        lens=_lens(_section(table, "read", where), _section(table, "words", where), where),
+        field_map=_field_map(_section(table, "read", where), _section(table, "words", where), where),
     )
 
 
@@ -137,14 +135,14 @@ def _auth(section: Mapping[str, Any], where: str) -> tuple[Auth, tuple[str, ...]
     return Auth(header, prefix), (env,) if env else (), required
 
 
-def _lens(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> FieldMap:
+def _field_map(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> FieldMap:
     keys = "id status result error error_code usage model".split()
     _known(read, keys, where, "in [read]")
-    places = {
+    paths = {
         key: JsonPath(_text(read, key, f"{where}: [read]", required=True), f"{where}: [read] {key}") for key in read
     }
     for key in ("id", "status", "error", "usage", "model"):
-        places.setdefault(key, JsonPath(key, where))
+        paths.setdefault(key, JsonPath(key, where))
     known: dict[str, str] = {}
     for word, meaning in words.items():
         stands_for = meaning_of(meaning) if isinstance(meaning, str) else None
@@ -156,20 +154,20 @@ def _lens(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> Fiel
                 f"{where}: [words] {word}: expected a group or a known status word, got {meaning!r}; {hint}"
             )
         known[spelled] = stands_for
-    return FieldMap(**places, words=known)
+    return FieldMap(**paths, words=known)
 
 
-def _vouching(section: Mapping[str, Any], where: str) -> Vouching:
+def _overrides(section: Mapping[str, Any], where: str) -> CodeOverrides:
     _known(section, ["nothing_created", "ambiguous"], where, "in [vouches]")
     names = {key: frozenset(_names(section[key], f"{where}: [vouches] {key}")) for key in section}
-    return Vouching(**names)
+    return CodeOverrides(**names)
 
 
 def _names(value: Any, at: str) -> Iterable[str]:
     if not isinstance(value, list):
         raise UsageError(f"{at}: expected a list of error codes or of http_4xx and http_5xx, got {value!r}")
     for name in value:
-        if not isinstance(name, str) or _VOUCHED.fullmatch(name) is None:
+        if not isinstance(name, str) or _CODE.fullmatch(name) is None:
             raise UsageError(f"{at}: expected an error code such as queue_full, or http_503, got {name!r}")
         yield name
 
@@ -197,10 +195,10 @@ def _text(table: Mapping[str, Any], key: str, at: str, *, required: bool = False
     return value
 
 
-def _known(table: Mapping[str, Any], keys: Iterable[str], where: str, place: str) -> None:
+def _known(table: Mapping[str, Any], keys: Iterable[str], where: str, path: str) -> None:
     keys = tuple(keys)
     for key in table:
         if key not in keys:
             near = get_close_matches(key, keys, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(keys)}"
-            raise UsageError(f"{where}: unknown key {key[:100]!r} {place}; {hint}")
+            raise UsageError(f"{where}: unknown key {key[:100]!r} {path}; {hint}")

@@ -1,16 +1,53 @@
-"""How the answers of a service with words of its own are read: moved to the places that core looks at.
+"""Responses of a service with its own field names, moved to the fields that core reads.
 
-Only what is looked at is moved. The body in the record stays as it was received, and so does the status.
+A `JsonPath` names a field: ``status``, ``data.task.state``, ``output[0].url``, ``[0].id``. Names are letters, digits, ``_``
+and ``-``. That is all: no wildcards, no filters, no negative positions. What is not there is absent, never an error.
+
+Only what core reads is moved. The body in the record stays as it was received, and so does the status.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import WORDS, StateGroup, normalise
-from batchrun.services.json_path import ABSENT, JsonPath
+
+_WHOLE = re.compile(r"(?:[A-Za-z0-9_-]+|\[[0-9]{1,6}\])(?:\.[A-Za-z0-9_-]+|\[[0-9]{1,6}\])*", re.ASCII)
+_STEP = re.compile(r"\[([0-9]+)\]|([A-Za-z0-9_-]+)", re.ASCII)
+ABSENT: Final = object()
+
+
+class JsonPath:
+    """A place in JSON, read once and looked up often."""
+
+    __slots__ = ("_steps", "text")
+
+    def __init__(self, text: str, where: str) -> None:
+        if _WHOLE.fullmatch(text) is None:
+            raise UsageError(f"{where}: expected a place such as data.job.state or output[0].url, got {text[:100]!r}")
+        self.text = text
+        self._steps = tuple(int(found[1]) if found[1] else found[2] for found in _STEP.finditer(text))
+
+    def find(self, body: Any) -> Any:
+        """What stands there in `body`, or ABSENT."""
+        for step in self._steps:
+            if isinstance(step, int):
+                if not isinstance(body, list) or step >= len(body):
+                    return ABSENT
+                body = body[step]
+            else:
+                if not isinstance(body, dict) or step not in body:
+                    return ABSENT
+                body = body[step]
+        return body
+
+    def __repr__(self) -> str:
+        return f"Place({self.text!r})"
+
 
 # The known word that stands for a group; for the groups that a profile may name.
 WORD_OF_GROUP: dict[str, str] = {
@@ -45,8 +82,8 @@ class FieldMap:
     def __call__(self, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
         """`body` as the responses endpoint would say it, and the service's own status word."""
         found: dict[str, Any] = {}
-        for name, place in (("id", self.id), ("status", self.status), ("usage", self.usage), ("model", self.model)):
-            if (value := place.find(body)) is not ABSENT:
+        for name, path in (("id", self.id), ("status", self.status), ("usage", self.usage), ("model", self.model)):
+            if (value := path.find(body)) is not ABSENT:
                 found[name] = value
         error = self.error.find(body)
         if error is not ABSENT and error:

@@ -1,16 +1,13 @@
-"""A profile: all that makes one service differ from another, as data."""
+"""A profile: all that makes one service differ from another, as data; and the services that batchrun knows by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from batchrun.core.responses.verdict import NO_VOUCHING, Vouching
-from batchrun.core.rows.prepare import Endpoint
+from batchrun.core.responses.verdict import NO_OVERRIDES, CodeOverrides
+from batchrun.core.rows.prepare import RESPONSES, SYNCHRONOUS, Endpoint
 from batchrun.services.field_map import FieldMap
-
-NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,7 @@ class Profile:
 
     `key_names` are environment variables that may hold the API key, the first that is set counts, and
     `token_names` likewise for a bearer token, which outranks a key. `path` is what the service appends to
-    the address that its users know. `known_as` are other first parts of a path under which rows may name
-    an endpoint. `timeouts` are settings by name, in seconds; what a user gives outranks them.
+    the address that its users know. `timeouts` are settings by name, in seconds; what a user gives outranks them.
     """
 
     name: str
@@ -57,7 +53,45 @@ class Profile:
     key_required: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     sends_organisation: bool = False
-    vouching: Vouching = NO_VOUCHING
+    overrides: CodeOverrides = NO_OVERRIDES
     timeouts: Mapping[str, float] = field(default_factory=dict)
-    lens: FieldMap | None = None
-    known_as: tuple[str, ...] = ("/openai/v1", "/v1")
+    field_map: FieldMap | None = None
+
+
+OPENAI = Profile(
+    name="openai",
+    endpoints=(RESPONSES, *SYNCHRONOUS),
+    poll=Call("GET", "/responses/"),
+    cancel=Call("POST", "/responses/", "/cancel"),
+    base_url="https://api.openai.com/v1",
+    base_name="OPENAI_BASE_URL",
+    key_names=("OPENAI_API_KEY",),
+    sends_organisation=True,
+)
+
+# LiteLLM, vLLM, OGX, llama.cpp and all others that speak OpenAI's protocol.
+COMPATIBLE = replace(OPENAI, name="compatible", base_url=None)
+
+# The v1 API takes no api-version; a dated one is refused there (pydantic-ai#5066).
+AZURE = Profile(
+    name="azure",
+    endpoints=OPENAI.endpoints,
+    poll=OPENAI.poll,
+    cancel=OPENAI.cancel,
+    base_name="AZURE_OPENAI_ENDPOINT",
+    path="/openai/v1",
+    auth=API_KEY_HEADER,
+    key_names=("AZURE_OPENAI_API_KEY",),
+    token_names=("AZURE_OPENAI_AD_TOKEN",),
+)
+
+PROXYAPI = Profile(
+    name="proxyapi",
+    endpoints=OPENAI.endpoints,
+    poll=OPENAI.poll,
+    cancel=OPENAI.cancel,
+    base_url="https://api.proxyapi.ru/openai/v1",
+    key_names=("PROXYAPI_API_KEY", "OPENAI_API_KEY"),
+)
+
+KNOWN: dict[str, Profile] = {profile.name: profile for profile in (OPENAI, AZURE, PROXYAPI, COMPATIBLE)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchrun import __version__
 from batchrun.core.responses.http import Answer, Failure, Request
 from batchrun.core.responses.verdict import (
     Accepted,
@@ -16,7 +15,6 @@ from batchrun.core.responses.verdict import (
     JobReport,
     Refused,
     Unclear,
-    is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
@@ -24,9 +22,10 @@ from batchrun.core.responses.verdict import (
 from batchrun.core.rows.prepare import Endpoint
 from batchrun.core.settings.secret import Secret, SecretHeaders
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.services.address import BaseUrl
-from batchrun.services.headers import is_secret
+from batchrun.core.text.printable import is_safe_id
+from batchrun.services.address import BaseUrl, is_secret
 from batchrun.services.profile import Auth, Call, Profile
+from batchrun.version import __version__
 
 _OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
 
@@ -54,8 +53,8 @@ class Service:
         self._auth = auth or profile.auth
         self._extra = SecretHeaders({**profile.headers, **(headers or {})})
         secret = {} if key is None else {self._auth.header: self._auth.prefix + key.reveal()}
-        self._look_head = SecretHeaders({**_OURS, **self._extra, **secret})
-        self._submit_head = SecretHeaders({**self._look_head, "content-type": "application/json"})
+        self._headers = SecretHeaders({**_OURS, **self._extra, **secret})
+        self._submit_headers = SecretHeaders({**self._headers, "content-type": "application/json"})
         self._endpoints = {endpoint.path: endpoint for endpoint in profile.endpoints}
         self._poll = self._call(profile.poll)
         self._cancel = self._call(profile.cancel)
@@ -108,23 +107,9 @@ class Service:
         """What recognises the API key and does not give it away; None without one, or if it renews itself."""
         return None if self.key is None or self.key_renews else self.key.fingerprint(salt)
 
-    def endpoint(self, url: str | None) -> Endpoint | None:
-        """The endpoint that a row means by its `url`; None if the service has no such path.
-
-        ``/responses``, ``/v1/responses`` and ``/openai/v1/responses`` are one path; the full address counts
-        if it is ours. Without a url the first endpoint is meant.
-        """
-        if url is None:
-            return self.profile.endpoints[0]
-        path = url.removeprefix(self.origin) if url.startswith(f"{self.origin}/") else url
-        for prefix in (self.base.path, *self.profile.known_as, ""):
-            if path.startswith(f"{prefix}/") and (found := self._endpoints.get(path.removeprefix(prefix))):
-                return found
-        return None
-
     def submit(self, path: str, body: bytes) -> Request:
         """A POST of `body` to the endpoint with this `path`."""
-        return Request("POST", self.base.path + self._endpoints[path].path, self._submit_head, body)
+        return Request("POST", self.base.path + self._endpoints[path].path, self._submit_headers, body)
 
     def poll(self, job_id: str) -> Request:
         return self._about(self._poll, job_id)
@@ -135,13 +120,15 @@ class Service:
 
     def read_submit(self, answer: Answer | Failure, wall: float, path: str) -> Accepted | Refused | Ambiguous:
         profile, background = self.profile, self._endpoints[path].background
-        return read_submit(answer, wall, background=background, vouching=profile.vouching, view=profile.lens)
+        return read_submit(
+            answer, wall, background=background, overrides=profile.overrides, field_map=profile.field_map
+        )
 
     def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
-        return read_poll(answer, wall, job_id, self.profile.lens)
+        return read_poll(answer, wall, job_id, self.profile.field_map)
 
     def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
-        return read_cancel(answer, wall, job_id, self.profile.lens)
+        return read_cancel(answer, wall, job_id, self.profile.field_map)
 
     def __repr__(self) -> str:
         return f"<Service {self.name} at {self.base}>"
@@ -156,7 +143,7 @@ class Service:
             )
         if not is_safe_id(job_id):
             raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
-        return Request(call.method, f"{call.before}{job_id}{call.after}", self._look_head)
+        return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)
 
 
 def _whole(value: str) -> bool:

@@ -9,10 +9,10 @@ and benchmarks of batchrun drive it. Its laws:
 4. The books count what arrived, whatever became of it.
 """
 
-from batchrun.simulator.books import Books
-from batchrun.simulator.embedding import Simulator
+from batchrun.simulator.distributions import ScenarioError
+from batchrun.simulator.request_statistics import Books
 from batchrun.simulator.scenario import DEMO, Scenario, load, parse
+from batchrun.simulator.server import Simulator
 from batchrun.simulator.service import SimulatedService
-from batchrun.simulator.spread import ScenarioError
 
 __all__ = ["DEMO", "Books", "Scenario", "ScenarioError", "SimulatedService", "Simulator", "load", "parse"]

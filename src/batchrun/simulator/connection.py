@@ -14,9 +14,8 @@ from typing import NamedTuple, Protocol, cast
 
 import httptools
 
-from batchrun.simulator.books import Books
-from batchrun.simulator.replies import HANG_UP, Reply, error
-from batchrun.simulator.writing import written
+from batchrun.simulator.replies import HANG_UP, Reply, error, written
+from batchrun.simulator.request_statistics import Books
 
 _MOST_WAITING = 100
 _MOST_HEADER_BYTES = 64 * 1024

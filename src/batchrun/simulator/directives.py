@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchrun.simulator.spread import ScenarioError, seconds
-from batchrun.simulator.words import CANCEL_WORDS, CODES, OUTCOMES, SUBMIT_WORDS, nearest, word_of
+from batchrun.simulator.distributions import ScenarioError, seconds
+from batchrun.simulator.outcomes import CANCEL_WORDS, CODES, OUTCOMES, SUBMIT_WORDS, nearest, word_of
 
 _IN_PROMPT = re.compile(rb"\[\[ ?([a-z_]{1,40})((?: [A-Za-z0-9_.]{1,60}){0,2}) ?\]\]")
 

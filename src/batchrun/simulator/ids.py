@@ -15,7 +15,7 @@ import struct
 from hashlib import blake2b
 
 from batchrun.simulator.jobs import CANCEL_WORD, MOST, SimulatedJob
-from batchrun.simulator.words import JOB_WORDS
+from batchrun.simulator.outcomes import JOB_WORDS
 
 _SEED = struct.Struct("<Q")
 _SERIAL = struct.Struct("<Q")

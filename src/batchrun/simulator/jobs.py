@@ -10,7 +10,7 @@ import math
 import struct
 from typing import NamedTuple
 
-from batchrun.simulator.words import CANCELS, CODES, COMPLETED, OUTCOMES, STUCK_QUEUED
+from batchrun.simulator.outcomes import CANCELS, CODES, COMPLETED, OUTCOMES, STUCK_QUEUED
 
 _FACTS = struct.Struct("<dddfQIIIHHBB")
 _WATCH = struct.Struct("<dI")

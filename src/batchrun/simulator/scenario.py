@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from batchrun.simulator.spread import AT_ONCE, ScenarioError, Spread, Trace, seconds, spread
-from batchrun.simulator.words import (
+from batchrun.simulator.distributions import AT_ONCE, ScenarioError, Spread, Trace, seconds, spread
+from batchrun.simulator.outcomes import (
     CANCEL_WORDS,
     JOB_WORDS,
     NOTHING,

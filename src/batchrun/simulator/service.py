@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from batchrun.simulator import endpoints
-from batchrun.simulator.books import Books
+from batchrun.simulator import bodies
+from batchrun.simulator.distributions import ScenarioError
 from batchrun.simulator.replies import HANG_UP, SILENCE, Reply, error, page, reply
+from batchrun.simulator.request_statistics import Books
 from batchrun.simulator.scenario import Scenario, parse
-from batchrun.simulator.spread import ScenarioError
 from batchrun.simulator.store import JobStore
 from batchrun.simulator.submits import SUBMITS, Submits
 
@@ -72,7 +72,7 @@ class SimulatedService:
             case b"DELETE", [b"responses", name]:
                 return self._store.delete(name, now)
             case b"GET", [b"models"]:
-                return reply(endpoints.model_list(self.scenario.models or _MODELS, self._since))
+                return reply(bodies.model_list(self.scenario.models or _MODELS, self._since))
             case _, [b"responses", _]:
                 return _not_allowed(method, "GET, DELETE")
             case _, [b"responses", _, b"cancel"]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from batchrun.simulator import bodies
-from batchrun.simulator.books import Books
-from batchrun.simulator.chance import quantile
+from batchrun.simulator.distributions import AT_ONCE
+from batchrun.simulator.draws import quantile
 from batchrun.simulator.ids import Ids, demo_id, job_of_demo_id
 from batchrun.simulator.jobs import Cancelled, Jobs, SimulatedJob
 from batchrun.simulator.replies import Reply, error, page, refusal, reply
+from batchrun.simulator.request_statistics import Books
 from batchrun.simulator.scenario import Scenario
-from batchrun.simulator.spread import AT_ONCE
 
 _POLL, _CANCEL, _LATENCY = 1, 2, 3  # what a quantile is drawn for
 

@@ -1,31 +1,95 @@
-"""How a POST is answered: a job, or the reason why there is none.
+"""How a POST is answered: with a job, or the reason why there is none.
 
-It is looked at in this order: the body, an outage or the API key, the row's own script, the quota, the
-rates, the drawn refusals; then there is a job. What stands before the drawn refusals depends on time and on
-other rows and is no *turn* of the row, so that what is drawn for a row is the same in every run.
+It is checked in this order: the body, an outage or the API key, the row's own script, the quota, the rates, the drawn
+refusals; then it becomes a job, whose whole course is decided here. What comes before the drawn refusals depends on time
+and on other rows and is no *turn* of the row, so that what is drawn for a row is the same in every run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import orjson
 
-from batchrun.simulator import bodies, endpoints
-from batchrun.simulator.books import Books
-from batchrun.simulator.chance import draw, row_of
-from batchrun.simulator.deciding import cap_of, decide
-from batchrun.simulator.directives import SILENT, script_of
+from batchrun.simulator import bodies
+from batchrun.simulator.directives import SILENT, Script, script_of
+from batchrun.simulator.distributions import ScenarioError
+from batchrun.simulator.draws import Draw, draw, row_of
 from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.limits import Allowance, header_lines, retry_lines
+from batchrun.simulator.outcomes import CODES, COMPLETED, LOST, STUCK_QUEUED, STUCK_RUNNING
 from batchrun.simulator.replies import SILENCE, Reply, error, refusal
+from batchrun.simulator.request_statistics import Books
 from batchrun.simulator.scenario import Scenario
-from batchrun.simulator.spread import ScenarioError
 from batchrun.simulator.store import JobStore
-from batchrun.simulator.words import CODES, LOST
+
+_BYTES_A_TOKEN = 4
+
+
+def decide(
+    scenario: Scenario,
+    script: Script,
+    chance: Draw,
+    body: Mapping[str, Any],
+    row: int,
+    turn: int,
+    now: float,
+    *,
+    size: int,
+    background: bool,
+) -> SimulatedJob:
+    """The job of the `turn`-th POST of `row`, whose body of `size` bytes arrived at `now`."""
+    times = scenario.times
+    if script.outcome is not None:
+        outcome = script.outcome if turn <= script.outcome_times else COMPLETED
+    else:
+        outcome = scenario.jobs.pick(chance.outcome) or COMPLETED
+    queued = (times.queued.at(chance.queued) if background else 0.0) if script.queued is None else script.queued
+    duration = times.duration.at(chance.duration) if script.duration is None else script.duration
+    starts = now + queued
+    hidden = script.hidden
+    if hidden is None:
+        hidden = times.hidden if chance.trait < scenario.traits.hidden else 0.0
+    # One quantile serves both traits: the id changes from the other end of the scale.
+    id_changes = script.id_changes or 1 - chance.trait <= scenario.traits.id_changes
+    return SimulatedJob(
+        created=now,
+        starts=math.inf if outcome == STUCK_QUEUED else starts,
+        ends=math.inf if outcome in (STUCK_QUEUED, STUCK_RUNNING) else starts + duration,
+        hidden=hidden,
+        row=row,
+        nonce=int(chance.nonce * 2**32),
+        input_tokens=max(1, size // _BYTES_A_TOKEN),
+        output_tokens=_output_tokens(scenario, chance, cap_of(body), outcome),
+        outcome=outcome,
+        model=body["model"],
+        background=background,
+        id_changes=id_changes and background,
+        cancel=script.cancel or "",
+    )
+
+
+def cap_of(body: Mapping[str, Any]) -> int | None:
+    """The most tokens that a request lets its job make, by the word of its endpoint."""
+    for word in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
+        cap = body.get(word)
+        if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0:
+            return cap
+    return None
+
+
+def _output_tokens(scenario: Scenario, chance: Draw, cap: int | None, outcome: str) -> int:
+    """Tokens that the job makes: a trace's own, else the scenario's; within the request's cap, at it if cut off."""
+    tokens = scenario.times.duration.tokens(chance.duration)
+    if tokens is None:
+        tokens = max(1, int(scenario.output_tokens.at(chance.tokens)))
+    if cap is not None:
+        return cap if outcome == "incomplete" else min(tokens, max(cap - 1, 1))
+    return tokens
+
 
 # endpoint → what its body must have beside a model
 SUBMITS = {
@@ -46,9 +110,9 @@ class Submits:
         self._books = books
         self._accepted = 0
         self._results: dict[bytes, Callable[[SimulatedJob, str, dict[str, Any]], dict[str, Any]]] = {
-            b"chat/completions": endpoints.chat_completion,
-            b"embeddings": endpoints.embeddings,
-            b"images/generations": partial(endpoints.images, image_bytes=scenario.image_bytes),
+            b"chat/completions": bodies.chat_completion,
+            b"embeddings": bodies.embeddings,
+            b"images/generations": partial(bodies.images, image_bytes=scenario.image_bytes),
         }
         self._requests = Allowance(limits.rpm, limits.window, now) if limits.rpm else None
         self._tokens = Allowance(limits.tpm, limits.window, now) if limits.tpm else None

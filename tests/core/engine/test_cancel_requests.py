@@ -96,6 +96,15 @@ def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
     assert folded(run).heard_to == 20, "whoever comes next reads it again, although later ones were heard"
 
 
+def test_the_first_of_two_names_that_nobody_knows_is_left_too():
+    run = Night(start=False, collecting=True)
+    run.recover(1)
+    for name, heard_to in (("old-0", 20), ("unsent", 40), ("unsent too", 60)):
+        run.feed(wished(name, heard_to=heard_to))
+    run.run()
+    assert folded(run).heard_to == 20
+
+
 def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
     def left(key):
         trail = JournaledRow()
@@ -116,7 +125,7 @@ def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
 def test_a_wish_for_a_row_whose_record_may_still_be_lost_is_written_too():
     class Held(Night):
         def feed(self, event):
-            held = isinstance(event, m.Synced) and event.tape is m.BatchFile.OUTPUT
+            held = isinstance(event, m.Synced) and event.file is m.BatchFile.OUTPUT
             return [] if held else super().feed(event)
 
     run = Held(2, submit=lambda key, n: answer(400, {"error": {"code": "invalid_prompt", "message": "no"}}))
@@ -173,6 +182,15 @@ def test_a_wish_for_all_outlives_the_run():
     assert (after.sent["submit"], after.states()) == ([], {"cancelled": 20})
     assert [name for _, name in after.sent["cancel"]] == ["j"]
     assert heard(after) == [(25, False)]
+
+
+def test_a_runs_own_wish_for_all_outlives_it_too():
+    """One that no other process wrote down: there are no bytes of it to be read again."""
+    run = Driver(500, concurrency=10, submits=4, poll=running)
+    run.at(3.0, m.CancelRequested(None, CancelReason.USER))
+    run.at(3.0, m.StopRequested(m.StopMode.NOW))
+    run.run()
+    assert (folded(run).cancel_all, folded(run).heard_to) == (True, 0)
 
 
 def test_rows_that_limit_leaves_to_the_next_run_are_still_to_end():
@@ -255,4 +273,4 @@ def test_detach_with_another_key_looks_until_a_job_is_found_and_no_longer():
 def test_no_more_jobs_in_flight_than_can_be_looked_at_in_time():
     run = Driver(900, poll=running, concurrency=10_000, poll_rate=1.0, poll_max=300.0)
     run.run(until=200.0)
-    assert run.engine.desk.open_jobs == 300
+    assert run.engine.jobs.open_jobs == 300

@@ -16,7 +16,7 @@ class SlowDisk(Driver):
     held = False
 
     def feed(self, event):
-        if self.held and isinstance(event, m.Synced) and event.tape is m.BatchFile.JOURNAL:
+        if self.held and isinstance(event, m.Synced) and event.file is m.BatchFile.JOURNAL:
             return []
         return super().feed(event)
 
@@ -35,7 +35,7 @@ def test_a_cancel_is_sent_once_its_entry_is_on_the_disk_and_not_before():
     run.held = True
     run.feed(CANCEL)
     assert run.tags("row-0")[-1] == "cancelling"
-    assert next(iter(run.engine.desk.watched.values())).phase is Phase.CANCELLING
+    assert next(iter(run.engine.jobs.watched.values())).phase is Phase.CANCELLING
     assert run.run(until=60.0).sent["cancel"] == []
     run.sync()
     run.run()
@@ -67,13 +67,42 @@ def test_a_cancel_whose_entry_is_synced_while_the_job_is_busy_is_sent_once(phase
         run.sync()
         sent_at = 5.0
     else:
-        while run.engine.desk.in_phase[Phase.POLLING] == 0:
+        while run.engine.jobs.in_phase[Phase.POLLING] == 0:
             run.run(until=run._queue[0][0])
         sent_at = run.now + 1.0
         run.feed(CANCEL)
     run.run()
     assert run.times("cancel") == [pytest.approx(sent_at)]
     assert run.records["row-0"]["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("status", "warnings"), [("completed", ["late_completed"]), ("incomplete", ["late_completed"]), ("failed", [])]
+)
+def test_a_cancelled_job_that_its_submit_shows_to_be_over_is_neither_kept_nor_tried_again(status, warnings):
+    over = {"id": "j", "status": status, "output": "canary", "error": {"code": "server_error", "message": "x"}}
+    run = Driver(1, latency=1.0, submit=lambda key, n: answer(200, over))
+    run.at(0.5, CANCEL)
+    run.run()
+    record = run.records["row-0"]
+    assert (record["state"], record["warnings"], record["job_id"]) == ("cancelled", warnings, "j")
+    assert (record["response"], record["output_text"], len(run.sent["submit"])) == (None, None, 1)
+    assert not any(b"canary" in getattr(one, "line", b"") for one in run.instructions)
+
+
+def test_the_intent_of_a_row_that_is_cancelled_before_its_post_is_cleared():
+    """Without that the next run could not know that nothing was sent."""
+    run = SlowDisk(1, start=False)
+    run.held = True
+    run.feed(m.TimerFired())
+    run.run(until=1.0)
+    run.feed(CANCEL)
+    assert run.tags("row-0") == ["intent", "cancelling", "cleared", "done"]
+    assert run.engine.gate.exposed == 1, "until that is on the disk"
+    run.sync()
+    run.run()
+    assert (run.records["row-0"]["billing"], run.sent["submit"]) == ("not_billed", [])
+    assert run.engine.gate.exposed == 0
 
 
 def test_a_first_refusal_that_is_cancelled_while_its_verdict_is_held_back_ends_cancelled_once():

@@ -5,13 +5,13 @@ from collections import Counter
 
 import pytest
 
+from batchrun.core.engine.polls import Exponential
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import Row
-from batchrun.core.jobs.pacing import LONGEST_GAP, Exponential
 from batchrun.core.jobs.timers import TICKS_PER_SECOND
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.settings.settings import InvalidSetting, Settings
+from batchrun.core.settings.settings import LONGEST_GAP, InvalidSetting, Settings
 from tests.core.driver import DROPPED, Driver, answer, error
 
 MIDDLE = {"chance": lambda: 0.5}  # every gap exactly as long as its base
@@ -175,6 +175,12 @@ def test_an_outage_at_the_deadline_waits_for_a_look():
     assert run.now > 400
 
 
+def test_jobs_of_a_service_that_is_never_seen_again_end_an_hour_past_their_deadline():
+    run = Driver(2, poll=lambda job_id, n: answer(503), deadline=60.0, cancel=lambda *_: answer(503))
+    assert run.run(until=5_000.0).states() == {"timeout": 2}
+    assert 60.0 + 3_600.0 <= run.times("cancel")[0] <= 60.0 + 3_600.0 + 60.0
+
+
 def test_one_job_that_cannot_be_seen_ends_although_the_others_can():
     def poll(job_id, n):
         return (
@@ -238,6 +244,38 @@ def test_p07_one_job_is_not_found_while_others_are():
     assert run.states() == {"expired": 1, "succeeded": 4}
 
 
+def test_two_looks_are_not_enough_however_far_apart():
+    def poll(job_id, n):
+        return not_found(job_id, n) if job_id == "job_old-0" else running(job_id, n)
+
+    run = Driver(start=False, poll=poll, poll_min=200.0, poll_max=200.0, **MIDDLE).recover(2)
+    while "old-0" not in run.records:
+        run.run(until=run._queue[0][0])
+    assert len(run.times("poll", "job_old-0")) == 3
+
+
+def test_a_job_that_was_found_meanwhile_is_looked_for_anew():
+    def poll(job_id, n):
+        if job_id == "job_old-1":
+            return running(job_id, n) if run.now < 300 else run.third_time(job_id, 9)
+        found = 90 < run.now < 110 or run.now > 200
+        return run.third_time(job_id, 9 if run.now > 200 else 0) if found else not_found(job_id, n)
+
+    run = Driver(start=False, poll=poll, poll_min=2.0, poll_max=2.0).recover(2)
+    assert run.run().states() == {"succeeded": 2}
+
+
+@pytest.mark.parametrize("trouble", [HTML, answer(400, {"detail": "?"}), answer(301, b"")])
+def test_the_last_open_job_is_not_given_up_for_an_answer_that_does_not_say_that_it_is_gone(trouble):
+    def poll(job_id, n):
+        return trouble if job_id == "job_old-0" and 20 < run.now < 3_000 else run.third_time(
+            job_id, 9 if job_id != "job_old-0" or run.now > 20 else 0
+        )  # fmt: skip
+
+    run = Driver(start=False, poll=poll).recover(3)
+    assert run.run().states() == {"succeeded": 3}
+
+
 @pytest.mark.parametrize(
     "reply", [answer(404), answer(403), answer(401), HTML, answer(400, {"detail": "?"}), answer(301, b"")]
 )
@@ -285,6 +323,17 @@ def test_p09_polls_refused_for_their_key_slow_down_and_halt_after_ten_minutes():
     assert 600 <= run.now <= 760
     late = [time for time in run.times("poll", "job_old-3") if time > 100]
     assert min(b - a for a, b in itertools.pairwise(late)) >= 30.0
+
+
+def test_polls_that_are_refused_for_their_key_are_counted_from_the_last_answer():
+    def poll(job_id, n):
+        if run.now < 40 or 1_000 < run.now < 1_300:
+            return error(401, "invalid_api_key")
+        return run.third_time(job_id, 9 if run.now > 1_300 else 0)
+
+    run = Driver(start=False, poll=poll).recover(2)
+    run.run()
+    assert (run.told, run.states()) == ([], {"succeeded": 2})
 
 
 def test_the_last_open_job_may_be_given_up_by_a_service_that_knew_the_others():

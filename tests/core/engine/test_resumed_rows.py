@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from batchrun.core.jobs.job import About, Row
+from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.job import About, CancelReason, Row
 from batchrun.core.journal.entries import AttemptEnded, Header, Intent, frame
 from batchrun.core.journal.fold import JournaledRow, fold
 from tests.core.driver import Driver, answer
@@ -106,6 +107,14 @@ def test_a_retry_whose_body_is_gone_ends_as_its_last_job_ended():
     assert (run.sent["submit"], [name for _, name in run.sent["poll"]]) == ([], ["j1"])
     assert (record["state"], record["job_id"]) == ("internal_error", "j1")
     assert [one["job_id"] for one in record["attempts"]] == ["j0"], "each attempt once"
+
+
+def test_a_cancel_of_a_retry_whose_body_is_gone_is_of_the_attempt_that_is_polled():
+    run = taken_up(left(attempt=2, ended=(ENDED,), retry_at=1_000_005.0))
+    run.feed(m.CancelRequested(frozenset({"r"}), CancelReason.USER))
+    run.run()
+    assert [entry["cancelling"]["attempt"] for entry in run.entries if "cancelling" in entry] == [1]
+    assert (run.records["r"]["state"], [name for _, name in run.sent["cancel"]]) == ("cancelled", ["j0"])
 
 
 def test_a_retry_whose_body_is_gone_without_an_id_to_ask_for_is_unconfirmed():

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.records.artifact_names import left_behind, row_name, unfinished
 from batchrun.core.records.artifacts import Artifact, base64_of, find, referring
-from batchrun.core.text.parsed import read_json
-from batchrun.core.text.splice import elements, members
+from batchrun.core.text.json_text import elements, members, read_json
 from tests.cost import costs_at_most
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))

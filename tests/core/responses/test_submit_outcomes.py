@@ -62,6 +62,7 @@ def test_a_row_of_which_nobody_knows_is_unconfirmed_and_touched_no_more(reply, c
     assert (run.outcome, run.states()) == (m.Outcome.COMPLETE, {"succeeded": 2, "unconfirmed": 1})
     assert (record["error"]["code"], record["job_id"], record["billing"]) == (code, None, "unknown")
     assert record["error"]["message"]
+    assert record["submitted_at"], "when it was lost, to look for it on the service"
     assert run.tags("row-1") == ["intent", "unconfirmed", "done"]
     assert len(run.times("submit", "row-1")) == 1
     assert {name for _, name in run.sent["poll"]} == {"job_row-0_0", "job_row-2_0"}
@@ -135,10 +136,78 @@ def test_what_would_meet_every_row_halts_and_leaves_the_row_open(reply, reason):
         pytest.param(error(404, "model_not_found"), id="s17"),
     ],
 )
-def test_the_same_refusal_for_all_first_rows_halts(reply):
-    run = Driver(1_000, submit=lambda key, n: reply).run()
+@pytest.mark.parametrize("rows", [1_000, 20])
+def test_the_same_refusal_for_all_first_rows_halts(reply, rows):
+    run = Driver(rows, submit=lambda key, n: reply).run()
     assert (run.outcome, run.records, len(run.sent["submit"])) == (m.Outcome.HALTED, {}, 20)
     assert [halt.reason for _, halt in run.told] == ["all refused"]
+
+
+class TwoIntents(Driver):
+    """Two rows whose intents are journaled together; that of the first is synced, that of the second at `sync`."""
+
+    def __init__(self, reply):
+        self.held = True
+        submit = lambda key, n: reply if (key, n) == ("row-0", 0) else self.accept(key, n)  # noqa: E731
+        super().__init__(2, submit=submit, submits=2, start=False)
+        self.engine.gate.window.size = 2.0
+        self.feed(m.TimerFired())
+        self.run(until=0.0)
+        assert [self.tags(row.key) for row in self.rows] == [["intent"], ["intent"]]
+        super().feed(m.Synced(m.BatchFile.JOURNAL, 1))
+
+    def feed(self, event):
+        if self.held and isinstance(event, m.Synced) and event.tape is m.BatchFile.JOURNAL:
+            return []
+        return super().feed(event)
+
+    def sync(self):
+        self.held = False
+        self.feed(m.Synced(m.BatchFile.JOURNAL, len(self.entries)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "sent_from"),
+    [
+        pytest.param(answer(429, {}, retry_after="20"), 20.0, id="pause"),
+        pytest.param(error(429, "insufficient_quota"), None, id="halt"),
+    ],
+)
+def test_what_stops_submits_while_an_intent_is_synced_stops_its_post(reply, sent_from):
+    run = TwoIntents(reply)
+    run.run(until=1.0)
+    assert run.sent["submit"] == [(0.0, "row-0")]
+    run.sync()
+    assert run.tags("row-1") == ["intent", "cleared"]
+    run.run()
+    times = run.times("submit", "row-1")
+    if sent_from is None:
+        assert (times, run.outcome, run.records) == ([], m.Outcome.HALTED, {})
+    else:
+        assert len(times) == 1
+        assert times[0] >= sent_from
+        assert run.states() == {"succeeded": 2}
+
+
+def test_the_first_refusal_waits_for_the_posts_that_may_show_whose_fault_it_is():
+    run = TwoIntents(error(400, "invalid_prompt"))
+    assert run.run(until=1.0).records == {}
+    run.sync()
+    assert run.run().states() == {"rejected": 1, "succeeded": 1}
+
+
+def test_the_first_refusals_are_written_once_one_row_is_accepted():
+    refused = error(400, "invalid_prompt")
+    run = Driver(
+        3,
+        submit=lambda key, n: refused if key == "row-0" else run.accept(key, n),
+        poll=lambda job_id, n: answer(200, {"id": job_id, "status": "queued"}),
+        submits=1,
+        rpm=60,
+        input_ends=False,
+    )
+    assert run.run(until=0.9).records == {}, "perhaps the fault of the run"
+    assert run.run(until=1.9).states() == {"rejected": 1}
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
@@ -159,7 +228,7 @@ def test_s09_over_at_once_its_id_is_in_the_journal_where_the_job_can_be_asked_fo
     run = Driver(1)
     run.run(until=0.05)
     over = answer(200, {"id": "resp_1", "status": "completed", "output": "x"})
-    job = run.engine.desk.unsubmitted["row-0"]
+    job = run.engine.jobs.unsubmitted["row-0"]
     run.feed(m.SubmitAccepted(job, 1, read_submit(over, 0.0, background=background)))
     assert (run.tags("row-0"), run.records["row-0"]["state"]) == (tags, "succeeded")
 

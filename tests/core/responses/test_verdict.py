@@ -10,21 +10,21 @@ from batchrun.core.responses.error import Source
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.outcome import Billing, Ended, Running
 from batchrun.core.responses.usage import Usage
-from batchrun.core.responses.verdict import (
+from batchrun.core.responses.verdict import (  # fmt: skip
     Accepted,
     Ambiguous,
+    CodeOverrides,
     JobReport,
     Refused,
     Trouble,
     Unclear,
-    Vouching,
-    is_safe_id,
     read_cancel,
     read_poll,
     read_submit,
-)  # fmt: skip
+)
 from batchrun.core.taxonomy.rules import Retry
 from batchrun.core.taxonomy.states import State
+from batchrun.core.text.printable import is_safe_id  # fmt: skip
 
 WALL = 1_800_000_000.0
 
@@ -38,14 +38,14 @@ def poll(body=None, status=200, **headers):
     return read_poll(answer(status, body, **headers), WALL, "resp_1")
 
 
-def look(body):
+def outcome(body):
     seen = poll({"id": "resp_1", **body})
     assert isinstance(seen, JobReport)
-    return seen.look
+    return seen.outcome
 
 
-def submit(body=None, status=200, *, background=True, vouching=Vouching(), **headers):
-    return read_submit(answer(status, body, **headers), WALL, background=background, vouching=vouching)
+def submit(body=None, status=200, *, background=True, overrides=CodeOverrides(), **headers):
+    return read_submit(answer(status, body, **headers), WALL, background=background, overrides=overrides)
 
 
 MESSAGE = {"type": "message", "status": "completed", "content": [{"type": "output_text", "text": "hello"}]}
@@ -86,7 +86,7 @@ def test_s10_a_job_that_goes_on(status):
 def test_s09_a_job_that_is_over_at_once(body, state):
     accepted = submit(body)
     assert isinstance(accepted, Accepted)
-    assert accepted.look.state is state
+    assert accepted.outcome.state is state
     assert accepted.job_id in ("resp_1", None)
 
 
@@ -183,16 +183,18 @@ def test_s01_s02_s03_without_an_answer_it_counts_whether_a_byte_left(cause):
 def test_a_profile_may_vouch_for_more_or_for_less():
     full = {"error": {"code": "queue_overflow"}}
     assert isinstance(submit(full, 500), Ambiguous)
-    assert isinstance(submit(full, 500, vouching=Vouching(nothing_created=frozenset({"queue_overflow"}))), Refused)
-    assert isinstance(submit(full, 500, vouching=Vouching(nothing_created=frozenset({"http_500"}))), Refused)
-    assert isinstance(submit(full, 404, vouching=Vouching(ambiguous=frozenset({"http_404"}))), Ambiguous)
+    assert isinstance(
+        submit(full, 500, overrides=CodeOverrides(nothing_created=frozenset({"queue_overflow"}))), Refused
+    )
+    assert isinstance(submit(full, 500, overrides=CodeOverrides(nothing_created=frozenset({"http_500"}))), Refused)
+    assert isinstance(submit(full, 404, overrides=CodeOverrides(ambiguous=frozenset({"http_404"}))), Ambiguous)
 
 
 def test_a_synchronous_answer_needs_neither_status_nor_id():
     accepted = submit({}, background=False)
-    assert (accepted.look.state, accepted.look.warnings) == (State.SUCCEEDED, ("empty_output",))
+    assert (accepted.outcome.state, accepted.outcome.warnings) == (State.SUCCEEDED, ("empty_output",))
     accepted = submit({"error": {"code": "server_error"}}, background=False)
-    assert accepted.look.state is State.INTERNAL_ERROR
+    assert accepted.outcome.state is State.INTERNAL_ERROR
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_a_synchronous_answer_needs_neither_status_nor_id():
     ],
 )
 def test_a_chat_answer_tells_by_its_finish_reason(finish, state, kind):
-    ended = submit({"choices": [{"message": {"content": "hi"}, "finish_reason": finish}]}, background=False).look
+    ended = submit({"choices": [{"message": {"content": "hi"}, "finish_reason": finish}]}, background=False).outcome
     assert (ended.state, ended.text, ended.problem and ended.problem.kind) == (state, "hi", kind)
 
 
@@ -224,8 +226,8 @@ def test_a_chat_answer_tells_by_its_finish_reason(finish, state, kind):
     ],
 )
 def test_p03_a_job_goes_on_until_it_says_otherwise(status, expected):
-    assert look({"status": status}) == expected
-    assert look({}) == Running(None, started=False, warnings=("unknown_status",))
+    assert outcome({"status": status}) == expected
+    assert outcome({}) == Running(None, started=False, warnings=("unknown_status",))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_p03_a_job_goes_on_until_it_says_otherwise(status, expected):
     ],
 )  # fmt: skip
 def test_p10_p13_completed_is_not_yet_good(body, state, warnings, code):
-    ended = look(body)
+    ended = outcome(body)
     assert (ended.state, ended.warnings, ended.problem and ended.problem.code) == (state, warnings, code)
 
 
@@ -283,7 +285,7 @@ def test_p10_p13_completed_is_not_yet_good(body, state, warnings, code):
     ],
 )  # fmt: skip
 def test_p11_how_jobs_fail(body, state, retry, kind, code, warnings):
-    ended = look(body)
+    ended = outcome(body)
     assert (ended.state, ended.retry, ended.warnings) == (state, retry, warnings)
     assert (ended.problem.kind, ended.problem.code, ended.problem.source) == (kind, code, Source.SERVICE)
     assert ended.problem.type
@@ -292,15 +294,15 @@ def test_p11_how_jobs_fail(body, state, retry, kind, code, warnings):
 
 
 def test_p14_a_rate_limit_that_stands_only_in_the_text():
-    ended = look({"status": "failed", "error": {"code": None, "message": "Rate limit reached, try again in 2s"}})
+    ended = outcome({"status": "failed", "error": {"code": None, "message": "Rate limit reached, try again in 2s"}})
     assert (ended.state, ended.retry, ended.retry_after) == (State.RATE_LIMITED, Retry.YES, 2.0)
     assert ended.warnings == ("classified_by_text",)
 
 
 def test_p02_another_id_is_believed_and_noted():
     seen = poll({"id": "resp_other", "status": "in_progress"})
-    assert seen.look.warnings == ("id_changed",)
-    assert poll({"status": "completed", "id": "x", "output": [MESSAGE]}).look.warnings == ("id_changed",)
+    assert seen.outcome.warnings == ("id_changed",)
+    assert poll({"status": "completed", "id": "x", "output": [MESSAGE]}).outcome.warnings == ("id_changed",)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,7 @@ def test_p02_another_id_is_believed_and_noted():
     ],
 )  # fmt: skip
 def test_p16_usage_is_never_guessed(usage, expected):
-    assert look({"status": "completed", "output": [MESSAGE], "usage": usage}).usage == expected
+    assert outcome({"status": "completed", "output": [MESSAGE], "usage": usage}).usage == expected
 
 
 @pytest.mark.parametrize(
@@ -331,14 +333,14 @@ def test_p16_usage_is_never_guessed(usage, expected):
     ],
 )
 def test_billing_is_told_only_where_it_is_known(body, billing):
-    assert look(body).billing is billing
+    assert outcome(body).billing is billing
 
 
 @pytest.mark.parametrize("raw", [b'{"id":"resp_1","status":"completed","x":"\\ud800"}', b'\xef\xbb\xbf{"status":"completed"}',
                                  b'{"status":"completed","x":NaN}', b'{"status":"completed","x":' + b"[" * 5000 + b"]" * 5000 + b"}"])  # fmt: skip
 def test_p17_lax_json_is_kept(raw):
     seen = poll(raw)
-    assert (seen.look.state, seen.look.warnings[-1]) == (State.SUCCEEDED, "body_not_strict_json")
+    assert (seen.outcome.state, seen.outcome.warnings[-1]) == (State.SUCCEEDED, "body_not_strict_json")
     json.loads(seen.body, parse_constant=pytest.fail)
 
 
@@ -365,13 +367,17 @@ def test_p01_a_poll_that_fails_is_not_a_job_that_failed(status, body, trouble):
 
 def test_p15_a_result_over_the_cap_is_told():
     seen = read_poll(Failure(sent=True, cause=Cause.TOO_LARGE, message="over 64 MiB"), WALL, "resp_1")
-    assert (seen.look.state, seen.look.problem.code, seen.look.retry) == (State.FAILED, "result_too_large", Retry.NO)
+    assert (seen.outcome.state, seen.outcome.problem.code, seen.outcome.retry) == (
+        State.FAILED,
+        "result_too_large",
+        Retry.NO,
+    )
 
 
 def test_the_service_may_name_the_next_poll():
-    assert poll({"id": "resp_1", "status": "queued"}, openai_poll_after_ms="2500").look.poll_after == 2.5
-    assert poll({"id": "resp_1", "status": "queued"}, retry_after="4").look.poll_after == 4.0
-    assert poll({"id": "resp_1", "status": "queued"}, openai_poll_after_ms="soon").look.poll_after is None
+    assert poll({"id": "resp_1", "status": "queued"}, openai_poll_after_ms="2500").outcome.poll_after == 2.5
+    assert poll({"id": "resp_1", "status": "queued"}, retry_after="4").outcome.poll_after == 4.0
+    assert poll({"id": "resp_1", "status": "queued"}, openai_poll_after_ms="soon").outcome.poll_after is None
     assert poll({}, 503, retry_after="9").retry_after == 9.0
 
 
@@ -382,10 +388,12 @@ def test_after_a_cancel_that_was_refused_the_job_is_polled(status):
 
 def test_a_cancel_that_shows_the_job_is_a_look():
     assert (
-        read_cancel(answer(200, {"id": "resp_1", "status": "cancelled"}), WALL, "resp_1").look.state is State.CANCELLED
+        read_cancel(answer(200, {"id": "resp_1", "status": "cancelled"}), WALL, "resp_1").outcome.state
+        is State.CANCELLED
     )
     assert (
-        read_cancel(answer(200, {"id": "resp_1", "status": "cancelling"}), WALL, "resp_1").look.status == "cancelling"
+        read_cancel(answer(200, {"id": "resp_1", "status": "cancelling"}), WALL, "resp_1").outcome.status
+        == "cancelling"
     )
 
 
@@ -417,7 +425,7 @@ ANSWERS = st.builds(Answer, st.integers(0, 700) | st.sampled_from([200, 202, 400
 def test_any_submit_answer_is_a_verdict(given_answer, background):
     verdict = read_submit(given_answer, WALL, background=background)
     if isinstance(verdict, Accepted):
-        assert isinstance(verdict.look, Ended) or is_safe_id(verdict.job_id)
+        assert isinstance(verdict.outcome, Ended) or is_safe_id(verdict.job_id)
         json.loads(verdict.body, parse_constant=pytest.fail)
 
 
@@ -425,6 +433,6 @@ def test_any_submit_answer_is_a_verdict(given_answer, background):
 def test_any_poll_or_cancel_answer_is_a_verdict(given_answer):
     for read in (read_poll, read_cancel):
         verdict = read(given_answer, WALL, "resp_1")
-        if isinstance(verdict, JobReport) and isinstance(verdict.look, Ended):
-            assert (verdict.look.state is State.SUCCEEDED) or verdict.look.problem is not None
-            assert verdict.look.retry is Retry.NO or verdict.look.state is not State.SUCCEEDED
+        if isinstance(verdict, JobReport) and isinstance(verdict.outcome, Ended):
+            assert (verdict.outcome.state is State.SUCCEEDED) or verdict.outcome.problem is not None
+            assert verdict.outcome.retry is Retry.NO or verdict.outcome.state is not State.SUCCEEDED

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from batchrun.core.rows.parse import _FOREIGN, Admitted, Rejection, RowParser, canonical, content_key, metadata
 from batchrun.core.rows.prepare import ENDPOINTS, BodyFlags, Endpoint, overridden, plain_path
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import Aspect
-from batchrun.core.text.splice import edited, members, values
-from batchrun.core.text.strictness import duplicate_keys
+from batchrun.core.taxonomy.rules import WordField
+from batchrun.core.text.json_text import duplicate_keys, edited, members, values
 from tests.cost import costs_at_most
 
+pytestmark = pytest.mark.timeout(300)  # properties of hundreds of examples
 INTAKE = RowParser(BodyFlags(model="gpt-5"))
 BARE = RowParser()
 BODY = '"body": {"model": "gpt-5", "input": "x"}'
@@ -28,7 +28,7 @@ def admitted(line, intake=INTAKE):
 def rejected(line, intake=INTAKE):
     found = intake.admit(line if isinstance(line, bytes) else line.encode())
     assert isinstance(found, Rejection), found
-    assert rule(Aspect.TOOL, found.code).word == found.code
+    assert rule(WordField.TOOL, found.code).word == found.code
     return found
 
 
@@ -377,7 +377,7 @@ def test_no_bytes_raise(line):
         assert json.loads(INTAKE.prepare(found, line).body)
         metadata(found, line)
     else:
-        assert rule(Aspect.TOOL, found.code).word == found.code
+        assert rule(WordField.TOOL, found.code).word == found.code
         duplicate = found.message
         assert duplicate
 

@@ -19,9 +19,8 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.status.counts import RecordCounts
-from batchrun.core.status.follow import JournalFollower
-from batchrun.core.status.status import JobsNow, Lapse, LastRun, Oldest, standing
+from batchrun.core.status.follow import JournalFollower, RecordCounts
+from batchrun.core.status.status import LastRun, Oldest, RecentCounts, RunState, status_of
 from batchrun.core.text.dates import seconds_of_utc, utc
 from tests.core.journal.test_entries import HEADER
 
@@ -48,17 +47,17 @@ def markers(records, gen=0):
 
 
 def stand(entries=(), records=(), *, now=NOW, held=False, process=None, sceptical=False, unread=0):
-    course, tally = JournalFollower(sceptical=sceptical), RecordCounts()
-    course.since = now - 300
-    tally.looks_back_to(now - 300)
-    course.take(entry.to_line() for entry in [HEADER, *entries])
+    follower, counts = JournalFollower(sceptical=sceptical), RecordCounts()
+    follower.since = now - 300
+    counts.keep_times_since(now - 300)
+    follower.take(entry.to_line() for entry in [HEADER, *entries])
     size = 0
     for one in records:
         line = orjson.dumps(one) + b"\n"
-        course.recorded(tally.take(line))
+        follower.recorded(counts.take(line))
         size += len(line)
-    assert sceptical or not course.trusts_too_much(size)
-    return standing(course, tally, now, held=held, process=process, unread=(size, size + unread))
+    assert sceptical or not follower.trusts_too_much(size)
+    return status_of(follower, counts, now, held=held, process=process, unread=(size, size + unread))
 
 
 def stages(found):
@@ -123,18 +122,18 @@ def test_failures_warnings_and_tokens_are_counted_over_the_whole_output():
     [b"", b"\n", b"[]\n", b"null\n", b"{}\n", b'{"custom_id":1,"state":"succeeded"}\n', b"\0\0\n", b'{"custom_id"'],
 )
 def test_what_is_no_record_is_not_counted(line):
-    tally = RecordCounts()
-    assert tally.take(line) is None
-    assert tally.records == 0
+    counts = RecordCounts()
+    assert counts.take(line) is None
+    assert counts.records == 0
 
 
 @pytest.mark.parametrize(
     "more", [{"error": 3, "usage": []}, {"error": {"code": ["x"]}}, {"finished_at": 3}, {"finished_at": "soon"}, {"state": "odd", "error": {"code": "x"}}]
 )  # fmt: skip
 def test_a_record_of_another_making_is_counted_as_far_as_it_goes(more):
-    tally = RecordCounts()
+    counts = RecordCounts()
     line = orjson.dumps(record("a") | {"state": "failed"} | more)
-    assert (tally.take(line), tally.records, tally.codes, tally.lately.between(0, NOW)) == (
+    assert (counts.take(line), counts.records, counts.codes, counts.recent.between(0, NOW)) == (
         "a",
         1,
         {},
@@ -164,43 +163,43 @@ def test_cancel_of_all_and_rewritings_are_known():
 @pytest.mark.parametrize(
     ("last", "run"),
     [
-        (Stopped("complete", NOW), LastRun(JobsNow.COMPLETE, 7, NOW - 60, NOW)),
-        (Stopped("halted", NOW, "quota: no more"), LastRun(JobsNow.HALTED, 7, NOW - 60, NOW, told="quota: no more")),
-        (Stopped("detached", NOW), LastRun(JobsNow.DETACHED, 7, NOW - 60, NOW)),
-        (Stopped("stopped", NOW), LastRun(JobsNow.STOPPED, 7, NOW - 60, NOW)),
-        (Stopped("SIGHUP", NOW), LastRun(JobsNow.STOPPED, 7, NOW - 60, NOW, "SIGHUP")),
-        (Stopped("stdout closed", NOW), LastRun(JobsNow.STOPPED, 7, NOW - 60, NOW, "stdout closed")),
-        (Stopped("SIGINT", NOW, "auth: no"), LastRun(JobsNow.STOPPED, 7, NOW - 60, NOW, "SIGINT", "auth: no")),
-        (Intent("a", 1, "s", NOW - 9), LastRun(JobsNow.LOST, 7, NOW - 60, NOW - 9)),
+        (Stopped("complete", NOW), LastRun(RunState.COMPLETE, 7, NOW - 60, NOW)),
+        (Stopped("halted", NOW, "quota: no more"), LastRun(RunState.HALTED, 7, NOW - 60, NOW, message="quota: no more")),
+        (Stopped("detached", NOW), LastRun(RunState.DETACHED, 7, NOW - 60, NOW)),
+        (Stopped("stopped", NOW), LastRun(RunState.STOPPED, 7, NOW - 60, NOW)),
+        (Stopped("SIGHUP", NOW), LastRun(RunState.STOPPED, 7, NOW - 60, NOW, "SIGHUP")),
+        (Stopped("stdout closed", NOW), LastRun(RunState.STOPPED, 7, NOW - 60, NOW, "stdout closed")),
+        (Stopped("SIGINT", NOW, "auth: no"), LastRun(RunState.STOPPED, 7, NOW - 60, NOW, "SIGINT", "auth: no")),
+        (Intent("a", 1, "s", NOW - 9), LastRun(RunState.LOST, 7, NOW - 60, NOW - 9)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("held", [False, True])
 def test_how_the_last_run_ended(last, run, held):
     """Also while its process has not let go of the lock: its last word is said."""
-    if held and run.going is JobsNow.LOST:
-        run = LastRun(JobsNow.RUNNING, 7, NOW - 60, None)
+    if held and run.state is RunState.LOST:
+        run = LastRun(RunState.RUNNING, 7, NOW - 60, None)
     assert stand([*RUNNING, last], held=held, process=7).run == run
 
 
 def test_a_signal_that_came_too_late_to_stop_anything_does_not_count():
     entries = [Started(7, NOW - 60, 1), Stopped("SIGINT", NOW)]
-    assert stand(entries, [record("a")]).run.going is JobsNow.COMPLETE
-    assert stand([*entries[:1], Stopped("SIGINT", NOW, "quota: x")], [record("a")]).run.going is JobsNow.STOPPED
+    assert stand(entries, [record("a")]).run.state is RunState.COMPLETE
+    assert stand([*entries[:1], Stopped("SIGINT", NOW, "quota: x")], [record("a")]).run.state is RunState.STOPPED
 
 
 def test_a_lost_run_is_known_to_have_lived_until_its_last_entry_or_record():
     assert stand(RUNNING, [record("a", at=NOW - 3)]).run.until == NOW - 3
-    assert stand([]).run == LastRun(JobsNow.LOST, None, None, None)
+    assert stand([]).run == LastRun(RunState.LOST, None, None, None)
 
 
 @pytest.mark.parametrize("entries", [[], RUNNING, [*RUNNING, Stopped("SIGINT", NOW)]])
 def test_a_process_that_has_not_said_that_it_started_is_starting(entries):
     found = stand(entries, held=True, process=8)
-    assert (found.run, found.lapse) == (LastRun(JobsNow.STARTING, 8, None, None), None)
+    assert (found.run, found.recent) == (LastRun(RunState.STARTING, 8, None, None), None)
 
 
 def test_a_holder_that_cannot_be_named_is_taken_for_the_one_that_started():
-    assert stand(RUNNING, held=True, process=None).run.going is JobsNow.RUNNING
+    assert stand(RUNNING, held=True, process=None).run.state is RunState.RUNNING
 
 
 # --- the pace ---
@@ -213,34 +212,34 @@ def paced(age, *, submits=(), records=(), held=True, **more):
 
 def test_the_pace_is_that_of_the_last_five_minutes():
     found = paced(3600.0, submits=[1, 100, 299, 301, 3000], records=[1, 299.5, 301, 3000])
-    assert found.lapse == Lapse(300.0, submits=3, records=2, refused=0, unconfirmed=0)
-    assert (found.lapse.submits_a_minute, found.lapse.records_a_minute) == (0.6, 0.4)
+    assert found.recent == RecentCounts(300.0, submits=3, records=2, refused=0, unconfirmed=0)
+    assert (found.recent.submits_a_minute, found.recent.records_a_minute) == (0.6, 0.4)
     assert found.left == 96 / 2 * 300
 
 
 def test_a_younger_run_is_measured_since_it_began():
     """What earlier runs did within the five minutes is not its pace."""
     found = paced(30.0, submits=[1, 100], records=[1, 2, 100])
-    assert (found.lapse.seconds, found.lapse.submits, found.lapse.records) == (30.0, 1, 2)
+    assert (found.recent.seconds, found.recent.submits, found.recent.records) == (30.0, 1, 2)
     assert found.left == 97 / 2 * 30
 
 
 def test_refused_and_unconfirmed_submits_are_told():
     lost = [Cleared("a", 1, NOW - 5), Unconfirmed("b", 1, NOW - 5), Cleared("c", 1, NOW - 500)]
     found = stand([Started(7, NOW - 1000, 9), *lost], held=True, process=7)
-    assert (found.lapse.refused, found.lapse.unconfirmed) == (1, 1)
+    assert (found.recent.refused, found.recent.unconfirmed) == (1, 1)
 
 
 @pytest.mark.parametrize("found", [
     paced(1.0, records=[0.5]), paced(60.0, records=[1], held=False), paced(-60.0, records=[1]),
 ], ids=["too early", "no run is on", "the clock was set back"])  # fmt: skip
 def test_no_pace_and_no_time_left(found):
-    assert (found.lapse, found.left) == (None, None)
+    assert (found.recent, found.left) == (None, None)
 
 
 def test_no_time_left_without_a_record():
     found = paced(60.0, submits=[1])
-    assert (found.lapse.submits, found.left) == (1, None)
+    assert (found.recent.submits, found.left) == (1, None)
     assert paced(60.0, records=[1] * 100).left == 0
 
 
@@ -251,10 +250,10 @@ def test_o03_markers_without_their_records_are_noticed_and_their_rows_open_again
     records = [record("a"), record("b")]
     sent = [entry for key in "ab" for entry in (Intent(key, 1, "s", NOW), Submitted(key, 1, f"resp_{key}", NOW))]
     entries = [*RUNNING, *sent, *markers(records)]
-    course = JournalFollower()
-    course.take(entry.to_line() for entry in [HEADER, *entries])
-    assert course.trusts_too_much(10)
-    assert not course.trusts_too_much(1000)
+    follower = JournalFollower()
+    follower.take(entry.to_line() for entry in [HEADER, *entries])
+    assert follower.trusts_too_much(10)
+    assert not follower.trusts_too_much(1000)
     found = stand(entries, records[:1], sceptical=True)
     assert (found.done, found.gone, stages(found)) == (1, 1, {"watching": 1, "waiting": 8})
     fetched = [*entries, Started(8, NOW, 10), *markers([records[0], record("b", "expired")])]
@@ -270,11 +269,11 @@ def test_a_record_that_is_still_to_be_read_is_not_gone():
 
 
 def test_markers_of_an_older_generation_are_not_trusted_either():
-    course = JournalFollower()
-    course.take(entry.to_line() for entry in [HEADER, Done("a", 0, 0, 9, 1, "failed")])
-    assert not course.trusts_too_much(9)
-    course.take([Rewrite(1, {}).to_line()])
-    assert not course.trusts_too_much(9), "between two generations nothing fits, and it passes"
+    follower = JournalFollower()
+    follower.take(entry.to_line() for entry in [HEADER, Done("a", 0, 0, 9, 1, "failed")])
+    assert not follower.trusts_too_much(9)
+    follower.take([Rewrite(1, {}).to_line()])
+    assert not follower.trusts_too_much(9), "between two generations nothing fits, and it passes"
 
 
 # --- parts ---
@@ -303,18 +302,18 @@ def nights(draw):
 
 @given(nights(), st.data(), st.booleans())
 def test_looked_at_in_any_parts_it_stands_as_it_does_when_it_is_looked_at_once(written, data, sceptical):
-    course, tally = JournalFollower(sceptical=sceptical), RecordCounts()
+    follower, counts = JournalFollower(sceptical=sceptical), RecordCounts()
     read = {"journal": 0, "output": 0}
     for end in [*sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=4))), len(written)]:
         journal = [what for file, what in written[:end] if file == "journal"]
         output = [what for file, what in written[:end] if file == "output"]
-        course.take(entry.to_line() for entry in journal[read["journal"] :])
+        follower.take(entry.to_line() for entry in journal[read["journal"] :])
         for one in output[read["output"] :]:
-            course.recorded(tally.take(orjson.dumps(one)))
+            follower.recorded(counts.take(orjson.dumps(one)))
         read = {"journal": len(journal), "output": len(output)}
         if not journal:
             continue
-        found = standing(course, tally, NOW, held=True, process=7, unread=(9999, 9999))
+        found = status_of(follower, counts, NOW, held=True, process=7, unread=(9999, 9999))
         once = stand(journal[1:], output, held=True, process=7)
         assert (found.states, found.stages, found.total, found.jobs) == (
             once.states,

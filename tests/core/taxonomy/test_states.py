@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.core.taxonomy.states import (
-    FINAL_GROUPS,
     GROUP_MEANING,
     STARTED_WORDS,
     STATE_MEANING,
@@ -14,7 +13,6 @@ from batchrun.core.taxonomy.states import (
     StateGroup,
     group_of,
     normalise,
-    state_of,
 )  # fmt: skip
 
 # FACTS: every word with which a service of section 1 names a state, as it spells it.
@@ -59,39 +57,6 @@ def test_words_are_spelled_one_way(word, spelled):
     assert normalise(word) == spelled
 
 
-@pytest.mark.parametrize(
-    ("word", "state"),
-    [
-        ("Completed", State.SUCCEEDED),
-        ("done", State.SUCCEEDED),
-        ("partially_succeeded", State.INCOMPLETE),
-        ("user_error", State.FAILED),
-        ("blocked", State.BLOCKED),
-        ("rejected", State.REJECTED),
-        ("budget_exceeded", State.BLOCKED_BUDGET),
-        ("canceled", State.CANCELLED),
-        ("expired", State.EXPIRED),
-        ("TIMED_OUT", State.TIMEOUT),
-        ("timeout_exceeded", State.TIMEOUT),
-        ("rate_limited", State.RATE_LIMITED),
-        ("aborted", State.ABORTED),
-        ("paused", State.REQUIRES_ACTION),
-        ("queued", None),
-        ("canceling", None),
-        ("ended", None),
-        ("whatever", None),
-        (None, None),
-    ],
-)
-def test_final_words_have_our_state_and_others_none(word, state):
-    assert state_of(word) is state
-
-
-def test_every_final_word_has_a_state_and_no_other_has():
-    for word, group in WORDS.items():
-        assert (state_of(word) is not None) == (group in FINAL_GROUPS), word
-
-
 def test_the_tables_are_whole():
     assert set(GROUP_MEANING) == set(StateGroup)
     assert set(STATE_MEANING) == set(State)
@@ -103,7 +68,6 @@ def test_the_tables_are_whole():
 def test_an_unknown_word_is_never_final(word):
     if normalise(word) not in WORDS:
         assert group_of(word) is StateGroup.UNKNOWN
-        assert state_of(word) is None
 
 
 def test_the_words_of_the_installed_sdk_are_mapped():

@@ -3,12 +3,20 @@
 A line is ``crc32hex SP json LF``. The CRC is compared as text, so that only its one spelling counts. The
 entries are facts about rows and about the file itself; their order is the order in which they became true.
 What they amount to is told in ``fold``.
+
+How the format may grow. Readers ignore what they do not know: fields of the header, fields of entries, whole entries.
+A line is torn or damaged only where its checksum or its frame is wrong, or where a known entry makes no sense.
+The releases of version 1 before this rule cut such lines off as torn. So the first change that adds an entry, or a
+field to an entry that takes no extras yet, raises VERSION to 2: older programs then refuse the journal by name,
+and a journal of version 1 that is resumed is rewritten as version 2. Later additions that a reader may ignore need no
+new version; those that it must heed raise it again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 from zlib import crc32
 
 import orjson
@@ -19,15 +27,22 @@ VERSION = 1
 class Entry:
     """Base of all entries. In the file an entry is ``{"tag": {its fields}}``; the tag is a format, the class name is not."""
 
-    __slots__ = ()
+    __slots__: ClassVar[tuple[str, ...]] = ()  # of an entry: its fields
     tag: ClassVar[str]
 
     def __init_subclass__(cls, tag: str | None = None) -> None:
         if tag is not None:  # None: the dataclass decorator makes the class a second time, the tag already in it
             cls.tag = tag
 
-    def to_line(self) -> bytes:
-        return frame(b'{"%b":%b}' % (self.tag.encode(), orjson.dumps(self)))
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """The entry with these fields; those that it does not know are ignored. TypeError where one is missing."""
+        return cls(**{name: value for name, value in values.items() if name in cls.__slots__})
+
+    def to_line(self, extras: Mapping[str, Any] = {}) -> bytes:
+        """The entry as a line, with further fields where there are `extras`."""
+        values = {**{name: getattr(self, name) for name in self.__slots__}, **extras} if extras else self
+        return frame(b'{"%b":%b}' % (self.tag.encode(), orjson.dumps(values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +216,9 @@ class PollAgain(Entry, tag="again"):
     key: str
     attempt: int
     state: str
+
+
+TAGS = frozenset(entry.tag for entry in Entry.__subclasses__())
 
 
 def frame(json: bytes) -> bytes:

@@ -3,12 +3,16 @@
 Tail rule. A crash leaves a tail of which any page may be missing. Every group of entries begins with
 ``synced{to}``: all before that offset is known to be on the disk. So a bad line at or after the greatest
 mark is a torn tail, to be cut; a bad line before it is corruption, to be refused.
+
+What another batchrun of the same version added is no damage: a field that is unknown here is ignored, an entry whose
+tag is unknown here is passed over. A rewriting carries both on, but for the fields of entries about rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from struct import Struct
 from struct import error as PackError  # noqa: N812 - a class, whatever its name
 from typing import Any
 from zlib import crc32
@@ -32,11 +36,71 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.journal.trail import PLACE, JournaledRow, Marker
-from batchrun.core.responses.verdict import is_safe_id
-from batchrun.core.taxonomy.states import State, one_of
+from batchrun.core.taxonomy.states import State, interned_state
+from batchrun.core.text.printable import is_safe_id
 
-__all__ = ["Folding", "JournalState", "JournaledRow", "Marker", "fold"]
+PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
+Marker = tuple[int, int, int, int, str]
+"""Of a record: generation, offset, length, CRC, state."""
+
+
+class JournaledRow:
+    """What the journal knows of one row, after its last entry."""
+
+    __slots__ = (
+        "again",
+        "attempt",
+        "cancel",
+        "ended",
+        "job_id",
+        "open_intent",
+        "recorded_as",
+        "recorded_at",
+        "retry_at",
+        "row_sha256",
+        "submitted_at",
+        "unconfirmed",
+    )
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.row_sha256 = ""
+        self.open_intent = False  # an intent without an end: perhaps sent
+        self.job_id: str | None = None
+        self.submitted_at = 0.0
+        self.ended: tuple[AttemptEnded, ...] = ()
+        self.retry_at: float | None = None
+        self.unconfirmed = False
+        self.cancel: str | None = None
+        self.again: str | None = None  # the state in which its job had ended, where it is to be looked at once more
+        self.recorded_at: bytes | None = None  # its marker, packed: a million of them are in memory at once
+        self.recorded_as = ""
+
+    @property
+    def marker(self) -> Marker | None:
+        """Where its record stands, as far as the journal knows."""
+        if self.recorded_at is None:
+            return None
+        gen, offset, length, crc = PLACE.unpack(self.recorded_at)
+        return gen, offset, length, crc, self.recorded_as
+
+    @marker.setter
+    def marker(self, marker: Marker) -> None:
+        *place, self.recorded_as = marker
+        self.recorded_at = PLACE.pack(*place)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the row is as if it had never been touched: no attempt that counts, no cancel, no record."""
+        return not (
+            self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel or self.recorded_at
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the row can only go on by being sent: its last attempt is over, and is to be followed by another."""
+        over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.recorded_at)
+        return over and bool(self.ended)
 
 
 @dataclass(slots=True)
@@ -59,6 +123,8 @@ class JournalState:
     rewrite: Rewrite | None = None  # announced, and not done
     synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
     damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
+    header_extras: dict[str, Any] = field(default_factory=dict)  # fields of the header that are unknown here
+    unknown: int = 0  # entries that are unknown here
     newer_version: int | None = None  # of a header that only a newer batchrun can read: nothing here is to be touched
 
 
@@ -104,10 +170,15 @@ class Folding:
                     if tag == "synced":
                         greatest_mark = max(greatest_mark, values["to"])
                         good = True
-                    else:
-                        good = bad is not None or takers[tag](values)
+                    elif bad is not None:
+                        good = True
+                    elif (take := takers.get(tag)) is not None:
+                        good = take(values)
+                    elif result.header is not None and type(values) is dict:
+                        result.unknown += 1
+                        good = True
                 except (ValueError, AttributeError, KeyError, TypeError, PackError):
-                    pass  # no entry, an unknown tag, a field that is missing or of the wrong kind
+                    pass  # no entry, or a field that is missing or of the wrong kind
             if not good and bad is None:
                 if offset < past_damage_to:
                     result.damaged.append((offset, len(line)))
@@ -132,19 +203,26 @@ class Folding:
         return trail
 
     def _intent(self, values: dict[str, Any]) -> bool:
-        trail = self._trail(values)
+        key = values["key"]
+        trail = self._trails.get(key)
+        if trail is None:
+            trail = self._trails[key] = JournaledRow()
+        else:
+            trail.retry_at = trail.job_id = trail.recorded_at = trail.again = None
+            trail.unconfirmed = False
         trail.attempt = values["attempt"]
         trail.row_sha256 = values["row_sha256"]
         trail.open_intent = True
-        trail.retry_at = trail.job_id = trail.recorded_at = trail.again = None
-        trail.unconfirmed = False
         return True
 
     def _submitted(self, values: dict[str, Any]) -> bool:
         job_id = values["job_id"]
         if not is_safe_id(job_id):
             return False
-        trail = self._trail(values)
+        key = values["key"]
+        trail = self._trails.get(key)
+        if trail is None:
+            trail = self._trails[key] = JournaledRow()
         trail.attempt = values["attempt"]
         trail.open_intent = False
         trail.job_id = job_id
@@ -154,7 +232,7 @@ class Folding:
 
     def _ended(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
-        trail.ended = (*trail.ended, AttemptEnded(**values))
+        trail.ended = (*trail.ended, AttemptEnded.of(values))
         trail.attempt = values["attempt"] + 1
         trail.open_intent = trail.unconfirmed = False
         trail.job_id = None
@@ -178,13 +256,13 @@ class Folding:
         return True
 
     def _heard(self, values: dict[str, Any]) -> bool:
-        heard = RequestsAccepted(**values)
+        heard = RequestsAccepted.of(values)
         self.fold.heard_to, self.fold.cancel_all = heard.to if heard.left is None else heard.left, heard.all
         return type(heard.to) is type(self.fold.heard_to) is int
 
     def _done(self, values: dict[str, Any]) -> bool:
         trail = self._trail(values)
-        trail.recorded_as = one_of(values["state"])
+        trail.recorded_as = interned_state(values["state"])
         trail.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 
@@ -195,7 +273,8 @@ class Folding:
         if type(version) is int and version > VERSION:
             self.fold.newer_version = version
             return False
-        self.fold.header = Header(**values)
+        self.fold.header = Header.of(values)
+        self.fold.header_extras = {name: values[name] for name in values.keys() - set(Header.__slots__)}
         self._takers |= {
             Intent.tag: self._intent,
             Submitted.tag: self._submitted,
@@ -216,23 +295,23 @@ class Folding:
         return True
 
     def _started(self, values: dict[str, Any]) -> bool:
-        started = self.fold.started = Started(**values)
+        started = self.fold.started = Started.of(values)
         self.fold.stopped = None
         if started.rows is not None:
             self.fold.rows = started.rows
         return True
 
     def _stopped(self, values: dict[str, Any]) -> bool:
-        self.fold.stopped = Stopped(**values)
+        self.fold.stopped = Stopped.of(values)
         return True
 
     def _rewrite(self, values: dict[str, Any]) -> bool:
-        self.fold.rewrite = Rewrite(**values)
+        self.fold.rewrite = Rewrite.of(values)
         self.fold.gen = values["gen"]
         return isinstance(values["keys"], dict)
 
     def _rewritten(self, values: dict[str, Any]) -> bool:
-        done = Rewritten(**values)
+        done = Rewritten.of(values)
         self.fold.gen, self.fold.accepted, self.fold.retries = done.gen, done.accepted, done.retries
         return True
 

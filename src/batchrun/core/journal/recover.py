@@ -15,7 +15,7 @@ from zlib import crc32
 import orjson
 
 from batchrun.core.journal.fold import JournaledRow, JournalState, Marker
-from batchrun.core.taxonomy.states import one_of
+from batchrun.core.taxonomy.states import interned_state
 
 
 class Readable(Protocol):
@@ -42,7 +42,9 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     finished: dict[str, str] = {}
     position, corrupt = 0, None
     trails = fold.trails
-    for key in sorted(trails, key=lambda key: trails[key].recorded_at or b""):  # as the records stand in the file
+    marked = [key for key, trail in trails.items() if trail.recorded_at is not None]
+    marked.sort(key=lambda key: trails[key].recorded_at or b"")  # as the records stand in the file
+    for key in marked:
         marker = trails[key].marker
         if marker is None or not _fits(marker, gen, output):
             continue
@@ -113,4 +115,4 @@ def read_record(line: bytes) -> tuple[str, str] | None:
     if not isinstance(record, dict):
         return None
     key, state = record.get("custom_id"), record.get("state")
-    return (key, one_of(state)) if isinstance(key, str) and isinstance(state, str) else None
+    return (key, interned_state(state)) if isinstance(key, str) and isinstance(state, str) else None

@@ -16,8 +16,9 @@ All lines of a new journal are synced before it takes the place of the old one; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from zlib import crc32
 
 import orjson
@@ -40,6 +41,7 @@ from batchrun.core.journal.entries import (
 )  # fmt: skip
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Readable
+from batchrun.core.responses.outcome import Billing
 from batchrun.core.taxonomy.states import State
 
 _PIECE = 1 << 20
@@ -67,12 +69,12 @@ def spans(output: Readable) -> Iterator[Span]:
         if end == 0:
             raise ValueError(f"expected whole lines, got a torn one at {position}; cut it first")
         record = orjson.loads(output[position:end])
-        lost = "submit_unanswered" in record["warnings"]
+        lost = "submit_unanswered" in (record.get("warnings") or ())
         row: Dropped = {
             "state": State.UNCONFIRMED.value if lost else record["state"],
-            "job_id": record["job_id"],
-            "code": record["error"] and record["error"]["code"],
-            "billing": record["billing"],
+            "job_id": record.get("job_id"),
+            "code": (record.get("error") or {}).get("code"),
+            "billing": record.get("billing") or Billing.UNKNOWN.value,
         }
         yield Span(record["custom_id"], record["state"], row, position, end)
         position = end
@@ -106,12 +108,17 @@ def new_output(rewrite: Rewrite, output: Readable) -> Iterator[bytes]:
         yield output[start:end]
 
 
-def new_journal(fold: JournalState, rewrite: Rewrite, output: Readable) -> Iterator[bytes]:
-    """The journal that goes with `new_output`, in lines. `output` may already be the new one."""
+def new_journal(
+    fold: JournalState, rewrite: Rewrite, output: Readable, unknown: Iterable[bytes] = ()
+) -> Iterator[bytes]:
+    """The journal that goes with `new_output`, in lines. `output` may already be the new one.
+
+    `unknown` are the lines of the old journal that hold entries unknown here: they are carried on as they are.
+    """
     assert fold.header is not None, "a journal that is rewritten has its header"
     size = 0
-    for entry in _entries(fold, rewrite, output):
-        line = entry.to_line()
+    header = fold.header.to_line(fold.header_extras)
+    for line in chain((header,), (entry.to_line() for entry in _entries(fold, rewrite, output)), unknown):
         size += len(line)
         yield line
     first = mark(size)
@@ -120,8 +127,6 @@ def new_journal(fold: JournalState, rewrite: Rewrite, output: Readable) -> Itera
 
 
 def _entries(fold: JournalState, rewrite: Rewrite, output: Readable) -> Iterator[Entry]:
-    assert fold.header is not None
-    yield fold.header
     markers: dict[str, Done] = {}
     offset = 0
     for span in spans(output):

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from batchrun.core.text.splice import Member, elements, members
+from batchrun.core.text.json_text import Member, elements, members
 
 UNREADABLE = "artifact_unreadable"
 _HEAD = 32  # characters of base64 that tell what they are: 24 bytes

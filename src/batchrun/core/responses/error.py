@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from batchrun.core.taxonomy.classify import classify, rule
-from batchrun.core.taxonomy.rules import Aspect, Rule
+from batchrun.core.taxonomy.rules import Rule, WordField
 
 MAX_MESSAGE = 4_000
 MAX_WORD = 200
@@ -99,7 +99,7 @@ def problem_of(found: Rule, parts: ErrorParts, source: Source, http_status: int 
 def our_problem(word: str, message: str, *, http_status: int | None = None) -> Problem:
     """An error that batchrun itself states, by its word in the taxonomy."""
     parts = ErrorParts(code=word, message=message[:MAX_MESSAGE])
-    return problem_of(rule(Aspect.TOOL, word), parts, Source.CLIENT, http_status)
+    return problem_of(rule(WordField.TOOL, word), parts, Source.CLIENT, http_status)
 
 
 def read_error(body: Any) -> ErrorParts | None:

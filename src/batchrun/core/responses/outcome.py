@@ -13,7 +13,7 @@ from batchrun.core.responses.payload import PayloadFindings, inspect
 from batchrun.core.responses.retry_after import retry_after
 from batchrun.core.responses.usage import NO_USAGE, Usage, read_usage
 from batchrun.core.taxonomy.classify import reason_rule, rule
-from batchrun.core.taxonomy.rules import Aspect, Retry
+from batchrun.core.taxonomy.rules import Retry, WordField
 from batchrun.core.taxonomy.states import STARTED_WORDS, State, StateGroup, group_of, normalise
 
 
@@ -61,7 +61,7 @@ _FIXED_STATE: dict[StateGroup, State] = {
 }
 
 
-def look_at(body: Mapping[str, Any]) -> Running | Ended:
+def outcome_of(body: Mapping[str, Any]) -> Running | Ended:
     """What the body of a retrieved job says. An unknown or missing status means that it goes on."""
     status = body.get("status")
     group = group_of(status)
@@ -145,11 +145,11 @@ def _failed(
     parts = error or ErrorParts()
     judged = judge(parts, Source.SERVICE, status_word=word)
     if not judged.rule.billing_reason:
-        by_word = rule(Aspect.STATUS, word) if group is not StateGroup.FAILURE else judged.rule
+        by_word = rule(WordField.STATUS, word) if group is not StateGroup.FAILURE else judged.rule
         if group in _FIXED_STATE or group in (StateGroup.INPUT, StateGroup.BILLING):
             judged = Judged(problem_of(by_word, parts, Source.SERVICE), by_word)
         elif judged.rule is by_word and word == "aborted" and _system_did_it(body):
-            by_system = rule(Aspect.TOOL, "aborted_by_system")
+            by_system = rule(WordField.TOOL, "aborted_by_system")
             judged = Judged(problem_of(by_system, parts, Source.SERVICE), by_system)
     return _by_rule(judged, _FIXED_STATE.get(group, judged.rule.state), findings)
 

@@ -14,7 +14,6 @@ The one law of a poll: **a poll that fails is not a job that failed.** It can on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -33,42 +32,42 @@ from batchrun.core.responses.error import (
     text_of_page,
 )
 from batchrun.core.responses.http import Answer, Cause, Failure
-from batchrun.core.responses.outcome import Ended, Running, ended, look_at, running
+from batchrun.core.responses.outcome import Ended, Running, ended, outcome_of, running
 from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import Aspect, Rule
+from batchrun.core.taxonomy.rules import Rule, WordField
 from batchrun.core.taxonomy.states import WORDS, State, StateGroup, group_of
-from batchrun.core.text.parsed import ParsedJson, read_json
+from batchrun.core.text.json_text import ParsedJson, read_json
+from batchrun.core.text.printable import is_safe_id
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
 _NAMED_OVERLOAD = frozenset({"server_is_overloaded", "overloaded", "slow_down", "service_unavailable"})
 
 
 @dataclass(frozen=True, slots=True)
-class Vouching:
+class CodeOverrides:
     """Where a service's profile knows better: answers to a submit, by error code or as ``http_500``."""
 
     nothing_created: frozenset[str] = frozenset()
     ambiguous: frozenset[str] = frozenset()
 
 
-NO_VOUCHING = Vouching()
+NO_OVERRIDES = CodeOverrides()
 
 # How a profile reads a service that words its answers in its own way: from a JSON object to the same in the
 # words and places of the responses endpoint, and the service's own status word, for the record.
-View = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], str | None]]
+FieldReader = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], str | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """There is a job. `look` is what the answer already says of it, `body` its JSON on one line.
+    """There is a job. `outcome` is what the answer already says of it, `body` its JSON on one line.
 
     `retrievable` tells whether the job can be asked for by its id; a synchronous answer is all there is.
     """
 
     job_id: str | None
-    look: Running | Ended
+    outcome: Running | Ended
     body: bytes
     http_status: int
     request_id: str | None
@@ -96,7 +95,7 @@ class Ambiguous:
 class JobReport:
     """A job was looked at. `body` is its JSON on one line, for the record if it ended."""
 
-    look: Running | Ended
+    outcome: Running | Ended
     body: bytes
     http_status: int
     request_id: str | None
@@ -121,18 +120,13 @@ class Unclear:
     unreadable: bytes = b""
 
 
-def is_safe_id(value: object) -> bool:
-    """Whether a job id may become a path segment and a file name: the rule of every door."""
-    return isinstance(value, str) and value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
-
-
 def read_submit(
     answer: Answer | Failure,
     wall: float,
     *,
     background: bool = True,
-    vouching: Vouching = NO_VOUCHING,
-    view: View | None = None,
+    overrides: CodeOverrides = NO_OVERRIDES,
+    field_map: FieldReader | None = None,
 ) -> Accepted | Refused | Ambiguous:
     """What the answer to a POST means. With `background` false the endpoint ends at the submit.
 
@@ -142,23 +136,25 @@ def read_submit(
         if answer.sent:
             return Ambiguous(our_problem("answer_lost", answer.message))
         problem = our_problem("connection_failed", answer.message)
-        return Refused(problem, rule(Aspect.TOOL, "connection_failed"), again=True)
+        return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, view, background=background)
-    judged = _judge_answer(answer)
+        return _read_acceptance(answer, field_map, background=background)
+    judged = _judge_response(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
     created_nothing = (
         300 <= answer.status < 500 and answer.status not in _AMBIGUOUS_4XX
     ) or (answer.status in (503, 529) and judged.problem.code in _NAMED_OVERLOAD)  # fmt: skip
-    if (created_nothing or names & vouching.nothing_created) and not names & vouching.ambiguous:
+    if (created_nothing or names & overrides.nothing_created) and not names & overrides.ambiguous:
         asked = answer.headers.get("x-should-retry")
         again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
         delay = retry_after(answer.headers, wall, judged.problem.message)
         return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay)
-    return _lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
+    return _response_lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
 
 
-def read_poll(answer: Answer | Failure, wall: float, job_id: str, view: View | None = None) -> JobReport | Unclear:
+def read_poll(
+    answer: Answer | Failure, wall: float, job_id: str, field_map: FieldReader | None = None
+) -> JobReport | Unclear:
     """What a look at job `job_id` showed."""
     if isinstance(answer, Failure):
         if answer.cause is Cause.TOO_LARGE:
@@ -166,41 +162,43 @@ def read_poll(answer: Answer | Failure, wall: float, job_id: str, view: View | N
             return JobReport(Ended(State.FAILED, problem=problem), b"", 0, None)
         return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
     if 200 <= answer.status < 300:
-        return _read_job(answer, wall, job_id, view)
-    problem = _judge_answer(answer).problem
+        return _read_job(answer, wall, job_id, field_map)
+    problem = _judge_response(answer).problem
     return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
 
 
-def read_cancel(answer: Answer | Failure, wall: float, job_id: str, view: View | None = None) -> JobReport | Unclear:
+def read_cancel(
+    answer: Answer | Failure, wall: float, job_id: str, field_map: FieldReader | None = None
+) -> JobReport | Unclear:
     """What the answer to a cancel showed. Only a readable job counts; after anything else, poll again."""
-    read = read_poll(answer, wall, job_id, view)
+    read = read_poll(answer, wall, job_id, field_map)
     return read if isinstance(read, JobReport) else replace(read, trouble=Trouble.TRANSIENT)
 
 
-def _read_acceptance(answer: Answer, view: View | None, *, background: bool) -> Accepted | Ambiguous:
+def _read_acceptance(answer: Answer, field_map: FieldReader | None, *, background: bool) -> Accepted | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
         told = text_of_page(answer.body) or "nothing"
-        return _lost(answer, f"HTTP {answer.status} that is no JSON object: {told}")
-    body, word = (reading.value, None) if view is None else view(reading.value)
+        return _response_lost(answer, f"HTTP {answer.status} that is no JSON object: {told}")
+    body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     job_id = body.get("id")
     group = group_of(body.get("status"))
-    implicit = group is StateGroup.UNKNOWN and (not background or _carries_result(body))
+    implicit = group is StateGroup.UNKNOWN and (not background or _has_result(body))
     if implicit:
-        look: Running | Ended = ended(body, None, StateGroup.SUCCESS)
+        outcome: Running | Ended = ended(body, None, StateGroup.SUCCESS)
     else:
-        look = look_at(body)
-    if view is not None:
-        look = replace(look, status=word)
-    if isinstance(look, Running) and not is_safe_id(job_id):
+        outcome = outcome_of(body)
+    if field_map is not None:
+        outcome = replace(outcome, status=word)
+    if isinstance(outcome, Running) and not is_safe_id(job_id):
         if "id" not in body:
-            return _lost(answer, f"HTTP {answer.status} without an id and without a result")
+            return _response_lost(answer, f"HTTP {answer.status} without an id and without a result")
         return Ambiguous(
             our_problem("unusable_job_id", f"the service named the job {job_id!r}"[:300], http_status=answer.status)
         )
     return Accepted(
         job_id=job_id if isinstance(job_id, str) and is_safe_id(job_id) else None,
-        look=_noting_form(look, reading),
+        outcome=_with_form_warning(outcome, reading),
         body=reading.text,
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
@@ -208,32 +206,32 @@ def _read_acceptance(answer: Answer, view: View | None, *, background: bool) -> 
     )
 
 
-def _read_job(answer: Answer, wall: float, job_id: str, view: View | None) -> JobReport | Unclear:
+def _read_job(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
     # The hot path: nearly every poll of every job ends here, without a new object.
     headers = answer.headers
-    if view is None and _NEXT_LOOK.isdisjoint(headers):
+    if field_map is None and _POLL_HINTS.isdisjoint(headers):
         try:
             value = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
             value = None
         if type(value) is dict and value.get("id") == job_id and type(status := value.get("status")) is str:
-            seen = _GOES_ON.get(status)
+            seen = _STILL_RUNNING.get(status)
             if seen is not None:
                 return seen
-    return _read_job_closely(answer, wall, job_id, view)
+    return _read_job_in_full(answer, wall, job_id, field_map)
 
 
-_NEXT_LOOK = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
+_POLL_HINTS = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
 
 # What a look shows of a job that goes on: one shared value for each word that says so.
-_GOES_ON: dict[str, JobReport] = {
+_STILL_RUNNING: dict[str, JobReport] = {
     word: JobReport(running(word), b"", 200, None)
     for word, group in WORDS.items()
     if group in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING)
 }
 
 
-def _read_job_closely(answer: Answer, wall: float, job_id: str, view: View | None) -> JobReport | Unclear:
+def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
     reading = read_json(answer.body)
     if reading is None or not isinstance(reading.value, dict):
         page = answer.body.lstrip()[:1] == b"<"
@@ -241,30 +239,32 @@ def _read_job_closely(answer: Answer, wall: float, job_id: str, view: View | Non
         told = text_of_page(answer.body) or "nothing"
         problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {told}")
         return Unclear(trouble, problem, unreadable=answer.body)
-    body, word = (reading.value, None) if view is None else view(reading.value)
-    look = look_at(body)
-    if view is not None:
-        look = replace(look, status=word)
+    body, word = (reading.value, None) if field_map is None else field_map(reading.value)
+    outcome = outcome_of(body)
+    if field_map is not None:
+        outcome = replace(outcome, status=word)
     if body.get("id", job_id) != job_id:
-        look = replace(look, warnings=(*look.warnings, "id_changed"))
-    if isinstance(look, Running):
+        outcome = replace(outcome, warnings=(*outcome.warnings, "id_changed"))
+    if isinstance(outcome, Running):
         poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)
         if poll_after is not None:
-            look = replace(look, poll_after=poll_after)
-    return JobReport(_noting_form(look, reading), reading.text, answer.status, answer.headers.get("x-request-id"))
+            outcome = replace(outcome, poll_after=poll_after)
+    return JobReport(
+        _with_form_warning(outcome, reading), reading.text, answer.status, answer.headers.get("x-request-id")
+    )
 
 
-def _noting_form(look: Running | Ended, reading: ParsedJson) -> Running | Ended:
-    if reading.strict or isinstance(look, Running):
-        return look
-    return replace(look, warnings=(*look.warnings, "body_not_strict_json"))
+def _with_form_warning(outcome: Running | Ended, reading: ParsedJson) -> Running | Ended:
+    if reading.strict or isinstance(outcome, Running):
+        return outcome
+    return replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
 
 
-def _carries_result(body: Mapping[str, Any]) -> bool:
+def _has_result(body: Mapping[str, Any]) -> bool:
     return bool(body.get("choices") or body.get("data") or body.get("output"))
 
 
-def _judge_answer(answer: Answer) -> Judged:
+def _judge_response(answer: Answer) -> Judged:
     reading = read_json(answer.body) if answer.body else None
     parts = read_error(reading.value) if reading is not None else None
     if parts is None:
@@ -277,7 +277,7 @@ def _judge_answer(answer: Answer) -> Judged:
     return judge(parts, Source.HTTP, http_status=answer.status)
 
 
-def _lost(answer: Answer, message: str) -> Ambiguous:
+def _response_lost(answer: Answer, message: str) -> Ambiguous:
     return Ambiguous(our_problem("answer_lost", message, http_status=answer.status))
 
 

@@ -24,9 +24,8 @@ from typing import Any, NamedTuple, final
 import orjson
 
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, Prepared, plain_path, prepared
+from batchrun.core.text.json_text import Fault, members, read_refused, values
 from batchrun.core.text.printable import visible
-from batchrun.core.text.splice import members, values
-from batchrun.core.text.strictness import Fault, read_odd
 
 MAX_CUSTOM_ID = 1_024  # bytes
 _SURELY_SHORT = MAX_CUSTOM_ID // 4  # characters
@@ -93,7 +92,7 @@ class RowParser:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
-            row = read_odd(line)
+            row = read_refused(line)
             if isinstance(row, Fault):
                 return Rejection(row.code, row.message)
         if type(row) is not dict:

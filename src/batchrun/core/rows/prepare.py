@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
+from batchrun.core.text.json_text import edited
 from batchrun.core.text.printable import visible
-from batchrun.core.text.splice import edited
 
 _OURS = frozenset({"background", "stream", "stream_options"})
 _PREFIX = re.compile(r"(?:(?:/openai)?/v1)?(?=/)")

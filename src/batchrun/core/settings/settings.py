@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
-from batchrun.core.jobs.pacing import LONGEST_GAP
+LONGEST_GAP = 300.0
+"""No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""
 
 
 class InvalidSetting(ValueError):

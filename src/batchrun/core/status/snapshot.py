@@ -1,9 +1,16 @@
-"""How a batch stands, at one moment: what progress and summaries are made from."""
+"""The counts of a run at one moment, and its speed: what progress displays and summaries are made from.
+
+`Throughput` counts recent seconds, never from the start: a batch of a day speeds up, is paused, meets an outage, and an
+average since the start would be wrong for hours. Rates are those of the last ten seconds; the time left follows from
+the records of the last five minutes of this run. It keeps one sample per second at most, however often it is fed.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +22,8 @@ class Snapshot:
     states: Mapping[str, int]
     codes: Mapping[tuple[str, str], int]  # (state, error code) of the records that did not succeed
     with_warnings: int  # succeeded, with something odd about the result
-    waiting: int  # rows in memory that wait for their turn or their next attempt
-    in_flight: int  # jobs over there, submits included
+    waiting: int  # rows in memory that wait for their turn or their retry
+    in_flight: int  # jobs on the service, submits included
     submits_in_flight: int
     submits: int  # POSTs that were answered or lost
     accepted: int
@@ -27,10 +34,10 @@ class Snapshot:
     paused_until: float | None  # submits wait until then, because the service asked for it
     outage: bool  # submits stopped but for probes
     halted: tuple[str, str] | None  # reason and message
-    watched: int  # jobs that go on over there if the run stops now
-    trouble: str | None = None  # what keeps submits waiting: what the last one met, until one is accepted
+    watched: int  # jobs that keep running on the service if the run stops now
+    trouble: str | None = None  # why submits wait: the last failure, until one is accepted
     to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
-    unanswered: str | None = None  # what looks at jobs meet, where none was answered for a while
+    unanswered: str | None = None  # why polls fail, where none succeeded for a while
 
     @property
     def finished_before(self) -> int:
@@ -50,3 +57,68 @@ class Snapshot:
     def all_succeeded(self) -> bool:
         """Whether every record there is, earlier runs' included, succeeded."""
         return not (self.states.keys() | self.states_before.keys()) - {"succeeded"}
+
+
+SPEED_SECONDS = 10.0
+"""Seconds over which submits and polls per second are counted."""
+RECENT_SECONDS = 300.0
+"""Seconds over which records per second are counted, for the time left."""
+LEAST_SECONDS = 2.0  # shorter than this, the time left is not estimated
+_STEP = 1.0
+
+
+class _Sample(NamedTuple):
+    at: float
+    records: int
+    submits: int
+    polls: int
+
+
+class Pace(NamedTuple):
+    """Counts per second; `left` in seconds, None where unknown."""
+
+    submits: float
+    polls: float
+    records: float
+    left: float | None
+
+
+class Throughput:
+    """Takes snapshots in the order of their time. `total` is None where unknown."""
+
+    __slots__ = ("_samples", "total")
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self._samples: deque[_Sample] = deque()
+
+    def add(self, snapshot: Snapshot) -> Pace:
+        """The pace as of `snapshot`."""
+        samples = self._samples
+        now = _Sample(snapshot.now, sum(snapshot.states.values()), snapshot.submits, snapshot.polls)
+        if not samples or now.at - samples[-1].at >= _STEP:
+            samples.append(now)
+        while len(samples) > 1 and samples[1].at <= now.at - RECENT_SECONDS:
+            samples.popleft()
+        earlier = next(one for one in reversed(samples) if one.at <= now.at - SPEED_SECONDS or one is samples[0])
+        records = _rate(now.records - samples[0].records, now.at - samples[0].at)
+        return Pace(
+            submits=_rate(now.submits - earlier.submits, now.at - earlier.at),
+            polls=_rate(now.polls - earlier.polls, now.at - earlier.at),
+            records=records,
+            left=self._left(snapshot, records, now.at - samples[0].at),
+        )
+
+    def _left(self, snapshot: Snapshot, records: float, watched: float) -> float | None:
+        if self.total is None:
+            return None
+        rows = self.total - snapshot.done
+        if rows <= 0:
+            return 0.0
+        if snapshot.halted is not None or watched < LEAST_SECONDS or records <= 0:
+            return None
+        return rows / records
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""How a batch stands, from its files alone: what a person is told beside a run, or after it."""
+"""The status of a batch from its files alone, during a run or after it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from enum import StrEnum
 
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.status.counts import RecordCounts
-from batchrun.core.status.follow import JournalFollower
-from batchrun.core.status.throughput import LEAST, LOOKS_BACK
+from batchrun.core.status.follow import JournalFollower, RecordCounts
+from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS
 
 
 class BatchStage(StrEnum):
-    """Where a row without a record stands, as far as a journal tells."""
+    """The stage of a row without a record, as far as a journal shows it."""
 
     WAITING = "waiting"
     RETRYING = "retrying"
@@ -23,8 +22,8 @@ class BatchStage(StrEnum):
     CANCELLING = "cancelling"
 
 
-class JobsNow(StrEnum):
-    """How the last run stands or ended."""
+class RunState(StrEnum):
+    """Whether the last run is still on, or how it ended."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -32,34 +31,34 @@ class JobsNow(StrEnum):
     HALTED = "halted"
     DETACHED = "detached"
     STOPPED = "stopped"
-    LOST = "lost"  # no farewell: killed, or the power or the disk failed
+    LOST = "lost"  # ended unexpectedly: killed, or the power or the disk failed
 
 
-_ENDS = {going.value: going for going in (JobsNow.COMPLETE, JobsNow.HALTED, JobsNow.DETACHED)}
+_ENDS = {state.value: state for state in (RunState.COMPLETE, RunState.HALTED, RunState.DETACHED)}
 
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The run that is on, or was last. `until` is when it ended, or of a lost one the last thing known of it.
+    """The current or last run. `until` is when it ended, or for a lost one the last time known of it.
 
-    `reason` is the signal or the other cause that stopped it; `told` what was said of a halt.
+    `reason` is the signal or the other cause that stopped it; `message` is that of a halt.
     """
 
-    going: JobsNow
+    state: RunState
     process: int | None
     since: float | None
     until: float | None
     reason: str | None = None
-    told: str | None = None
+    message: str | None = None
 
     @property
     def is_on(self) -> bool:
-        return self.going in (JobsNow.STARTING, JobsNow.RUNNING)
+        return self.state in (RunState.STARTING, RunState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Oldest:
-    """The job that is in flight for longest."""
+    """The job that has been in flight longest."""
 
     key: str
     job_id: str
@@ -67,8 +66,8 @@ class Oldest:
 
 
 @dataclass(frozen=True, slots=True)
-class Lapse:
-    """What happened in the last `seconds`."""
+class RecentCounts:
+    """Counts of the last `seconds`."""
 
     seconds: float
     submits: int
@@ -87,7 +86,7 @@ class Lapse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatus:
-    """All of it, at one moment. `total` is None where no run has read the input to its end."""
+    """The status at one moment. `total` is None where no run has read the input to its end."""
 
     at: float
     header: Header
@@ -97,12 +96,12 @@ class BatchStatus:
     codes: Mapping[tuple[str, str], int]
     with_warnings: int
     tokens: Mapping[str, int | None]
-    stages: Mapping[BatchStage, int]  # without `waiting` where the total is not known
-    jobs: int  # over there
+    stages: Mapping[BatchStage, int]  # without `waiting` where the total is unknown
+    jobs: int  # in flight on the service
     oldest: Oldest | None
-    lapse: Lapse | None  # None where no run is on, or too little was seen of it
+    recent: RecentCounts | None  # None where no run is on, or it has just started
     new_attempts: int
-    gone: int  # records that the journal knows and the output has no more
+    gone: int  # records that the journal names and that are missing from the output
     rewriting: bool
     cancel_all: bool
 
@@ -116,27 +115,26 @@ class BatchStatus:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the last record at the present pace; None where nobody can know."""
-        if self.open_rows is None or self.lapse is None or not self.lapse.records:
+        """Seconds to the last record at the present pace; None where unknown."""
+        if self.open_rows is None or self.recent is None or not self.recent.records:
             return None
-        return self.open_rows * self.lapse.seconds / self.lapse.records
+        return self.open_rows * self.recent.seconds / self.recent.records
 
 
-def standing(
-    course: JournalFollower,
-    tally: RecordCounts,
+def status_of(
+    follower: JournalFollower,
+    counts: RecordCounts,
     now: float,
     *,
     held: bool,
     process: int | None,
     unread: tuple[int, int],
 ) -> BatchStatus:
-    """How the batch stands at `now`.
+    """The status at `now`.
 
-    `held` tells whether a run is on, and `process` which; `unread` from where to where the output is still to be
-    counted.
+    `held` is whether a run is on, and `process` which; `unread` is the part of the output that is still to be counted.
     """
-    fold = course.fold
+    fold = follower.fold
     assert fold.header is not None, "a journal without a header is no batch"
     stages = dict.fromkeys(BatchStage, 0)
     jobs = gone = 0
@@ -152,25 +150,25 @@ def standing(
                 oldest = Oldest(key, trail.job_id, trail.submitted_at)
         gone += _is_gone(trail, fold.gen, unread)
     touched = sum(stages.values()) - stages[BatchStage.WAITING]
-    total = None if course.fold.rows is None else max(course.fold.rows, tally.records + touched)
+    total = None if follower.fold.rows is None else max(follower.fold.rows, counts.records + touched)
     if total is None:
         del stages[BatchStage.WAITING]
     else:
-        stages[BatchStage.WAITING] = total - tally.records - touched
-    run = _last_run(course, tally, held=held, process=process, over=total == tally.records)
+        stages[BatchStage.WAITING] = total - counts.records - touched
+    run = _last_run(follower, counts, held=held, process=process, over=total == counts.records)
     return BatchStatus(
         at=now,
         header=fold.header,
         run=run,
         total=total,
-        states=tally.states,
-        codes=tally.codes,
-        with_warnings=tally.with_warnings,
-        tokens=tally.tokens,
+        states=counts.states,
+        codes=counts.codes,
+        with_warnings=counts.with_warnings,
+        tokens=counts.tokens,
         stages=stages,
         jobs=jobs,
         oldest=oldest,
-        lapse=_lapse(course, tally, run, now),
+        recent=_recent(follower, counts, run, now),
         new_attempts=fold.retries,
         gone=gone,
         rewriting=fold.rewrite is not None,
@@ -179,7 +177,7 @@ def standing(
 
 
 def stage_of(trail: JournaledRow) -> BatchStage:
-    """Where a row stands that has no record."""
+    """The stage of a row without a record."""
     if trail.is_void:
         return BatchStage.WAITING
     if trail.cancel is not None:
@@ -196,35 +194,37 @@ def _is_gone(trail: JournaledRow, gen: int, unread: tuple[int, int]) -> bool:
     return of_gen != gen or not unread[0] < offset + length <= unread[1]
 
 
-def _last_run(course: JournalFollower, tally: RecordCounts, *, held: bool, process: int | None, over: bool) -> LastRun:
-    started, stopped = course.fold.started, course.fold.stopped
+def _last_run(
+    follower: JournalFollower, counts: RecordCounts, *, held: bool, process: int | None, over: bool
+) -> LastRun:
+    started, stopped = follower.fold.started, follower.fold.stopped
     since = None if started is None else started.at
     if held and (started is None or process not in (None, started.pid)):
-        return LastRun(JobsNow.STARTING, process, None, None)
+        return LastRun(RunState.STARTING, process, None, None)
     who = None if started is None else started.pid
     if stopped is None:
         if held:
-            return LastRun(JobsNow.RUNNING, who, since, None)
-        return LastRun(JobsNow.LOST, who, since, max(course.last_at, tally.last_at or 0.0) or None)
+            return LastRun(RunState.RUNNING, who, since, None)
+        return LastRun(RunState.LOST, who, since, max(follower.last_at, counts.last_at or 0.0) or None)
     if stopped.reason in _ENDS:
-        return LastRun(_ENDS[stopped.reason], who, since, stopped.at, told=stopped.told)
+        return LastRun(_ENDS[stopped.reason], who, since, stopped.at, message=stopped.told)
     if over and stopped.told is None:  # a signal that came too late to stop anything
-        return LastRun(JobsNow.COMPLETE, who, since, stopped.at)
-    reason = None if stopped.reason == JobsNow.STOPPED else stopped.reason
-    return LastRun(JobsNow.STOPPED, who, since, stopped.at, reason, stopped.told)
+        return LastRun(RunState.COMPLETE, who, since, stopped.at)
+    reason = None if stopped.reason == RunState.STOPPED else stopped.reason
+    return LastRun(RunState.STOPPED, who, since, stopped.at, reason, stopped.told)
 
 
-def _lapse(course: JournalFollower, tally: RecordCounts, run: LastRun, now: float) -> Lapse | None:
-    if run.going is not JobsNow.RUNNING or run.since is None:
+def _recent(follower: JournalFollower, counts: RecordCounts, run: LastRun, now: float) -> RecentCounts | None:
+    if run.state is not RunState.RUNNING or run.since is None:
         return None
-    seconds = min(LOOKS_BACK, now - run.since)
-    if seconds < LEAST:
+    seconds = min(RECENT_SECONDS, now - run.since)
+    if seconds < LEAST_SECONDS:
         return None
     then = now - seconds
-    return Lapse(
+    return RecentCounts(
         seconds,
-        submits=course.submits.between(then, now),
-        records=tally.lately.between(then, now),
-        refused=course.refused.between(then, now),
-        unconfirmed=course.lost.between(then, now),
+        submits=follower.submits.between(then, now),
+        records=counts.recent.between(then, now),
+        refused=follower.refused.between(then, now),
+        unconfirmed=follower.lost.between(then, now),
     )

@@ -9,34 +9,34 @@ from __future__ import annotations
 
 import re
 
-from batchrun.core.taxonomy.rules import TAXONOMY, Aspect, Rule
+from batchrun.core.taxonomy.rules import TAXONOMY, Rule, WordField
 from batchrun.core.taxonomy.states import State
 
-_BY: dict[Aspect, dict[str, Rule]] = {
-    aspect: {rule.word.lower(): rule for rule in TAXONOMY if rule.aspect is aspect} for aspect in Aspect
+_BY: dict[WordField, dict[str, Rule]] = {
+    field: {rule.word.lower(): rule for rule in TAXONOMY if rule.field is field} for field in WordField
 }
-_JOB_FAILED = _BY[Aspect.STATUS]["failed"]
+_JOB_FAILED = _BY[WordField.STATUS]["failed"]
 
 # A queue that is full may answer 400 (OGX): refused for now, whatever the status says.
-_QUEUE_FULL = _BY[Aspect.TOOL]["queue_full"]
+_QUEUE_FULL = _BY[WordField.TOOL]["queue_full"]
 _QUEUE_IS_FULL = re.compile(
     r"queue\W+(?:\w+\W+){0,3}full|full\W+queue|queue (?:capacity|limit|size)|(?:maximum|too many) (?:queued|pending)",
     re.IGNORECASE,
 )
 _TEXT_RULES: tuple[tuple[re.Pattern[str], Rule], ...] = (
-    (re.compile(r"exceeded your current quota|insufficient[ _](?:quota|balance|credit)", re.IGNORECASE), _BY[Aspect.CODE]["insufficient_quota"]),
-    (re.compile(r"rate.?limit|too many requests|exceeded call rate", re.IGNORECASE), _BY[Aspect.STATUS]["rate_limited"]),
+    (re.compile(r"exceeded your current quota|insufficient[ _](?:quota|balance|credit)", re.IGNORECASE), _BY[WordField.CODE]["insufficient_quota"]),
+    (re.compile(r"rate.?limit|too many requests|exceeded call rate", re.IGNORECASE), _BY[WordField.STATUS]["rate_limited"]),
 )  # fmt: skip
 
 
-def rule(aspect: Aspect, word: str) -> Rule:
+def rule(field: WordField, word: str) -> Rule:
     """The rule of a word that is known to stand in the table."""
-    return _BY[aspect][word]
+    return _BY[field][word]
 
 
 def http_rule(status: int) -> Rule | None:
     """The rule of an HTTP status; None where the status is no error."""
-    rules = _BY[Aspect.HTTP]
+    rules = _BY[WordField.HTTP]
     exact = rules.get(str(status))
     if exact is not None:
         return exact
@@ -45,7 +45,7 @@ def http_rule(status: int) -> Rule | None:
 
 def reason_rule(reason: str | None) -> Rule:
     """The rule for a job that stopped early for `reason`."""
-    return _BY[Aspect.REASON].get(reason or "") or _BY[Aspect.STATUS]["incomplete"]
+    return _BY[WordField.REASON].get(reason or "") or _BY[WordField.STATUS]["incomplete"]
 
 
 def classify(
@@ -60,7 +60,7 @@ def classify(
     `http_status` counts only where it is an error; a code that is a number (vLLM, Azure) counts as one.
     `status_word` is the normalised final word of a job.
     """
-    codes, types = _BY[Aspect.CODE], _BY[Aspect.TYPE]
+    codes, types = _BY[WordField.CODE], _BY[WordField.TYPE]
     by_code, by_type = codes.get((code or "").lower()), types.get((type_ or "").lower())
     by_http = http_rule(http_status or 0) or _numeric_rule(code)
     for billing in (by_code, by_type):
@@ -75,7 +75,7 @@ def classify(
     for found in (None if generic and by_http else by_code, specific_type, by_http, by_code, by_type):
         if found is not None:
             return found, False
-    by_word = _BY[Aspect.STATUS].get(status_word or "", _JOB_FAILED)
+    by_word = _BY[WordField.STATUS].get(status_word or "", _JOB_FAILED)
     if by_word is _JOB_FAILED or by_word.kind == "JobFailed":
         for pattern, rule_of_text in _TEXT_RULES:
             if pattern.search(message):

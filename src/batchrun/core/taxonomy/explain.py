@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchrun.core.taxonomy.classify import http_rule
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Aspect, Rule
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Rule, WordField
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State, StateGroup, normalise
 
+# Ended so for a reason that another day may mend; the others need another input.
+WORTH_ANOTHER = (
+    State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
+    State.INTERNAL_ERROR, State.ABORTED, State.EXPIRED,
+)  # fmt: skip
 HALT_MEANING = "halts: no further submit, open jobs are watched to their end, resumable"
 _ASPECT_TITLE = {
-    Aspect.CODE: "error code",
-    Aspect.TYPE: "error type",
-    Aspect.REASON: "reason why a job stopped early",
-    Aspect.HTTP: "HTTP status",
-    Aspect.STATUS: "status word of services",
-    Aspect.TOOL: "error code of batchrun itself",
+    WordField.CODE: "error code",
+    WordField.TYPE: "error type",
+    WordField.REASON: "reason why a job stopped early",
+    WordField.HTTP: "HTTP status",
+    WordField.STATUS: "status word of services",
+    WordField.TOOL: "error code of batchrun itself",
 }
 
 
@@ -42,12 +48,12 @@ def explain(word: str) -> list[Explanation]:
     """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state."""
     wanted, exact = normalise(word) or "", word.strip()
     found = [_of_rule(rule) for rule in TAXONOMY if rule.word.lower() in (wanted, exact.lower())]
-    if exact.isascii() and exact.isdigit() and not any(one.title == _ASPECT_TITLE[Aspect.HTTP] for one in found):
+    if exact.isascii() and exact.isdigit() and not any(one.title == _ASPECT_TITLE[WordField.HTTP] for one in found):
         rule = http_rule(int(exact)) if len(exact) == 3 else None
         if rule is not None:
             found.append(_of_rule(rule, exact))
-    if wanted in WORDS and not any(one.title == _ASPECT_TITLE[Aspect.STATUS] for one in found):
-        found.append(Explanation(wanted, _ASPECT_TITLE[Aspect.STATUS], _group_facts(WORDS[wanted])))
+    if wanted in WORDS and not any(one.title == _ASPECT_TITLE[WordField.STATUS] for one in found):
+        found.append(Explanation(wanted, _ASPECT_TITLE[WordField.STATUS], _group_facts(WORDS[wanted])))
     found += [_of_kind(name) for name in KINDS if name.lower() == exact.lower()]
     found += [_of_state(state) for state in State if state.value == wanted]
     return found
@@ -76,7 +82,7 @@ def rule_to_dict(rule: Rule) -> dict[str, Any]:
     """A rule with its enums as plain text."""
     return {
         "word": rule.word,
-        "aspect": rule.aspect.value,
+        "aspect": rule.field.value,
         "exception": rule.kind,
         "sdk": rule.sdk,
         "type": rule.type,
@@ -91,7 +97,7 @@ def rule_to_dict(rule: Rule) -> dict[str, Any]:
 
 def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
     facts: dict[str, str] = {}
-    if rule.aspect is Aspect.STATUS:
+    if rule.field is WordField.STATUS:
         facts |= _group_facts(WORDS[rule.word])
     sdk = f"openai.{rule.sdk}" if rule.sdk else "no class in the openai SDK"
     facts |= {
@@ -104,7 +110,7 @@ def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
     if rule.halts:
         facts["the run"] = HALT_MEANING
     facts["advice"] = rule.advice
-    return Explanation(word or rule.word, _ASPECT_TITLE[rule.aspect], facts, rule)
+    return Explanation(word or rule.word, _ASPECT_TITLE[rule.field], facts, rule)
 
 
 _ATTEMPTS = {
@@ -140,3 +146,26 @@ def _of_state(state: State) -> Explanation:
     if leading:
         facts["from"] = ", ".join(leading)
     return Explanation(state.value, "state of a record", facts)
+
+
+def rule_of(state: str, code: str) -> Rule | None:
+    """What the taxonomy says of an error code with which rows ended in `state`."""
+    rules = [one.rule for one in explain(code) if one.rule is not None]
+    return next((rule for rule in rules if rule.state == state), rules[0] if rules else None)
+
+
+def advice_of(state: str, code: str) -> str:
+    """What to do about rows that ended so."""
+    rule = rule_of(state, code)
+    return rule.advice if rule is not None else STATE_MEANING[State(state)]
+
+
+def worst_first(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:
+    """(state, code, rows) of what deserves advice: what halts, then what may have been paid and lost, then by rows."""
+
+    def weight(item: tuple[tuple[str, str], int]) -> tuple[bool, bool, int, tuple[str, str]]:
+        (state, code), rows = item
+        rule = rule_of(state, code)
+        return (not (rule is not None and rule.halts), state != State.UNCONFIRMED, -rows, item[0])
+
+    return [(state, code, rows) for (state, code), rows in sorted(codes.items(), key=weight)[:most]]

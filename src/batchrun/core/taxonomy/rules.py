@@ -35,7 +35,7 @@ class Retry(StrEnum):
 _ALLOWANCE = {Retry.NO: 0, Retry.ONCE: 1, Retry.TWICE: 2, Retry.LIMITED: 2}
 
 
-class Aspect(StrEnum):
+class WordField(StrEnum):
     """Where the word of a rule stands."""
 
     CODE = "code"
@@ -51,7 +51,7 @@ class Rule:
     """One line of the taxonomy."""
 
     word: str
-    aspect: Aspect
+    field: WordField
     kind: str  # the exception's name in batchrun.errors
     sdk: str | None  # the openai SDK's class
     http_status: int  # what the service would have answered, had it failed at once
@@ -106,7 +106,7 @@ KINDS: dict[str, ErrorKind] = {
 
 
 def _rules(
-    aspect: Aspect,
+    field: WordField,
     words: str,
     kind: str,
     retry: Retry,
@@ -123,7 +123,7 @@ def _rules(
     for word in words.split():
         yield Rule(
             word=word,
-            aspect=aspect,
+            field=field,
             kind=kind,
             sdk=sdk or known.sdk,
             http_status=http_status or known.http_status,
@@ -139,7 +139,7 @@ def _rules(
 
 # fmt: off
 def _table() -> Iterator[Rule]:
-    code, type_, reason, http, status, tool = Aspect
+    code, type_, reason, http, status, tool = WordField
     no, once, twice, limited, yes = Retry
 
     # Billing: the same row will run as soon as somebody has paid.

@@ -90,8 +90,6 @@ GROUP_MEANING: dict[StateGroup, str] = {
     StateGroup.UNKNOWN: "never success; poll on until the job's deadline, then say so",
 }
 
-FINAL_GROUPS = frozenset(StateGroup) - {StateGroup.IN_PROGRESS, StateGroup.CANCELLING, StateGroup.UNKNOWN}
-
 _WORDS_OF_GROUP: dict[StateGroup, str] = {
     StateGroup.IN_PROGRESS: (
         "queued pending submitted accepted waiting queuing in_queue starting validating validating_files "
@@ -122,23 +120,6 @@ STARTED_WORDS = frozenset(
     "compressing uploading updating".split()
 )
 
-_STATE_OF_GROUP: dict[StateGroup, State] = {
-    StateGroup.SUCCESS: State.SUCCEEDED,
-    StateGroup.PARTIAL: State.INCOMPLETE,
-    StateGroup.FAILURE: State.FAILED,
-    StateGroup.BILLING: State.BLOCKED_BUDGET,
-    StateGroup.CANCELLED: State.CANCELLED,
-    StateGroup.EXPIRED: State.EXPIRED,
-    StateGroup.PERSON: State.REQUIRES_ACTION,
-}
-_STATE_OF_WORD: dict[str, State] = {
-    "blocked": State.BLOCKED,
-    "rejected": State.REJECTED,
-    "timed_out": State.TIMEOUT,
-    "timeout_exceeded": State.TIMEOUT,
-    **{state.value: state for state in State if WORDS.get(state.value) is StateGroup.RETRYABLE},
-}
-
 _SEPARATORS = re.compile(r"[\s-]+")
 
 
@@ -162,15 +143,9 @@ def group_of(word: object) -> StateGroup:
     return WORDS.get(normalise(word) or "", StateGroup.UNKNOWN)
 
 
-def state_of(word: object) -> State | None:
-    """Our state for a final status word before its payload was inspected; None while a job goes on."""
-    group = group_of(word)
-    return _STATE_OF_WORD.get(normalise(word) or "") or _STATE_OF_GROUP.get(group)
-
-
 _WORDS = {state.value: state.value for state in State}
 
 
-def one_of(word: str) -> str:
+def interned_state(word: str) -> str:
     """`word`, as the one string that all who hold that state share."""
     return _WORDS.get(word, word)

@@ -1,12 +1,15 @@
-"""Text from outside, made safe to look at: one line, nothing hidden, nothing that a terminal obeys."""
+"""Text from outside: made safe to show (one line, nothing hidden, nothing that a terminal obeys), or safe in a path."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Besides control characters (Cc): format characters, among them the bidi overrides (Cf), line and
 # paragraph separators (Zl, Zp), lone surrogates (Cs), unassigned and private ones (Cn, Co).
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Cn", "Co"})
+_MAX_ID = 1_024
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 
 
 def visible(text: str, limit: int = 500) -> str:
@@ -24,3 +27,14 @@ def _shown(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def is_safe_id(value: object) -> bool:
+    """Whether a job id may become a path segment and a file name; checked wherever one is read."""
+    if not isinstance(value, str):
+        return False
+    if (
+        len(value) <= _MAX_ID and value.isascii() and value.replace("_", "").isalnum()
+    ):  # a third of the expression's time
+        return True
+    return value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None

@@ -8,11 +8,10 @@ Laws of this room:
    can be simulated on the same code that runs at night.
 """
 
-from batchrun.edge.append_file.append_file import AppendFile, SyncGroup
+from batchrun.edge.append_file.append_file import AppendFile, Lines, SyncGroup
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
 from batchrun.edge.append_file.distinct_files import refuse_shared
 from batchrun.edge.append_file.file_names import FileNames
-from batchrun.edge.append_file.lines import Lines
 from batchrun.edge.append_file.opening import (
     OpenFile,
     expect_folder,
@@ -30,8 +29,8 @@ from batchrun.edge.append_file.refusals import (
     FileRefused,
     InputIsOutput,
 )
-from batchrun.edge.append_file.rewrite import rewrite, write_whole
-from batchrun.edge.append_file.torn_tail import cut_torn, keep_torn, set_aside
+from batchrun.edge.append_file.rewrite import rewrite, set_aside, write_whole
+from batchrun.edge.append_file.torn_tail import cut_torn, keep_torn
 from batchrun.edge.append_file.writer_thread import WriterThread
 
 __all__ = [

@@ -1,20 +1,20 @@
 """One append file, written in groups: many lines share one write and one sync.
 
-Laws:
+Invariants:
 
 1. An append costs no I/O. Lines gather in memory; a group of them is written and synced as one, and what
-   gathers meanwhile is the next group. Only one group is under way at a time.
-2. What was synced is reported once a group, by `synced(upto)`: every line that begins before `upto` is safe.
-   It comes from `settle`, never from within an append.
-3. The first error is the last. A failed write or sync is followed by one attempt to cut the file back to
-   where it was known to be good, and by nothing else: a sync that is tried again after a failure can report
-   success for pages that the kernel has dropped (Rebello et al., "Can Applications Recover from fsync
-   Failures?", USENIX ATC 2020). `failed` reports it once, and every later append raises.
-4. The tape belongs to one thread. Only the methods of a `SyncGroup` that has been gathered may be called
-   elsewhere: they touch the file and nothing of the tape.
+   gathers meanwhile is the next group. Only one group is being written at a time.
+2. What was synced is reported once per group, by `synced(upto)`: every line that begins before `upto` is safe.
+   It is called from `settle`, never from within an append.
+3. The first error is the last. After a failed write or sync the file is cut back, once, to where it was known to be
+   good; nothing else is tried: a sync that is repeated after a failure can report success for pages that the kernel
+   has dropped (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). `failed` reports
+   it once, and every later append raises.
+4. An AppendFile belongs to one thread. Only the methods of a `SyncGroup` that has been gathered may be called
+   in another: they touch the file and nothing of the AppendFile.
 
-The tape knows no event loop and no thread. `Scribe` drives it beside a loop; a simulator, or an operation that
-may wait, takes the same steps itself: `gather`, the group's `write` and `sync`, `settle`.
+It knows no event loop and no thread. `WriterThread` drives it next to a loop; a simulator, or an operation that
+may block, takes the same steps itself: `gather`, the group's `write` and `sync`, `settle`.
 """
 
 from __future__ import annotations
@@ -122,11 +122,6 @@ class AppendFile:
     def synced_to(self) -> int:
         """Everything before this offset is safe."""
         return self._synced_to
-
-    @property
-    def pending_bytes(self) -> int:
-        """What waits in memory to be safe: to be held under a limit by those who append."""
-        return 0 if self._failure or self._closed else self._end - self._synced_to
 
     @property
     def failure(self) -> AppendFailed | None:
@@ -264,3 +259,40 @@ class AppendFile:
     def _again(first: AppendFailed) -> AppendFailed:
         # A fresh one each time: a raised exception keeps the frames it went through.
         return AppendFailed(first.path, first.step, first.offset, first.cause, first.lost)
+
+
+class Lines:
+    """The lines that the engine of this process gives to one file, in order.
+
+    `safe(count)` is called with the number of lines that are on the disk, whenever there are more of them;
+    the other arguments are those of the `AppendFile`, which is there as `tape` to be driven and closed.
+    A line that the engine does not know of (the journal's header, `started`) is appended to `tape` itself.
+    """
+
+    def __init__(
+        self,
+        file: OpenFile,
+        *,
+        safe: Callable[[int], object],
+        failed: Callable[[AppendFailed], object],
+        mark: Callable[[int], bytes] | None = None,
+        wake: Callable[[], object] | None = None,
+    ) -> None:
+        self.tape = AppendFile(file, synced=self._synced, failed=failed, mark=mark, wake=wake)
+        self.count = 0
+        self._safe = safe
+        self._offsets: deque[int] = deque()  # of the lines that are not safe yet
+
+    def give(self, line: bytes, *, lazy: bool = False) -> None:
+        """Append `line`; a lazy one is not synced for its own sake. Raises TapeFailed or TapeClosed: it is not taken."""
+        tape = self.tape
+        self._offsets.append(tape.append_lazily(line) if lazy else tape.append(line))
+
+    def _synced(self, upto: int) -> None:
+        offsets = self._offsets
+        before = len(offsets)
+        while offsets and offsets[0] < upto:
+            offsets.popleft()
+        if len(offsets) < before:
+            self.count += before - len(offsets)
+            self._safe(self.count)

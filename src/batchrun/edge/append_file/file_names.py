@@ -16,7 +16,6 @@ class FileNames:
     lock: str
     requests: str
     spool: str
-    retried: str
     unreadable: str
     submitted: str
 
@@ -35,7 +34,6 @@ class FileNames:
             lock=f"{base}.lock",
             requests=f"{base}.requests",
             spool=f"{base}.input",
-            retried=f"{base}.retried",
             unreadable=f"{base}.unreadable",
             submitted=f"{base}.submitted",
         )
@@ -51,7 +49,7 @@ class FileNames:
         yield self.journal
         if self.output is not None:
             yield self.output
-        yield from (self.requests, self.spool, self.retried, self.unreadable, self.submitted, self.lock)
+        yield from (self.requests, self.spool, self.unreadable, self.submitted, self.lock)
 
 
 def torn_of(path: str) -> str:

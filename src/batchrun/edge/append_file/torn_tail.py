@@ -5,12 +5,10 @@ Both can be interrupted at any point and begun again: a tail may then be kept tw
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
-from batchrun.core.text.dates import utc
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
-from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
+from batchrun.edge.append_file.file_names import torn_of
 from batchrun.edge.append_file.opening import OpenFile, open_append, open_existing, read_chunks, refused
 
 
@@ -68,52 +66,3 @@ def _keep(file: OpenFile, stretches: Iterable[tuple[int, int]]) -> int:
     finally:
         kept.close()
     return size
-
-
-def set_aside(names: FileNames, wall: float, disk: Disk = REAL_DISK) -> list[tuple[str, str]]:
-    """Rename the files of a batch to NAME.<date>, so that a new one can begin; the pairs (from, to).
-
-    The journal goes first: an output without a journal is refused by the next run, while a journal without
-    its output would fetch every job again. Nothing is overwritten: if any of the new names is taken, all get
-    a number. The lock stays, and must be held; so does the copy of an input that is being made, which has a name of
-    its own. Raises FileRefused; what was moved until then stays moved.
-    """
-    date = utc(wall)[:19].replace(":", "") + "Z"
-    found = [
-        name
-        for path in names.all()
-        if path != names.lock
-        for name in (path, torn_of(path), new_of(path))
-        if _exists(name, disk)
-    ]
-    suffix, number = date, 1
-    while any(_exists(f"{path}.{suffix}", disk) for path in found):
-        number += 1
-        suffix = f"{date}-{number}"
-    moved = [(path, f"{path}.{suffix}") for path in found]
-    for old, new in moved:
-        try:
-            disk.rename(old, new)
-        except OSError as error:
-            raise refused(old, error) from error
-    sync_folders((old for old, _ in moved), disk)
-    return moved
-
-
-def sync_folders(paths: Iterable[str], disk: Disk) -> None:
-    """Sync the folders that hold `paths`, each once."""
-    for folder in dict.fromkeys(os.path.dirname(path) or "." for path in paths):  # noqa: PTH120 - str in this room
-        try:
-            disk.sync_folder(folder)
-        except OSError as error:
-            raise refused(folder, error) from error
-
-
-def _exists(path: str, disk: Disk) -> bool:
-    try:
-        disk.look(path)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise refused(path, error) from error
-    return True

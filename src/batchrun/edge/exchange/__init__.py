@@ -23,7 +23,7 @@ from batchrun.core.responses.http import Answer, Failure, Request
 MIB = 1024 * 1024
 CONNECT_TIMEOUT = 10.0
 POST_KEEPALIVE = 1.0  # seconds that an idle connection may still carry a submit
-LOOK_KEEPALIVE = 4.0  # below the 5 s after which common servers close idle connections
+POLL_KEEPALIVE = 4.0  # below the 5 s after which common servers close idle connections
 DEFAULT_CONNECTIONS = 100
 DEFAULT_BUDGET = 256 * MIB
 

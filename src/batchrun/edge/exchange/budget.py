@@ -17,65 +17,65 @@ from collections.abc import Callable
 class Budget:
     """Counts the bytes of the answers that are being read, and holds readers back beyond `most` of them."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.taken = 0
-        self.elsewhere = 0
-        self._readers: dict[BudgetShare, None] = {}  # in the order in which they began
+        self.handed_over = 0
+        self._shares: dict[BudgetShare, None] = {}  # in the order in which they began
         self._held: dict[BudgetShare, Callable[[], None]] = {}
 
-    def begin(self, *, patient: bool) -> BudgetShare:
+    def begin(self, *, can_wait: bool) -> BudgetShare:
         """A new answer; a `patient` one may be held back."""
-        reading = BudgetShare(self, patient=patient)
-        self._readers[reading] = None
-        return reading
+        share = BudgetShare(self, can_wait=can_wait)
+        self._shares[share] = None
+        return share
 
-    def add(self, reading: BudgetShare, size: int) -> bool:
+    def add(self, share: BudgetShare, size: int) -> bool:
         """Count `size` bytes more of `reading`; whether the next ones have to wait."""
-        reading.size += size
+        share.size += size
         self.taken += size
-        return self._must_wait(reading)
+        return self._must_wait(share)
 
-    def hold(self, reading: BudgetShare, resume: Callable[[], None]) -> None:
+    def hold(self, share: BudgetShare, resume: Callable[[], None]) -> None:
         """Call `resume` once the next bytes of `reading` may be read."""
-        self._held[reading] = resume
+        self._held[share] = resume
 
-    def count_elsewhere(self, size: int) -> None:
+    def set_handed_over(self, size: int) -> None:
         """So many bytes of answers that were handed over are still in memory: on their way to a disk."""
-        less, self.elsewhere = size < self.elsewhere, size
+        less, self.handed_over = size < self.handed_over, size
         if less:
-            self._let_go_on()
+            self._resume_held()
 
-    def end(self, reading: BudgetShare) -> None:
+    def end(self, share: BudgetShare) -> None:
         """The answer is handed over, or given up."""
-        self._held.pop(reading, None)
-        if self._readers.pop(reading, reading) is not None:
+        self._held.pop(share, None)
+        if self._shares.pop(share, share) is not None:
             return
-        self.taken -= reading.size
-        self._let_go_on()
+        self.taken -= share.size
+        self._resume_held()
 
-    def _let_go_on(self) -> None:
+    def _resume_held(self) -> None:
         for held in tuple(self._held):
             if held in self._held and not self._must_wait(held):
                 self._held.pop(held)()
 
-    def _must_wait(self, reading: BudgetShare) -> bool:
-        if not reading.patient or self.taken + self.elsewhere <= self.most:
+    def _must_wait(self, share: BudgetShare) -> bool:
+        if not share.can_wait or self.taken + self.handed_over <= self.limit:
             return False
-        return self.elsewhere > self.most or next(iter(self._readers)) is not reading
+        return self.handed_over > self.limit or next(iter(self._shares)) is not share
 
 
 class BudgetShare:
     """One answer that is being read."""
 
-    __slots__ = ("_budget", "patient", "size")
+    __slots__ = ("_budget", "can_wait", "size")
 
-    def __init__(self, budget: Budget, *, patient: bool) -> None:
+    def __init__(self, budget: Budget, *, can_wait: bool) -> None:
         self._budget = budget
-        self.patient = patient
+        self.can_wait = can_wait
         self.size = 0
 
-    async def took(self, chunk: bytes) -> None:
+    async def add_chunk(self, chunk: bytes) -> None:
         """Count `chunk`; returns once the next one may be read."""
         if self._budget.add(self, len(chunk)):
             room = asyncio.Event()

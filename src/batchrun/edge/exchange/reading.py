@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange.failures import ExchangeError
 
 # What describes the connection or the coding of the body does not describe the decoded answer; cookies are
 # never kept, so they never pass.
@@ -23,20 +24,12 @@ _DROPPED = frozenset(
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-class Broken(Exception):
-    """Why an exchange cannot be completed; it becomes a Failure where the exchange ends."""
-
-    def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
-
-
 class ResponseHead(NamedTuple):
     """What the headers of an answer say: by lower-case name, repeated ones joined; and of its body."""
 
-    fields: dict[str, str]
+    headers: dict[str, str]
     coding: str  # of the content, "" for none
-    measured: bool  # by a length or in chunks; if not, the body goes on to the end of the connection
+    is_delimited: bool  # by a length or in chunks; if not, the body goes on to the end of the connection
 
 
 def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHead:
@@ -56,11 +49,11 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHe
     length = transfer.get("content-length")
     chunks = transfer.get("transfer-encoding")
     if length is not None and (chunks is not None or not (length.isascii() and length.isdigit())):
-        raise Broken(
+        raise ExchangeError(
             Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
         )
     if chunks is not None and chunks.lower() != "chunked":
-        raise Broken(Cause.PROTOCOL, f"expected a body in chunks or of one length, it comes as {chunks}")
+        raise ExchangeError(Cause.PROTOCOL, f"expected a body in chunks or of one length, it comes as {chunks}")
     return ResponseHead(found, transfer.get("content-encoding", ""), length is not None or chunks is not None)
 
 
@@ -74,9 +67,9 @@ def _name(raw: bytes) -> str:
     return name
 
 
-def too_many_headers(caps: Caps) -> Broken:
+def too_many_headers(caps: Caps) -> ExchangeError:
     most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
-    return Broken(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
+    return ExchangeError(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
 
 
 class Body:
@@ -95,7 +88,7 @@ class Body:
         if coding.lower() in _WINDOW:
             self._decoder = _Decoder(coding.lower())
         else:
-            raise Broken(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
+            raise ExchangeError(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
 
     @property
     def size(self) -> int:
@@ -115,14 +108,14 @@ class Body:
         if self._is_error:
             del self._taken[self._cap :]
             return True
-        raise Broken(
+        raise ExchangeError(
             Cause.TOO_LARGE, f"expected an answer of at most {self._cap:,} bytes; raise --max-body to fetch it"
         )
 
     def whole(self) -> bytes:
         """The body after its last chunk. Raises Broken where the coding is cut off."""
         if self._decoder is not None and self._raw_size and not self._decoder.complete and not self._is_error:
-            raise Broken(Cause.PROTOCOL, "the compressed body is cut off")
+            raise ExchangeError(Cause.PROTOCOL, "the compressed body is cut off")
         return bytes(self._taken)
 
 
@@ -143,4 +136,4 @@ class _Decoder:
             # What does not fit stays unread: room is one more than allowed, so the cap has been passed then.
             return self._inflate.decompress(chunk, room)
         except zlib.error as error:
-            raise Broken(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None
+            raise ExchangeError(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None

@@ -14,7 +14,7 @@ Laws:
 """
 
 from batchrun.edge.source.check import MAX_ROW, check
-from batchrun.edge.source.checked import Checked, Rejected
+from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.growing import Growing
 from batchrun.edge.source.refusals import InputChanged, InputFileError, InputRefused, SpoolFailed
 from batchrun.edge.source.report import OTHERS, Finding, InputFindings, Report, Share
@@ -29,7 +29,6 @@ __all__ = [
     "InputFileError",
     "InputFindings",
     "InputRefused",
-    "Rejected",
     "Report",
     "Share",
     "SpoolFailed",

@@ -16,10 +16,11 @@ from zlib import crc32
 from batchrun.core.rows.estimate import answer_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
+from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.printable import visible
-from batchrun.core.text.strictness import duplicate_keys
 from batchrun.edge.source.checked import Checked, doubled_message
 from batchrun.edge.source.growing import Growing
+from batchrun.edge.source.index import READ
 from batchrun.edge.source.lines import lines
 from batchrun.edge.source.opening import open_input, refuse_other_encodings, refuse_same
 from batchrun.edge.source.reader import Reader, base_key
@@ -133,10 +134,12 @@ class _Check:
         index, report, mark = self.index, self.report, self.reader.mark
         admit, max_row, too_large = self.reader.intake.admit, self.reader.max_row, self.reader.found
         add, place, checked = index.seen.add, index.offsets.append, index.sums.append
-        last_endpoint, last_model, share = None, None, Share()
+        add_model = index.model_of.append
+        last_endpoint, last_model, share, number = None, None, Share(), READ
         end = 0
         for offset, line in numbered:
             size = len(line)
+            kept = READ
             found = admit(line) if size <= max_row else too_large(line)
             end = offset + size
             if type(found) is Admitted:
@@ -153,6 +156,9 @@ class _Check:
                 if add(mark(key)) or self._seen_before(offset, key, found):
                     if model != last_model or endpoint is not last_endpoint:
                         last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
+                        number = index.model(model)
+                    if "metadata" not in value:
+                        kept = number
                     share.rows += 1
                     share.size += size
                     share.answers += answer_tokens(body)
@@ -166,6 +172,7 @@ class _Check:
                 report.largest, report.largest_line = size, self._line()
             place(offset)
             checked(crc32(line))
+            add_model(kept)
         index.end = end
 
     def _line(self) -> int:

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
 from batchrun.core.jobs.job import About, Row
-from batchrun.core.responses.error import our_problem
+from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.rows.estimate import answer_tokens, input_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
-from batchrun.edge.source.reader import Reader
+from batchrun.edge.source.index import READ
+from batchrun.edge.source.reader import Reader, row_sha256
 from batchrun.edge.source.report import Report
 from batchrun.edge.source.spool import Spool
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that the check refused, with all that its record needs. Its key is its custom_id if it owns it."""
-
-    key: str
-    ordinal: int
-    line: int
-    code: str
-    message: str
 
 
 class Checked:
@@ -42,6 +30,7 @@ class Checked:
         self._reader = reader
         self._spool = spool
         self._closed = False
+        self._abouts: dict[str, About] = {}
         self.report = report
         self.name = reader.name
 
@@ -59,38 +48,49 @@ class Checked:
     ) -> None:
         self.close()
 
-    def rows(self, start: int = 0, stop: int | None = None, *, tokens: bool = False) -> Iterator[Row]:
-        """All rows from the ordinal `start` on (and before `stop`), in order, the bad ones with their problem.
+    def rows(self, start: int = 0, *, tokens: bool = False) -> Iterator[Row]:
+        """All rows from the ordinal `start` on, in order, the bad ones with their problem.
 
         With `tokens` each has an estimate of the tokens that it and its answer will take.
         """
-        reader, shared = self._reader, dict[str, About]()
-        for ordinal, line in reader.lines(start, stop):
+        return self.rows_at(range(start, len(self)), tokens=tokens)
+
+    def rows_at(self, ordinals: Iterable[int], *, tokens: bool = False) -> Iterator[Row]:
+        """The rows with these ordinals, which rise; as `rows`."""
+        reader = self._reader
+        for ordinal, line in reader.lines(ordinals):
             found = reader.found(line)
             key = reader.key(ordinal, line, found)
             if not isinstance(found, Admitted) or reader.index.is_bad(ordinal):
-                bad = self._rejected(ordinal, key, found)
-                yield Row(key, problem=our_problem(bad.code, bad.message))
+                yield Row(key, problem=self._problem(ordinal, found))
                 continue
             own = metadata(found, line)
             if own is None and not tokens:
-                about = shared.get(found.model) or shared.setdefault(found.model, About(found.model))
+                about = self._about(found.model)
             else:
                 about = About(found.model, own, input_tokens(len(line)) + answer_tokens(found.body) if tokens else 0)
             yield Row(key, about, row_sha256(line))
 
     def row(self, ordinal: int) -> Row:
         """The row with this ordinal."""
-        return next(self.rows(ordinal, ordinal + 1))
+        return next(self.rows_at((ordinal,)))
 
-    def sha256(self, ordinal: int) -> str:
-        """The hash by which a later run sees that a row was changed."""
-        return row_sha256(self._reader.line(ordinal))
+    def about(self, ordinal: int) -> About | None:
+        """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
+        number = self._reader.index.model_of[ordinal]
+        return None if number == READ else self._about(self._reader.index.names[number - 1])
+
+    def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
+        """The rows with these keys, in order: key, ordinal, and whether the row has the hash that is given with the key.
+
+        Where the hash is empty, it is unknown, and any row agrees with it.
+        """
+        return self._reader.find_all(rows)
 
     def all_keys(self) -> Iterator[str]:
         """The key of every row in order, bad ones included: place n has ordinal n."""
         reader = self._reader
-        for ordinal, line in reader.lines():
+        for ordinal, line in reader.lines(range(len(self))):
             yield reader.key(ordinal, line, reader.found(line))
 
     def body(self, ordinal: int) -> Prepared:
@@ -112,14 +112,6 @@ class Checked:
         """Whether the check refused the row."""
         return self._reader.index.is_bad(ordinal)
 
-    def rejected(self) -> Iterator[Rejected]:
-        """The bad rows, in order."""
-        reader = self._reader
-        for ordinal in reader.index.bad:
-            line = reader.line(ordinal)
-            found = reader.found(line)
-            yield self._rejected(ordinal, reader.key(ordinal, line, found), found)
-
     def keep(self) -> None:
         """Make the copy of an input that cannot seek durable under its name, before the first submit."""
         if self._spool is not None:
@@ -135,19 +127,18 @@ class Checked:
         else:
             self._spool.close()
 
-    def _rejected(self, ordinal: int, key: str, found: Admitted | Rejection) -> Rejected:
+    def _about(self, model: str) -> About:
+        """What rows of that model share."""
+        return self._abouts.get(model) or self._abouts.setdefault(model, About(model))
+
+    def _problem(self, ordinal: int, found: Admitted | Rejection) -> Problem:
         if isinstance(found, Admitted):
             first = self._reader.find(found.custom_id or "")
             code, said = "duplicate_id", doubled_message(found.custom_id or "", self.line_of(first or 0))
         else:
             code, said = found.code, found.message
         number = self.line_of(ordinal)
-        return Rejected(key, ordinal, number, code, f"{self.name}:{number}: {said}")
-
-
-def row_sha256(line: bytes) -> str:
-    """The first half of the SHA-256 of a row as it is written, blanks around it apart."""
-    return sha256(line.strip()).hexdigest()[:32]
+        return our_problem(code, f"{self.name}:{number}: {said}")
 
 
 def doubled_message(custom_id: str, first: int) -> str:

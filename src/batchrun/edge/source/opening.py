@@ -19,6 +19,7 @@ from typing import Protocol
 
 from batchrun.core.text.printable import visible
 from batchrun.edge.source.refusals import InputChanged, InputCutOff, InputRefused
+from batchrun.version import install
 
 BLOCK = 1 << 16
 _GZIP = b"\x1f\x8b"
@@ -166,7 +167,7 @@ def _zstd(raw: io.BufferedReader[_FromHead], name: str) -> tuple[_Reads, tuple[t
         else:
             from backports import zstd  # noqa: PLC0415
     except ImportError as error:
-        raise InputRefused(f"{name} is compressed with zstd: pip install 'batchrun[zst]'") from error
+        raise InputRefused(f"{name} is compressed with zstd: {install('zst')}") from error
     return zstd.ZstdFile(raw), (zstd.ZstdError,)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from zlib import crc32
 
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.edge.source.index import Index
 from batchrun.edge.source.refusals import InputChanged
 
-_WINDOW = 1 << 18
+_AHEAD, _WINDOW = 1 << 12, 1 << 18
 _KEY_BYTES = 1 << 16  # of a line that is no row; the beginning tells lines apart that are too long to hold
 
 
@@ -33,29 +34,28 @@ class Reader:
 
     def line(self, ordinal: int) -> bytes:
         """The line of a row; raises `InputChanged` if it is not what the check saw."""
-        for _, line in self.lines(ordinal, ordinal + 1):
+        for _, line in self.lines((ordinal,)):
             return line
         raise IndexError(ordinal)
 
-    def lines(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Rows `start` to `stop` with their lines, in order; as `line`."""
+    def lines(self, ordinals: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """These rows, which rise, with their lines; as `line`. What lies ahead is read with them where rows follow closely."""
         index, limit = self.index, self.max_row + 1
         offsets, sums = index.offsets, index.sums
-        stop = len(offsets) if stop is None else min(stop, len(offsets))
-        while start < stop:
-            base = offsets[start]
-            until = min(stop, max(start + 1, bisect_right(offsets, base + _WINDOW, start, stop) - 1))
-            end = offsets[until] if until < len(offsets) else index.end
-            window = self._read(base, min(end - base, limit + 1) if until == start + 1 else end - base)
-            for ordinal in range(start, until):
-                at = offsets[ordinal] - base
-                feed = window.find(b"\n", at)
-                line = window[at : len(window) if feed < 0 else feed][:limit]
-                if crc32(line) != sums[ordinal]:
-                    number = index.line_of(ordinal)
-                    raise InputChanged(f"{self.name}:{number}: the line changed since it was checked: run it again")
-                yield ordinal, line
-            start = until
+        window, base, end, ahead = b"", 0, 0, 0
+        for ordinal in ordinals:
+            at = offsets[ordinal]
+            following = offsets[ordinal + 1] if ordinal + 1 < len(offsets) else index.end
+            if at < base or following > end:
+                ahead = min(max(4 * ahead, _AHEAD), _WINDOW) if end and at - end <= max(ahead, _AHEAD) else 0
+                window = self._read(at, max(min(following - at, limit + 1), ahead))
+                base, end = at, at + len(window)
+            feed = window.find(b"\n", at - base)
+            line = window[at - base : len(window) if feed < 0 else feed][:limit]
+            if crc32(line) != sums[ordinal]:
+                number = index.line_of(ordinal)
+                raise InputChanged(f"{self.name}:{number}: the line changed since it was checked: run it again")
+            yield ordinal, line
 
     def key(self, ordinal: int, line: bytes, found: Admitted | Rejection) -> str:
         """The key of a row: its custom_id, else a hash of it and, from the second on, which of its like it is."""
@@ -75,6 +75,40 @@ class Reader:
                 return ordinal
         return None
 
+    def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
+        """The rows with these keys: key, ordinal, whether the row has the hash that is given with the key.
+
+        They come in the order of the input, but for those that were first mistaken for another. A row with the mark of
+        the key and that hash is the row, and is not parsed. Any other is, also where the hash is empty, since it is
+        unknown; every row agrees with that.
+        """
+        keys, hashes, ordinals, marks, mark = list[str](), list[str](), array("I"), self.index.seen.marks, self.mark
+        following, rising = 0, True
+        for key, sha256_then in rows:
+            of_key = mark(key)
+            if following >= len(marks) or marks[following] != of_key:  # rows were mostly sent in the order of the input
+                ordinal = next(self.index.seen.at(of_key), None)
+                if ordinal is None:
+                    continue
+                rising = rising and ordinal >= following
+                following = ordinal
+            keys.append(key)
+            hashes.append(sha256_then)
+            ordinals.append(following)
+            following += 1
+        if not rising:
+            order = sorted(range(len(ordinals)), key=ordinals.__getitem__)
+            keys, hashes = [keys[place] for place in order], [hashes[place] for place in order]
+            ordinals = array("I", (ordinals[place] for place in order))
+        all_unlike, is_unlike = self.index.all_unlike, self.index.is_unlike
+        for key, sha256_then, (ordinal, line) in zip(keys, hashes, self.lines(ordinals), strict=True):
+            if sha256_then and row_sha256(line) == sha256_then and (all_unlike or is_unlike(ordinal)):
+                yield key, ordinal, True
+            elif self.key(ordinal, line, self.found(line)) == key:
+                yield key, ordinal, sha256_then in ("", row_sha256(line))
+            elif (other := self.find(key)) is not None:
+                yield key, other, sha256_then in ("", row_sha256(self.line(other)))
+
     def taken(self, ordinal: int) -> tuple[bytes, Admitted | Rejection]:
         """The line of a row and what it holds; read once for whoever has just found it by its key."""
         last, self._last = self._last, None
@@ -88,6 +122,11 @@ class Reader:
         while len(data) < size and (more := os.pread(self.fd, size - len(data), at + len(data))):
             data += more
         return data
+
+
+def row_sha256(line: bytes) -> str:
+    """The first half of the SHA-256 of a row as it is written, blanks around it apart."""
+    return sha256(line.strip()).hexdigest()[:32]
 
 
 def base_key(line: bytes, found: Admitted | Rejection) -> str:

@@ -1,12 +1,13 @@
-"""One connection: bytes of requests out, bytes of answers in, read by llhttp.
+"""One connection: bytes of requests out, bytes of responses in, read by llhttp.
 
-Laws:
+Invariants:
 
-1. Bytes that come while nobody asked end the connection: they would be taken for the next answer, and one job's
-   result for another's. So do bytes beyond an answer, and a connection on which something waits is not used.
+1. Bytes that arrive while no exchange is on end the connection: they would be taken for the next response, and one job's
+   result for another's. So do bytes beyond a response, and a connection with unread bytes is not used.
 2. Nothing is gathered without a cap: neither headers, nor a line that never ends, nor trailers.
-3. All that is read is taken before the call ends, so that all connections of a pool share one buffer.
-4. Whatever the bytes, the end is ``ended`` or ``failed`` of the exchange, and never an exception of llhttp's.
+3. All that is read is consumed before the call returns, so that all connections of a pool share one buffer.
+4. Whatever the bytes, the end is ``completed`` or ``failed`` of the exchange, and never an exception of llhttp's: what a
+   callback raises stops llhttp, and the reason is kept in ``_error``.
 """
 
 from __future__ import annotations
@@ -21,69 +22,78 @@ import httptools
 
 from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.reading import Broken
-from batchrun.edge.transport.answering import Answering
-from batchrun.edge.transport.exchange import Exchange, ExchangeStage, Slots, Torn
+from batchrun.edge.exchange.failures import ExchangeError
+from batchrun.edge.exchange.reading import read_headers, too_many_headers
+from batchrun.edge.transport.exchange import ConnectionBroke, Exchange, ExchangeStage, Slots
 
-_SLICE = 64 * 1024  # of a long body, at a time
+_SLICE = 64 * 1024  # bytes of a long body that are written at a time
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
-class Keeper(Protocol):
+class ConnectionOwner(Protocol):
     """What a connection needs of its pool."""
 
     caps: Caps
     view: memoryview  # the buffer that all connections read into
     generation: int
 
-    def made(self, connection: Connection) -> None: ...
-    def returned(self, connection: Connection, lane: Slots, *, fit: bool) -> None: ...
-    def lost(self, connection: Connection) -> None: ...
+    def opened(self, connection: Connection) -> None: ...
+    def release(self, connection: Connection, slots: Slots, *, reusable: bool) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
 
 
-class Connection(Answering, asyncio.BufferedProtocol):
-    """One connection of a pool; `used` is when its last answer ended, by the pool's clock."""
+class StopParsing(Exception):
+    """Stops llhttp: the rest of what was read is of no interest."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection of a pool; `last_used` is when its last response was complete, by the pool's clock."""
 
     __slots__ = (
-        "_blocked",
-        "_paused",
-        "_pool",
-        "_transport",
-        "_unsent",
-        "_view",
-        "_watch",
-        "generation",
-        "is_new",
-        "used",
-    )
+        "_body_grew", "_bytes_without_body", "_caps", "_complete", "_error", "_exchange", "_head_complete", "_headers",
+        "_interim", "_is_delimited", "_keep_alive", "_nothing_read", "_parser", "_poller", "_pool", "_read_paused",
+        "_transport", "_unsent", "_view", "_write_paused", "generation", "is_new", "last_used",
+    )  # fmt: skip
 
-    def __init__(self, pool: Keeper) -> None:
-        super().__init__(pool.caps)
+    def __init__(self, pool: ConnectionOwner) -> None:
         self._pool = pool
+        self._caps = pool.caps
         self._view = pool.view
         self._transport: asyncio.Transport | None = None
-        self._watch = select.poll()
-        self._blocked = False  # the other side does not read
-        self._paused = False  # we do not
+        self._exchange: Exchange | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._poller = select.poll()
+        self._write_paused = False  # the server does not read
+        self._read_paused = False  # we do not
         self._unsent: memoryview | None = None
         self.generation = pool.generation
-        self.is_new = True  # no answer has come on it yet
-        self.used = 0.0
+        self.is_new = True  # no response has been received on it yet
+        self.last_used = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        """Ready for the next response."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._bytes_without_body = 0  # since the last piece of a body: of headers, of chunks' lengths, of trailers
+        self._nothing_read = True
+        self._head_complete = self._is_delimited = self._interim = False
+        self._complete = self._keep_alive = False
+        self._error: ExchangeError | None = None
 
     # for the pool
 
-    def is_fit(self) -> bool:
-        """Whether it is open and nothing waits to be read: neither a farewell nor what nobody asked for."""
+    def is_usable(self) -> bool:
+        """Whether it is open and nothing waits to be read: neither its end nor bytes that no request asked for."""
         transport = self._transport
-        return transport is not None and not transport.is_closing() and not self._watch.poll(0)
+        return transport is not None and not transport.is_closing() and not self._poller.poll(0)
 
-    def carry(self, exchange: Exchange) -> None:
-        """Send a request; its exchange is told the rest."""
+    def send(self, exchange: Exchange) -> None:
+        """Send a request; everything further is reported to its exchange."""
         transport = self._transport
         self._exchange = exchange
-        exchange.carrier = self
+        exchange.connection = self
         if transport is None or transport.is_closing():
-            self._fail(Broken(Cause.DROPPED, "the connection was closed at once"))
+            self._fail(ExchangeError(Cause.DROPPED, "the connection was closed at once"))
             return
         exchange.stage = ExchangeStage.SENT
         if len(exchange.body) <= _SLICE:
@@ -102,14 +112,14 @@ class Connection(Answering, asyncio.BufferedProtocol):
         waiting = len(self._unsent) if self._unsent is not None else 0
         return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
-    def let_go(self) -> None:
-        """The exchange is given up: the answer, when it comes, could not be told from that of the next."""
+    def abandon(self) -> None:
+        """The exchange is given up: its response could not be told from that of the next."""
         self._exchange = None
         self.abort()
 
     def resume(self) -> None:
-        if self._paused:
-            self._paused = False
+        if self._read_paused:
+            self._read_paused = False
             if self._transport is not None:
                 self._transport.resume_reading()
 
@@ -121,86 +131,156 @@ class Connection(Answering, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
-        self._watch.register(transport.get_extra_info("socket").fileno(), _READABLE)
-        self._pool.made(self)
+        self._poller.register(transport.get_extra_info("socket").fileno(), _READABLE)
+        self._pool.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._finish_at_the_end(exc)
+        self._end_of_stream(exc)
         self._transport = None
         self._unsent = None
-        self._pool.lost(self)
+        self._pool.closed(self)
 
     def eof_received(self) -> None:
-        self._finish_at_the_end(None)
+        self._end_of_stream(None)
 
     def pause_writing(self) -> None:
-        self._blocked = True
+        self._write_paused = True
 
     def resume_writing(self) -> None:
-        self._blocked = False
+        self._write_paused = False
         self._write()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.feed(self._view[:nbytes])
-
-    def feed(self, data: memoryview) -> None:
-        """Read `data`, whatever it is."""
         exchange = self._exchange
         if exchange is None:
             self.abort()
             return
-        fault = self._read(data)
-        if fault is not None:
-            self._fail(fault)
-        elif self._whole:
+        error = self._parse(self._view[:nbytes])
+        if error is not None:
+            self._fail(error)
+        elif self._complete:
             self._finish(exchange)
-        elif exchange.waits() and not self._paused and self._transport is not None:
-            self._paused = True
+        elif exchange.must_wait() and not self._read_paused and self._transport is not None:
+            self._read_paused = True
             self._transport.pause_reading()
 
-    # ends
+    # llhttp; what its callbacks raise stops it
+
+    def _parse(self, data: memoryview) -> ExchangeError | None:
+        """Parse `data`, whatever it is. `_complete` says whether the response is; an error ends the exchange."""
+        self._body_grew = False
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                return self._error or self._unreadable(data, error)
+            self._keep_alive = False  # there is more than the response
+        self._nothing_read = False
+        self._bytes_without_body = 0 if self._body_grew else self._bytes_without_body + len(data)
+        if self._bytes_without_body > 2 * self._caps.header_bytes and not self._complete:
+            return too_many_headers(self._caps)
+        return None
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise StopParsing
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))  # unused trailers too; `_parse` bounds both
+
+    def on_headers_complete(self) -> None:
+        exchange, status = self._exchange, self._parser.get_status_code()
+        assert exchange is not None
+        if status < 200:
+            if status == 101:
+                raise self._stop(ExchangeError(Cause.PROTOCOL, "it turned to another protocol, which nobody asked for"))
+            self._interim = True
+            return
+        try:
+            head = read_headers(self._headers, self._caps)
+            exchange.head_received(status, head, self._headers)
+        except ExchangeError as error:
+            raise self._stop(error) from None
+        self._head_complete = True
+        self._is_delimited = head.is_delimited
+        if exchange.bodiless:
+            self._keep_alive = self._parser.should_keep_alive()
+            self._complete = True
+
+    def on_body(self, piece: bytes) -> None:
+        self._body_grew = True
+        exchange = self._exchange
+        if self._complete or exchange is None:
+            raise StopParsing
+        try:
+            if exchange.body_received(piece):
+                self._complete = True
+                raise StopParsing
+        except ExchangeError as error:
+            raise self._stop(error) from None
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._reset()
+        elif not self._complete:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()
+
+    def _stop(self, error: ExchangeError) -> StopParsing:
+        self._error = error.with_traceback(None)  # its frames hold what was read so far
+        return StopParsing()
+
+    def _unreadable(self, data: memoryview, error: Exception) -> ExchangeError:
+        """A response that is not HTTP. Quoted only where the whole first line was read: half a secret is not redacted."""
+        reason = str(error).lower() or "not to be read"
+        line, end, _ = bytes(data).partition(b"\n")
+        quote = self._nothing_read and end and not self._head_complete
+        quoted = f": {line.decode('latin-1').rstrip()}" if quote else ""
+        return ExchangeError(Cause.PROTOCOL, f"the answer is no HTTP/1.1, {reason}{quoted}")
+
+    # ends of an exchange
 
     def _finish(self, exchange: Exchange) -> None:
         transport = self._transport
-        fit = self._keep and transport is not None and not transport.is_closing()
-        if fit and exchange.body and self.unwritten:
-            fit = False  # the rest of the request would be taken for the next one
+        reusable = self._keep_alive and transport is not None and not transport.is_closing()
+        if reusable and exchange.body and self.unwritten:
+            reusable = False  # the rest of the request would be taken for the next one
         self._exchange = None
-        if exchange.headless and fit:
+        if exchange.bodiless and reusable:
             self._parser = httptools.HttpResponseParser(self)  # the old one still waits for a body
         self._reset()
         self.resume()
-        self._pool.returned(self, exchange.lane, fit=fit)
-        exchange.ended()
+        self._pool.release(self, exchange.slots, reusable=reusable)
+        exchange.completed()
 
-    def _fail(self, fault: Broken) -> None:
+    def _fail(self, error: ExchangeError) -> None:
         exchange = self._exchange
         assert exchange is not None
         self._exchange = None
-        self._pool.returned(self, exchange.lane, fit=False)
-        exchange.failed(fault)
+        self._pool.release(self, exchange.slots, reusable=False)
+        exchange.failed(error)
 
-    def _finish_at_the_end(self, exc: Exception | None) -> None:
-        """The connection ends: of an answer without a length that is the last byte, of any other it is too early."""
+    def _end_of_stream(self, exc: Exception | None) -> None:
+        """The connection ends: that completes a response without a length, and is too early for any other."""
         exchange = self._exchange
         if exchange is None:
             return
-        if self._headed and not self._measured and exc is None:
-            self._keep = False
+        if self._head_complete and not self._is_delimited and exc is None:
+            self._keep_alive = False
             self._finish(exchange)
             return
-        where = "within the answer" if self._headed or not self._first else "before the answer"
+        where = "within the answer" if self._head_complete or not self._nothing_read else "before the answer"
         if exc is None:
-            self._fail(Broken(Cause.DROPPED, f"the connection was closed {where}"))
+            self._fail(ExchangeError(Cause.DROPPED, f"the connection was closed {where}"))
         else:
             why = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else exc
-            self._fail(Torn(Cause.DROPPED, f"the connection broke {where}: {why}"))
+            self._fail(ConnectionBroke(Cause.DROPPED, f"the connection broke {where}: {why}"))
 
     def _write(self) -> None:
         transport = self._transport
-        while self._unsent and not self._blocked and transport is not None:
+        while self._unsent and not self._write_paused and transport is not None:
             part, self._unsent = self._unsent[:_SLICE], self._unsent[_SLICE:]
             transport.write(part)

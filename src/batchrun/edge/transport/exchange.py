@@ -1,93 +1,130 @@
-"""One request on its way, as the pool and the connection see it: what to send, and whom to tell what came.
+"""One request and its response, as the pool and the connection see them.
 
-Whoever wants an answer whole (``whole``) or piece by piece (``streamed``) inherits from it. Nothing here waits:
-the pool and the connection call, in this order, ``headed`` once, ``took`` and ``waits`` as often as there are
-pieces, and ``ended`` or ``failed`` once.
+A caller that wants the whole response (``BufferedExchange``) or a stream (``StreamedExchange``) subclasses ``Exchange``.
+Nothing here waits: pool and connection call, in this order, ``head_received`` once, ``body_received``
+and ``must_wait`` once per piece, and ``completed`` or ``failed`` once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
-from batchrun.edge.exchange.reading import Broken, ResponseHead
+from batchrun.core.responses.http import Cause
+from batchrun.edge.exchange.failures import ExchangeError
+from batchrun.edge.exchange.reading import ResponseHead
 
 
 class ExchangeStage(Enum):
     """How far an exchange got."""
 
-    QUEUED = auto()  # as many connections as may be are in use
+    QUEUED = auto()  # waits for a slot
     DIALING = auto()
     SENT = auto()  # or about to be: a byte of it may have left
-    OVER = auto()
+    ENDED = auto()
 
 
-class Late(Broken):
-    """A limit of time ran out."""
+class TimedOut(ExchangeError):
+    """A time limit ran out."""
 
 
-class Torn(Broken):
-    """The network took the connection away, not the other side's goodbye."""
+class ConnectionBroke(ExchangeError):
+    """The network ended the connection, not the server."""
 
 
 class Slots:
-    """How many exchanges of one sort are under way, and which wait for one of those to end."""
+    """How many exchanges of one kind are in flight, and which wait for one of those to end."""
 
-    __slots__ = ("busy", "most", "waiting")
+    __slots__ = ("busy", "limit", "waiting")
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.busy = 0
-        self.waiting: deque[Exchange] = deque()  # some may be given up by now
+        self.waiting: deque[Exchange] = deque()  # some may have been given up
 
 
-class Carrier(Protocol):
+class SendingConnection(Protocol):
     """The connection that an exchange is on."""
 
     @property
     def unwritten(self) -> int:
-        """How many bytes of the request are not yet the system's; nearly."""
+        """About how many bytes of the request were not yet handed to the operating system."""
 
     def resume(self) -> None:
-        """Read on, after `waits` said to wait."""
+        """Continue reading after `must_wait` returned True."""
 
 
 class Exchange(ABC):
-    """One request and whoever waits for its answer."""
+    """One request and its response."""
 
-    __slots__ = ("body", "carrier", "connect", "dial", "fresh", "head", "headless", "lane", "stage")
+    __slots__ = ("bodiless", "body", "connect", "connection", "dial", "head", "needs_fresh", "slots", "stage")
 
-    def __init__(self, lane: Slots, head: bytes, body: bytes, method: str) -> None:
-        self.lane = lane
+    def __init__(self, slots: Slots, head: bytes, body: bytes, method: str) -> None:
+        self.slots = slots
         self.head = head
         self.body = body
-        self.fresh = method == "POST"  # only on a connection that has just been used, or on a new one
-        self.headless = method == "HEAD"  # the answer has no body, whatever its head says
+        self.needs_fresh = method == "POST"  # a connection that was just used, or a new one
+        self.bodiless = method == "HEAD"  # the response has no body, whatever its headers say
         self.connect: float | None = None  # seconds that a new connection may take
         self.stage = ExchangeStage.QUEUED
         self.dial: asyncio.Task[None] | None = None
-        self.carrier: Carrier | None = None
+        self.connection: SendingConnection | None = None
 
     @abstractmethod
-    def headed(self, status: int, head: ResponseHead, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """The head of the answer has come. Raises Broken where the answer cannot be taken."""
+    def head_received(self, status: int, head: ResponseHead, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Status and headers were read. Raises ExchangeError where the response cannot be used."""
 
     @abstractmethod
-    def took(self, piece: bytes) -> bool:
-        """A piece of its body has come; True when no more is wanted. Raises Broken beyond a cap."""
+    def body_received(self, piece: bytes) -> bool:
+        """A piece of the body was read; True when no more is wanted. Raises ExchangeError beyond a cap."""
 
     @abstractmethod
-    def waits(self) -> bool:
-        """All that was read is taken, and it is not the end: whether reading has to wait for `Carrier.resume`."""
+    def must_wait(self) -> bool:
+        """The response is not complete: whether reading has to wait for `SendingConnection.resume`."""
 
     @abstractmethod
-    def ended(self) -> None:
-        """The answer is complete."""
+    def completed(self) -> None:
+        """The response is complete."""
 
     @abstractmethod
-    def failed(self, fault: Broken) -> None:
-        """There is no complete answer. `stage` still says how far it got."""
+    def failed(self, error: ExchangeError) -> None:
+        """There is no complete response. `stage` still says how far it got."""
+
+
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TARGET = re.compile(rb"/[!-~\x80-\xff]*")
+_VALUE = re.compile(rb"[\t -~\x80-\xff]*")
+_FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
+_BODILESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"})
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The lines of `headers` without those that frame the request, which `request_head` writes. Raises ExchangeError.
+
+    What could be read as another line, or as another request, is refused.
+    """
+    lines = []
+    for name, value in headers:
+        if _TOKEN.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            shown = name.decode("latin-1")
+            raise ExchangeError(Cause.PROTOCOL, f"expected a header of printable characters on one line, got {shown!r}")
+        if name.lower() not in _FRAMING:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines)
+
+
+def request_head(method: bytes, target: bytes, host: bytes, lines: bytes, size: int) -> bytes:
+    """The head of a request with a body of `size` bytes. Raises ExchangeError for an invalid method or path."""
+    if _TARGET.fullmatch(target) is None:
+        shown = target.decode("latin-1")
+        raise ExchangeError(Cause.PROTOCOL, f"expected a path from the root of {host.decode('latin-1')}, got {shown!r}")
+    if _TOKEN.fullmatch(method) is None or method == b"CONNECT":
+        raise ExchangeError(Cause.PROTOCOL, f"expected the name of an HTTP method, got {method.decode('latin-1')!r}")
+    if size or method not in _BODILESS:
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (method, target, host, lines, size)
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, target, host, lines)

@@ -1,7 +1,7 @@
-"""The connections to one place: which exchange goes on which, and which waits.
+"""The connections to one origin: which exchange goes on which, and which waits.
 
-Taking one and giving it back costs the same for one connection and for a thousand: idle ones lie on a stack,
-the one used last on top. What is never reached grows old at the bottom and is closed as others come back.
+Taking a connection and giving it back costs the same for one connection and for a thousand: idle ones lie on a stack,
+the one used last on top. Those never reached grow old at the bottom and are closed as others come back.
 All that changes the pool is synchronous; only a new connection takes a task, and it belongs to one exchange.
 """
 
@@ -15,35 +15,32 @@ from contextlib import suppress
 
 from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.causes import why_no_connection
-from batchrun.edge.exchange.reading import Broken
-from batchrun.edge.transport.address import Address
+from batchrun.edge.exchange.failures import ExchangeError, why_no_connection
 from batchrun.edge.transport.connection import Connection
-from batchrun.edge.transport.dialing import dial
-from batchrun.edge.transport.exchange import Exchange, ExchangeStage, Late, Slots
-from batchrun.edge.transport.sessions import Remembering
+from batchrun.edge.transport.dialing import Address, ResumingContext, dial
+from batchrun.edge.transport.exchange import Exchange, ExchangeStage, Slots, TimedOut
 
 BUFFER = 64 * 1024
-_FAREWELL = 5.0  # seconds
-DIALS = 100  # at once: a thousand handshakes at a time leave 12 KB more of memory each behind
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # after a suspension a connection is old
+_CLOSE_TIMEOUT = 5.0  # seconds that `aclose` waits for the event loop
+MAX_DIALS = 100  # at once: with a thousand handshakes at a time each leaves 12 KB more of memory behind
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # suspension ages a connection
 
 
 def shared_buffer() -> memoryview:
-    """What all connections of one event loop may read into: whatever is read is taken before the next is."""
+    """What all connections of one event loop may read into: what is read is consumed before the next read."""
     return memoryview(bytearray(BUFFER))
 
 
 class ConnectionPool:
-    """Connections to `place`; `post_keepalive` and `keepalive` are the seconds for which an idle one is used."""
+    """Connections to `address`; an idle one is used for `post_keepalive` (`keepalive`) seconds by POSTs (others)."""
 
     def __init__(
         self,
-        place: Address,
+        address: Address,
         tls: ssl.SSLContext | None,
         caps: Caps,
         *,
-        most: int,
+        max_open: int,
         post_keepalive: float,
         keepalive: float,
         view: memoryview,
@@ -51,47 +48,47 @@ class ConnectionPool:
         self.caps = caps
         self.view = view
         self.generation = 0
-        self._place = place
+        self._address = address
         self._tls = tls
-        self._most = most  # open at once; what is idle gives way to what is new
+        self._max_open = max_open  # idle connections are closed for new ones
         self._post_keepalive = post_keepalive
         self._keepalive = keepalive
         self._idle: deque[Connection] = deque()  # some may be closed by now
         self._open: set[Connection] = set()
-        self._turns = asyncio.Semaphore(DIALS)
+        self._dial_slots = asyncio.Semaphore(MAX_DIALS)
         self._dials: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._all_lost = asyncio.Event()
+        self._all_closed = asyncio.Event()
 
-    # for exchanges
+    # called by the transports
 
     def begin(self, exchange: Exchange) -> None:
-        """Carry `exchange` out as soon as its lane has room; it is told the rest."""
-        lane = exchange.lane
+        """Start `exchange` as soon as one of its slots is free; everything further is reported to it."""
+        slots = exchange.slots
         if self._closed:
-            exchange.failed(Broken(Cause.DROPPED, "the wire is closed"))
-        elif lane.busy >= lane.most:
-            lane.waiting.append(exchange)
+            exchange.failed(ExchangeError(Cause.DROPPED, "the wire is closed"))
+        elif slots.busy >= slots.limit:
+            slots.waiting.append(exchange)
         else:
-            lane.busy += 1
+            slots.busy += 1
             self._start(exchange)
 
-    def give_up(self, exchange: Exchange, fault: Broken) -> None:
-        """End `exchange` with `fault`: it is late, or nobody waits for it any more."""
-        stage, carrier = exchange.stage, exchange.carrier
-        exchange.failed(fault)
-        exchange.stage = ExchangeStage.OVER
+    def give_up(self, exchange: Exchange, error: ExchangeError) -> None:
+        """End `exchange` with `error`: it is late, or no longer wanted."""
+        stage, connection = exchange.stage, exchange.connection
+        exchange.failed(error)
+        exchange.stage = ExchangeStage.ENDED
         if stage is ExchangeStage.DIALING:
             assert exchange.dial is not None
             exchange.dial.cancel()
         elif stage is ExchangeStage.SENT:
-            assert isinstance(carrier, Connection)
-            carrier.let_go()
+            assert isinstance(connection, Connection)
+            connection.abandon()
         if stage is not ExchangeStage.QUEUED:
-            self._leave(exchange.lane)
+            self._release_slot(exchange.slots)
 
     def drop_idle(self) -> None:
-        """Close what is idle now, and what is in use when its exchange ends."""
+        """Close idle connections now, those in use when their exchange ends."""
         self.generation += 1
         while self._idle:
             self._idle.popleft().abort()
@@ -101,7 +98,7 @@ class ConnectionPool:
         return not (self._open or self._dials)
 
     async def aclose(self) -> None:
-        """Close everything; exchanges that are under way fail."""
+        """Close everything; exchanges in flight fail."""
         self._closed = True
         self.drop_idle()
         for task in tuple(self._dials):
@@ -110,57 +107,57 @@ class ConnectionPool:
         for connection in tuple(self._open):
             connection.abort()
         if self._open:
-            self._all_lost.clear()
-            with suppress(TimeoutError):  # they are closed; a loop that does not say so holds nobody
-                await asyncio.wait_for(self._all_lost.wait(), _FAREWELL)
+            self._all_closed.clear()
+            with suppress(TimeoutError):  # they are closed, even if the loop does not report it
+                await asyncio.wait_for(self._all_closed.wait(), _CLOSE_TIMEOUT)
 
-    # for connections
+    # called by connections
 
-    def made(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> None:
         self._open.add(connection)
 
-    def returned(self, connection: Connection, lane: Slots, *, fit: bool) -> None:
+    def release(self, connection: Connection, slots: Slots, *, reusable: bool) -> None:
         """The exchange on `connection` has ended."""
-        if fit and connection.generation == self.generation:
-            if connection.is_new and isinstance(self._tls, Remembering):
-                self._tls.remember(self._place.host, connection.tls)
+        if reusable and connection.generation == self.generation:
+            if connection.is_new and isinstance(self._tls, ResumingContext):
+                self._tls.remember(self._address.host, connection.tls)
             connection.is_new = False
-            connection.used = now = time.clock_gettime(_CLOCK)
+            connection.last_used = now = time.clock_gettime(_CLOCK)
             self._idle.append(connection)
-            while now - self._idle[0].used > self._keepalive:
+            while now - self._idle[0].last_used > self._keepalive:
                 self._idle.popleft().abort()
         else:
             connection.abort()
-        self._leave(lane)
+        self._release_slot(slots)
 
-    def lost(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         self._open.discard(connection)
         if not self._open:
-            self._all_lost.set()
+            self._all_closed.set()
 
-    # inside
+    # internal
 
     def _start(self, exchange: Exchange) -> None:
-        connection = self._fitting(exchange)
+        connection = self._take_idle(exchange)
         if connection is not None:
-            connection.carry(exchange)
+            connection.send(exchange)
             return
-        if len(self._open) >= self._most and self._idle:
+        if len(self._open) >= self._max_open and self._idle:
             self._idle.popleft().abort()
         exchange.stage = ExchangeStage.DIALING
         exchange.dial = asyncio.get_running_loop().create_task(self._dial(exchange))
         self._dials.add(exchange.dial)
         exchange.dial.add_done_callback(self._dials.discard)
 
-    def _fitting(self, exchange: Exchange) -> Connection | None:
-        """The connection that was used last, if that was lately enough and it still stands."""
-        keepalive = self._post_keepalive if exchange.fresh else self._keepalive
+    def _take_idle(self, exchange: Exchange) -> Connection | None:
+        """The connection that was used last, if that was recent enough and it is still open."""
+        keepalive = self._post_keepalive if exchange.needs_fresh else self._keepalive
         while self._idle:
             connection = self._idle[-1]
-            if time.clock_gettime(_CLOCK) - connection.used > keepalive:
+            if time.clock_gettime(_CLOCK) - connection.last_used > keepalive:
                 return None
             self._idle.pop()
-            if connection.is_fit():
+            if connection.is_usable():
                 return connection
             connection.abort()
         return None
@@ -174,42 +171,42 @@ class ConnectionPool:
             return made[0]
 
         try:
-            async with self._turns:
+            async with self._dial_slots:
                 # While this one waited for its turn another exchange may have ended.
-                connection = self._fitting(exchange)
+                connection = self._take_idle(exchange)
                 if connection is None:
                     try:
                         async with asyncio.timeout(exchange.connect) as alarm:
-                            await dial(self._place, self._tls, protocol)
+                            await dial(self._address, self._tls, protocol)
                     except TimeoutError:
                         late = alarm.expired()
                         raise
-        except (Exception, asyncio.CancelledError) as error:  # whatever the stack raises: there is no connection
+        except (Exception, asyncio.CancelledError) as error:  # whatever is raised: there is no connection
             for broken in made:
                 broken.abort()
-                self.lost(broken)  # uvloop closes what a cancel came upon just made, and tells it nothing
+                self.closed(broken)  # uvloop reports nothing to a connection that was cancelled just after it was made
             if exchange.stage is ExchangeStage.DIALING:  # and was not given up
-                exchange.failed(self._why(error, late=late))
-                self._leave(exchange.lane)
+                exchange.failed(self._connect_error(error, late=late))
+                self._release_slot(exchange.slots)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        (connection or made[0]).carry(exchange)
+        (connection or made[0]).send(exchange)
 
-    def _why(self, error: BaseException, *, late: bool) -> Broken:
+    def _connect_error(self, error: BaseException, *, late: bool) -> ExchangeError:
         if self._closed:
-            return Broken(Cause.DROPPED, "the wire was closed")
-        return Late(Cause.CONNECT, "no connection in time") if late else Broken(*why_no_connection(error))
+            return ExchangeError(Cause.DROPPED, "the wire was closed")
+        return TimedOut(Cause.CONNECT, "no connection in time") if late else ExchangeError(*why_no_connection(error))
 
-    def _leave(self, lane: Slots) -> None:
-        """A place in `lane` is free: the next one starts."""
-        lane.busy -= 1
-        while lane.waiting and lane.busy < lane.most:
-            following = lane.waiting.popleft()
-            if following.stage is ExchangeStage.OVER:
+    def _release_slot(self, slots: Slots) -> None:
+        """One of `slots` is free: start the next exchange."""
+        slots.busy -= 1
+        while slots.waiting and slots.busy < slots.limit:
+            following = slots.waiting.popleft()
+            if following.stage is ExchangeStage.ENDED:
                 continue
             if self._closed:
-                following.failed(Broken(Cause.DROPPED, "the wire was closed"))
+                following.failed(ExchangeError(Cause.DROPPED, "the wire was closed"))
                 continue
-            lane.busy += 1
+            slots.busy += 1
             self._start(following)

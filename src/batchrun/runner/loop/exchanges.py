@@ -24,7 +24,7 @@ from batchrun.core.responses.http import Answer, Failure, Request
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Unclear
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import Aspect
+from batchrun.core.taxonomy.rules import WordField
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.source import Checked, InputChanged
 from batchrun.services.service import Service
@@ -88,7 +88,7 @@ class Exchanges:
             prepared = self._source.body(ordinal)
         except InputChanged as error:
             unsent = Refused(
-                our_problem("connection_failed", str(error)), rule(Aspect.TOOL, "connection_failed"), again=True
+                our_problem("connection_failed", str(error)), rule(WordField.TOOL, "connection_failed"), again=True
             )
             self._input_is_gone(error)
             self._feed(SubmitRefused(job, attempt, unsent))

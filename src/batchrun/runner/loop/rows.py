@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from batchrun.core.jobs.job import Row
@@ -11,6 +11,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.edge.source import Checked, Growing
 from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.opening.open import OpenBatch
+from batchrun.runner.opening.read import no_collections
 
 _ROWS_AT_ONCE = 1_000
 """Rows that are taken up before anything else gets its turn: some ten milliseconds."""
@@ -47,17 +48,24 @@ def taken_up(
         last_attempts=not (only_wished or settings.retries),
     )
     more = True
-    while more:
-        part = list(islice(rows, _ROWS_AT_ONCE))
-        more = len(part) == _ROWS_AT_ONCE
-        yield RowsTakenUp(part, more)
+    with no_collections():
+        while more:
+            part = list(islice(rows, _ROWS_AT_ONCE))
+            more = len(part) == _ROWS_AT_ONCE
+            yield RowsTakenUp(part, more)
 
 
 class Rows:
-    """Reads a checked input once, in order. Without a `source` there are none. `tokens`: as `Checked.rows`."""
+    """Reads those rows of a checked input once, in order, that `unread` names from an ordinal on.
 
-    def __init__(self, source: Checked | None, *, tokens: bool) -> None:
+    Without a `source` there are none. `tokens`: as `Checked.rows`.
+    """
+
+    def __init__(
+        self, source: Checked | None, unread: Callable[[Checked, int], Iterator[int]], *, tokens: bool
+    ) -> None:
         self._source = source
+        self._unread = unread
         self._tokens = tokens
         self._rows: Iterator[Row] | None = None
         self._read = 0
@@ -77,13 +85,19 @@ class Rows:
         source = self._source
         while source is not None and self.owed and self._read < len(source):
             if self._rows is None:
-                self._rows = source.rows(self._read, tokens=self._tokens)
+                self._rows = source.rows_at(self._ordinals(source), tokens=self._tokens)
             for row in islice(self._rows, self.owed):
                 self.owed -= 1
-                self._read += 1
                 yield row
             if self.owed:
                 self._rows = None  # it ends where the input ended when it was begun
+
+    def _ordinals(self, source: Checked) -> Iterator[int]:
+        end = len(source)
+        for ordinal in self._unread(source, self._read):
+            self._read = ordinal + 1
+            yield ordinal
+        self._read = max(self._read, end)
 
     def are_to_come(self, key: str) -> bool:
         """Whether the input holds a row with this key that was not read yet."""

@@ -54,10 +54,10 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
-from batchrun.core.limits.gate import HaltReason
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget
@@ -135,7 +135,7 @@ class Runner:
             keys=keys,
             ceiling=ceiling,
         )
-        self._rows = Rows(source, tokens=settings.tpm is not None)
+        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
         state = batch.state
         self._hearing = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
@@ -268,8 +268,8 @@ class Runner:
         try:
             while self._events:
                 self._carry_out(self._engine.handle(self._events.popleft(), clock()))
-                if self._budget.elsewhere != self._engine.desk.unsynced_records:
-                    self._budget.count_elsewhere(self._engine.desk.unsynced_records)
+                if self._budget.handed_over != self._engine.jobs.unsynced_records:
+                    self._budget.set_handed_over(self._engine.jobs.unsynced_records)
         except BaseException as error:
             if not self._over.is_set():
                 self._error = error

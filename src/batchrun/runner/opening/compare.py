@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +12,14 @@ from batchrun.core.journal.fold import JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
+from batchrun.core.text.units import many
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked
 from batchrun.runner.opening.read import refuse
+from batchrun.runner.opening.repair import records_behind
 
 NAMED = 10  # rows that are named one by one
 
@@ -61,9 +65,43 @@ def _flags(flags: Mapping[str, Any]) -> str:
 
 
 @dataclass(slots=True)
+class InputRows:
+    """The rows of an input that the files of its batch know: their keys, and where they stand, in order."""
+
+    keys: list[str] = field(default_factory=list)
+    ordinals: array[int] = field(default_factory=lambda: array("I"))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return zip(self.keys, self.ordinals, strict=True)
+
+
+def find_rows(source: Checked, state: JournalState, recovery: Recovery) -> InputRows:
+    """The rows of the input that journal or output know."""
+    rows = InputRows()
+    for key, ordinal, _ in source.find_all(_known(state, recovery)):
+        rows.keys.append(key)
+        rows.ordinals.append(ordinal)
+    return rows
+
+
+def _known(state: JournalState, recovery: Recovery) -> Iterator[tuple[str, str]]:
+    """All rows that the files know, each with the hash that it had when it was sent."""
+    trails = state.trails
+    for key, trail in trails.items():
+        yield key, trail.row_sha256
+    for key in recovery.finished:
+        if key not in trails:
+            yield key, ""
+
+
+@dataclass(slots=True)
 class Differences:
     """How the rows of the input differ from those that the journal knows."""
 
+    input_rows: InputRows = field(default_factory=InputRows)
     changed: set[str] = field(default_factory=set)  # keys of open rows whose line is not the one that was sent
     vanished: list[str] = field(default_factory=list)  # keys of open rows that the input no longer holds
     elsewhere: int = 0  # finished rows that it no longer holds
@@ -75,46 +113,95 @@ def compare_rows(
     """The rows of the journal against those of the input, in one pass. Raises InputRefused for another input."""
     assert state.header is not None
     trails, finished, open_trails = state.trails, recovery.finished, recovery.open_trails
-    found = Differences()
+    result = Differences()
     if not trails and not finished:
-        return found
-    missing = set(open_trails)
-    known = False
-    here = 0
-    lines: list[int] = []
-    more = 0
-    for ordinal, row in enumerate(source.rows()):
-        key = row.key
-        trail = trails.get(key)
-        here += key in finished
-        if trail is None:
-            continue
-        known = True
-        missing.discard(key)
-        if trail.row_sha256 and row.row_sha256 != trail.row_sha256:
-            if key in open_trails:
-                found.changed.add(key)
-            if len(lines) < NAMED:
-                lines.append(source.line_of(ordinal))
-            else:
-                more += 1
-    if not (known or here):
+        return result
+    add_key, add_ordinal = result.input_rows.keys.append, result.input_rows.ordinals.append
+    in_output = still_open = 0
+    changed: list[int] = []
+    for key, ordinal, unchanged in source.find_all(_known(state, recovery)):
+        add_key(key)
+        add_ordinal(ordinal)
+        if key in finished:
+            in_output += 1
+        elif key in open_trails:
+            still_open += 1
+            if not unchanged:
+                result.changed.add(key)
+        if not unchanged:
+            changed.append(ordinal)
+    if not result.input_rows:
         raise InputRefused(
             f"{source.name}: none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was "
             f"begun with {state.header.input}; name that input, or another output with -o"
         )
-    if lines and not settings.accept_changes:
-        told = ", ".join(f"{line:,}" for line in lines) + (f" and {more:,} more" if more else "")
+    if changed and not settings.accept_changes:
+        lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in sorted(changed)[:NAMED])
+        more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
         raise InputRefused(
-            f"{source.name}: rows that {names.journal} knows have changed since, on line {told}; undo the changes, or go "
+            f"{source.name}: rows that {names.journal} knows have changed since, on line {lines}{more}; undo the changes, or go "
             "on with --accept-changes: only rows not yet sent take them"
         )
-    found.vanished = sorted(missing)
-    found.elsewhere = len(finished) - here
-    return found
+    if still_open < len(open_trails):
+        result.vanished = sorted(open_trails.keys() - set(result.input_rows.keys))
+    result.elsewhere = len(finished) - in_output
+    return result
 
 
 def named(keys: list[str]) -> str:
     """The first of `keys`, to be read by a person."""
     more = f" and {len(keys) - NAMED:,} more" if len(keys) > NAMED else ""
     return ", ".join(visible(key, 60) for key in keys[:NAMED]) + more
+
+
+# --- output and journal: one of them missing, or older than the other ---
+#
+# Either way rows may have been sent that the journal does not know, and would be sent again.
+
+
+def refuse_foreign(
+    names: FileNames, source: Checked, recovery: Recovery, input_rows: InputRows, size: int, settings: Settings
+) -> None:
+    """Refuse an output that has no journal, unless the user accepts that rows may be sent again."""
+    path, finished = str(names.output), recovery.finished
+    if not finished:
+        refuse(
+            path,
+            f"it holds {size:,} bytes that are no records, and may be another program's",
+            "name another output, or move it aside with --fresh",
+        )
+    known = len(input_rows)
+    if not settings.new_journal:
+        whose = f"{known:,} of them of this input" if known else "none of them of this input: it may be another batch's"
+        refuse(
+            path,
+            f"it holds {len(finished):,} records, {whose}, and there is no journal beside it; {len(source) - known:,} rows "
+            "have no record there and may have been sent and paid for",
+            "put the journal back, or move the output aside with --fresh; --new-journal keeps its records and sends the "
+            "other rows, perhaps again",
+        )
+    if more := records_behind(names, recovery.output_good_to):
+        refuse(
+            path,
+            f"it is damaged at byte {recovery.output_good_to:,}, before {more:,} more records",
+            "take the damaged line out by hand: without a journal nothing else tells which rows were sent",
+        )
+
+
+def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recovery) -> None:
+    """Refuse a journal that does not know rows which have a record of something that was sent.
+
+    An intent is on the disk before its POST, and that before its record: such a journal is a copy from before, or was
+    cut. What else was sent since then nobody can know, and it would be sent again.
+    """
+    unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
+    strangers = [key for key, how in recovery.finished.items() if key not in state.trails and how not in unsent]
+    if strangers:
+        refuse(
+            names.journal,
+            f"it does not know {many(len(strangers), 'row')} that {'has' if len(strangers) == 1 else 'have'} a record in "
+            f"{names.output}, such as {named(strangers)}: it is older than the output, or was cut, and rows may have been sent "
+            "that it does not know either",
+            "put the newer journal back; or move this one away and give --new-journal, which keeps all records and sends the "
+            "other rows, perhaps again",
+        )

@@ -28,16 +28,23 @@ from batchrun.edge.append_file import (
 )  # fmt: skip
 from batchrun.edge.lock import Locks
 from batchrun.edge.source.checked import Checked
-from batchrun.runner.opening.compare import Differences, Identity, compare_header, compare_rows, named
-from batchrun.runner.opening.mismatch import refuse_foreign, refuse_older_journal
+from batchrun.runner.opening.compare import (
+    Differences,
+    Identity,
+    InputRows,
+    compare_header,
+    compare_rows,
+    find_rows,
+    named,
+    refuse_foreign,
+    refuse_older_journal,
+)
 from batchrun.runner.opening.read import fold_file, read_header, recovered, refuse, size_of
 from batchrun.runner.opening.repair import refuse_damage, repair, survey
 
 __all__ = ["Identity", "OpenBatch", "open_batch", "read_header"]
 
 _BODILESS = About(sendable=False)
-WALK = 4
-"""To find a row by its key takes as long as to read so many in order."""
 
 
 @dataclass(slots=True)
@@ -52,6 +59,7 @@ class OpenBatch:
     notes: list[str] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
     doubted: bool = False  # the API key is another one
+    in_hand: bytearray = field(default_factory=bytearray)  # by ordinal: whether a row is finished or open
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
 
     @property
@@ -78,29 +86,40 @@ class OpenBatch:
 
         The trails are given away: at a million rows they weigh as much as the jobs that are made of them.
         """
-        trails = self.recovery.open_trails
+        trails, finished = self.recovery.open_trails, self.recovery.finished
         self.state.trails.clear()
-        if source is not None and len(source) <= WALK * len(trails):
-            for row in source.rows():
-                trail = trails.get(row.key)
-                if trail is not None and (wanted is None or wanted(row.key, trail)):
-                    del trails[row.key]
-                    yield self._as_it_was_sent(row), trail
+        if source is not None:
+            self.in_hand = in_hand = bytearray(len(source))
+            rows, self.differences.input_rows = self.differences.input_rows, InputRows()
+            for key, ordinal in rows:
+                trail = trails.get(key)
+                in_hand[ordinal] = trail is not None or key in finished
+                if trail is not None and (wanted is None or wanted(key, trail)):
+                    del trails[key]
+                    yield self._as_sent(source, ordinal, key, trail), trail
         for key in list(trails):
             if wanted is not None and not wanted(key, trails[key]):
                 continue
             trail = trails.pop(key)
-            ordinal = None if source is None else source.ordinal_of(key)
-            if source is not None and ordinal is not None:
-                yield self._as_it_was_sent(source.row(ordinal)), trail
-            elif source is not None or last_attempts:
+            if source is not None or last_attempts:
                 yield Row(key, _BODILESS), trail
             elif not trail.waits or wanted is not None:
                 yield Row(key), trail
 
-    def _as_it_was_sent(self, row: Row) -> Row:
-        changed = row.key in self.differences.changed
-        return replace(row, about=replace(row.about, sendable=False)) if changed else row
+    def unread(self, source: Checked, start: int) -> Iterator[int]:
+        """The rows from `start` on that are neither finished nor open: those that are still to be read."""
+        in_hand = self.in_hand
+        while (start := in_hand.find(0, start)) >= 0:
+            yield start
+            start += 1
+        yield from range(max(start, len(in_hand)), len(source))
+
+    def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
+        if key in self.differences.changed:
+            row = source.row(ordinal)
+            return replace(row, about=replace(row.about, sendable=False))
+        about = source.about(ordinal) if trail.row_sha256 else None
+        return source.row(ordinal) if about is None else Row(key, about, trail.row_sha256)
 
     def open_tapes(self) -> tuple[OpenFile, OpenFile]:
         """Journal and output, for appends."""
@@ -178,7 +197,9 @@ def _begin(
     recovery = recovered(names, state)
     differences = Differences()
     if size := size_of(names.output):
-        differences.elsewhere = refuse_foreign(names, source, recovery, size, settings)
+        rows = differences.input_rows = find_rows(source, state, recovery)
+        refuse_foreign(names, source, recovery, rows, size, settings)
+        differences.elsewhere = len(recovery.finished) - len(rows)
         cut = cut_torn(str(names.output), recovery.output_good_to)
         notes += _told_cut(cut, names.output)
     if size_of(names.journal):
@@ -227,6 +248,8 @@ def _resume(
         notes += repair(names, damage, source, wall)
         state = fold_file(names.journal)
         recovery = recovered(names, state)
+        if source is not None:
+            differences.input_rows = find_rows(source, state, recovery)
     refuse_older_journal(names, state, recovery)
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
     _mend(batch)

@@ -7,9 +7,9 @@ with a job id is looked at by that id before anything is sent again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
-from batchrun.core.journal.entries import Rewrite, mark
+from batchrun.core.journal.entries import TAGS, Rewrite, mark, read_line
 from batchrun.core.journal.rewrite import announcement, new_journal, new_output
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.states import State
@@ -17,7 +17,7 @@ from batchrun.core.text.units import many
 from batchrun.edge.append_file import rewrite
 from batchrun.edge.source import Checked
 from batchrun.runner.opening.open import OpenBatch
-from batchrun.runner.opening.read import fold_file, output_of, recovered
+from batchrun.runner.opening.read import fold_file, lines_of, output_of, recovered
 
 _REJECTED = State.REJECTED.value
 _ALL = frozenset(state.value for state in State) - {State.SUCCEEDED.value}
@@ -52,11 +52,19 @@ def _carry_out(batch: OpenBatch, order: Rewrite, *, announced: bool) -> None:
             batch.names,
             announce=None if announced else order.to_line(),
             output=new_output(order, output),
-            journal=new_journal(batch.state, order, output),
+            journal=new_journal(batch.state, order, output, _unknown_lines(batch)),
             mark=mark,
         )
     batch.state = fold_file(batch.names.journal)
     batch.recovery = recovered(batch.names, batch.state)
+
+
+def _unknown_lines(batch: OpenBatch) -> Iterator[bytes]:
+    """The lines of the journal that hold entries unknown here."""
+    for line in lines_of(batch.names.journal) if batch.state.unknown else ():
+        entry = read_line(line)
+        if entry is not None and entry[0] not in TAGS:
+            yield line
 
 
 def _mended(batch: OpenBatch, source: Checked | None) -> set[str]:
@@ -69,4 +77,5 @@ def _mended(batch: OpenBatch, source: Checked | None) -> set[str]:
         for key, state in batch.finished.items()
         if state == _REJECTED and (key not in trails or not trails[key].row_sha256)
     }
-    return {row.key for row in source.rows() if row.problem is None and row.key in refused} if refused else set()
+    rows = batch.differences.input_rows if refused else ()
+    return {key for key, ordinal in rows if key in refused and not source.is_bad(ordinal)}

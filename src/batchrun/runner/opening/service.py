@@ -13,8 +13,8 @@ from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps, HttpTransport
 from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.exchange.environment import proxy_for
 from batchrun.edge.exchange.redaction import Redactor
-from batchrun.edge.exchange.surroundings import proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from batchrun.services.choice import choose

@@ -1,0 +1,335 @@
+"""JSON in three ways: read as services send it, checked as users write it, and edited without being written again.
+
+`read_json` reads responses. A paid result is never thrown away for its form: what orjson refuses (a byte order mark,
+lone surrogates, NaN and Infinity, numbers beyond double precision, great depth) is read by the standard library's
+parser, and a record then carries an *escaped copy* that every strict parser accepts:
+
+- a lone surrogate becomes the six characters of its escape, ``\\ud800``
+- NaN, Infinity and numbers beyond a double become strings of their own text
+- an object or list nested deeper than 100 levels becomes a string of its own JSON text
+
+`read_refused` reads an input line that orjson refused: it has a `Fault`, or is valid JSON that orjson cannot represent.
+
+`edited` sets and drops fields of a body between the bytes as they are: parsed and written again, a number of forty
+digits would become a float, `1.0` perhaps `1`. It, `members`, `elements` and `values` expect valid JSON and find their
+way by strings and brackets alone: no depth is too deep, no number too long.
+
+Declined: a parser of our own. The standard library's is in C, tolerant, and exact for integers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from batchrun.core.text.printable import visible
+
+MAX_DEPTH = 100
+"""Levels of objects and lists in an escaped copy."""
+MAX_INPUT_DEPTH = 1_024  # orjson's own
+_TOO_DEEP = f"nested deeper than {MAX_INPUT_DEPTH:,} levels"
+_MAX_DIGITS = 4_000  # Python refuses to convert more than 4,300
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# A string without its end is taken to the end of the text: tried again at each quote in it, a text cut off
+# within a string full of escaped quotes would take quadratic time.
+_TOKENS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedJson:
+    """A JSON value and the bytes that may stand for it in a record, on one line."""
+
+    value: Any
+    text: bytes
+    strict: bool
+
+
+def read_json(raw: bytes) -> ParsedJson | None:
+    """The value of `raw`, or None if it is not JSON in any understandable form."""
+    try:
+        return ParsedJson(orjson.loads(raw), on_one_line(raw), strict=True)
+    except orjson.JSONDecodeError:
+        return _read_lenient(raw)
+
+
+def on_one_line(raw: bytes) -> bytes:
+    """Valid JSON without line breaks: outside of strings they are white space, inside they cannot be."""
+    return raw.translate(None, b"\r\n").strip() if b"\n" in raw or b"\r" in raw else raw.strip()
+
+
+def _read_lenient(raw: bytes) -> ParsedJson | None:
+    try:
+        text = _decode(raw)
+        try:
+            return _read_text(text)
+        except RecursionError:
+            return _read_text(_flattened(text))
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        return None
+
+
+def _read_text(text: str) -> ParsedJson:
+    value = _escaped(_LENIENT.decode(text))
+    return ParsedJson(value, json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), strict=False)
+
+
+def _decode(raw: bytes) -> str:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16")
+    return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogatepass").strip()
+
+
+def _int_or_digits(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _float_or_digits(digits: str) -> float | str:
+    number = float(digits)
+    return digits if _is_infinite(number) else number
+
+
+def _is_infinite(number: float) -> bool:
+    return number in (float("inf"), float("-inf"))
+
+
+_LENIENT = json.JSONDecoder(strict=False, parse_constant=str, parse_float=_float_or_digits, parse_int=_int_or_digits)
+
+
+def _brackets(text: str) -> Iterator[tuple[int, int]]:
+    """(position, depth) of each bracket outside of strings: positive where it opens that depth, negative where it ends."""
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        position = token.start()
+        bracket = text[position]
+        if bracket in "[{":
+            depth += 1
+            yield position, depth
+        elif bracket in "]}":
+            yield position, -depth
+            depth -= 1
+
+
+def _flattened(text: str) -> str:
+    """`text` with every object or list below MAX_DEPTH replaced by a string of its own text, in linear time."""
+    kept: list[str] = []
+    start = copied = 0
+    for position, depth in _brackets(text):
+        if depth == MAX_DEPTH + 1:
+            start = position
+        elif depth == -MAX_DEPTH - 1:
+            kept += (text[copied:start], json.dumps(text[start : position + 1]))
+            copied = position + 1
+    kept.append(text[copied:])
+    return "".join(kept)
+
+
+def _escaped(value: Any) -> Any:
+    match value:
+        case str():
+            return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", value)
+        case list():
+            return [_escaped(item) for item in value]
+        case dict():
+            return {_escaped(key): _escaped(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+# --- lines of the input that orjson refuses ---
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a line is not JSON: a code of the taxonomy, and a message."""
+
+    code: str
+    message: str
+
+
+class _NotANumber(ValueError):
+    """A constant or a number that is not in JSON, or beyond a double."""
+
+
+def read_refused(line: bytes) -> Any:
+    """The value of `line`, which orjson refused, or its `Fault`. Numbers beyond a double become text: compare, do not send.
+
+    orjson's refusals do not distinguish a wrong encoding from a wrong comma, and it refuses integers beyond a double,
+    which are valid JSON and are sent as they are written. Two passes, so that a hostile line cannot take for ever.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        return Fault("invalid_utf8", f"byte {error.start + 1:,} is 0x{byte:02x}, which is no UTF-8: save it as UTF-8")
+    if any(depth > MAX_INPUT_DEPTH for _, depth in _brackets(text)):
+        return Fault("invalid_json", _TOO_DEEP)
+    try:
+        value = _STRICT.decode(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        return Fault("invalid_json", _TOO_DEEP)
+    except UnicodeEncodeError as error:
+        lone = visible(error.object[error.start : error.start + 1])
+        return Fault("invalid_unicode", f"a string holds {lone}, half of a surrogate pair: no service reads that")
+    except json.JSONDecodeError as error:
+        return Fault("invalid_json", _syntax_error(error, text))
+    except _NotANumber as error:
+        return Fault("invalid_json", str(error))
+    return value
+
+
+def duplicate_keys(line: bytes) -> list[str]:
+    """The names that occur twice in one object anywhere in `line`, which is valid JSON; sorted."""
+    found: set[str] = set()
+
+    def pairs(items: list[tuple[str, Any]]) -> None:
+        if len({name for name, _ in items}) != len(items):
+            found.update(name for name, times in Counter(name for name, _ in items).items() if times > 1)
+
+    try:
+        json.JSONDecoder(object_pairs_hook=pairs, parse_int=str, parse_float=str).decode(line.decode())
+    except RecursionError:
+        return []
+    return sorted(found)
+
+
+def _syntax_error(error: json.JSONDecodeError, text: str) -> str:
+    if error.msg == "Extra data":
+        rest = visible(text[error.pos : error.pos + 21], 20)
+        return f"expected the end of the line at column {error.colno:,}, came {rest!r}: one object a line"
+    actual = text[error.pos : error.pos + 21]
+    shown = repr(visible(actual, 20)) if actual.strip() else "the end of the line"
+    expected = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
+    return f"{expected} at column {error.colno:,}, came {shown}"
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _NotANumber(f"{name} is no JSON: write null, or a number")
+
+
+def _double(digits: str) -> float:
+    number = float(digits)
+    if _is_infinite(number):
+        raise _NotANumber(f"{visible(digits, 40)} is beyond a double: write a smaller number")
+    return number
+
+
+def _int_or_double(digits: str) -> int | float | str:
+    if len(digits) < 19:
+        return int(digits)
+    return float(digits) if len(digits) < 308 else digits
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_double, parse_int=_int_or_double)
+
+
+# --- editing ---
+
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRING = re.compile(_TEXT, re.DOTALL)
+_KEY = re.compile(rb"[\s,]*(" + _TEXT + rb")\s*:\s*", re.DOTALL)
+_PLAIN = re.compile(rb'[^\s,\]}\[{"]++')
+_BETWEEN = re.compile(rb"[\s,]*+")
+# A short string as a whole, of a longer one the quote: `_end_of_string` is faster than an expression.
+_BYTE_TOKENS = re.compile(rb'"[^"\\]{0,200}+"|["\[{\]}]')
+_QUOTE, _BACKSLASH = b'"\\'
+
+
+class Member(NamedTuple):
+    """A field of an object: `text[start:end]` is `"key": value`, `text[value:end]` the value alone."""
+
+    key: str
+    start: int
+    value: int
+    end: int
+
+
+def members(text: bytes, at: int = 0) -> list[Member]:
+    """The fields of the JSON object that begins at `at`, in their order, duplicates included."""
+    found: list[Member] = []
+    at = text.index(b"{", at) + 1
+    while (key := _KEY.match(text, at)) is not None:
+        start, value = key.start(1), key.end()
+        at = _end_of_value(text, value)
+        name = key[1]
+        found.append(Member(orjson.loads(name) if b"\\" in name else name[1:-1].decode(), start, value, at))
+    return found
+
+
+def elements(text: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """Where the elements of the JSON array that begins at `at` begin and end."""
+    at = text.index(b"[", at) + 1
+    while True:
+        start = _BETWEEN.match(text, at).end()  # type: ignore[union-attr] # it matches nothing too
+        if text[start] == ord("]"):
+            return
+        at = _end_of_value(text, start)
+        yield start, at
+
+
+def values(text: bytes, *names: str) -> dict[str, bytes]:
+    """The fields `names` of the JSON object `text` as they are written; of duplicates the last."""
+    return {one.key: text[one.value : one.end] for one in members(text) if one.key in names}
+
+
+def edited(text: bytes, put: Mapping[str, bytes], drop: Collection[str], present: Collection[str]) -> bytes:
+    """The JSON object `text` with the fields of `put` set and those of `drop` gone.
+
+    `present` holds the names of the object's fields. A field that exists is set in its place, a new one in front.
+    Where no existing field changes, every byte of `text` is kept.
+    """
+    fresh = [orjson.dumps(name) + b":" + value for name, value in put.items() if name not in present]
+    if len(fresh) == len(put) and not any(name in present for name in drop):
+        if not fresh:
+            return text
+        head = text.index(b"{") + 1
+        comma = b"," if present else b""
+        return text[:head] + b",".join(fresh) + comma + text[head:]
+    kept = []
+    present_members = members(text)
+    last = {one.key: one for one in present_members}
+    for one in present_members:
+        if one.key in put:
+            if one is last[one.key]:
+                kept.append(text[one.start : one.value] + put[one.key])
+        elif one.key not in drop:
+            kept.append(text[one.start : one.end])
+    return b"{" + b",".join([*fresh, *kept]) + b"}"
+
+
+def _end_of_value(text: bytes, at: int) -> int:
+    if text[at] == _QUOTE:
+        return _end_of_string(text, at)
+    if text[at] not in b"{[":
+        plain = _PLAIN.match(text, at)
+        assert plain is not None, "the text was valid JSON"
+        return plain.end()
+    depth = 0
+    while (found := _BYTE_TOKENS.search(text, at)) is not None:
+        start, at = found.span()
+        first = text[start]
+        if first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+            if depth == 0:
+                return at
+        elif at == start + 1:
+            at = _end_of_string(text, start)
+    raise AssertionError("the text was valid JSON")
+
+
+def _end_of_string(text: bytes, at: int) -> int:
+    """Megabytes of base64 are skipped at the speed of memory; an expression takes 5 ns per byte."""
+    end = text.index(b'"', at + 1)
+    if text[end - 1] != _BACKSLASH:
+        return end + 1
+    whole = _STRING.match(text, at)
+    assert whole is not None, "the text was valid JSON"
+    return whole.end()
