@@ -27,8 +27,7 @@ from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
-from batchrun.runner.loop.runner import Runner
-from batchrun.runner.observer import RunObserver
+from batchrun.runner.loop.runner import Runner, RunObserver
 from batchrun.runner.opening.open import Identity, OpenBatch, open_batch, read_header
 from batchrun.runner.opening.read import lines_of, size_of
 from batchrun.runner.opening.rewrite import rewrite_as_wanted

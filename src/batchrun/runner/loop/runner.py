@@ -16,7 +16,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -70,12 +70,21 @@ from batchrun.runner.loop.files import ArtifactFiles, BatchFiles
 from batchrun.runner.loop.heartbeat import ROUNDS_A_SECOND, beat, clock
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
 from batchrun.runner.loop.workers import Workers, task_group
-from batchrun.runner.observer import RunObserver
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.services.service import Service
 
 _CANCELS_AT_ONCE = 32
 _LONG = 1.0  # seconds; a million open rows take ten or more to be taken up
+
+
+class RunObserver(Protocol):
+    """Who is told how the run goes; nothing that it does may raise."""
+
+    def progressed(self, snapshot: Snapshot) -> None: ...
+    def halted(self, reason: str, message: str) -> None: ...
+    def recorded(self, line: bytes) -> None: ...
+    def saved(self, records: int) -> None: ...  # so many records of this run are on the disk
+    def noted(self, text: str) -> None: ...
 
 
 class Runner:
