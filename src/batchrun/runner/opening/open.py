@@ -108,10 +108,10 @@ class OpenBatch:
 
     def unread(self, source: Checked, start: int) -> Iterator[int]:
         """The rows from `start` on that are neither finished nor open: those that are still to be read."""
-        in_hand = self.in_hand
-        while (start := in_hand.find(0, start)) >= 0:
-            yield start
-            start += 1
+        in_hand, at = self.in_hand, start
+        while (at := in_hand.find(0, at)) >= 0:
+            yield at
+            at += 1
         yield from range(max(start, len(in_hand)), len(source))
 
     def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
