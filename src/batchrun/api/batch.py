@@ -11,7 +11,7 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
-from batchrun.api.reading import Stream
+from batchrun.api.reading import RecordStream
 from batchrun.api.rows import Row, line_of
 from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.submitting import Submitting
@@ -75,7 +75,7 @@ class Batch:
         """
         self._open()
         assert self._run.place is not None
-        return Stream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
+        return RecordStream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
 
     @property
     def stats(self) -> Snapshot:

@@ -1,4 +1,4 @@
-"""``batchrun serve``: a simulated service to rehearse on."""
+"""``batchrun serve``: a simulated service to try things on."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system lets us: the usual soft limit is 1,024 files."""
+    """Allow as many connections as the system permits: the usual soft limit is 1,024 files."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite and refuses infinity
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -142,7 +142,7 @@ async def _serve_until(signals: AsyncIterator[signal.Signals], scenario: Scenari
             file=sys.stderr,
         )
         return EXIT_USAGE
-    # What stands now stands to the end; jobs are bytes in one block. The collector need not look at it again.
+    # What exists now is kept to the end, and jobs are bytes in one block: nothing for the collector to visit again.
     gc.collect()
     gc.freeze()
     try:

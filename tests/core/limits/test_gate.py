@@ -287,7 +287,7 @@ def test_the_last_attempt_of_the_budget_halts_nothing():
         return answer(200, failed if job_id.endswith("_0") else over)
 
     run = Driver(2, poll=poll, retry_budget=2).run()
-    assert (run.outcome, run.told, run.engine.desk.retries) == (m.Outcome.COMPLETE, [], 2)
+    assert (run.outcome, run.told, run.engine.jobs.retries) == (m.Outcome.COMPLETE, [], 2)
     assert run.states() == {"succeeded": 2}
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.record import RecordLine, Response, record_id
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.record import Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.responses.outcome import Billing, Ended
 from batchrun.core.responses.usage import NO_USAGE
@@ -31,25 +32,28 @@ def record_of(
         status = job.last_seen.status
     return RecordLine(
         id=record_id(run_id, job.key),
-        key=job.key,
-        state=end.state,
+        custom_id=job.key,
         job_id=job.job_id,
+        state=end.state,
         status=status,
         model=end.model or job.about.model,
+        retry_count=len(job.attempts),
         billing=end.billing,
         billing_reason=end.billing_reason,
         error=end.problem,
         output_text=end.text,
         response=response,
+        artifacts=artifacts,
         warnings=warnings,
         usage=usage,
         polls=job.polls,
         attempts=job.attempts,
-        submitted_at=job.submitted_at,
-        running_at=job.running_at,
-        finished_at=wall,
-        metadata=job.about.metadata,
-        artifacts=artifacts,
+        submitted_at=moment(job.submitted_at),
+        running_at=moment(job.running_at),
+        finished_at=moment(wall),
+        queued_s=seconds_between(job.submitted_at, job.running_at),
+        running_s=seconds_between(job.running_at, wall),
+        metadata=job.about.metadata or b"{}",
     )
 
 

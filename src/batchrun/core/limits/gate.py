@@ -76,7 +76,7 @@ class Gate:
         self._settings = settings
         self.shared = Shared() if shared is None else shared
         self._chance = chance
-        self.places = float(settings.places)
+        self.places = float(settings.max_jobs)
         self.requests = Rate(settings.rpm / 60 if settings.rpm else None)
         self.tokens = Rate(settings.tpm / 60 if settings.tpm else None)
         self.window = Window(settings.submits)

@@ -9,7 +9,7 @@ from typing import Self
 
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.rows.estimate import answer_tokens, input_tokens
+from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
@@ -68,7 +68,7 @@ class Checked:
             if own is None and not tokens:
                 about = self._about(found.model)
             else:
-                about = About(found.model, own, input_tokens(len(line)) + answer_tokens(found.body) if tokens else 0)
+                about = About(found.model, own, input_tokens(len(line)) + result_tokens(found.body) if tokens else 0)
             yield Row(key, about, row_sha256(line))
 
     def row(self, ordinal: int) -> Row:
