@@ -166,8 +166,7 @@ class Observer:
         if self._since is None:
             if snapshot.watched >= self.options["jobs"] and self._ready is None:
                 self.facts.setdefault("all_in_flight_after", time.time() - self.facts["begun"])
-                engine = self._opening.runner._engine  # noqa: SLF001
-                if engine.rows_in.ended:
+                if self._opening.runner._engine.rows_in.ended:  # noqa: SLF001
                     self._ready = now
             if self._ready is not None and now - self._ready >= WARM:
                 self._since = (now, time.process_time(), snapshot.polls)

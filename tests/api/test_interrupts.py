@@ -10,8 +10,10 @@ import sys
 import textwrap
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 
 import batchrun
@@ -166,6 +168,54 @@ def test_what_asyncio_makes_of_it_is_what_the_readme_says_of_each_python():
                 if simulator.statistics.posts > number:
                     break
             assert (caught.type, simulator.statistics.posts) == (ends, number + 1)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_cancelled_scope_of_anyio_interrupts_once(streamed):
+    """It cancels whatever awaits in it again and again; that is no second Ctrl-C, and POSTs in flight are waited for."""
+
+    async def scene(simulator):
+        async def call():
+            given, arguments = rows(4, "[[sleep 2h]] x"), on(simulator, submits=1, drain=7_200)
+            if not streamed:
+                await batchrun.run(given, out="x.jsonl", **arguments)
+            async with batchrun.open(given, out="x.jsonl", **arguments) as batch:
+                async for _ in batch:
+                    pass
+
+        async def cancel_once_posted(scope):
+            await posted(simulator)
+            scope.cancel()
+
+        with suppress(batchrun.Interrupted), anyio.CancelScope() as scope:
+            canceller = asyncio.create_task(cancel_once_posted(scope))
+            with pytest.raises(batchrun.Interrupted) as caught:
+                await call()
+            raise caught.value
+        await canceller
+        assert caught.value.going_on == 1
+
+    play(scene, "[times]\npost = '300ms'\n")
+
+
+def test_a_generator_around_a_batch_may_be_left_early():
+    """Python closes it in a task of its own, where a group that was entered here could not be left."""
+
+    async def scene(simulator):
+        async def records():
+            async with batchrun.open(rows(3, "[[sleep 10ms]] x"), out="x.jsonl", **on(simulator)) as batch:
+                async for record in batch:
+                    yield record
+
+        with anyio.move_on_after(60):
+            async for record in records():
+                assert record.ok
+                break
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+        assert len(await batchrun.run(rows(3, "[[sleep 10ms]] x"), out="x.jsonl", **on(simulator))) == 3
 
     play(scene)
 

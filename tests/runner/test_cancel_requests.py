@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.edge.cancel_file import LINE_BYTES, append_request
-from batchrun.runner.loop.cancel_requests import cancel_wish
+from batchrun.runner.loop.cancel_requests import cancel_request
 from tests.runner.night import Night, row
 
 
@@ -38,7 +38,7 @@ def told(night):
 def test_o04_a_run_goes_on_without_requests_that_it_cannot_read_and_says_so_once(kind, night, tmp_path):
     requests = Path(night.names.requests)
     if kind == "link":
-        (tmp_path / "elsewhere").write_text(json.dumps(cancel_wish(None, run_id(night), 0.0)) + "\n")
+        (tmp_path / "elsewhere").write_text(json.dumps(cancel_request(None, run_id(night), 0.0)) + "\n")
         requests.symlink_to(tmp_path / "elsewhere")
     elif kind == "folder":
         requests.mkdir()
@@ -73,7 +73,7 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_is_no_wish_ends_nothing_and_is_told_once(kind, night):
     ours = [{"run_id": run_id(night), **line} if isinstance(line, dict) else line for line in HOSTILE[kind]]
-    place(night, *ours, cancel_wish(["b"], run_id(night), 0.0))
+    place(night, *ours, cancel_request(["b"], run_id(night), 0.0))
     night.complete()
     assert night.states() == {"a": "succeeded", "b": "cancelled", "c": "succeeded"}
     assert (sorted(night.wire.posts), night.wire.cancels) == (["A", "C"], [])
@@ -90,7 +90,7 @@ def test_a_wish_for_another_batch_is_passed_over(whose, night):
 
 
 def test_a_torn_wish_is_none_until_it_is_whole(night):
-    whole = json.dumps(cancel_wish(None, run_id(night), 0.0))
+    whole = json.dumps(cancel_request(None, run_id(night), 0.0))
     with open(night.names.requests, "w") as file:  # noqa: PTH123
         file.write(whole)
     night.complete()
@@ -99,11 +99,11 @@ def test_a_torn_wish_is_none_until_it_is_whole(night):
 
 def test_requests_that_were_begun_anew_are_heard_from_their_beginning(night):
     """As after the files were moved without them: what was heard of the old ones says nothing of the new."""
-    append_request(night.names.requests, cancel_wish(["nobody" * 10], run_id(night), 0.0))
+    append_request(night.names.requests, cancel_request(["nobody" * 10], run_id(night), 0.0))
     night.complete(limit=1)
     Path(night.names.requests).unlink()
-    append_request(night.names.requests, cancel_wish(["b"], run_id(night), 0.0))
-    append_request(night.names.requests, cancel_wish(["c"], run_id(night), 0.0))
+    append_request(night.names.requests, cancel_request(["b"], run_id(night), 0.0))
+    append_request(night.names.requests, cancel_request(["c"], run_id(night), 0.0))
     night.complete()
     assert night.states() == {"a": "succeeded", "b": "cancelled", "c": "cancelled"}
     assert night.wire.posts == ["A"]

@@ -1,4 +1,4 @@
-"""A batch that goes on: its records as they come, rows that are given meanwhile, cancels, and its end."""
+"""A batch that runs: its records as they are finished, rows that are submitted meanwhile, cancels, and its end."""
 
 from __future__ import annotations
 

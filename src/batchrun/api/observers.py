@@ -54,9 +54,11 @@ def observers_of(given: Any) -> list[Any]:
     several = list(given) if isinstance(given, Iterable) and not isinstance(given, type) else [given]
     for one in several:
         if isinstance(one, type) or not any(callable(getattr(one, hook, None)) for hook in _HOOKS):
-            came = f"the class {one.__name__}: write {one.__name__}()" if isinstance(one, type) else type(one).__name__
+            actual = (
+                f"the class {one.__name__}: write {one.__name__}()" if isinstance(one, type) else type(one).__name__
+            )
             raise SettingsError(
-                f"observers: expected a batchrun.Observer or several, with one of {', '.join(_HOOKS)}; got {came}"
+                f"observers: expected a batchrun.Observer or several, with one of {', '.join(_HOOKS)}; got {actual}"
             )
     return several
 
@@ -114,12 +116,12 @@ class Fan:
         if self._news is not None:
             self._news()
 
-    def _tell(self, method: str, *told: object) -> None:
+    def _tell(self, method: str, *arguments: object) -> None:
         for one in self._observers:
             if (call := getattr(one, method, None)) is None:
                 continue
             try:
-                call(*told)
+                call(*arguments)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # noqa: BLE001 - law of this file; a CancelledError of its own would end the run
@@ -129,7 +131,7 @@ class Fan:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # nobody looks
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed
         print(f"batchrun: {text}", file=person(), flush=True)
 
 

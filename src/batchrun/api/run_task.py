@@ -2,7 +2,7 @@
 
 Whoever waits for it may be cancelled at any time: the first interruption stops submits and waits for the POSTs in
 flight, the next leaves at once. Either way the task is over, its sockets are closed and its files are as after any
-stop before the interruption goes on.
+stop before the interruption is raised.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Wanted:
 
 
 class RunTask:
-    """One run. `start`, then `close`; `news` is set and replaced whenever there may be something to look at."""
+    """One run. `start`, then `close`; `news` is set and replaced whenever something may have changed."""
 
     def __init__(self, wanted: Wanted, opened: Callable[[Opening], object]) -> None:
         self.wanted = wanted
@@ -151,9 +151,9 @@ class RunTask:
             self._fan.noted(note)
         self.grew()
         if self._bar is not None:
-            self._fan.say(self._told(opening))
+            self._fan.say(self._opening_line(opening))
         self._tell_opened(opening)
-        if self._stopped:  # as soon as the run can be told
+        if self._stopped:  # as soon as the run can be stopped
             asyncio.get_running_loop().call_soon(opening.stop, StopMode.INTERRUPT, "interrupted")
         self._ready.set()
 
@@ -162,7 +162,7 @@ class RunTask:
         self._ended.set()
         self.tell_news()
 
-    def _told(self, opening: Opening) -> str:
+    def _opening_line(self, opening: Opening) -> str:
         """One line on where the batch is kept and how far it is."""
         assert self.place is not None
         rows = many(self.total, "row")
@@ -254,7 +254,7 @@ class RunTask:
         )
 
     def interrupted(self) -> Interrupted:
-        """What an interruption is told as; the run is over."""
+        """The exception of an interruption; the run is over."""
         going_on = 0 if self.opening is None else self.opening.snapshot().watched
         records = self.records
         path = None if self.place is None else self.place.path

@@ -77,7 +77,7 @@ def _by_itself(options: argparse.Namespace, request: SentRequest) -> int:
         print(f"no run is alive; ending {jobs} from here. Ctrl-C leaves the rest to the next run", file=sys.stderr)
         options.quiet, options.summary, options.log_json = True, None, None
         _, settings = input_of(options.output, options.journal)
-        task = Task(options.output, None, options.journal, only_wished=True)
+        task = Task(options.output, None, options.journal, only_cancels=True)
         code = run_task(task, options, sys.argv[1:], settings)
         code = EXIT_OK if code == EXIT_ROWS else code
     if code == EXIT_OK:

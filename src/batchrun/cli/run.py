@@ -1,4 +1,4 @@
-"""The main job: ``batchrun INPUT -o OUT`` runs a batch, and the same command again goes on with it."""
+"""The main job: ``batchrun INPUT -o OUT`` runs a batch, and the same command again resumes it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from batchrun.edge.source import InputFileError
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 _T = TypeVar("_T")
-_TOLD_AGAIN = 30.0
-"""Seconds after which it is said again what keeps submits waiting."""
+_WARN_EVERY = 30.0
+"""Seconds between two warnings of what keeps submits waiting."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 def run_task(
     task: Task, options: argparse.Namespace, arguments: Sequence[str], more: Mapping[str, Any] | None = None
 ) -> int:
-    """Run `task` with the flags in `options`, `more` settings beneath them; tells how it goes on stderr."""
+    """Run `task` with the flags in `options`, `more` settings beneath them; shows its progress on stderr."""
     if task.output == "-":
         with StdoutFiles(options.journal) as records:
             to_file = Task(records, task.input, options.journal, beside=os.getcwd())  # noqa: PTH109 - str, as all paths here
@@ -88,7 +88,7 @@ def _run_task(
             screen = _RunScreen(options, arguments, copy, collector)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
     except Refusal as error:
-        if task.only_wished and isinstance(error, LockHeld):
+        if task.only_cancels and isinstance(error, LockHeld):
             raise
         usage = isinstance(error, UsageError | InputFileError | InputIsOutput)
         return _refuse(error.worded(variables), EXIT_USAGE if usage else EXIT_FILES)
@@ -168,7 +168,7 @@ class _RunScreen:
         self._begun: float | None = None
         self._problem: str | None = None
         self._paused = self._outage = False
-        self._told_at = float("-inf")
+        self._warned_at = float("-inf")
 
     # --- the observer of the run ---
 
@@ -180,7 +180,7 @@ class _RunScreen:
             self._copy.upto(self._opening.synced())
         if self._progress is not None:
             self._progress.show(snapshot)
-            self._tell_what_fails(snapshot)
+            self._warn_of_failures(snapshot)
         if self._log is not None:
             if (snapshot.paused_until is not None) > self._paused:
                 self._log.write("pause", seconds=round((snapshot.paused_until or snapshot.now) - snapshot.now, 3))
@@ -188,11 +188,11 @@ class _RunScreen:
                 self._log.write("outage")
         self._paused, self._outage = snapshot.paused_until is not None, snapshot.outage
 
-    def _tell_what_fails(self, snapshot: Snapshot) -> None:
+    def _warn_of_failures(self, snapshot: Snapshot) -> None:
         waits = snapshot.trouble if snapshot.paused_until else None
-        if self._progress is None or snapshot.now - self._told_at < _TOLD_AGAIN or not (waits or snapshot.unanswered):
+        if self._progress is None or snapshot.now - self._warned_at < _WARN_EVERY or not (waits or snapshot.unanswered):
             return
-        self._told_at = snapshot.now
+        self._warned_at = snapshot.now
         if waits:
             self._progress.warn(f"submits wait: {visible(waits)}")
         if snapshot.unanswered:
@@ -300,12 +300,12 @@ class _RunScreen:
         if self._progress is not None:
             self._progress.close()
 
-    def _write(self, event: Any, **told: Any) -> None:
+    def _write(self, event: Any, **fields: Any) -> None:
         if self._log is not None:
-            self._log.write(event, **told)
+            self._log.write(event, **fields)
 
     def _say(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # nobody looks any more; the records are safe
+        with suppress(OSError, ValueError):  # stderr is closed; the records are safe
             print(text, file=sys.stderr, flush=True)
 
     def _warn(self, text: str) -> None:

@@ -152,9 +152,13 @@ class TqdmBar:
                 from tqdm import tqdm as kind  # noqa: PLC0415 - as above
         quiet: Any = type("Bar", (kind,), {"monitor_interval": 0})
         quiet.set_lock(threading.RLock())
+        # A bar that draws itself while it is made and fails is left half made, and tqdm before 4.70 then fails again.
+        # Not so in a notebook, whose bar would never be shown.
+        delay = {} if self._stream is None else {"delay": 1}
         bar: tqdm[Any] = quiet(
-            total=total, initial=begin, file=self._stream, dynamic_ncols=True, mininterval=0, **self._options
+            total=total, initial=begin, file=self._stream, dynamic_ncols=True, mininterval=0, **delay, **self._options
         )
+        bar.delay = 0
         return bar
 
 

@@ -1,7 +1,7 @@
 """Cancelling rows from another process: a request that is on the disk at once, and what became of its rows.
 
 The request is recorded first. A run that is alive reads it within a second and its journal says so; where none is,
-the caller may carry it out with a run of its own (``Task.only_wished``).
+the caller may carry it out with a run of its own (``Task.only_cancels``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from batchrun.core.taxonomy.states import State
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.cancel_file import append_request
 from batchrun.edge.lock import LockHeld, Locks
-from batchrun.runner.loop.cancel_requests import cancel_wish
+from batchrun.runner.loop.cancel_requests import cancel_request
 from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
 
 _LOOK_EVERY = 0.1
@@ -67,7 +67,7 @@ def wish_to_cancel(names: FileNames, wanted: Collection[str] | None) -> SentRequ
     ordered = None if wanted is None else tuple(dict.fromkeys(wanted))
     heard_at = 0
     for part in [None] if ordered is None else [ordered[i : i + _AT_ONCE] for i in range(0, len(ordered), _AT_ONCE)]:
-        heard_at = append_request(names.requests, cancel_wish(part, header.run_id, time.time()))
+        heard_at = append_request(names.requests, cancel_request(part, header.run_id, time.time()))
     return SentRequest(names, ordered, heard_at, size)
 
 

@@ -1,6 +1,6 @@
 """One run from settings to its end: which service, which rows, which files, and then the loop.
 
-This is what the command and the API share. Whoever calls it says how it goes on the screen.
+The command and the API share it; each shows its progress in its own way.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
-from batchrun.runner.loop.runner import Runner
-from batchrun.runner.observer import RunObserver
+from batchrun.runner.loop.runner import Runner, RunObserver
 from batchrun.runner.opening.open import Identity, OpenBatch, open_batch, read_header
 from batchrun.runner.opening.read import lines_of, size_of
 from batchrun.runner.opening.rewrite import rewrite_as_wanted
@@ -39,14 +38,14 @@ from batchrun.services.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be run. Without `input` what is open is collected, or, with `only_wished`, ended where another process
-    wishes it; `demo` is the address of the demo service."""
+    """What is to be run. Without `input` what is open is collected, or, with `only_cancels`, ended where another process
+    asked for that; `demo` is the address of the demo service."""
 
     output: str
     input: str | int | None
     journal: str | None = None
     demo: str | None = None
-    only_wished: bool = False
+    only_cancels: bool = False
     beside: str | None = None  # the folder from which records name their files; None: that of the output
     name: str | None = None  # of an input without a path
     grows: bool = False  # rows may be given while it runs
@@ -122,7 +121,7 @@ async def run_session(
 ) -> Result:
     """Run `task` with the settings `given`.
 
-    `opened` is told when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
+    `opened` is called when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
     of this process as well; `alongside` is called in the run's task group then and cancelled at its end. Raises Misuse, SettingsError and
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
@@ -134,7 +133,7 @@ async def run_session(
             Option("concurrency", str(settings.concurrency)),
         )
     if settings.detach and task.input is None:
-        if not task.only_wished:
+        if not task.only_cancels:
             raise UsageError(
                 "expected a run with an input to send",
                 "to bring home what was sent, leave it out (BATCHRUN_DETACH too)",
@@ -183,7 +182,7 @@ async def run_session(
                 wire,
                 settings,
                 observer,
-                only_wished=task.only_wished,
+                only_cancels=task.only_cancels,
                 keys=None if keys is None else KeyRenewal(keys, redactor, observer.noted),
                 folder=folder,
                 budget=budget,
@@ -227,7 +226,7 @@ def _folder(task: Task, names: FileNames, settings: Settings) -> Folder | None:
 
 
 def _submitted_before(names: FileNames, settings: Settings, *, grows: bool) -> Iterable[bytes] | None:
-    """The rows that earlier runs were given while they ran, which belong to the batch whoever goes on with it.
+    """The rows that earlier runs were given while they ran, which belong to the batch, whichever run resumes it.
 
     One that a crash cut off was never taken. None where there are none, and none can come.
     """
@@ -258,17 +257,17 @@ def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
 
 
 def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
-    told = service.identity()
-    account = " ".join(f"{name} {told[name]}" for name in ("organisation", "project") if told.get(name))
+    identity = service.identity()
+    account = " ".join(f"{name} {identity[name]}" for name in ("organisation", "project") if identity.get(name))
     if task.demo is not None:
         return Identity("demo", "demo", "", flags.to_dict(), lambda _: None)
     return Identity(
-        service.name, f"{service.origin}{told['path'] or ''}", account, flags.to_dict(), service.key_fingerprint
+        service.name, f"{service.origin}{identity['path'] or ''}", account, flags.to_dict(), service.key_fingerprint
     )
 
 
 def _shown(task: Task, service: Service) -> tuple[str, str]:
-    """Service and address as a person is told of them."""
+    """Service and address as they are shown."""
     return ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
 
 

@@ -52,7 +52,7 @@ class Exchanges:
     """Carries out one instruction at a time for each worker that calls; its end comes back by `feed`.
 
     `ceiling` is the rate of submits that batches of one process may share; `wall` gives the time of day;
-    `input_is_gone` is told when a row's line is not what was checked.
+    `input_is_gone` is called when a row's line is not what was checked.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Exchanges:
         job, attempt = order
         job_id = job.job_id
         assert job_id is not None
-        if self._keys is None:  # the hot path: nothing between worker and wire that a look does without
+        if self._keys is None:  # the hot path: nothing between worker and transport that a poll does without
             answer = await self._wire.exchange(self._service.poll(job_id), self._settings.poll_timeout)
         else:
             answer = await self._exchange(lambda service: service.poll(job_id), self._settings.poll_timeout)
@@ -128,12 +128,12 @@ class Exchanges:
         if self._service.can_cancel:
             answer = await self._exchange(lambda service: service.cancel(job_id), self._settings.cancel_timeout)
             verdict = self._service.read_cancel(answer, self._wall(), job_id)
-        else:  # a look is all that can be had
+        else:  # a poll is all that there is
             answer = await self._exchange(lambda service: service.poll(job_id), self._settings.cancel_timeout)
             verdict = self._service.read_poll(answer, self._wall(), job_id)
         self._feed(CancelAnswered(job, attempt, verdict))
 
-    async def _exchange(self, request: Callable[[Service], Request], timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the seam's own law
+    async def _exchange(self, request: Callable[[Service], Request], timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the transport's own timeout
         """One exchange; after a 401, which created nothing, once more with a renewed key where there is one."""
         service = self._service
         answer = await self._wire.exchange(request(service), timeout)

@@ -31,7 +31,7 @@ from batchrun.runner.opening.open import OpenBatch
 
 
 class BatchFiles:
-    """Journal and output, open. `feed` is told what is synced and what failed; `saved` how many records are."""
+    """Journal and output, open. `feed` gets what is synced and what failed, `saved` how many records are."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class BatchFiles:
         self._saved = saved
         self._journal = self._lines(BatchFile.JOURNAL, journal, mark)
         self._output = self._lines(BatchFile.OUTPUT, output, None)
-        self._scribes = [WriterThread(lines.file, loop) for lines in (self._journal, self._output)]
+        self._threads = [WriterThread(lines.file, loop) for lines in (self._journal, self._output)]
 
     @property
     def output_safe(self) -> int:
@@ -58,7 +58,7 @@ class BatchFiles:
         return self._journal.file.failure or self._output.file.failure
 
     def append(self, order: Append) -> None:
-        with suppress(BatchFilesError):  # a tape that failed has said so already
+        with suppress(BatchFilesError):  # a file that failed has been reported
             self._journal.append(order.line, lazy=order.lazy)
 
     def emit(self, order: Emit) -> None:
@@ -70,15 +70,15 @@ class BatchFiles:
         with suppress(BatchFilesError):
             self._journal.file.append(entry.to_line())
 
-    def look(self) -> None:
-        """Report what was cut off the files by someone else."""
+    def check_sizes(self) -> None:
+        """Report what another process cut off the files."""
         for lines in (self._journal, self._output):
             lines.file.check_length()
 
     def close(self) -> None:
         """Sync what there is, and give the files back."""
-        for scribe in self._scribes:
-            scribe.close()
+        for thread in self._threads:
+            thread.close()
 
     def _lines(self, kind: BatchFile, file: OpenFile, first: Callable[[int], bytes] | None) -> Lines:
         return Lines(
@@ -95,7 +95,7 @@ class BatchFiles:
 
 
 class ArtifactFiles:
-    """Carries out what the engine asks for in `folder`; its end comes back by `feed`."""
+    """Carries out what the engine asks for in `folder`; what became of it is given to `feed`."""
 
     def __init__(self, folder: Folder, feed: Callable[[Event], None], loop: Loop) -> None:
         self._storer = ArtifactWriter(folder, loop)
@@ -105,24 +105,24 @@ class ArtifactFiles:
     def store(self, order: StoreArtifacts) -> None:
         job, attempt, body, found = order
 
-        def told(result: tuple[Stored | None, ...] | str) -> None:
+        def ended(result: tuple[Stored | None, ...] | str) -> None:
             if isinstance(result, str):
                 self._feed(ArtifactsFailed(job, attempt, result))
             else:
                 self._feed(ArtifactsStored(job, attempt, result))
 
-        self._storer.store(body, found, told)
+        self._storer.store(body, found, ended)
 
     def discard(self, order: DiscardArtifacts) -> None:
         job, attempt, names = order
 
-        def told(result: tuple[Stored | None, ...] | str) -> None:
+        def ended(result: tuple[Stored | None, ...] | str) -> None:
             if isinstance(result, str):
                 self._feed(ArtifactsFailed(job, attempt, result))
             else:
                 self._feed(ArtifactsDiscarded(job, attempt, names))
 
-        self._storer.discard(names, told)
+        self._storer.discard(names, ended)
 
 
 def find_files(batch: OpenBatch, folder: Folder) -> None:
@@ -134,8 +134,8 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
         batch.files, halves = left_behind(folder.names(), batch.header.run_id, batch.recovery.open_trails)
         folder.remove(halves)
     except OSError as error:
-        told = f"expected to read and write it, but: {error}"
-        raise FileRefused(folder.path, told, ("mend the cause, then ", Action.RUN_AGAIN)) from error
+        message = f"expected to read and write it, but: {error}"
+        raise FileRefused(folder.path, message, ("mend the cause, then ", Action.RUN_AGAIN)) from error
     if batch.files:
         count = sum(map(len, batch.files.values()))
         batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

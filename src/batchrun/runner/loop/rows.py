@@ -17,8 +17,8 @@ _ROWS_AT_ONCE = 1_000
 """Rows that are taken up before anything else gets its turn: some ten milliseconds."""
 
 
-def recovered(batch: OpenBatch, hearing: CancelRequestReader, *, output_end: int) -> Recovered:
-    """The counts, and what other processes wished meanwhile."""
+def recovered(batch: OpenBatch, requests: CancelRequestReader, *, output_end: int) -> Recovered:
+    """The counts, and the cancel requests of other processes."""
     state = batch.state
     return Recovered(
         finished=batch.finished,
@@ -27,7 +27,7 @@ def recovered(batch: OpenBatch, hearing: CancelRequestReader, *, output_end: int
         gen=state.gen,
         requests_read_to=state.heard_to,
         cancel_all=state.cancel_all,
-        to_cancel=hearing.wanted,
+        to_cancel=requests.wanted,
         new_key=batch.doubted,
         files=batch.files,
         output_end=output_end,
@@ -35,17 +35,17 @@ def recovered(batch: OpenBatch, hearing: CancelRequestReader, *, output_end: int
 
 
 def taken_up(
-    batch: OpenBatch, source: Checked | None, hearing: CancelRequestReader, settings: Settings, *, only_wished: bool
+    batch: OpenBatch, source: Checked | None, requests: CancelRequestReader, settings: Settings, *, only_cancels: bool
 ) -> Iterator[RowsTakenUp]:
     """The rows that are taken up, in parts, read as they are asked for. Raises InputChanged.
 
-    With `only_wished` those rows alone that are to end; without an input and without new attempts (``--retries 0``) also
+    With `only_cancels` those rows alone that are to end; without an input and without retries (``--retries 0``) also
     those that wait for one.
     """
     rows = batch.open_rows(
         source,
-        hearing.concerns if only_wished else None,
-        last_attempts=not (only_wished or settings.retries),
+        requests.concerns if only_cancels else None,
+        last_attempts=not (only_cancels or settings.retries),
     )
     more = True
     with no_collections():
@@ -77,11 +77,11 @@ class Rows:
         return isinstance(self._source, Growing) and not self._source.ended
 
     def ask(self, rows: int) -> None:
-        """So many rows more are wanted."""
+        """Ask for so many rows more."""
         self.owed += rows
 
     def at_hand(self) -> Iterator[Row]:
-        """The rows that are wanted and there. Raises InputChanged."""
+        """The rows that were asked for and are there. Raises InputChanged."""
         source = self._source
         while source is not None and self.owed and self._read < len(source):
             if self._rows is None:

@@ -16,7 +16,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -58,6 +58,7 @@ from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.text.wording import Text
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget
@@ -70,7 +71,6 @@ from batchrun.runner.loop.files import ArtifactFiles, BatchFiles
 from batchrun.runner.loop.heartbeat import ROUNDS_A_SECOND, beat, clock
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
 from batchrun.runner.loop.workers import Workers, task_group
-from batchrun.runner.observer import RunObserver
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.services.service import Service
 
@@ -78,10 +78,20 @@ _CANCELS_AT_ONCE = 32
 _LONG = 1.0  # seconds; a million open rows take ten or more to be taken up
 
 
+class RunObserver(Protocol):
+    """Is called as the run proceeds; nothing that it does may raise."""
+
+    def progressed(self, snapshot: Snapshot) -> None: ...
+    def halted(self, reason: str, message: str) -> None: ...
+    def recorded(self, line: bytes) -> None: ...
+    def saved(self, records: int) -> None: ...  # so many records of this run are on the disk
+    def noted(self, text: Text) -> None: ...
+
+
 class Runner:
     """One run of a batch, from `run()` to its outcome. `stop()` and `cancel()` may be called at any time, from the loop.
 
-    With `only_wished` nothing is done but to end the rows that other processes want ended.
+    With `only_cancels` it only carries out the cancel requests of other processes.
     """
 
     def __init__(
@@ -93,7 +103,7 @@ class Runner:
         settings: Settings,
         observer: RunObserver,
         *,
-        only_wished: bool = False,
+        only_cancels: bool = False,
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
         shared: Shared | None = None,
@@ -102,7 +112,7 @@ class Runner:
         budget: Budget | None = None,
     ) -> None:
         self._batch = batch
-        self._only_wished = only_wished
+        self._only_cancels = only_cancels
         self._source = source
         self._wire = wire
         self._settings = settings
@@ -137,7 +147,7 @@ class Runner:
         )
         self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
         state = batch.state
-        self._hearing = CancelRequestReader(
+        self._requests = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
         )  # fmt: skip
         self._events: deque[Event] = deque()
@@ -148,7 +158,7 @@ class Runner:
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._input_error: InputChanged | None = None
-        self._taken_up = False  # what an earlier run left is in hand
+        self._taken_up = False  # what an earlier run left
         self._stop_reason = ""
         self._stops = 0
         self._carriers: dict[type, Callable[..., object]] = {}
@@ -194,7 +204,7 @@ class Runner:
             raise self._input_error
         if files.failure is None or self._outcome is Outcome.WRITE_FAILED:
             return self._outcome
-        # The last lines did not reach their file: nothing is left to be told by then but this.
+        # The last lines did not reach their file; the engine has ended and cannot say so.
         self._observer.halted(HaltReason.WRITE_FAILED.value, str(files.failure))
         return Outcome.WRITE_FAILED
 
@@ -226,12 +236,12 @@ class Runner:
 
     def _close(self, files: BatchFiles) -> None:
         """Note how the run ended, sync what there is, and give the files back."""
-        files.look()
+        files.check_sizes()
         if files.failure is None:
             halted = self.snapshot().halted
             message = None if halted is None else f"{halted[0]}: {halted[1]}"
             outcome = Outcome.WRITE_FAILED if self._outcome is None else self._outcome
-            done = "cancelled" if self._only_wished else "collected" if self._source is None else outcome.value
+            done = "cancelled" if self._only_cancels else "collected" if self._source is None else outcome.value
             files.note(Stopped(self._stop_reason or done, self._wall(), message))
         files.close()
 
@@ -302,10 +312,10 @@ class Runner:
 
     async def _begin(self, output_end: int) -> None:
         """Take up what an earlier run left; what is due meanwhile is not kept waiting."""
-        wishes = self._hearing.new(self._rows.are_to_come)
+        requests = self._requests.new(self._rows.are_to_come)
         begun = clock()
-        self.feed(recovered(self._batch, self._hearing, output_end=output_end))
-        parts = taken_up(self._batch, self._source, self._hearing, self._settings, only_wished=self._only_wished)
+        self.feed(recovered(self._batch, self._requests, output_end=output_end))
+        parts = taken_up(self._batch, self._source, self._requests, self._settings, only_cancels=self._only_cancels)
         try:
             for part in parts:
                 self.feed(part)
@@ -317,10 +327,10 @@ class Runner:
             self._input_is_gone(error)
             return
         self._taken_up = True
-        if (took := clock() - begun) > _LONG:  # looks that fell due meanwhile do not come all at once
+        if (took := clock() - begun) > _LONG:  # polls that became due meanwhile are not all sent at once
             self.feed(SuspensionEnded(took))
-        for wish in wishes:
-            self.feed(wish)
+        for request in requests:
+            self.feed(request)
         if self._settings.detach:
             self.feed(StopRequested(StopMode.DETACH))
 
@@ -354,21 +364,21 @@ class Runner:
         self.feed(SuspensionEnded(gap))
 
     def _each_round(self, rounds: int) -> None:
-        self._hear()
+        self._read_requests()
         if rounds % ROUNDS_A_SECOND == 0:
             if self._batch.lock.is_lost():
-                told = f"{self._batch.names.lock} was removed or replaced while the run went on"
-                self.feed(WriteFailed(BatchFile.OUTPUT, told))
+                message = f"{self._batch.names.lock} was removed or replaced while the run went on"
+                self.feed(WriteFailed(BatchFile.OUTPUT, message))
             elif self._files is not None:
-                self._files.look()
+                self._files.check_sizes()
         self._observer.progressed(self.snapshot())
 
-    def _hear(self) -> None:
-        """Take up what other processes wish."""
+    def _read_requests(self) -> None:
+        """Hand over the cancel requests of other processes."""
         if not self._taken_up:
-            return  # which rows are taken up depends on what was heard before
-        wishes = self._hearing.new(self._rows.are_to_come)
-        if wishes and self._only_wished:
-            self.feed(RowsRecalled(list(self._batch.open_rows(None, self._hearing.concerns))))
-        for wish in wishes:
-            self.feed(wish)
+            return  # which rows are taken up depends on the requests read before
+        requests = self._requests.new(self._rows.are_to_come)
+        if requests and self._only_cancels:
+            self.feed(RowsRecalled(list(self._batch.open_rows(None, self._requests.concerns))))
+        for request in requests:
+            self.feed(request)
