@@ -95,11 +95,11 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
         part = list(islice(left, 1_000))
         more = len(part) == 1_000
         taken_up += engine.handle(m.RowsTakenUp(part, more), 0.0)
-    engine._inflow.known.clear()  # noqa: SLF001 - the keys that reading the input would have crossed off
+    engine.rows_in._known.clear()  # noqa: SLF001 - the keys that reading the input would have crossed off
     if freeze:
         gc.freeze()
 
-    agenda = engine.watch._agenda  # noqa: SLF001 - to know the time of the next poll, and to time it alone
+    agenda = engine.polls._timers  # noqa: SLF001 - to know the time of the next poll, and to time it alone
     now, spent, done = 0.0, 0.0, 0
     warm_up = polls // 10
     due = deque(instruction for instruction in taken_up if isinstance(instruction, m.Poll))

@@ -166,8 +166,8 @@ class Observer:
         if self._since is None:
             if snapshot.watched >= self.options["jobs"] and self._ready is None:
                 self.facts.setdefault("all_in_flight_after", time.time() - self.facts["begun"])
-                runner = self._opening.stop.__self__  # type: ignore[attr-defined]
-                if runner.engine._inflow.ended:  # noqa: SLF001 - rows that are known are still passed over: no look's cost
+                engine = self._opening.runner._engine  # noqa: SLF001
+                if engine.rows_in.ended:
                     self._ready = now
             if self._ready is not None and now - self._ready >= WARM:
                 self._since = (now, time.process_time(), snapshot.polls)
@@ -197,6 +197,9 @@ class Observer:
 
     def halted(self, reason: str, message: str) -> None:
         self.facts["halted"] = f"{reason}: {message}"
+
+    def saved(self, records: int) -> None:
+        pass
 
     def recorded(self, line: bytes) -> None:
         if self.options.get("lags"):

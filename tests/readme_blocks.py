@@ -5,19 +5,23 @@ import io
 import os
 import textwrap
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from enum import EnumType
 from types import ModuleType
+from typing import get_args, get_origin
 
 from batchrun.cli import main, summary
 from batchrun.cli import status_json as status_json_room
 from batchrun.cli.flags import metavar
 from batchrun.cli.parser import EXIT_CODES
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.keys import Moment, keys_of
 from batchrun.core.settings.parsing import flag, spelled
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
-from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
+from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State
 from benchmarks import table, wire_chart
 
 
@@ -43,6 +47,26 @@ def explain() -> str:
 
 def states() -> str:
     return _table(["state", "meaning"], ([f"`{state}`", meaning] for state, meaning in STATE_MEANING.items()))
+
+
+def record() -> str:
+    """The keys of a record, each object's own below it."""
+    return _table(["key", "type", "meaning"], _keys(RecordLine, ""))
+
+
+def _keys(kind: type, prefix: str) -> Iterable[list[str]]:
+    for key in keys_of(kind):
+        is_list = get_origin(key.type) is tuple
+        of = get_args(key.type)[0] if is_list else key.type
+        shown = f"list of {_JSON.get(of, 'object')}s" if is_list else key.schema.get("type") or _JSON.get(of, "object")
+        if isinstance(of, EnumType):
+            shown = "string" if of is State else _codes(one.value for one in of)
+        yield [f"`{prefix}{key.name}`", f"{shown} or null" if key.nullable else shown, key.meaning]
+        if is_dataclass(of):
+            yield from _keys(of, f"{prefix}{key.name}{'[]' if is_list else ''}.")
+
+
+_JSON = {str: "string", int: "integer", float: "number", bool: "boolean", bytes: "any JSON", Moment: "time"}
 
 
 def words() -> str:
@@ -115,6 +139,7 @@ def status_json() -> str:
 BLOCKS = {
     "explain": explain,
     "states": states,
+    "record": record,
     "words": words,
     "failures": failures,
     "lifecycle": lifecycle,

@@ -4,7 +4,7 @@ import openai
 import pytest
 
 from batchrun import errors
-from batchrun.core.records import record as core
+from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.record import record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.http import Answer
@@ -22,10 +22,11 @@ def failed(code=None, status="failed", message="it broke", **more):
 
 
 def of_problem(problem, state, status=None, billing_reason=None):
-    record = core.RecordLine(
-        record_id("r", "row-1"), "row-1", state, "resp_1", status, error=problem, billing_reason=billing_reason
-    )
-    return errors.error_of(Record(record.to_json()))
+    return errors.error_of(record(state, job_id="resp_1", status=status, error=problem, billing_reason=billing_reason))
+
+
+def record(state, **more):
+    return Record(RecordLine(id=record_id("r", "row-1"), custom_id="row-1", state=state, **more).to_json())
 
 
 def refused(status, body=b""):
@@ -125,7 +126,7 @@ def test_an_exception_survives_a_process_boundary():
 
 
 def test_success_is_no_error():
-    assert errors.error_of(Record(core.RecordLine(record_id("r", "k"), "k", State.SUCCEEDED).to_json())) is None
+    assert errors.error_of(record(State.SUCCEEDED)) is None
 
 
 def test_without_openai_the_error_says_what_to_install(monkeypatch):

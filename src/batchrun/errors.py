@@ -12,8 +12,8 @@ A background job that failed answers its poll with 200 OK, so the SDK raises not
 What ends a run: `Interrupted` and `Halted` (with `.records` so far), `SettingsError`, `InputError`, `FilesError`.
 """
 
-from batchrun.results.job_errors import (
-    SYNTHETIC_HEADER,
+from batchrun.results.openai_errors import SYNTHETIC_HEADER
+from batchrun.results.record import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,

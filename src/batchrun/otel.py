@@ -73,7 +73,7 @@ class OpenTelemetry:
                 self._last[name] = now
 
     def recorded(self, record: Record) -> None:
-        """A span and the row's own numbers."""
+        """The span of a row, and its counts."""
         error = record.error
         attributes: dict[str, Any] = {**self._own, "batchrun.state": record.state.value}
         if record.model is not None:
@@ -109,7 +109,7 @@ class OpenTelemetry:
         span.end(int(ended.timestamp() * _NANOSECONDS))
 
     def halted(self, reason: str, message: str) -> None:
-        """A span event has no place of its own here: a halt is a span that ends as it begins."""
+        """A halt is a span of no duration, as there is no current span for an event."""
         span = self._tracer.start_span("batchrun.halt", self._parent, attributes={**self._own, "batchrun.halt": reason})
         span.set_status(Status(StatusCode.ERROR, reason))
         span.end()
@@ -119,7 +119,7 @@ class OpenTelemetry:
 
 
 def _of_span(record: Record) -> dict[str, str | int]:
-    """What names this one row, and is therefore no attribute of a metric."""
+    """Attributes that identify one row, too many values for a metric."""
     usage = record.usage
     attributes = {
         "batchrun.key": record.key,

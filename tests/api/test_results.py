@@ -11,11 +11,14 @@ import pytest
 
 import batchrun
 from batchrun import errors
-from batchrun.core.records import record as core
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.keys import keys_of
+from batchrun.core.records.record import Attempt, Response, moment, record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import Usage
 from batchrun.core.taxonomy.states import State
+from batchrun.results import tables
 from batchrun.results.record import Record
 from batchrun.results.records import Records
 
@@ -23,25 +26,27 @@ EVIL = '<script>alert("x")</script>\x1b[2J\u202e'
 
 
 def record(key="row-1", state=State.SUCCEEDED, code=None, body=None, folder=None, message="it broke", **more):
-    told = core.RecordLine(
-        core.record_id("r", key),
-        key,
-        state,
+    line = RecordLine(
+        id=record_id("r", key),
+        custom_id=key,
+        state=state,
         job_id="resp_1",
         error=None if code is None else our_problem(code, message),
-        response=None if body is None else core.Response(200, "req_1", json.dumps(body).encode()),
-        submitted_at=1_800_000_000.0,
-        running_at=1_800_000_001.5,
-        finished_at=1_800_000_003.0,
+        response=None if body is None else Response(200, "req_1", json.dumps(body).encode()),
+        submitted_at=moment(1_800_000_000.0),
+        running_at=moment(1_800_000_001.5),
+        finished_at=moment(1_800_000_003.0),
+        queued_s=1.5,
+        running_s=1.5,
         **more,
     )
-    return Record(told.to_json(), folder)
+    return Record(line.to_json(), folder)
 
 
 def test_attributes_are_the_keys_of_the_line():
     one = record(
         output_text="hi", usage=Usage(3, 4, 7), warnings=("refusal",), metadata=b'{"n":1}', billing=Billing.BILLED,
-        attempts=(core.Attempt("resp_0", State.TIMEOUT, "timeout", Billing.UNKNOWN),), body={"a": 1}, polls=3,
+        attempts=(Attempt("resp_0", State.TIMEOUT, "timeout", Billing.UNKNOWN),), body={"a": 1}, polls=3,
         model="gpt-5", status="completed",
     )  # fmt: skip
     assert (one.key, one.custom_id, one.state, one.ok, one.text, one.output_text) == ("row-1", "row-1", "succeeded", True, "hi", "hi")  # fmt: skip
@@ -53,6 +58,40 @@ def test_attributes_are_the_keys_of_the_line():
     assert one.to_dict() == json.loads(one.to_json())
     assert {name for name in one.to_dict() if name != "response"} <= set(dir(one)), "every key is an attribute"
     assert one == pickle.loads(pickle.dumps(one))
+
+
+def test_a_line_of_a_newer_version_is_read_and_keeps_what_it_says():
+    line = json.loads(record(code="answer_lost", state=State.UNCONFIRMED).to_json())
+    line |= {
+        "price": {"usd": 1},
+        "usage": {**line["usage"], "audio_tokens": 4},
+        "error": {**line["error"], "hint": "x"},
+    }
+    line["attempts"] = [{"job_id": "a", "state": "failed", "code": None, "billing": "billed", "region": "eu"}]
+    one = Record(json.dumps(line).encode())
+    assert (one.error.code, one.usage, one.attempts[0].billing) == ("answer_lost", Usage(), Billing.BILLED)
+    assert one.to_dict() == line
+    assert json.loads(one.to_json()) == line
+    assert tables.row(one)["error_code"] == "answer_lost"
+
+
+@pytest.mark.parametrize(
+    "key", [one.name for one in keys_of(RecordLine) if one.name not in ("id", "custom_id", "state")]
+)
+def test_a_line_of_an_older_version_lacks_a_key_and_has_its_default(key, tmp_path):
+    whole = record(output_text="hi", usage=Usage(1, 2, 3), body={"a": 1}, metadata=b'{"n":1}', polls=2)
+    line = {name: value for name, value in whole.to_dict().items() if name != key}
+    path = tmp_path / "out.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    (one,) = batchrun.read(path)
+    least = Record(RecordLine(id="", custom_id="", state=State.FAILED).to_json())
+    if key == "response":
+        assert (one.body, one.http_status, one.request_id, one.images()) == (None, None, None, [])
+    else:
+        assert getattr(one, key) == getattr(least, key)
+    assert (one.key, one.ok, repr(one)[:8]) == ("row-1", True, "<Record ")
+    assert one.to_dict() == line
+    assert tables.row(one).keys() == set(tables.COLUMNS)
 
 
 def test_a_body_is_read_anew_and_its_long_numbers_stay_exact():

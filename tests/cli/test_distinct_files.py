@@ -34,7 +34,7 @@ def test_one_file_for_two_is_refused_and_nothing_is_written(tmp_path, flags):
 @pytest.mark.parametrize(
     ("flags", "named"), [(("-o", "nodir/x"), "nodir/x"), (("-o", "out", "--journal", "nodir/j"), "nodir/j")]
 )
-def test_a_missing_folder_is_told_of_the_file_that_was_named(tmp_path, flags, named):
+def test_a_missing_folder_is_reported_for_the_file_that_was_named(tmp_path, flags, named):
     done = batchrun(tmp_path, "in", *flags)
     assert done.returncode == 4
     assert f"{named}: its folder does not exist; make the folder first" in done.stderr

@@ -44,8 +44,8 @@ def test_only_what_was_given_is_returned():
 
 def test_the_rest_of_the_command():
     options = parsed("--journal", "j", "--summary", "s", "--log-json", "l", "--quiet", "--demo")
-    told = (options.input, options.output, options.journal, options.summary, options.log_json)
-    assert told == ("in.jsonl", "out.jsonl", "j", "s", "l")
+    actual = (options.input, options.output, options.journal, options.summary, options.log_json)
+    assert actual == ("in.jsonl", "out.jsonl", "j", "s", "l")
     assert (options.quiet, options.demo) == (True, True)
 
 
@@ -61,7 +61,7 @@ def test_every_setting_is_a_flag_and_a_variable(name):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_default_as_it_is_told_is_the_default(name):
+def test_the_default_in_the_help_is_the_default(name):
     shown = spelled(SETTINGS[name])
     if shown is not None:
         assert given(parsed(flag(name), shown), {})[name] == SETTINGS[name].default
@@ -113,7 +113,7 @@ def test_a_row_that_succeeded_is_not_run_again():
         (["--retry-failed", "faild"], "got 'faild', which is none; did you mean failed; if it is the INPUT, put that"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(arguments, says, capsys):
+def test_an_error_is_one_line(arguments, says, capsys):
     assert says in refusal(capsys, *arguments)
 
 
@@ -162,8 +162,8 @@ def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
     assert str(error.value) == "--poll-min: expected at most BATCHRUN_POLL_MAX (0.5), got 1.0"
     with pytest.raises(FlagError) as error:
         given(parsed("--poll-max", "2s"), {"BATCHRUN_POLL_MIN": "3s"})
-    said = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
-    assert str(error.value) == said
+    actual = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
+    assert str(error.value) == actual
 
 
 # --- the command as a whole ---

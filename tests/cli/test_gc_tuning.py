@@ -8,7 +8,7 @@ from batchrun.cli.gc_tuning import GROWTH, THRESHOLDS, YOUNG, Collector
 
 
 @pytest.fixture
-def told(monkeypatch):
+def calls(monkeypatch):
     """What is done to the collector, in order."""
     done = []
     monkeypatch.setattr(gc, "freeze", lambda: done.append("freeze"))
@@ -16,11 +16,11 @@ def told(monkeypatch):
     return done
 
 
-def test_it_freezes_as_jobs_grow_and_collects_young_garbage_before(told):
+def test_it_freezes_as_jobs_grow_and_collects_young_garbage_before(calls):
     frozen = [("collect", YOUNG), "freeze"]
     with Collector() as collector:
         collector.freeze()
-        assert told == frozen
+        assert calls == frozen
         for jobs, times in (
             (GROWTH - 1, 1),
             (GROWTH, 2),
@@ -31,7 +31,7 @@ def test_it_freezes_as_jobs_grow_and_collects_young_garbage_before(told):
             (GROWTH, 4),  # they ended, and others came
         ):
             collector.freeze_if_grown(int(jobs))
-            assert told == frozen * times, jobs
+            assert calls == frozen * times, jobs
 
 
 def test_what_was_there_is_there_again_afterwards():

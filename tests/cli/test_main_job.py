@@ -38,7 +38,7 @@ def row(key, text=QUICK, **body):
 
 
 def test_rows_of_every_form_become_records(batch):
-    code, records, said = batch(
+    code, records, actual = batch(
         [row("a"), {"model": "m", "input": QUICK}, {"prompt": QUICK}, {**row("b"), "metadata": {"x": 1}}],
         "--model",
         "n",
@@ -46,32 +46,32 @@ def test_rows_of_every_form_become_records(batch):
     assert (code, len(records)) == (0, 4)
     assert records["b"]["metadata"] == {"x": 1}
     assert {record["model"] for record in records.values()} == {"m", "n"}
-    assert "complete: 4 of 4 rows done" in said
+    assert "complete: 4 of 4 rows done" in actual
 
 
-def test_i26_what_was_overridden_stands_in_the_record(batch):
+def test_i26_what_was_overridden_is_in_the_record(batch):
     _, records, _ = batch([row("a", background=False, stream=True)])
     assert records["a"]["warnings"] == ["background_overridden", "stream_overridden"]
 
 
-def test_i01_an_empty_input_is_no_mistake(batch):
-    code, records, said = batch([])
+def test_i01_an_empty_input_is_valid(batch):
+    code, records, actual = batch([])
     assert (code, records) == (0, {})
-    assert "0 rows" in said
+    assert "0 rows" in actual
 
 
 def test_the_same_command_again_does_nothing_and_ends_alike(batch):
     first, records, _ = batch([row("a"), row("b", "[[fail invalid_prompt]]")])
-    again, same, said = batch()
+    again, same, actual = batch()
     assert first == again == 1
     assert same == records
-    assert "nothing is sent" in said
+    assert "nothing is sent" in actual
 
 
 def test_a_limit_leaves_the_rest_to_the_next_run(batch):
-    _, records, said = batch([row(f"r{i}") for i in range(5)], "--limit", "2")
+    _, records, actual = batch([row(f"r{i}") for i in range(5)], "--limit", "2")
     assert len(records) == 2
-    assert "3 rows are left" in said
+    assert "3 rows are left" in actual
     _, records, _ = batch(None, "--limit", "2")
     assert len(records) == 4
     code, records, _ = batch()
@@ -80,36 +80,36 @@ def test_a_limit_leaves_the_rest_to_the_next_run(batch):
 
 def test_f06_appended_and_reordered_rows(batch):
     batch([row("a"), row("b")])
-    code, records, said = batch([row("c"), row("b"), row("a")])
+    code, records, actual = batch([row("c"), row("b"), row("a")])
     assert (code, set(records)) == (0, {"a", "b", "c"})
-    assert "2 already finished" in said
+    assert "2 already finished" in actual
 
 
 def test_rows_that_left_the_input_are_counted_with_those_that_came(batch):
     batch([row("a"), row("b"), row("c")])
-    code, records, said = batch([row("c"), row("d")])
+    code, records, actual = batch([row("c"), row("d")])
     assert (code, len(records)) == (0, 4)
-    assert "resuming 4 rows, 3 already finished" in said
-    assert "complete: 4 of 4 rows done" in said
+    assert "resuming 4 rows, 3 already finished" in actual
+    assert "complete: 4 of 4 rows done" in actual
 
 
-def test_i28_a_mended_row_replaces_its_rejected_line(batch):
+def test_i28_a_fixed_row_replaces_its_rejected_line(batch):
     bad = {"custom_id": "b", "body": {"input": QUICK}}
     code, records, _ = batch([row("a"), bad], "--skip-bad")
     assert (code, records["b"]["state"], records["b"]["error"]["code"]) == (1, "rejected", "no_model")
-    code, records, said = batch([row("a"), row("b")])
+    code, records, actual = batch([row("a"), row("b")])
     assert (code, records["b"]["state"]) == (0, "succeeded")
-    assert "mended" in said
+    assert "mended" in actual
 
 
-def test_failed_rows_are_looked_at_before_they_are_paid_for_again(batch):
+def test_failed_rows_are_polled_before_they_are_paid_for_again(batch):
     _, records, _ = batch([row("a"), row("b", "[[fail server_error]] [[sleep 0.05]]")], "--retries", "0")
     first = records["b"]["job_id"]
     assert records["b"]["state"] == "internal_error"
-    _, records, said = batch(None, "--retries", "0", "--retry-failed", "internal_error")
+    _, records, actual = batch(None, "--retries", "0", "--retry-failed", "internal_error")
     assert [attempt["job_id"] for attempt in records["b"]["attempts"]] == [first], "confirmed first, then sent anew"
     assert records["a"]["retry_count"] == 0
-    assert "1 record to be tried again" in said
+    assert "1 record to be tried again" in actual
 
 
 def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
@@ -118,16 +118,16 @@ def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
     assert len(records) == 1
     code, records, _ = batch(command=("resume", "out.jsonl"))
     assert (code, len(records)) == (0, 4)
-    code, _, said = batch(command=("resume", "other.jsonl"))
+    code, _, actual = batch(command=("resume", "other.jsonl"))
     assert code == 2
-    assert "there is no batch to resume" in said
+    assert "there is no batch to resume" in actual
 
 
 def test_fresh_moves_the_old_files_aside(batch, tmp_path):
     batch([row("a")])
-    code, records, said = batch([row("z")], "--fresh")
+    code, records, actual = batch([row("z")], "--fresh")
     assert (code, set(records)) == (0, {"z"})
-    assert "moved" in said
+    assert "moved" in actual
     assert len(list(tmp_path.glob("out.jsonl.2*"))) == 1
 
 
@@ -148,9 +148,9 @@ def test_settings_come_from_the_environment_too(batch, monkeypatch):
     _, records, _ = batch([row("a"), row("b")])
     assert len(records) == 1
     monkeypatch.setenv("BATCHRUN_LIMIT", "many")
-    code, _, said = batch()
+    code, _, actual = batch()
     assert code == 2
-    assert "BATCHRUN_LIMIT" in said
+    assert "BATCHRUN_LIMIT" in actual
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_settings_come_from_the_environment_too(batch, monkeypatch):
     [("/v1/embeddings", "limits: 64 POSTs in flight, 4 new"), ("/v1/responses", "limits: 500 jobs and 32 POSTs in flight, 200 looks a second")],
 )  # fmt: skip
 def test_the_first_lines_are_true_of_a_batch_that_ends_at_its_submits(batch, url, says):
-    code, records, said = batch([{"custom_id": "a", "url": url, "body": {"model": "m", "input": QUICK}}])
+    code, records, actual = batch([{"custom_id": "a", "url": url, "body": {"model": "m", "input": QUICK}}])
     assert (code, records["a"]["state"]) == (0, "succeeded")
-    assert says in said
-    assert ("looks a second" in said) == (url == "/v1/responses")
+    assert says in actual
+    assert ("looks a second" in actual) == (url == "/v1/responses")
 
 
 def test_a_job_that_is_still_open_is_polled_where_all_rows_of_the_input_end_at_their_submit(batch):
     ending = [{"custom_id": key, "url": "/v1/embeddings", "body": {"model": "m", "input": "x"}} for key in "bc"]
     batch([row("a", "[[completed]] [[sleep 1]]"), ending[0]], "--detach")
-    _, records, said = batch(ending)
+    _, records, actual = batch(ending)
     assert set(records) == {"a", "b", "c"}
-    assert "looks a second" in said
+    assert "looks a second" in actual

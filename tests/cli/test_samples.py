@@ -45,9 +45,9 @@ def test_the_quickstart_holds_rows_of_every_kind():
         "batch", "shorthand", "bare",
     }  # fmt: skip
     scripts = [script_of(json.dumps(row).encode(), body_of(row)[1]) for row in rows]
-    said = {script.outcome for script in scripts} | {script.refusal for script in scripts}
-    assert {"completed", "incomplete", "refusal", "empty", "tool_failed", "image", "server_error"} <= said
-    assert {"content_policy_violation", "invalid_prompt", "rate_limit_exceeded"} <= said
+    actual = {script.outcome for script in scripts} | {script.refusal for script in scripts}
+    assert {"completed", "incomplete", "refusal", "empty", "tool_failed", "image", "server_error"} <= actual
+    assert {"content_policy_violation", "invalid_prompt", "rate_limit_exceeded"} <= actual
     # None is left to the demo's chances, so that everybody sees the same.
     assert all(script.outcome or script.refusal for script in scripts)
 
@@ -109,8 +109,8 @@ def test_the_notebook_in_a_real_kernel(tmp_path, monkeypatch):
     with asyncio.Runner() as runner:
         runner.run(client.async_execute())
     ran = [_texts(cell) for cell in notebook.cells if cell.cell_type == "code"]
-    for told in (shown, ran):  # what the file shows is what it does
-        whole, story, failures, again, frame, stopped, on, more = told
+    for actual in (shown, ran):  # what the file shows is what it does
+        whole, story, failures, again, frame, stopped, on, more = actual
         assert "8 records: 6 succeeded, 1 blocked, 1 internal_error" in whole
         assert "kept in .batchrun/demo-8-rows-" in whole
         assert "lychee   internal_error" in story
@@ -128,11 +128,11 @@ def test_the_notebook_in_a_real_kernel(tmp_path, monkeypatch):
 
 def _texts(cell):
     """What a cell shows, as text."""
-    told = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", [])]
-    return "\n".join(told)
+    actual = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", [])]
+    return "\n".join(actual)
 
 
-def test_plain_httpx_runs_on_our_wire():
+def test_plain_httpx_runs_on_our_transport():
     command = [sys.executable, "-W", "error", str(SAMPLES / "httpx_transport.py")]
     environment = {**os.environ, "PYTHONPATH": str(SAMPLES.parent / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)

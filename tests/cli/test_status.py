@@ -58,7 +58,7 @@ def flat(*entries, **more):
     return " ".join(text(*entries, **more).split())
 
 
-def test_a_batch_that_goes_on():
+def test_a_running_batch():
     lost = [Cleared(f"x{i}", 1, NOW - 100) for i in range(12)]
     assert text(*OPEN, *lost, records=DONE, held=True, process=7) == (
         "running, process 7, since 06:56 (1 h 4 min)\n"
@@ -92,26 +92,26 @@ def test_a_batch_that_goes_on():
 
 
 def test_a_batch_whose_run_was_killed():
-    told = text(*OPEN, records=DONE[:1])
-    assert told.startswith(
+    actual = text(*OPEN, records=DONE[:1])
+    assert actual.startswith(
         "no farewell: killed, or the power or the disk failed, after 08:00\n1 of 1,500 rows done, 0%; 1,499 rows are left\n"
     )
-    assert "  perhaps sent      6\n" in told
-    flat_told = " ".join(told.split())
-    assert "6 rows may have been sent, and the answer is lost; the next run writes them as unconfirmed" in flat_told
-    assert "294 jobs go on over there and are billed; the next run collects them and pays nothing twice" in flat_told
-    assert told.endswith(
+    assert "  perhaps sent      6\n" in actual
+    flat_text = " ".join(actual.split())
+    assert "6 rows may have been sent, and the answer is lost; the next run writes them as unconfirmed" in flat_text
+    assert "294 jobs go on over there and are billed; the next run collects them and pays nothing twice" in flat_text
+    assert actual.endswith(
         "next:\n"
         "  batchrun resume out.jsonl\n      goes on where this run stopped\n"
         "  batchrun collect out.jsonl\n      brings home what is in flight; submits nothing\n"
         "  batchrun cancel out.jsonl --all\n      ends what is in flight"
     )
-    assert "pace" not in told
-    assert "about" not in told
+    assert "pace" not in actual
+    assert "about" not in actual
 
 
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("last", "first_line"),
     [
         (Stopped("SIGHUP", NOW), "stopped by SIGHUP at 08:00"),
         (Stopped("SIGINT", NOW), "stopped by Ctrl-C at 08:00"),
@@ -121,16 +121,16 @@ def test_a_batch_whose_run_was_killed():
         (Stopped("complete", NOW), "ended in good order at 08:00"),
     ],
 )
-def test_how_it_ended(last, said):
-    assert text(last).splitlines()[:2] == [said, "0 of 1,500 rows done, 0%; 1,500 rows are left"]
+def test_how_it_ended(last, first_line):
+    assert text(last).splitlines()[:2] == [first_line, "0 of 1,500 rows done, 0%; 1,500 rows are left"]
 
 
 def test_a_complete_batch():
     started = Started(7, NOW - 60, 3)
     records = [record("a"), failed("b", "internal_error", "server_error"), failed("c", "unconfirmed", "answer_lost")]
-    told = "\n".join(page(stand([started, Stopped("complete", NOW)], records), PLACE, 100))
-    assert told.startswith("complete at 08:00\n3 of 3 rows done, 100%\n\n  succeeded")
-    assert told.endswith(
+    actual = "\n".join(page(stand([started, Stopped("complete", NOW)], records), PLACE, 100))
+    assert actual.startswith("complete at 08:00\n3 of 3 rows done, 100%\n\n  succeeded")
+    assert actual.endswith(
         "next:\n"
         "  batchrun resume out.jsonl --retry-failed internal_error\n      tries rows of these states again\n"
         "  batchrun resume out.jsonl --resubmit-unconfirmed\n      sends the unconfirmed again; may pay twice\n"
@@ -139,17 +139,17 @@ def test_a_complete_batch():
 
 
 @pytest.mark.parametrize("reason", HaltReason)
-def test_a_halt_is_told_with_what_to_do(reason):
-    told = f"{reason.value}: the \x1bservice: said so"
-    halted = flat(Stopped("halted", NOW, told))
+def test_a_halt_is_shown_with_what_to_do(reason):
+    message = f"{reason.value}: the \x1bservice: said so"
+    halted = flat(Stopped("halted", NOW, message))
     assert halted.startswith(f"halted at 08:00: {reason.value}: the \\x1bservice: said so ")
     assert HALT_ADVICE[reason] in halted
-    stopped = flat(Stopped("SIGINT", NOW, told))
+    stopped = flat(Stopped("SIGINT", NOW, message))
     assert stopped.startswith("stopped by Ctrl-C at 08:00 ")
     assert f"{reason.value}: the \\x1bservice: said so {HALT_ADVICE[reason]}" in stopped
 
 
-def test_a_halt_of_another_making_is_told_as_it_stands():
+def test_an_unknown_halt_is_shown_as_it_is_written():
     assert "halted at 08:00: tomorrow's: why" in text(Stopped("halted", NOW, "tomorrow's: why"))
     assert "halted at 08:00: why" in text(Stopped("halted", NOW, "why"))
 
@@ -159,12 +159,12 @@ def test_a_run_that_starts():
 
 
 def test_what_else_there_is_to_know():
-    told = flat(RequestsAccepted(3, all=True), Rewrite(1, {}), records=[record("a", warnings=["refusal"])])
-    for said in (
+    actual = flat(RequestsAccepted(3, all=True), Rewrite(1, {}), records=[record("a", warnings=["refusal"])])
+    for note in (
         "1 row succeeded with warnings", "all rows without a record are to end as cancelled",
         "a rewriting was interrupted; the next run finishes it",
     ):  # fmt: skip
-        assert said in told
+        assert note in actual
     assert "the output is being rewritten" in flat(Rewrite(1, {}), held=True, process=7)
     gone = replace(stand([STARTED]), gone=2)
     assert "2 records that the journal knows are gone from the output; the next run fetches them" in " ".join(
@@ -219,27 +219,27 @@ def test_a_moment_of_another_day_has_its_date():
     ids=["running", "halted", "collected", "nothing yet"],
 )
 def test_the_json_has_every_key_that_is_documented_and_no_other(found):
-    told = json.loads(json.dumps(facts(found, PLACE, "/o", "/o.journal")))
+    actual = json.loads(json.dumps(facts(found, PLACE, "/o", "/o.journal")))
     documented = re.findall(r"^    ([a-z_]+) ", status_json.__doc__, re.MULTILINE)
-    assert list(told) == documented
-    assert told["run"].keys() == {"state", "process", "since", "until", "reason"}
-    assert told["stages"].keys() == {"waiting", "retrying", "submitting", "watching", "cancelling"}
+    assert list(actual) == documented
+    assert actual["run"].keys() == {"state", "process", "since", "until", "reason"}
+    assert actual["stages"].keys() == {"waiting", "retrying", "submitting", "watching", "cancelling"}
 
 
-def test_the_json_of_a_batch_that_goes_on():
-    told = facts(stand([STARTED, *OPEN], DONE, held=True, process=7), PLACE, "/o", "/o.journal")
-    assert told["rows"] == {"total": 1500, "done": 731, "open": 769}
-    assert told["stages"] == {"waiting": 468, "retrying": 1, "submitting": 6, "watching": 294, "cancelling": 0}
-    assert told["oldest"] == {
+def test_the_json_of_a_running_batch():
+    actual = facts(stand([STARTED, *OPEN], DONE, held=True, process=7), PLACE, "/o", "/o.journal")
+    assert actual["rows"] == {"total": 1500, "done": 731, "open": 769}
+    assert actual["stages"] == {"waiting": 468, "retrying": 1, "submitting": 6, "watching": 294, "cancelling": 0}
+    assert actual["oldest"] == {
         "key": "w293",
         "job_id": "resp_293",
         "submitted_at": "2027-01-15T07:54:59.000Z",
         "age_s": 301.0,
     }
-    assert told["tokens"] == {"input": 8532, "output": 63990, "total": 72522}
-    assert told["per_minute"]["submits"] == 1.2
-    assert told["failures"][0]["rows"] == 16
-    assert (told["halted"], told["run"]["until"]) == (None, None)
+    assert actual["tokens"] == {"input": 8532, "output": 63990, "total": 72522}
+    assert actual["per_minute"]["submits"] == 1.2
+    assert actual["failures"][0]["rows"] == 16
+    assert (actual["halted"], actual["run"]["until"]) == (None, None)
 
 
 def test_the_json_of_a_halt():
@@ -257,15 +257,15 @@ def test_without_a_batch_it_says_so_and_makes_no_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flags", [[], ["--watch"], ["--json", "--watch"]])
-def test_a_batch_without_a_run_is_told_once(flags, tmp_path, capsys):
+def test_a_batch_without_a_run_is_shown_once(flags, tmp_path, capsys):
     out = tmp_path / "out.jsonl"
     (tmp_path / "out.jsonl.journal").write_bytes(HEADER.to_line() + STARTED.to_line())
     assert main(["status", str(out), *flags]) == 0
-    told = capsys.readouterr().out
+    actual = capsys.readouterr().out
     if "--json" in flags:
-        assert json.loads(told)["run"]["state"] == "lost"
+        assert json.loads(actual)["run"]["state"] == "lost"
     else:
-        assert told.count("no farewell") == 1
+        assert actual.count("no farewell") == 1
 
 
 def test_o04_files_that_are_refused(tmp_path, capsys):

@@ -60,22 +60,22 @@ def test_files_of_records_on_stdout_are_named_from_where_it_was_started(tmp_path
     assert (tmp_path / artifact["file"]).stat().st_size == artifact["size"]
 
 
-def test_a_stdout_without_room_is_told_and_all_records_are_in_the_file(tmp_path):
+def test_a_stdout_without_room_is_reported_and_all_records_are_in_the_file(tmp_path):
     rows(tmp_path, 3)
     for flags, where in (
         ("--journal kept", "all records are in kept.records; a later run prints new ones alone"),
         ("", "give --journal FILE"),
     ):
         done = batchrun(tmp_path, flags, "> /dev/full; echo $? >&2", pipe_to="cat")
-        said = done.stderr.splitlines()
-        assert (said[-1], done.stdout) == ("4", "")
-        (told,) = [line for line in said if "stdout:" in line]
-        assert "No space left on device" in told
-        assert where in told
+        lines = done.stderr.splitlines()
+        assert (lines[-1], done.stdout) == ("4", "")
+        (message,) = [line for line in lines if "stdout:" in line]
+        assert "No space left on device" in message
+        assert where in message
     assert (tmp_path / "kept.records").read_text().splitlines()
 
 
-def test_jobs_that_nobody_could_collect_are_not_bought(tmp_path):
+def test_jobs_that_could_not_be_collected_are_not_bought(tmp_path):
     rows(tmp_path, 3)
     done = subprocess.run(
         [*BATCHRUN, "in.jsonl", "-o", "-", "--demo", "--detach"],

@@ -71,7 +71,7 @@ def test_some_did_not():
 
 
 @pytest.mark.parametrize("reason", HaltReason)
-def test_every_halt_says_why_what_goes_on_and_how_to_go_on(reason):
+def test_every_halt_shows_why_what_is_still_running_and_how_to_resume(reason):
     ended = result(
         Outcome.HALTED, states={"succeeded": 7}, halted=(reason.value, "the \x1bservice said so"), watched=312, total=1000,
         new_attempts=40,
@@ -134,10 +134,10 @@ def test_a_write_that_failed():
 
 def test_detached():
     ended = result(Outcome.DETACHED, watched=20)
-    said = summary(ended)
-    assert said.startswith("detached: 0 of 20 rows done")
-    assert "20 jobs go on over there and are billed" in said
-    assert "--all` ends them" in said
+    actual = summary(ended)
+    assert actual.startswith("detached: 0 of 20 rows done")
+    assert "20 jobs go on over there and are billed" in actual
+    assert "--all` ends them" in actual
     assert exit_code(ended) == 0, "that nothing is finished yet is what was wanted"
     arguments = ["in.jsonl", "-o", "out.jsonl", "--detach", "--rpm", "60"]
     command, what = next_commands(result(Outcome.DETACHED, watched=20, arguments=arguments))[0]
@@ -193,7 +193,7 @@ def test_many_codes_are_cut_and_shown_safely():
     assert "\x1b" not in summary(result(states={"failed": 1}, codes={("failed", "\x1b[2J"): 1}))
 
 
-def test_what_halts_is_told_before_what_is_frequent():
+def test_what_halts_comes_before_what_is_frequent():
     codes = {
         ("rejected", "invalid_prompt"): 900,
         ("unconfirmed", "answer_lost"): 2,
@@ -223,7 +223,7 @@ def test_lines_fit():
     ("in -o out --retry-failed=timeout --write-off --resubmit-unconfirmed", "in -o out"),
     ("in -o out --keep-going --demo", "in -o out --keep-going --demo"),
 ])  # fmt: skip
-def test_flags_for_one_run_alone_are_not_said_again(typed, kept):
+def test_flags_for_one_run_only_are_not_repeated(typed, kept):
     assert again(typed.split()) == kept.split()
 
 
@@ -240,34 +240,34 @@ KEYS = {
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_the_summary_as_json_has_every_key(outcome):
-    told = json.loads(json.dumps(facts(result(outcome, states={"failed": 1}, codes={("failed", "x"): 1}))))
-    assert set(told) == KEYS
-    assert told["outcome"] == outcome.value
+    actual = json.loads(json.dumps(facts(result(outcome, states={"failed": 1}, codes={("failed", "x"): 1}))))
+    assert set(actual) == KEYS
+    assert actual["outcome"] == outcome.value
     import batchrun.cli.summary as room
 
     assert all(f"    {key}" in room.__doc__ for key in KEYS)
 
 
 def test_the_summary_as_json():
-    told = facts(MIXED)
-    assert (told["exit_code"], told["rows"]) == (1, {"total": 20, "done": 20, "finished_before": 0, "open": 0})
-    assert told["states"] == {"succeeded": 14, "blocked": 1, "internal_error": 3, "unconfirmed": 2}
-    assert [(one["code"], one["rows"]) for one in told["failures"]] == [
+    actual = facts(MIXED)
+    assert (actual["exit_code"], actual["rows"]) == (1, {"total": 20, "done": 20, "finished_before": 0, "open": 0})
+    assert actual["states"] == {"succeeded": 14, "blocked": 1, "internal_error": 3, "unconfirmed": 2}
+    assert [(one["code"], one["rows"]) for one in actual["failures"]] == [
         ("server_error", 3), ("answer_lost", 2), ("content_policy_violation", 1),
     ]  # fmt: skip
-    assert told["files"] == {"output": "/data/out.jsonl", "journal": "/data/out.jsonl.journal", "artifacts": None}
+    assert actual["files"] == {"output": "/data/out.jsonl", "journal": "/data/out.jsonl.journal", "artifacts": None}
     assert "files: " not in summary(MIXED)
     stored = replace(MIXED, artifacts="images")
     assert facts(stored)["files"]["artifacts"] == "images"
     assert summary(stored).splitlines()[-1] == "files: images"
-    assert told["next"][0]["command"].endswith("--retry-failed internal_error")
+    assert actual["next"][0]["command"].endswith("--retry-failed internal_error")
 
 
 # --- the first lines, and those at Ctrl-C ---
 
 
-def announced(settings=None, **more):
-    told = {
+def start_text(settings=None, **more):
+    actual = {
         "rows": 10_000,
         "finished": 0,
         "open_jobs": 0,
@@ -276,17 +276,17 @@ def announced(settings=None, **more):
         "resumed": False,
         "at_once": False,
     }
-    return start_lines(settings or Settings(), **(told | more))
+    return start_lines(settings or Settings(), **(actual | more))
 
 
 def test_a_run_begins():
-    first, limits = announced()
+    first, limits = start_text()
     assert first == "running 10,000 rows: openai at https://api.openai.com"
     assert limits == "limits: 500 jobs and 32 POSTs in flight, 200 looks a second, 4 new attempts a row, 24 h a job"
 
 
-def test_a_run_goes_on():
-    first, limits = announced(
+def test_a_resumed_run():
+    first, limits = start_text(
         Settings(rpm=600, tpm=2e6, retries=0, max_wait=3600), resumed=True, finished=1204, open_jobs=312
     )
     assert (
@@ -297,54 +297,56 @@ def test_a_run_goes_on():
         assert part in limits
 
 
-def test_what_goes_on_is_collected():
+def test_what_is_still_running_is_collected():
     where = "openai at https://api.openai.com"
-    told = announced(rows=None, resumed=True, finished=1, open_jobs=1_204)
-    assert told[0] == f"collecting 1,204 jobs in flight from before; 1 row has a record already: {where}"
-    assert told[1:] == ["limits: 200 looks a second, 24 h a job"]
-    assert announced(rows=None, resumed=True) == [f"collecting 0 jobs in flight from before: {where}"]
-    assert "POSTs" not in " ".join(told)
+    actual = start_text(rows=None, resumed=True, finished=1, open_jobs=1_204)
+    assert actual[0] == f"collecting 1,204 jobs in flight from before; 1 row has a record already: {where}"
+    assert actual[1:] == ["limits: 200 looks a second, 24 h a job"]
+    assert start_text(rows=None, resumed=True) == [f"collecting 0 jobs in flight from before: {where}"]
+    assert "POSTs" not in " ".join(actual)
 
 
 def test_nothing_is_left():
-    assert announced(resumed=True, finished=10_000)[1:] == ["nothing is left to do, and nothing is sent"]
+    assert start_text(resumed=True, finished=10_000)[1:] == ["nothing is left to do, and nothing is sent"]
 
 
-def test_a_limit_is_told_where_it_matters():
-    assert announced(Settings(limit=5))[1] == "taking 5 rows now (--limit); the others wait for the next run"
-    assert len(announced(Settings(limit=5), rows=5)) == 2
+def test_a_limit_is_shown_where_it_matters():
+    assert start_text(Settings(limit=5))[1] == "taking 5 rows now (--limit); the others wait for the next run"
+    assert len(start_text(Settings(limit=5), rows=5)) == 2
 
 
-def test_no_more_jobs_than_can_be_looked_at_in_time():
+def test_no_more_jobs_than_can_be_polled_in_time():
     settings = Settings(concurrency=10_000, poll_rate=20)
-    assert settings.places == 6_000
-    limits, held = announced(settings)[1:]
+    assert settings.max_jobs == 6_000
+    limits, held = start_text(settings)[1:]
     assert "6,000 jobs and" in limits
     assert held.startswith("--concurrency 10,000 is held at 6,000: --poll-rate 20 can look at no more jobs every 5 min")
     assert held.endswith("--poll-rate 34 allows for all")
-    assert len(announced(Settings(concurrency=10_000, poll_rate=34))) == 2
-    warning = announced(Settings(poll_rate=20), open_jobs=9_000)[-1]
+    assert len(start_text(Settings(concurrency=10_000, poll_rate=34))) == 2
+    warning = start_text(Settings(poll_rate=20), open_jobs=9_000)[-1]
     assert warning.startswith(
         "warning: 9,000 jobs in flight at --poll-rate 20 are each looked at every 7 min 30 s only"
     )
     assert warning.endswith("raise it to 30")
 
 
-def test_where_rows_end_at_the_submit_nothing_is_said_of_looks():
-    limits = announced(Settings.of({"rpm": 600.0}, at_once=True), at_once=True)[1:]
+def test_where_rows_end_at_the_submit_no_polls_are_mentioned():
+    limits = start_text(Settings.of({"rpm": 600.0}, at_once=True), at_once=True)[1:]
     assert limits == ["limits: 64 POSTs in flight, 600 submits a minute, 4 new attempts a row, 10 min a POST"]
-    assert len(announced(Settings(concurrency=10_000, poll_rate=20), at_once=True)) == 2
+    assert len(start_text(Settings(concurrency=10_000, poll_rate=20), at_once=True)) == 2
 
 
-def test_a_detached_run_tells_what_it_does_not_do():
-    said = announced(Settings(detach=True))
-    assert said[1] == "detaching: every row is sent, and none is watched; collect them before the service forgets them"
-    assert "jobs and" not in said[2]
-    assert "looks a second" not in said[2]
+def test_a_detached_run_shows_what_it_does_not_do():
+    actual = start_text(Settings(detach=True))
+    assert (
+        actual[1] == "detaching: every row is sent, and none is watched; collect them before the service forgets them"
+    )
+    assert "jobs and" not in actual[2]
+    assert "looks a second" not in actual[2]
 
 
 def test_text_from_outside_is_shown_safely():
-    assert "\x1b" not in announced(origin="https://\x1b[2J")[0]
+    assert "\x1b" not in start_text(origin="https://\x1b[2J")[0]
 
 
 def test_at_ctrl_c():
@@ -366,11 +368,11 @@ def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
     assert next_commands(watched)[0][0] == "batchrun collect out.jsonl --demo"
 
 
-def test_posts_that_were_not_waited_for_are_told():
-    told = " ".join(summary(result(Outcome.STOPPED, signal=2, submits_in_flight=3)).split())
+def test_posts_that_were_not_waited_for_are_mentioned():
+    actual = " ".join(summary(result(Outcome.STOPPED, signal=2, submits_in_flight=3)).split())
     assert (
         "3 POSTs were in flight: their rows may have been sent and billed, and end as unconfirmed in the next run"
-        in told
+        in actual
     )
     one = " ".join(summary(result(Outcome.STOPPED, signal=2, submits_in_flight=1, journal=None)).split())
     assert "1 POST was in flight: its row may have been sent and billed" in one
@@ -378,9 +380,9 @@ def test_posts_that_were_not_waited_for_are_told():
 
 
 def test_jobs_whose_cancel_is_journaled_are_not_collected():
-    told = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=5)).split())
-    assert "5 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled" in told
-    assert "collects" not in told
+    actual = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=5)).split())
+    assert "5 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled" in actual
+    assert "collects" not in actual
     mixed = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
     assert "1 job was being cancelled" in mixed
     assert "4 jobs go on over there and are billed; the next run collects them" in mixed

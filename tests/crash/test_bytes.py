@@ -97,7 +97,7 @@ def test_o12_a_finished_journal_cut_at_every_byte_folds_to_its_prefix_and_costs_
         resumed = trials.take_up(process, paper, service, truth, "kill", random.Random(size), retry=0.0)
         assert resumed.run() is m.Outcome.COMPLETE
         assert paper.content()[OUTPUT] == output
-        assert (service.posts, resumed.engine.watch.polls) == (process.service.posts, 0)
+        assert (service.posts, resumed.engine.polls.polls) == (process.service.posts, 0)
 
 
 def test_o03_o12_a_finished_output_cut_at_every_byte_is_fetched_again_and_nothing_is_paid_twice():

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from batchrun.core.engine import cancels
-from batchrun.core.engine import retries as attempts
+from batchrun.core.engine import polls, retries
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs import jobs as desk
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.journal import entries as ledger
 from batchrun.core.journal import recover as recovery
 from batchrun.edge.append_file import Lines, rewrite
@@ -68,13 +67,13 @@ def dropping(entry_class):
             return real_append(self, entry, job, then, lazy=lazy)
         return real_append(self, ledger.Started(0, 0.0), job, then, lazy=lazy)
 
-    return [(desk.Jobs, "append", append)]
+    return [(Jobs, "append", append)]
 
 
-real_append = desk.Jobs.append
+real_append = Jobs.append
 real_enter = Submits.enter
 real_rewrite = rewrite
-real_begin = cancels.Cancels.begin
+real_begin_cancel = polls.Polls.begin_cancel
 
 
 def intent_not_awaited(self, entry, job, then=None, *, lazy=False):
@@ -87,15 +86,15 @@ def intent_not_awaited(self, entry, job, then=None, *, lazy=False):
 
 def intent_before_the_turn(self, job):
     """Every row's intent is written as soon as the row is read."""
-    self._desk.append(ledger.Intent(job.key, job.attempt, "", self._desk.wall), job)
+    self._jobs.append(ledger.Intent(job.key, job.attempt, "", self._jobs.wall), job)
     real_enter(self, job)
 
 
 def cancel_not_awaited(self, job):
     """A cancel is sent at once, while its entry is on its way to the disk."""
-    real_begin(self, job)
-    if not job.remember().cancel_sent:
-        self._send(job)
+    real_begin_cancel(self, job)
+    if not job.history.cancel_sent:
+        self._send_cancel(job)
 
 
 class RecordBeforeItsFiles(Process):
@@ -223,7 +222,7 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant("no fsync", "reported done|acknowledged|POSTed again|nobody knows", process=NoFsync),
-    Mutant("intent not awaited", "POSTed again|nobody knows", [(desk.Jobs, "append", intent_not_awaited)]),
+    Mutant("intent not awaited", "POSTed again|nobody knows", [(Jobs, "append", intent_not_awaited)]),
     Mutant("no intent", "POSTed again|nobody knows", dropping(ledger.Intent)),
     Mutant("intent before the turn", "rows unconfirmed", [(Submits, "enter", intent_before_the_turn)]),
     Mutant("resubmit unconfirmed", "POSTed again|nobody knows", process=Resubmitting),
@@ -235,7 +234,7 @@ MUTANTS = [
     Mutant(
         "cancelled payload kept",
         "reached a file",
-        [(attempts, "keeps_payload", always), (cancels, "keeps_payload", always)],
+        [(retries, "keeps_payload", always), (polls, "keeps_payload", always)],
     ),
     Mutant("cancel not journaled", "acknowledged|in hand", dropping(ledger.Cancelling)),
     Mutant("heard before its entries", "acknowledged|in hand", process=HeardFirst),
@@ -253,7 +252,7 @@ MUTANTS = [
     Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
     Mutant("rewriting not announced", "written off", startup=NotAnnounced(), first=40),
     Mutant("journal renamed first", "counts as done", [(startup, "rewrite", journal_first)]),
-    Mutant("cancel not awaited", "acknowledged", [(cancels.Cancels, "begin", cancel_not_awaited)]),
+    Mutant("cancel not awaited", "acknowledged", [(polls.Polls, "begin_cancel", cancel_not_awaited)]),
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 

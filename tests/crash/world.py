@@ -166,7 +166,7 @@ class Process:
         if self.outcome is not None:
             return False
         if not self.queue:
-            raise Violation(f"the run waits for nothing: {self.engine.desk.in_phase}")
+            raise Violation(f"the run waits for nothing: {self.engine.jobs.in_phase}")
         self.now, _, what = heappop(self.queue)
         event = what()
         if event is not None:
@@ -259,13 +259,13 @@ class Process:
 
     def acknowledge(self) -> None:
         """A cancel counts as acknowledged when the engine has it on the disk and the record is not yet written."""
-        desk = self.engine.desk
+        desk = self.engine.jobs
         for key in self.wished:
             job = desk.unsubmitted.get(key) or next((job for job in desk.watched.values() if job.key == key), None)
             if (
                 job is not None
-                and job.reason is not None
-                and job.remember().latch_synced
+                and job.cancel_reason is not None
+                and job.cancel_synced
                 and job.phase is not Phase.ENDING
             ):
                 self.truth.cancelled.add(key)

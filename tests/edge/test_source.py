@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchrun.core.jobs.job import Row
 from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
@@ -65,12 +66,12 @@ def found_again(source: Checked):
     rows = {one.key: (ordinal, one) for ordinal, one in enumerate(source.rows())}
     sent = {key: one.row_sha256 for key, (_, one) in rows.items()}
     for keys in (list(rows), list(rows)[::-1], [*list(rows)[1::2], "nobody has this id", *list(rows)[::2]]):
-        found = list(source.find_all(keys, lambda key: sent.get(key, "0")))
+        found = list(source.find_all((key, sent.get(key, "0")) for key in keys))
         assert sorted(found) == sorted((key, ordinal, True) for key, (ordinal, _) in rows.items())
         for key, ordinal, _ in found:
-            if sent[key]:
-                assert source.row_as_sent(ordinal, key, sent[key]) == rows[key][1]
-        changed = list(source.find_all(keys, lambda key: "0" * 32))
+            if (about := source.about(ordinal)) is not None:
+                assert Row(key, about, sent[key]) == rows[key][1]
+        changed = list(source.find_all((key, "0" * 32) for key in keys))
         assert sorted(changed) == sorted((key, ordinal, False) for key, (ordinal, _) in rows.items())
 
 

@@ -81,6 +81,9 @@ class Observer:
     def recorded(self, line):
         pass
 
+    def saved(self, records):
+        pass
+
 
 @dataclass
 class Night:

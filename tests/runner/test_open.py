@@ -18,7 +18,7 @@ from batchrun.core.settings.usage_error import UsageError
 from batchrun.edge.append_file import REAL_DISK, AppendFailed, BatchFilesError, FileNames, FileRefused, open_append
 from batchrun.edge.lock import Lock, LockHeld, Locks
 from batchrun.edge.source import InputChanged, InputRefused, check
-from batchrun.runner.loop import beginning
+from batchrun.runner.loop import rows as loop_rows
 from batchrun.runner.loop import runner as loop
 from batchrun.runner.opening import open as startup
 from tests.runner.night import KEY, WALL, Night, row
@@ -559,7 +559,7 @@ def test_others_have_their_turn_while_rows_are_taken_up(night, monkeypatch):
             asyncio.get_running_loop().call_soon(order.append, "others")
         return handle(engine, event, now)
 
-    monkeypatch.setattr(beginning, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(loop_rows, "_ROWS_AT_ONCE", 2)
     monkeypatch.setattr(Engine, "handle", noted)
     night.complete()
     assert order == [2, "others", 1, "others"]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from batchrun.runner.loop.workers import IDLE_FOR, Workers
+from batchrun.runner.loop.workers import IDLE_FOR, Workers, task_group
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -29,9 +29,11 @@ def in_a_lane(limit, script):
             begun.append(number)
             await asyncio.shield(gates[number])
 
-        lane = Workers(work, limit, lambda error: None)
-        await script(lane, gates, begun, loop)
-        await lane.close()
+        async with task_group() as group:
+            lane = Workers(group, work, limit)
+            group.start_soon(lane.serve)
+            await script(lane, gates, begun, loop)
+            group.cancel_scope.cancel()
         assert lane.workers == 0
 
     with asyncio.Runner(loop_factory=Loop) as runner:

@@ -13,7 +13,7 @@ from batchrun.core.settings.usage_error import UsageError
 from batchrun.services.address import BaseUrl, read_base_url
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
-from tests.services.talks import KEY, misuse
+from tests.services.over_socket import KEY, usage_error
 
 OPENAI = {"OPENAI_API_KEY": KEY}
 AZURE = {"AZURE_OPENAI_API_KEY": KEY, "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com/"}
@@ -69,7 +69,7 @@ def test_what_is_chosen(environment, flags, name, base, header):
     ],
 )  # fmt: skip
 def test_what_is_refused(environment, flags, words):
-    complaint = misuse(choose, environment, **flags)
+    complaint = usage_error(choose, environment, **flags)
     for word in words:
         assert word in complaint
     assert KEY not in complaint
@@ -121,7 +121,7 @@ def test_a_base_url(text, expected):
     ],
 )
 def test_an_address_that_is_not_what_it_seems_is_refused(text, word):
-    complaint = misuse(read_base_url, text, "--base-url")
+    complaint = usage_error(read_base_url, text, "--base-url")
     assert complaint.startswith("--base-url: ")
     assert word in complaint
     assert "secret-word" not in complaint
@@ -212,6 +212,6 @@ def test_no_repr_no_pickle_no_traceback_shows_the_key():
 
 @pytest.mark.parametrize("value", ["", "a b", "a\nb", "\x7f", "é", "'quoted'", "x" * 16_385])
 def test_a_key_that_would_break_a_header_is_refused_without_showing_it(value):
-    complaint = misuse(Secret, value, "OPENAI_API_KEY")
+    complaint = usage_error(Secret, value, "OPENAI_API_KEY")
     assert complaint.startswith("OPENAI_API_KEY: ")
     assert not value or len(value) < 3 or value not in complaint

@@ -13,7 +13,7 @@ from batchrun.services.custom import read_profile
 from batchrun.services.field_map import ABSENT, WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
 from batchrun.services.profile import Auth, Call
 from tests.edge.hostile_server import answer
-from tests.services.talks import KEY, misuse, polled
+from tests.services.over_socket import KEY, polled, usage_error
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "profile.toml"
 MINIMAL = {"name": "mini", "base_url": "https://mini.example", "endpoints": {"submit": "/jobs", "poll": "/jobs/{id}"}}
@@ -52,7 +52,7 @@ def test_the_sample_shows_every_key_there_is():
     shown = tomllib.loads(SAMPLE.read_text())
     for section in ({}, "endpoints", "auth", "read", "vouches", "timeouts"):
         wrong = {**shown[section], "zzzzz": 1} if section else {**shown, "zzzzz": 1}
-        complaint = misuse(read_profile, {**shown, section: wrong} if section else wrong, "profile.toml")
+        complaint = usage_error(read_profile, {**shown, section: wrong} if section else wrong, "profile.toml")
         known = complaint.partition("known are ")[2].split(", ")
         assert set(known) == set(shown[section] if section else shown), section
 
@@ -75,7 +75,7 @@ def test_most_can_be_left_out():
     )
 
 
-def test_a_poll_may_stand_in_a_query():
+def test_the_job_id_of_a_poll_may_be_in_a_query():
     endpoints = {"submit": "/jobs/createTask", "poll": "/jobs/recordInfo?taskId={id}"}
     service = choose({}, service=read_profile({**MINIMAL, "endpoints": endpoints}, "mini.toml"))
     assert service.poll("a1").path == "/jobs/recordInfo?taskId=a1"
@@ -130,7 +130,7 @@ def test_a_poll_may_stand_in_a_query():
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_named_with_a_remedy(changes, words):
-    complaint = misuse(read_profile, table(**changes), "profile.toml")
+    complaint = usage_error(read_profile, table(**changes), "profile.toml")
     assert complaint.startswith("profile.toml: ")
     for word in words:
         assert word in complaint
@@ -139,7 +139,7 @@ def test_what_cannot_work_is_named_with_a_remedy(changes, words):
 
 def test_the_key_of_a_profile_comes_from_its_own_variable_alone():
     profile = read_profile(table(), "profile.toml")
-    complaint = misuse(choose, {"OPENAI_API_KEY": KEY}, service=profile)
+    complaint = usage_error(choose, {"OPENAI_API_KEY": KEY}, service=profile)
     assert "RENDER_API_KEY is not set" in complaint
     service = choose({"OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "o", "RENDER_API_KEY": "mine"}, service=profile)
     head = service.poll("a").headers
@@ -182,8 +182,8 @@ def test_a_place(text, body, found):
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a[]", "a[-1]", "a[x]", "a b", "a]", "*", "a\n", "a[0]b", "ä"])
-def test_a_place_that_is_none(text):
-    assert "expected a place" in misuse(JsonPath, text, "x")
+def test_an_invalid_path(text):
+    assert "expected a place" in usage_error(JsonPath, text, "x")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_place_that_is_none(text):
         ({"e": None, "c": "x"}, {}),
     ],
 )
-def test_a_lens_moves_what_is_looked_at(body, seen):
+def test_a_field_map_moves_what_core_reads(body, seen):
     paths = {name: JsonPath(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
     field_map = FieldMap(**paths, error_code=JsonPath("c", "x"))
     assert field_map(body) == (seen, None)

@@ -13,7 +13,7 @@ from batchrun.core.taxonomy.states import State
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
 from tests.edge.hostile_server import answer
-from tests.services.talks import BODY, KEY, talk
+from tests.services.over_socket import BODY, KEY, verdicts_of
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "profile.toml"
 MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "hello"}]}
@@ -102,7 +102,7 @@ def ask(case, status, body, kind, what):
         assert received.body == (BODY if kind == "submit" else b"")
         await conversation.send(answer(status, body, x_request_id="req_1"))
 
-    (verdict,) = talk(script, (kind, what), service_of=case.service_of)
+    (verdict,) = verdicts_of(script, (kind, what), service_of=case.service_of)
     return verdict
 
 
@@ -176,7 +176,7 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     assert not {one.path: one.background for one in service.endpoints}[path]
 
 
-def test_a_vouched_answer_lets_a_row_go_again_and_a_doubted_one_does_not():
+def test_a_code_that_a_profile_overrides_decides_whether_a_row_may_be_sent_again():
     case = BACKGROUND["sample"]
     assert isinstance(ask(case, 500, {"error": {"code": "oven_full"}}, "submit", "/jobs"), Refused)
     assert isinstance(ask(case, 507, b"full", "submit", "/jobs"), Refused)
@@ -188,7 +188,7 @@ def test_a_vouched_answer_lets_a_row_go_again_and_a_doubted_one_does_not():
     ("word", "state"),
     [("baked", State.SUCCEEDED), ("BAKED", State.SUCCEEDED), ("oven cold", State.SERVICE_UNAVAILABLE), ("completed", State.SUCCEEDED)],
 )  # fmt: skip
-def test_words_of_a_profile_are_known_in_any_spelling_beside_the_common_ones(word, state):
+def test_words_of_a_profile_are_known_in_any_spelling_besides_the_common_ones(word, state):
     verdict = ask(BACKGROUND["sample"], 200, rendering(word, files=["x"]), "poll", "job_1")
     assert (verdict.outcome.state, verdict.outcome.status) == (state, word)
 

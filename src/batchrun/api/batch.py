@@ -8,7 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from batchrun.api.reading import Stream
+import anyio
+import anyio.lowlevel
+
+from batchrun.api.reading import RecordStream
 from batchrun.api.rows import Row, line_of
 from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.submitting import Submitting
@@ -51,7 +54,7 @@ class Batch:
         else:
             self._run.stop()
         try:
-            await self._run.close()
+            await self._run.close(interrupted=interrupted)
         except Interrupted as ended:
             raise ended from error
         except Exception:
@@ -72,12 +75,12 @@ class Batch:
         """
         self._open()
         assert self._run.place is not None
-        return Stream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
+        return RecordStream(Path(self._run.place.output), self._safe_beyond, self._run.raise_if_cut_short)
 
     @property
     def stats(self) -> Snapshot:
         """How the batch stands now."""
-        return self._open().runner.engine.snapshot()
+        return self._open().snapshot()
 
     @property
     def path(self) -> Path | None:
@@ -93,7 +96,7 @@ class Batch:
         give all its rows anew; without a custom_id every row is a new one. Raises InputError for a row that cannot be
         sent, Halted where nothing is sent any more.
         """
-        if self._open().runner.engine.snapshot().halted is not None:
+        if self._open().snapshot().halted is not None:
             raise self._run.halted()
         if self._submitting is None or self._ending or self._run.over:
             raise InputError("this batch has ended and takes no more rows; open it again to give it more")
@@ -118,8 +121,8 @@ class Batch:
         for key in keys:
             if source is None or (source.ordinal_of(key) is None and key not in opening.batch.vanished):
                 raise InputError(f"cancel: this batch has no row {visible(str(key), 60)!r}; see .key of a record")
-        opening.runner.cancel(None if all else frozenset(keys))
-        await asyncio.sleep(0)
+        opening.cancel(None if all else frozenset(keys))
+        await anyio.lowlevel.checkpoint()
 
     async def stop(self) -> None:
         """Leave the batch in good order: nothing more is submitted, what is in flight goes on over there.
@@ -153,7 +156,7 @@ class Batch:
         """There are rows that were not there."""
         self._run.grew()
         if not self._run.over:
-            self._open().runner.read_on()
+            self._open().read_on()
         self._end_if_all_are_taken()
         self._run.tell_news()
 
@@ -162,7 +165,7 @@ class Batch:
         if self._ending and not self._taking and isinstance(source, Growing) and not source.ended:
             source.ended = True
             if not self._run.over:
-                self._open().runner.read_on()
+                self._open().read_on()
 
     @property
     def _taking(self) -> bool:

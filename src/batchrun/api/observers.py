@@ -70,6 +70,7 @@ class Fan:
         *,
         quiet: bool,
         over: Callable[[str], bool] | None = None,
+        news: Callable[[], None] | None = None,
     ) -> None:
         self._observers = list(observers)
         self._folder = folder
@@ -79,6 +80,7 @@ class Fan:
         self._safe = 0
         self.problem: str | None = None
         self._over = over  # the bar, if it is drawn
+        self._news = news
 
     def progressed(self, snapshot: Snapshot) -> None:
         self._tell("progressed", snapshot)
@@ -102,11 +104,12 @@ class Fan:
         if self._observers:
             self._unsafe.append(line)
 
-    def reported(self, safe: int) -> None:
-        """So many records of this run are on the disk."""
-        while self._unsafe and self._safe < safe:
+    def saved(self, records: int) -> None:
+        while self._unsafe and self._safe < records:
             self._safe += 1
             self._tell("recorded", Record(self._unsafe.popleft(), self._folder))
+        if self._news is not None:
+            self._news()
 
     def _tell(self, method: str, *told: object) -> None:
         for one in self._observers:

@@ -57,8 +57,8 @@ def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[
         if not line.endswith(b"\n"):
             return
         try:
-            told = orjson.loads(line)
-            key = told["custom_id"] if told["state"] and told["usage"] else None
+            record = orjson.loads(line)
+            key = record["custom_id"] if record["id"] and record["state"] else None
         except (orjson.JSONDecodeError, TypeError, KeyError):
             key = None
         if not isinstance(key, str):
@@ -67,7 +67,7 @@ def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[
         yield key, Record(line.rstrip(b"\n"), folder)
 
 
-class Stream:
+class RecordStream:
     """The records of an output that grows, each once it is safe.
 
     `more(safe, seen)` waits for more than so many safe bytes and gives their number; None when the run is over. It is
@@ -84,7 +84,7 @@ class Stream:
         self._over = False
         self._ready: deque[bytes] = deque()
 
-    def __aiter__(self) -> Stream:
+    def __aiter__(self) -> RecordStream:
         return self
 
     async def __anext__(self) -> Record:

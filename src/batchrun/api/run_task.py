@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from batchrun.api.limits import Limits
 from batchrun.api.location import Location, place_of
 from batchrun.api.observers import Fan, Observer
@@ -29,7 +31,6 @@ from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
 from batchrun.results.records import Records
 from batchrun.results.run_errors import FilesError, Halted, Interrupted
-from batchrun.runner.opening.open import OpenBatch as Opened
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 
@@ -59,7 +60,8 @@ class RunTask:
         self._bar = Bar() if wanted.progress else None
         self._fan = Fan((), None, quiet=True)
         self._session: asyncio.Task[Result] | None = None
-        self._ready: asyncio.Future[None] | None = None
+        self._ready = asyncio.Event()  # it is open, or was refused
+        self._ended = asyncio.Event()
         self._keys: list[str] | None = None
         self._safe_at_first = 0
         self._stopped = False
@@ -101,15 +103,20 @@ class RunTask:
         bar = self._bar
         observers = [*([] if bar is None else [bar]), *wanted.observers]
         self._fan = Fan(
-            observers, Path(self.place.output).parent, quiet=bar is None, over=None if bar is None else bar.say
+            observers,
+            Path(self.place.output).parent,
+            quiet=bar is None,
+            over=None if bar is None else bar.say,
+            news=self.tell_news,
         )
-        loop = asyncio.get_running_loop()
-        self._ready = loop.create_future()
-        self._session = loop.create_task(self._run(self.place), name="batchrun")
-        self._session.add_done_callback(lambda _: self.tell_news())
+        # The one task outside of a group, since it holds the run's own. A group in the caller's task would have to be
+        # left in that task, and in order: not so where a batch is opened in an async generator that is left early,
+        # or opened in one cell and closed in another (PEP 789 tells the whole story).
+        self._session = asyncio.get_running_loop().create_task(self._run(self.place), name="batchrun")
+        self._session.add_done_callback(self._over)
         interrupted = await self._wait(self._ready)
         if interrupted is not None:
-            await self.close()
+            await self.close(interrupted=True)
             raise self.interrupted() from interrupted
         if self.opening is None:
             await self.close()  # raises what it was refused for
@@ -132,11 +139,9 @@ class RunTask:
                 return await run_session(task, given, os.environ, self._fan, self._opened, sharing)
 
     def _opened(self, opening: Opening) -> None:
-        assert self._ready is not None
         assert self.place is not None
         self.opening = opening
         source, batch = opening.source, opening.batch
-        opening.runner.reported = self._on_safe
         with suppress(FileNotFoundError):
             self._safe_at_first = Path(self.place.output).stat().st_size
         if source is not None and not self.wanted.grows:
@@ -145,20 +150,25 @@ class RunTask:
             self._fan.noted(in_python(note))
         self.grew()
         if self._bar is not None:
-            self._fan.say(self._told(batch))
+            self._fan.say(self._told(opening))
         self._tell_opened(opening)
         if self._stopped:  # as soon as the run can be told
             asyncio.get_running_loop().call_soon(opening.stop, StopMode.INTERRUPT, "interrupted")
-        self._ready.set_result(None)
+        self._ready.set()
 
-    def _told(self, batch: Opened) -> str:
+    def _over(self, _: asyncio.Task[Result]) -> None:
+        self._ready.set()
+        self._ended.set()
+        self.tell_news()
+
+    def _told(self, opening: Opening) -> str:
         """One line on where the batch is kept and how far it is."""
         assert self.place is not None
         rows = many(self.total, "row")
-        if finished := len(batch.finished):
+        if finished := len(opening.batch.finished):
             rows += f", {finished:,} done by earlier runs"
-        if jobs := sum(trail.job_id is not None for trail in batch.recovery.open_trails.values()):
-            rows += f", {many(jobs, 'job')} in flight from before"
+        if opening.open_jobs:
+            rows += f", {many(opening.open_jobs, 'job')} in flight from before"
         if not self.place.kept:
             return f"{rows}; nothing is kept (out=False): if this process ends, jobs in flight are paid and lost"
         return f"{rows}; kept in {visible(self.place.output, 2_000)}, the same call goes on from there"
@@ -168,16 +178,12 @@ class RunTask:
     def grew(self) -> None:
         """There are more rows, or fewer."""
         if self._bar is not None:
-            self._bar.total = self.total
+            self._bar.grow(self.total)
 
     def tell_news(self) -> None:
         """Wake whoever waits for news."""
         news, self.news = self.news, asyncio.Event()
         news.set()
-
-    def _on_safe(self, records: int) -> None:
-        self._fan.reported(records)
-        self.tell_news()
 
     # --- its end ---
 
@@ -189,27 +195,29 @@ class RunTask:
 
     async def wait(self) -> asyncio.CancelledError | None:
         """Wait for the run's end; the interruption that came meanwhile, if any."""
-        return await self._wait(None)
+        return await self._wait(self._ended)
 
-    async def _wait(self, instead: asyncio.Future[None] | None) -> asyncio.CancelledError | None:
-        assert self._session is not None
-        interrupted = None
-        while not self._session.done():
-            waits: set[asyncio.Future[Any]] = {self._session}
-            if instead is not None and interrupted is None:
-                if instead.done():
-                    break
-                waits.add(instead)
+    async def _wait(self, event: asyncio.Event, *, interrupted: bool = False) -> asyncio.CancelledError | None:
+        """Wait for `event`, whatever interrupts it: the first interruption stops the run in good order.
+
+        A cancelled scope of anyio interrupts once, and a task's `cancel` each time that it is called.
+        """
+        error: asyncio.CancelledError | None = None
+        while not event.is_set():
             try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError as error:
-                interrupted = error
+                with anyio.CancelScope(shield=interrupted):
+                    await event.wait()
+            except asyncio.CancelledError as caught:
+                error, interrupted = caught, True
                 self.stop()
-        return interrupted
+        return error
 
-    async def close(self) -> Records:
-        """Wait for the end and give up all that was held; the records. Raises what ended the run before its time."""
-        interrupted = await self.wait()
+    async def close(self, *, interrupted: bool = False) -> Records:
+        """Wait for the end and give up all that was held; the records. Raises what ended the run before its time.
+
+        `interrupted`: the caller has been, and has stopped the run.
+        """
+        error = await self._wait(self._ended, interrupted=interrupted)
         assert self._session is not None
         assert self.place is not None
         try:
@@ -219,8 +227,8 @@ class RunTask:
             if self._bar is not None:
                 self._bar.close()
             self.place.close()
-        if interrupted is not None:
-            raise self.interrupted() from interrupted
+        if error is not None:
+            raise self.interrupted() from error
         self.raise_if_cut_short()
         return self.records
 
@@ -235,7 +243,7 @@ class RunTask:
 
     def _read(self) -> Records:
         assert self.place is not None
-        going_on = 0 if self.opening is None else self.opening.runner.engine.snapshot().watched
+        going_on = 0 if self.opening is None else self.opening.snapshot().watched
         return records_in(
             Path(self.place.output),
             self._keys,
@@ -245,7 +253,7 @@ class RunTask:
 
     def interrupted(self) -> Interrupted:
         """What an interruption is told as; the run is over."""
-        going_on = 0 if self.opening is None else self.opening.runner.engine.snapshot().watched
+        going_on = 0 if self.opening is None else self.opening.snapshot().watched
         records = self.records
         path = None if self.place is None else self.place.path
         return Interrupted(records, open=max(0, self.total - len(records)), going_on=going_on, path=path)
@@ -254,7 +262,7 @@ class RunTask:
         """Why nothing is sent any more."""
         assert self.opening is not None
         assert self.place is not None
-        snapshot = self.opening.runner.engine.snapshot()
+        snapshot = self.opening.snapshot()
         reason, message = snapshot.halted or (HaltReason.NO_ACCEPTANCE.value, "the run is over")
         advice = in_python(HALT_ADVICE[HaltReason(reason)])
         records = self._read() if Path(self.place.output).exists() else self.records

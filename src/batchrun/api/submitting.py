@@ -20,6 +20,28 @@ from batchrun.results.run_errors import InputError
 from batchrun.runner.opening.read import lines_of
 
 
+class _Submitted:
+    """A row that is not safe yet. Several may wait for its key, and each may be cancelled alone."""
+
+    def __init__(self, line: bytes, name: str | None, value: bytes) -> None:
+        self.line, self.name, self.value = line, name, value
+        self._ended = asyncio.Event()
+        self._result: str | Unwritten | None = None
+
+    def end(self, result: str | Unwritten) -> None:
+        """Give those who wait the row's key, or what went wrong."""
+        self._result = result
+        self._ended.set()
+
+    async def key(self) -> str:
+        """The row's key, once it is safe."""
+        await self._ended.wait()
+        if isinstance(self._result, str):
+            return self._result
+        assert self._result is not None
+        raise self._result
+
+
 class Submitting:
     """Takes rows for one batch. `taken` is called when there are more of them; `close` ends it."""
 
@@ -27,8 +49,8 @@ class Submitting:
         self._source = source
         self._taken = taken
         self._path = path
-        self._under_way: deque[tuple[bytes, str | None, asyncio.Future[str]]] = deque()
-        self._ids: dict[str, tuple[bytes, asyncio.Future[str]]] = {}
+        self._under_way: deque[_Submitted] = deque()
+        self._ids: dict[str, _Submitted] = {}
         self._lines: Lines | None = None
         self._scribe: WriterThread | None = None
         self._safe_lines = 0
@@ -46,25 +68,25 @@ class Submitting:
             raise InputError(f"row: {found.code}: {in_python(found.message)}")
         name, like = found.custom_id, source.like(found)
         if name is not None and (pending := self._ids.get(name)) is not None:
-            like = pending[0] == canonical(found.value)
+            like = pending.value == canonical(found.value)
             if like:
-                return await asyncio.shield(pending[1])
+                return await pending.key()
         if like is not None and name is not None:
             if like:
                 return name
             raise InputError(
                 f"row: duplicate_id: another row has the custom_id {visible(name, 60)!r}; give this one its own"
             )
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         lines = self._open()
-        self._under_way.append((line, name, future))
+        submitted = _Submitted(line, name, b"" if name is None else canonical(found.value))
+        self._under_way.append(submitted)
         if name is not None:
-            self._ids[name] = (canonical(found.value), future)
+            self._ids[name] = submitted
         try:
             lines.append(line + b"\n")
         except BatchFilesError as error:
             self._failed(error)
-        return await asyncio.shield(future)
+        return await submitted.key()
 
     def close(self) -> None:
         """Wait for what is under way, and close the file."""
@@ -83,19 +105,15 @@ class Submitting:
     def _safe(self, lines: int) -> None:
         while self._safe_lines < lines:
             self._safe_lines += 1
-            line, name, future = self._under_way.popleft()
-            if name is not None:
-                del self._ids[name]
-            row = self._source.append(line)
-            if not future.done():
-                future.set_result(row.key)
+            submitted = self._under_way.popleft()
+            if submitted.name is not None:
+                del self._ids[submitted.name]
+            submitted.end(self._source.append(submitted.line).key)
         self._taken()
 
     def _failed(self, error: Exception) -> None:
         while self._under_way:
-            _, name, future = self._under_way.popleft()
-            self._ids.pop(name or "", None)
-            if not future.done():
-                future.set_exception(Unwritten(str(error)))
-                future.exception()  # whoever waits is told; nobody need wait
+            submitted = self._under_way.popleft()
+            self._ids.pop(submitted.name or "", None)
+            submitted.end(Unwritten(str(error)))
         self._taken()

@@ -1,4 +1,4 @@
-"""What a run says when it begins and while it stops."""
+"""What a run prints when it starts and while it stops."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def start_lines(
 ) -> list[str]:
     """The first lines of a run.
 
-    `rows` counts the input, None where there is none, `finished` the rows with a record, `open_jobs` the jobs that an earlier run left over
-    there; `at_once` where every row ends at its submit, so that nothing is polled.
+    `rows` is the size of the input (None without one), `finished` the rows with a record, `open_jobs` the jobs that an
+    earlier run left in flight; `at_once` where every row ends at its submit, so that nothing is polled.
     """
     return list(_lines(settings, rows, finished, open_jobs, f"{service} at {visible(origin)}", resumed, at_once))
 
 
 def _lines(
-    settings: Settings, rows: int | None, finished: int, open_jobs: int, where: str, resumed: bool, at_once: bool  # noqa: FBT001 - as above, told by name there
+    settings: Settings, rows: int | None, finished: int, open_jobs: int, where: str, resumed: bool, at_once: bool  # noqa: FBT001 - by name above
 ) -> Iterator[str]:  # fmt: skip
     if rows is None:  # no input: what is open is collected
         before = f"; {many(finished, 'row')} {'has' if finished == 1 else 'have'} a record already" if finished else ""
@@ -40,12 +40,12 @@ def _lines(
             yield from _slow(settings, open_jobs)
         return
     left = max(0, rows - finished)
-    said = many(rows, "row")
+    text = many(rows, "row")
     if resumed:
-        said += f", {finished:,} already finished"
+        text += f", {finished:,} already finished"
         if open_jobs:
-            said += f", {many(open_jobs, 'job')} in flight from before"
-    yield f"{'resuming' if resumed else 'running'} {said}: {where}"
+            text += f", {many(open_jobs, 'job')} in flight from before"
+    yield f"{'resuming' if resumed else 'running'} {text}: {where}"
     if left == 0:
         yield "nothing is left to do, and nothing is sent"
         return
@@ -56,9 +56,9 @@ def _lines(
     yield "limits: " + ", ".join(_limits(settings, at_once=at_once))
     if at_once or settings.detach:
         return
-    if settings.places < settings.concurrency:
+    if settings.max_jobs < settings.concurrency:
         yield (
-            f"--concurrency {settings.concurrency:,} is held at {settings.places:,}: --poll-rate {settings.poll_rate:g} can look at "
+            f"--concurrency {settings.concurrency:,} is held at {settings.max_jobs:,}: --poll-rate {settings.poll_rate:g} can look at "
             f"no more jobs every {duration(LONGEST_GAP)}, and some services forget a result after ten minutes; "
             f"--poll-rate {math.ceil(settings.concurrency / LONGEST_GAP)} allows for all"
         )
@@ -76,9 +76,9 @@ def _slow(settings: Settings, open_jobs: int) -> Iterator[str]:
 
 def _limits(settings: Settings, *, at_once: bool) -> Iterator[str]:
     if at_once:  # a job is its POST
-        yield f"{min(settings.places, settings.submits):,} POSTs in flight"
+        yield f"{min(settings.max_jobs, settings.submits):,} POSTs in flight"
     else:
-        jobs = "" if settings.detach else f"{settings.places:,} jobs and "
+        jobs = "" if settings.detach else f"{settings.max_jobs:,} jobs and "
         yield f"{jobs}{settings.submits:,} POSTs in flight"
     if settings.rpm:
         yield f"{settings.rpm:,g} submits a minute"
@@ -93,7 +93,7 @@ def _limits(settings: Settings, *, at_once: bool) -> Iterator[str]:
 
 
 def stopping(submits_in_flight: int, settings: Settings, jobs: int) -> str:
-    """What is said at the first Ctrl-C, with so many submits and jobs in flight."""
+    """The line at the first Ctrl-C."""
     drain = settings.drain
     if settings.cancel_on_interrupt and jobs:
         patience = duration(drain + settings.cancel_settle)

@@ -1,9 +1,9 @@
-"""``batchrun cancel OUT --id ID … | --all``: end rows of a batch, beside a run that works on it or without one.
+"""``batchrun cancel OUT --id ID … | --all``: end rows of a batch, while a run works on it or without one.
 
-The wish is on the disk before anything else happens. A run that is alive takes it in hand within a second; where none
-is, this command sends the cancels itself and waits for the look after them. Exit 0: recorded, and carried out or in
-the hands of the run; 1 where that run, which has the input, knows that one of the names is no row of it; else as a run
-ends that could not carry it out, and the next one does.
+The cancel request is on the disk before anything else happens. A live run accepts it within a second; without one, this
+command sends the cancels itself and waits for the poll after them. Exit 0: recorded, and carried out or accepted by the
+run; 1 where that run, which has the input, finds that a name is not a row of it; else the code of a run that could not
+carry it out, which the next run does.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Record the wish, have it carried out, and tell what became of it."""
+    """Record the cancel request, have it carried out, and report the result."""
     try:
-        made = wish_to_cancel(FileNames.of(options.output, options.journal), options.id)
+        request = wish_to_cancel(FileNames.of(options.output, options.journal), options.id)
         while True:
-            if (pid := whose(made.names)) is None:
-                with suppress(LockHeld):  # another process took the batch up meanwhile: it hears the wish
-                    return _by_itself(options, made)
+            if (pid := whose(request.names)) is None:
+                with suppress(LockHeld):  # another process has resumed the batch: it accepts the request
+                    return _by_itself(options, request)
                 continue
             who = f"process {pid}" if pid else "the run"
-            if wait_until_heard(made, _PATIENCE):
-                found = standing(made)
+            if wait_until_heard(request, _PATIENCE):
+                found = standing(request)
                 print("\n".join(_handed_over(found, who)))
                 return EXIT_ROWS if found.unknown and not found.collecting else EXIT_OK
-            if whose(made.names) is not None:
+            if whose(request.names) is not None:
                 print(
                     f"recorded; {who} did not answer within {_PATIENCE:.0f} s: it takes the wish up, or the next run does"
                 )
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
         return _refuse(error, EXIT_FILES)
 
 
-def _by_itself(options: argparse.Namespace, made: SentRequest) -> int:
-    before = standing(made)
+def _by_itself(options: argparse.Namespace, request: SentRequest) -> int:
+    before = standing(request)
     code = EXIT_OK
     if before.open:
         jobs = many(before.open, "open row")
@@ -81,7 +81,7 @@ def _by_itself(options: argparse.Namespace, made: SentRequest) -> int:
         code = run_task(task, options, sys.argv[1:], settings)
         code = EXIT_OK if code == EXIT_ROWS else code
     if code == EXIT_OK:
-        print("\n".join(_carried_out(before, standing(made))))
+        print("\n".join(_carried_out(before, standing(request))))
     else:
         print("the wish is recorded: the next run carries out what is left of it", file=sys.stderr)
     return code
@@ -125,7 +125,7 @@ def _never_sent(rows: int) -> str:
 
 
 def _others(found: CancelResult, *, known: bool) -> Iterator[str]:
-    """What is to be said of names that are no open rows; `known`: a run with the input looked for them."""
+    """About names that are not open rows; `known`: a run with the input searched for them."""
     unknown = "nothing was sent for it; if the input has such a row, the next run writes it as cancelled"
     for name in found.unknown[:_SHOWN]:
         yield f"{visible(name, 80)}: {'no row of this batch' if known else unknown}"

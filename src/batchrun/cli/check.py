@@ -1,4 +1,4 @@
-"""``batchrun check``: what a batch would be, and what is wrong with it, before anything is sent or paid."""
+"""``batchrun check``: what a batch holds and what is wrong with it, before anything is sent or paid."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _bytes(count: int) -> str:
 
 
 def _short(count: int) -> str:
-    """Two digits are all that an estimate has."""
+    """An estimate has two significant digits."""
     if count < 100:
         return str(count)
     rounded = float(f"{count:.1e}")

@@ -1,4 +1,4 @@
-"""``batchrun collect OUT``: bring home what goes on over there, without the input; nothing is submitted."""
+"""``batchrun collect OUT``: collect what is still running on the service, without the input; nothing is submitted."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["add_arguments", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Watch what is open to its end."""
+    """Poll what is open to its end."""
     return resume.run(options, collect=True)

@@ -55,20 +55,20 @@ def _width() -> int:
 
 
 def _paragraphs(found: list[Explanation]) -> Iterator[str]:
-    """A paragraph for each meaning; two places of a word that mean the same share one."""
+    """A paragraph for each meaning; fields in which the word means the same share one."""
     same: dict[tuple[str, ...], list[Explanation]] = {}
     for one in found:
         same.setdefault((one.word, *one.facts.values()), []).append(one)
-    for alike in same.values():
-        lines = [f"{alike[0].word} ({', '.join(one.title for one in alike)})"]
-        for name, text in alike[0].facts.items():
+    for group in same.values():
+        lines = [f"{group[0].word} ({', '.join(one.title for one in group)})"]
+        for name, text in group[0].facts.items():
             head = f"  {name:<13}"
             lines.append(textwrap.fill(text, _width(), initial_indent=head, subsequent_indent=" " * len(head)))
         yield "\n".join(lines)
 
 
 def _whole() -> str:
-    """Every word once, in columns that fit a terminal; the advice is told by ``explain WORD``."""
+    """Every word once, in columns that fit a terminal; ``explain WORD`` has the advice."""
     parts = [f"batchrun taxonomy, version {TAXONOMY_VERSION}"]
     for field in WordField:
         rules = [rule for rule in TAXONOMY if rule.field is field]

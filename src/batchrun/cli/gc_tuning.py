@@ -1,9 +1,9 @@
 """The garbage collector, kept out of the way of a run: for the command alone, whose process is ours.
 
 A collection of the oldest generation walks over every job in memory: 0.3 s at a hundred thousand jobs, seconds
-at a million, while no answer is read. Jobs hold no cycles: what ends is freed at once, without a collector. So
-what stands is frozen, first when the files are folded, then each time the jobs in memory have grown; what the
-collector still looks at is what was made since. Young garbage is collected before it is frozen with the rest.
+at a million, while no response is read. Jobs hold no cycles: what ends is freed at once, without a collector. So
+what exists is frozen, first when the files are read, then each time the jobs in memory have grown; the collector
+then visits only what was created since. Young garbage is collected before it is frozen with the rest.
 
 The library never does this: a notebook's objects are not ours to freeze.
 """
@@ -22,7 +22,7 @@ YOUNG = 1
 
 
 class Collector:
-    """Freezes what stands while it is entered; leaving it puts everything back as it was."""
+    """Freezes what exists while it is entered; leaving it restores the collector."""
 
     def __enter__(self) -> Self:
         self._thresholds = gc.get_threshold()
@@ -37,13 +37,13 @@ class Collector:
         gc.unfreeze()
 
     def freeze(self, jobs: int = 0) -> None:
-        """All that stands now, `jobs` among it, is here to stay."""
+        """Freeze all that exists now, `jobs` of it jobs."""
         self._frozen = jobs
         gc.collect(YOUNG)
         gc.freeze()
 
     def freeze_if_grown(self, jobs: int) -> None:
-        """There are so many `jobs` in memory now; call it a few times a second."""
+        """Freeze again if the `jobs` in memory have grown; called a few times per second."""
         if jobs >= self._frozen * 1.1 + GROWTH:
             self.freeze(jobs)
         elif jobs < self._frozen:

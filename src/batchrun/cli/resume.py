@@ -1,4 +1,4 @@
-"""``batchrun resume OUT``: go on with a batch without naming its input again."""
+"""``batchrun resume OUT``: resume a batch without naming its input again."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, *, collect: bool = False) -> int:
-    """Take the batch up with the input and the flags that its journal names, or without an input to `collect`."""
+    """Resume the batch with the input and the flags that its journal names, or without an input to `collect`."""
     try:
         source, settings = input_of(options.output, options.journal)
     except (UsageError, BatchFilesError) as error:
         return _refuse(str(error))
     if not collect and source in (None, "stdin"):
-        told = "its input came through a pipe and no copy was kept; give it again"
-        return _refuse(f"{options.output}: {told}: … | batchrun - -o {options.output}")
+        reason = "its input came through a pipe and no copy was kept; give it again"
+        return _refuse(f"{options.output}: {reason}: … | batchrun - -o {options.output}")
     task = Task(options.output, None if collect else source, options.journal)
     return run_task(task, options, sys.argv[1:], settings)
 

@@ -9,10 +9,11 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import anyio
 import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
@@ -115,11 +116,22 @@ def _with_a_loop(main: Callable[[], Awaitable[_T]]) -> _T:
 
 
 async def _run(task: Task, settings: dict[str, Any], options: argparse.Namespace, screen: _RunScreen) -> int:
-    async with _demo(options) as address:
-        if address is not None:
-            task = replace(task, demo=address)
-        result = await run_session(task, settings, os.environ, screen, screen.opened)
-    return screen.closed(result)
+    with screen.handlers:
+        async with _demo(options) as address:
+            if address is not None:
+                task = replace(task, demo=address)
+            result = await run_session(
+                task, settings, os.environ, screen, screen.opened, alongside=screen.obey_signals
+            )  # fmt: skip
+        return screen.closed(result)
+
+
+def _signals() -> AbstractContextManager[AsyncIterator[signal.Signals]]:
+    """The signals that stop a run; but a hangup that is ignored already was asked for (nohup)."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return anyio.open_signal_receiver(*numbers)
 
 
 @asynccontextmanager
@@ -149,6 +161,8 @@ class _RunScreen:
         self._log = EventLog(options.log_json, failed=self._warn) if options.log_json else None
         self._opening: Opening | None = None
         self._signal: int | None = None
+        self._signals: AsyncIterator[signal.Signals] | None = None
+        self.handlers = ExitStack()  # of signals, from `opened` to the end of the command
         self._begun: float | None = None
         self._problem: str | None = None
         self._paused = self._outage = False
@@ -190,6 +204,9 @@ class _RunScreen:
             self._progress.warn(f"halted, {reason}: {visible(message)}")
         self._write("halt", reason=reason, message=message)
 
+    def saved(self, records: int) -> None:
+        """Copied to stdout with the next progress, if at all."""
+
     def noted(self, text: str) -> None:
         self._warn(visible(text))
 
@@ -205,13 +222,12 @@ class _RunScreen:
         self._opening = opening
         self._collector.freeze()
         if self._copy is not None:
-            self._copy.begin()
-            self._copy.closed = self._stdout_closed
+            self._copy.begin(self._stdout_closed)
         batch, settings = opening.batch, opening.settings
         self._progress = ProgressBar(opening.rows, quiet=self._quiet)
         for note in batch.notes:
             self._progress.say(visible(note))
-        open_jobs = sum(trail.job_id is not None for trail in batch.recovery.open_trails.values())
+        open_jobs = opening.open_jobs
         for line in start_lines(
             settings,
             rows=None if opening.source is None else opening.rows,
@@ -226,7 +242,7 @@ class _RunScreen:
         self._write(
             "start", service=opening.service, rows=opening.rows, finished=len(batch.finished), open_jobs=open_jobs
         )
-        self._listen(opening)
+        self._signals = self.handlers.enter_context(_signals())
 
     def _stdout_closed(self, problem: str | None) -> None:
         assert self._opening is not None
@@ -235,17 +251,17 @@ class _RunScreen:
             self._warn(problem)
         self._opening.stop(StopMode.DRAIN, "stdout closed")
 
-    def _listen(self, opening: Opening) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # started under nohup: it was asked to stay
-            loop.add_signal_handler(number, self._stop, number, opening)
+    async def obey_signals(self) -> None:
+        """Stop the run at each signal, for as long as it runs."""
+        assert self._signals is not None
+        assert self._opening is not None
+        async for number in self._signals:
+            self._stop(number, self._opening)
 
     def _stop(self, number: signal.Signals, opening: Opening) -> None:
         first, self._signal = self._signal is None, int(number)
         if first and self._progress is not None:
-            now = opening.runner.engine.snapshot()
+            now = opening.snapshot()
             self._progress.warn(stopping(now.submits_in_flight, opening.settings, now.in_flight))
         self._write("stop", signal=number.name)
         opening.stop(StopMode.INTERRUPT, number.name)

@@ -1,6 +1,6 @@
-"""What a run came to, as values: the exit code, the advice, and the commands to type next.
+"""The result of a run as values: the exit code, the errors, and the commands to type next.
 
-``summary`` makes words of it, and JSON.
+``summary`` renders it as text and JSON.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, explain, wo
 from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
-_WHO_WAS_ASKED = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
+_NAMES_SERVICE = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
 
 _ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirmed", "--write-off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """A run that is over.
+    """A finished run.
 
     `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
     was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
@@ -57,12 +57,12 @@ class RunResult:
 
     @property
     def resumable(self) -> bool:
-        """Whether anything was kept from which another run can go on."""
+        """Whether another run can resume from what was kept."""
         return self.journal is not None
 
 
 def exit_code(result: RunResult) -> int:
-    """What the command ends with. A signal that came too late to stop anything does not count."""
+    """The exit code. A signal that came too late to stop anything does not count."""
     if result.problem is not None:
         return EXIT_FILES
     match result.outcome:
@@ -70,29 +70,29 @@ def exit_code(result: RunResult) -> int:
             return EXIT_FILES
         case Outcome.COMPLETE:
             return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
-        case Outcome.DETACHED if result.signal is None:  # that nothing is finished yet is what was wanted
+        case Outcome.DETACHED if result.signal is None:  # unfinished rows are intended
             return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
         case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
             return EXIT_HALTED if result.signal is None else EXIT_SIGNAL + result.signal
 
 
 def halt_message(result: RunResult) -> str | None:
-    """What is said of the halt; where nothing is known over there, who was asked for it too."""
+    """The message of the halt; where the service knows none of the jobs, with the service that was asked."""
     halted = result.snapshot.halted
     if halted is None:
         return None
-    whose = result.asked if halt_reason(result) in _WHO_WAS_ASKED else None
-    return halted[1] if whose is None else f"{halted[1]}; asked was {whose}"
+    asked = result.asked if halt_reason(result) in _NAMES_SERVICE else None
+    return halted[1] if asked is None else f"{halted[1]}; asked was {asked}"
 
 
 def halt_reason(result: RunResult) -> HaltReason | None:
-    """Why nothing was submitted any more; None where nothing halted the run."""
+    """Why the run halted; None where it did not."""
     halted = result.snapshot.halted
     return None if halted is None else HaltReason(halted[0])
 
 
 def again(arguments: Sequence[str]) -> list[str]:
-    """The command that goes on, without the flags that were meant for one run alone."""
+    """The command that resumes, without the flags that are for one run only."""
     kept: list[str] = []
     rest = list(arguments)
     while rest:
@@ -112,13 +112,15 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if result.resumable:
         if result.outcome is Outcome.DETACHED:
-            home = [word for word in base if word != "--detach"]
-            found.append((command(home), "brings the results home; so does `batchrun collect`, without the input"))
+            collecting = [word for word in base if word != "--detach"]
+            found.append(
+                (command(collecting), "brings the results home; so does `batchrun collect`, without the input")
+            )
         elif result.open_rows or (result.open_rows is None and result.outcome is not Outcome.COMPLETE):
-            goes_on = list(base if result.snapshot.watched else sends)
+            resuming = list(base if result.snapshot.watched else sends)
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
-                goes_on = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * result.snapshot.new_attempts)]
-            found.append((command(goes_on), "goes on where this run stopped"))
+                resuming = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * result.snapshot.new_attempts)]
+            found.append((command(resuming), "goes on where this run stopped"))
         found += commands_for_failed(sends, result.states)
     return found + commands_to_learn(result.snapshot.codes)
 
@@ -134,7 +136,7 @@ def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[
 
 
 def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
-    """What says more of the worst that happened."""
+    """The command that explains the worst error."""
     return [
         (command(["explain", code]), "says more of it") for _, code, _ in worst_first(codes, most=1) if explain(code)
     ]
@@ -149,7 +151,7 @@ def failures(codes: Mapping[tuple[str, str], int]) -> list[dict[str, str | int]]
 
 
 def command(arguments: Sequence[str]) -> str:
-    """As it can be typed."""
+    """The command as it can be typed."""
     return f"batchrun {shlex.join(arguments)}"
 
 

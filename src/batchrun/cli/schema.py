@@ -9,7 +9,7 @@ from batchrun.core.records.schema import RECORD_SCHEMA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """It has no arguments."""
 
 
 def run(options: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes its options

@@ -1,4 +1,4 @@
-"""``batchrun serve``: a simulated service to rehearse on."""
+"""``batchrun serve``: a simulated service to try things on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.text.printable import visible
@@ -117,17 +119,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system lets us: the usual soft limit is 1,024 files."""
+    """Allow as many connections as the system permits: the usual soft limit is 1,024 files."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite and refuses infinity
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stopped.set)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        return await _serve_until(signals, scenario, options)
+
+
+async def _serve_until(signals: AsyncIterator[signal.Signals], scenario: Scenario, options: argparse.Namespace) -> int:
     _raise_file_limit()
     simulator = Simulator(scenario, host=options.host, port=options.port)
     try:
@@ -139,12 +142,12 @@ async def _serve(scenario: Scenario, options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    # What stands now stands to the end; jobs are bytes in one block. The collector need not look at it again.
+    # What exists now is kept to the end, and jobs are bytes in one block: nothing for the collector to visit again.
     gc.collect()
     gc.freeze()
     try:
         print(simulator.base_url if options.print_url else _welcome(simulator), flush=True)
-        await stopped.wait()
+        await anext(signals)
     finally:
         await simulator.__aexit__(None, None, None)
     print(f"\nbatchrun serve: {simulator.statistics.summary(simulator.now())}", file=sys.stderr)

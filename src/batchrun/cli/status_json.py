@@ -1,4 +1,4 @@
-"""How a batch stands, for programs.
+"""The status of a batch, for programs.
 
 The JSON of ``batchrun status OUT --json``, every key always present:
 
@@ -39,7 +39,7 @@ STATUS_VERSION = 1
 
 
 def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: str) -> dict[str, Any]:
-    """How it stands, for programs; its shape is told above."""
+    """The status for programs, in the shape above."""
     run, recent, oldest, halt = status.run, status.recent, status.oldest, halt_of(status.run)
     return {
         "version": STATUS_VERSION,

@@ -1,6 +1,6 @@
-"""What a batch that was looked at comes to, as values: what else to know of it, and the commands to type next.
+"""What to know about the status of a batch besides its counts, and the commands to type next.
 
-``status_page`` makes words of it, and ``status_json`` JSON.
+Shared by ``status_page`` (text) and ``status_json``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchrun.core.text.units import duration, many
 class StatusPaths:
     """The files as their user names them.
 
-    `input_is_kept` tells whether the input can be read again, `watched` whether the reader goes on looking.
+    `input_is_kept` is whether the input can be read again, `watched` whether the page is shown with --watch.
     """
 
     output: str
@@ -50,8 +50,8 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
     if run.is_on:
         return
     if status.stages[BatchStage.SUBMITTING]:
-        text = "may have been sent, and the answer is lost"
-        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {text}; the next run writes them as unconfirmed"
+        what = "may have been sent, and the answer is lost"
+        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed"
     if status.jobs:
         yield still_running(status.jobs, None, resumable=True)
 

@@ -1,4 +1,4 @@
-"""How a batch stands, in words."""
+"""The status of a batch as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEFT_BEHIND = {BatchStage.SUBMITTING: "perhaps sent", BatchStage.WATCHING: "in 
 
 
 def page(status: BatchStatus, paths: StatusPaths, width: int) -> list[str]:
-    """What a person is told, in lines of at most `width` columns but for commands."""
+    """The status in lines of at most `width` columns, except for commands."""
     lines = "\n".join(_facts(status, width)).split("\n")
     return [
         *(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines),
@@ -28,12 +28,12 @@ def page(status: BatchStatus, paths: StatusPaths, width: int) -> list[str]:
 
 def _facts(status: BatchStatus, width: int) -> Iterator[str]:
     yield wrapped("", _first(status), width)
-    yield wrapped("", _far(status), width)
+    yield wrapped("", _progress(status), width)
     done, open_rows = state_rows(status.states, status.codes), _open_rows(status)
-    for rows, beside in ((done, open_rows), (open_rows, done)):
+    for rows, others in ((done, open_rows), (open_rows, done)):
         if rows:
             yield ""
-            yield from table(rows, width, beside)
+            yield from table(rows, width, others)
     if measures := list(_measures(status)):
         yield ""
         name_width = max(map(len, (*(row[0] for row in (*done, *open_rows)), *(name for name, _ in measures))))
@@ -80,7 +80,7 @@ def _first(status: BatchStatus) -> str:
             return "no farewell: killed, or the power or the disk failed" + (f", after {at}" if at else "")
 
 
-def _far(status: BatchStatus) -> str:
+def _progress(status: BatchStatus) -> str:
     done, total, run = status.done, status.total, status.run
     if total is None:
         return f"{many(done, 'row')} done"
@@ -131,7 +131,7 @@ def _rate(a_minute: float) -> str:
 
 
 def moment(at: float, now: float) -> str:
-    """A moment as the clock on the wall shows it, with its date where that is not today's."""
+    """A moment in local time, with its date unless it is today."""
     then = time.localtime(at)
     form = "%H:%M" if then[:3] == time.localtime(now)[:3] else "%Y-%m-%d %H:%M"
     return time.strftime(form, then)

@@ -1,7 +1,7 @@
-"""``-o -``: records to standard output, each once it is safely in a file of its own.
+"""``-o -``: records to standard output, each after it was synced to a file.
 
-With ``--journal FILE`` that file is FILE.records, and the run can be continued: what it held before is not
-printed again. Without, everything lives in a temporary folder and ends with the run.
+With ``--journal FILE`` that file is FILE.records, and the run can be resumed: what it held before is not
+printed again. Without, the files are in a temporary folder and are deleted with the run.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ _CHUNK = 1 << 20
 class Copy:
     """Copies the synced part of the records at `path` to stdout.
 
-    `closed` is called once nothing can be written there any more: with None where nobody reads on, which is how
-    ``| head`` ends, else with what is to be said of it. The file is `kept` after the run, or not.
+    The file is `kept` after the run, or not.
     """
 
     def __init__(self, path: str, *, kept: bool) -> None:
         self.path = path
         self.kept = kept
-        self.closed: Callable[[str | None], None] = _nothing
+        self._closed: Callable[[str | None], None] | None = None
         self._offset: int | None = None
         self._broken = False
 
-    def begin(self) -> None:
-        """Leave out what the file holds already."""
+    def begin(self, closed: Callable[[str | None], None]) -> None:
+        """Skip what the file holds already.
+
+        `closed` is called once stdout can no longer be written: with None where its reader is gone, which is how
+        ``| head`` ends, else with a message.
+        """
+        self._closed = closed
         self._offset = os.path.getsize(self.path) if os.path.exists(self.path) else 0  # noqa: PTH110, PTH202 - str, as in edge
 
     def upto(self, synced: int) -> None:
@@ -50,11 +54,12 @@ class Copy:
         try:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
-        except (OSError, ValueError, AttributeError) as error:  # nobody reads, no room, no stdout at all
+        except (OSError, ValueError, AttributeError) as error:  # no reader, no room, no stdout at all
             self._broken = True
             # So that the interpreter does not complain at its exit about what it cannot flush.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            self.closed(None if isinstance(error, BrokenPipeError) else self._message(error))
+            assert self._closed is not None
+            self._closed(None if isinstance(error, BrokenPipeError) else self._message(error))
 
     def _message(self, error: Exception) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is closed"
@@ -67,7 +72,7 @@ class Copy:
 
 
 class StdoutFiles:
-    """Where the files of a run to stdout live, for as long as the block lasts."""
+    """The files of a run to stdout, for as long as the block lasts."""
 
     def __init__(self, journal: str | None) -> None:
         self.journal = journal
@@ -82,7 +87,3 @@ class StdoutFiles:
     def __exit__(self, *_: object) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _nothing(_: str | None) -> None:
-    """Until the run is open there is nothing to stop."""

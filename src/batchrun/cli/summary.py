@@ -1,4 +1,4 @@
-"""The closing summary: what happened, what goes on over there, what to type next. In words, and as JSON.
+"""The summary at the end of a run, as text and as JSON: what happened, what is still running, what to type next.
 
 The JSON of ``--summary FILE``, every key always present:
 
@@ -48,7 +48,7 @@ _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
 _CODES_SHOWN = 4
 
 TableRow = tuple[str, int, str]
-"""A name, a count, and what more there is to say of it."""
+"""A name, a count, and details."""
 
 
 def summary(result: RunResult, width: int = 100) -> str:
@@ -116,12 +116,12 @@ def _first(result: RunResult) -> str:
 
 
 def _table(result: RunResult, width: int) -> Iterator[str]:
-    """A line for each state that was met, with the codes of this run."""
+    """A line for each state, with the codes of this run."""
     return table(state_rows(result.states, result.snapshot.codes), width)
 
 
 def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) -> list[TableRow]:
-    """The states that were met, each with its commonest codes."""
+    """The states that occur, each with its most frequent codes."""
     found = []
     for state in State:
         if not states.get(state):
@@ -136,10 +136,10 @@ def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) 
     return found
 
 
-def table(rows: Sequence[TableRow], width: int, beside: Sequence[TableRow] = ()) -> Iterator[str]:
-    """A line a row, in columns that have room for the rows `beside` them too."""
-    name_width = max((len(name) for name, _, _ in (*rows, *beside)), default=0)
-    count_width = max((len(f"{count:,}") for _, count, _ in (*rows, *beside)), default=0)
+def table(rows: Sequence[TableRow], width: int, others: Sequence[TableRow] = ()) -> Iterator[str]:
+    """A line per row, in columns that are wide enough for the `others` too."""
+    name_width = max((len(name) for name, _, _ in (*rows, *others)), default=0)
+    count_width = max((len(f"{count:,}") for _, count, _ in (*rows, *others)), default=0)
     for name, count, text in rows:
         head = f"  {name:<{name_width}}  {count:>{count_width},}"
         yield wrapped(f"{head}   ", text, width) if text else head
@@ -164,7 +164,7 @@ def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def still_running(jobs: int, output: str | None, *, resumable: bool) -> str:
-    """What is said of jobs that outlive their run, whose records are in `output` (None: on stdout)."""
+    """About jobs that are still running after their run, whose records go to `output` (None: to stdout)."""
     one = jobs == 1
     text = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
     if not resumable:
@@ -172,31 +172,31 @@ def still_running(jobs: int, output: str | None, *, resumable: bool) -> str:
     text += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
     if output is None:
         return text
-    ends = f"batchrun cancel {shlex.quote(visible(_near(output), 2000))} --all"
+    ends = f"batchrun cancel {shlex.quote(visible(_shorter_path(output), 2000))} --all"
     return f"{text}, `{ends}` ends {'it' if one else 'them'}"
 
 
 def _being_cancelled(jobs: int, *, resumable: bool) -> str:
-    """What is said of jobs whose cancel is journaled and whose record is not."""
+    """About jobs whose cancel is journaled and whose record is not."""
     one = jobs == 1
     text = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may go on over there, billed"
     return f"{text}; the next run ends {'it' if one else 'them'} as cancelled" if resumable else text
 
 
 def _cut_off(posts: int, *, resumable: bool) -> str:
-    """What is said of POSTs that the run did not wait for."""
+    """About POSTs that the run did not wait for."""
     one = posts == 1
     text = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
     return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else text
 
 
-def _near(path: str) -> str:
-    """`path` as it is typed from here, where that is shorter."""
+def _shorter_path(path: str) -> str:
+    """`path`, or its relative form where that is shorter."""
     return min(path, os.path.relpath(path), key=len)
 
 
 def facts(result: RunResult) -> dict[str, Any]:
-    """The summary for programs; its shape is told above."""
+    """The summary for programs, in the shape above."""
     snapshot, reason = result.snapshot, halt_reason(result)
     return {
         "version": SUMMARY_VERSION,
@@ -231,7 +231,7 @@ def facts(result: RunResult) -> dict[str, Any]:
 
 def write_facts(path: str, result: RunResult) -> None:
     """Write `facts` to the file at `path`. Raises FilesError."""
-    write_whole(path, (json.dumps(facts(result), indent=2) + "\n").encode("ascii"))  # names may be no UTF-8
+    write_whole(path, (json.dumps(facts(result), indent=2) + "\n").encode("ascii"))  # names may not be UTF-8
 
 
 def _rows(count: int) -> str:
@@ -239,7 +239,7 @@ def _rows(count: int) -> str:
 
 
 def wrapped(head: str, text: str, width: int) -> str:
-    """`text` behind `head`, in lines of at most `width` columns."""
+    """`head` and `text`, in lines of at most `width` columns."""
     return textwrap.fill(
         head + text, width, subsequent_indent=" " * (len(head) if len(head) < width // 2 else 2),
         break_on_hyphens=False, break_long_words=False, drop_whitespace=True,

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.printable import visible
@@ -131,7 +133,8 @@ class TokenCommand:
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its children too: they have our pipes open
-            await process.wait()
+            with anyio.CancelScope(shield=True):  # a cancelled scope would not let us wait
+                await process.wait()
             if not isinstance(error, TimeoutError):
                 raise
             raise UsageError(

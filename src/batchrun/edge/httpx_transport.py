@@ -28,6 +28,7 @@ from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
+import anyio
 import httpx
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
@@ -76,12 +77,13 @@ class ClientPool(Generic[T]):
                 yield item
             finally:
                 self._in_use.discard(item)
-                if generation == self._generation:
-                    now = time.monotonic()
-                    self._idle.append((item, now))
-                    await self._close_old(now)
-                else:
-                    await item.aclose()
+                with anyio.CancelScope(shield=True):  # a cancelled scope would leave what is to be closed open
+                    if generation == self._generation:
+                        now = time.monotonic()
+                        self._idle.append((item, now))
+                        await self._close_old(now)
+                    else:
+                        await item.aclose()
 
     async def drop_idle(self) -> None:
         """Close idle ones now, those in use when they are given back."""
@@ -292,7 +294,8 @@ class HttpxTransport:
             complete = body.complete()
         finally:
             share.end()
-            await response.aclose()
+            with anyio.CancelScope(shield=True):  # a cancelled scope would leave the connection open
+                await response.aclose()
         return Answer(response.status_code, self._redactor.headers(head.headers), self._redactor.raw(complete))
 
     def _pool(self, keepalive: float, connections: int) -> ClientPool[httpx.AsyncHTTPTransport]:

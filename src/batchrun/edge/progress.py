@@ -1,12 +1,12 @@
 """Progress on stderr: a bar on a terminal, a plain line every 30 s elsewhere, nothing where quiet is wanted.
 
-Laws:
+Invariants:
 
 1. A stderr that is closed or fails costs the progress, never the run.
 2. No clock here: a snapshot brings its time. Show one a few times a second.
-3. A resumed run is as far as it is: what earlier runs finished counts as done and not as speed.
+3. What earlier runs finished counts as done and not as speed.
 
-tqdm draws the bar, without its monitor thread and without its lock for processes. Nothing is coloured.
+tqdm draws the bar, here and for the API. Nothing is coloured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,16 +30,16 @@ _BAR_COLUMNS = 21  # of the bar, its frame and the spaces around; a column is le
 
 
 class ProgressBar:
-    """What a person sees of a run of `total` rows, those of earlier runs included; None where nobody knows.
+    """What a person sees of a run of `total` rows, those of earlier runs included; None where that is unknown.
 
     `stream` is stderr as it is when this is made.
     """
 
     def __init__(self, total: int | None, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._rhythm = Throughput(total)
+        self._throughput = Throughput(total)
         self._stream = sys.stderr if stream is None else stream
         self._quiet = quiet
-        self._bar: tqdm[Any] | None = None
+        self._bar = TqdmBar(self._stream, bar_format=" ", leave=False)
         self._plain_since: float | None = None
         # A closed descriptor leaves None where stderr should be.
         self._broken = self._stream is None
@@ -48,7 +49,7 @@ class ProgressBar:
         """Bring what is shown up to date."""
         if self._quiet or self._broken:
             return
-        pace = self._rhythm.add(snapshot)
+        pace = self._throughput.add(snapshot)
         try:
             if self._terminal:
                 self._draw(snapshot, pace)
@@ -67,37 +68,26 @@ class ProgressBar:
         if self._broken:
             return
         try:
-            if self._bar is not None:
-                self._bar.clear()
-            self._stream.write(f"{text}\n")
-            if self._bar is not None:
-                self._bar.refresh()
+            if not self._bar.print(text, self._stream):
+                self._stream.write(f"{text}\n")
             self._stream.flush()
         except (OSError, ValueError):
             self._broken = True
 
     def close(self) -> None:
         """Take the bar away; what was said above it stays. May be called again."""
-        bar, self._bar = self._bar, None
-        if bar is None:
-            return
-        bar.leave = False
         try:
-            bar.close()
+            self._bar.close()
         except (OSError, ValueError):
             self._broken = True
 
     def _draw(self, snapshot: Snapshot, pace: Pace) -> None:
-        total = self._rhythm.total
-        if self._bar is None:
-            self._bar = _new_bar(self._stream, total)
-        bar = self._bar
-        bar.n = min(snapshot.done, total) if total else 0
+        total = self._throughput.total
         far = _far(snapshot, total)
         room = _columns(self._stream) - len(far) - (_BAR_COLUMNS if total else 2)
-        told = fitted(parts(snapshot, pace), room).replace("{", "{{").replace("}", "}}")
-        bar.bar_format = f"{far} |{{bar:{_BAR_COLUMNS - 5}}}| {told}" if total else f"{far}, {told}"
-        bar.refresh()
+        text = fitted(parts(snapshot, pace), room).replace("{", "{{").replace("}", "}}")
+        layout = f"{far} |{{bar:{_BAR_COLUMNS - 5}}}| {text}" if total else f"{far}, {text}"
+        self._bar.draw(min(snapshot.done, total) if total else 0, total, bar_format=layout)
 
     def _line(self, snapshot: Snapshot, pace: Pace) -> None:
         if self._plain_since is None:
@@ -105,13 +95,71 @@ class ProgressBar:
         if snapshot.now - self._plain_since < PLAIN_EVERY:
             return
         self._plain_since = snapshot.now
-        told = ", ".join(parts(snapshot, pace))
-        self._stream.write(f"batchrun: {_far(snapshot, self._rhythm.total)}, {told}\n")
+        text = ", ".join(parts(snapshot, pace))
+        self._stream.write(f"batchrun: {_far(snapshot, self._throughput.total)}, {text}\n")
         self._stream.flush()
 
 
+class TqdmBar:
+    """A bar of tqdm's, from the first `draw` on: without its monitor thread and its lock for processes.
+
+    Without a `stream` tqdm chooses where: a widget in a notebook, else stderr. `options` are tqdm's.
+    """
+
+    def __init__(self, stream: TextIO | None = None, **options: Any) -> None:
+        self._stream = stream
+        self._options = options
+        self._bar: tqdm[Any] | None = None
+
+    def draw(
+        self, done: int, total: int | None, *, begin: int = 0, text: str | None = None, bar_format: str | None = None
+    ) -> None:
+        """Draw the bar with `done` of `total`; the first time it begins at `begin`."""
+        if self._bar is None:
+            self._bar = self._new(total, begin)
+        bar = self._bar
+        bar.total = total  # tqdm's own way to say so would begin its count again
+        widget: Any = getattr(getattr(bar, "container", None), "children", ())
+        if len(widget) == 3:  # in a notebook: text, bar, text
+            widget[1].max = max(total or 0, 1)
+        bar.n = done
+        if bar_format is not None:
+            bar.bar_format = bar_format
+        if text is not None:
+            bar.set_postfix_str(text, refresh=False)
+        bar.refresh()
+
+    def print(self, text: str, file: TextIO) -> bool:
+        """Print a line above the bar; whether there is one."""
+        if self._bar is None:
+            return False
+        self._bar.write(text, file=file)
+        return True
+
+    def close(self) -> None:
+        """Take the bar away, or leave it as it is, as `options` say. May be called again."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
+
+    def _new(self, total: int | None, begin: int) -> tqdm[Any]:
+        kind: Any
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that ipywidgets are missing is no concern of a batch
+            if self._stream is None:
+                from tqdm.auto import tqdm as kind  # noqa: PLC0415 - a tenth of a second that only a bar needs
+            else:
+                from tqdm import tqdm as kind  # noqa: PLC0415 - as above
+        quiet: Any = type("Bar", (kind,), {"monitor_interval": 0})
+        quiet.set_lock(threading.RLock())
+        bar: tqdm[Any] = quiet(
+            total=total, initial=begin, file=self._stream, dynamic_ncols=True, mininterval=0, **self._options
+        )
+        return bar
+
+
 def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
-    """What is told of a run, the most important first."""
+    """The parts of a line on a run, the most important first."""
     if snapshot.halted is not None:
         yield f"halted: {snapshot.halted[0]}"
     elif snapshot.outage:
@@ -131,10 +179,10 @@ def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
     yield f"{_speed(pace.polls)} polls/s"
 
 
-def fitted(told: Iterator[str], room: int) -> str:
+def fitted(texts: Iterator[str], room: int) -> str:
     """As many of the parts as fit into `room` columns, from the first on."""
     line = ""
-    for part in told:
+    for part in texts:
         longer = f"{line}, {part}" if line else part
         if len(longer) > room:
             break
@@ -164,18 +212,3 @@ def _columns(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
         return 80
-
-
-def _new_bar(stream: TextIO, total: int | None) -> tqdm[Any]:
-    from tqdm import tqdm  # noqa: PLC0415 - a tenth of a second that only a terminal needs
-
-    class Bar(tqdm):  # type: ignore[type-arg] # tqdm is generic for type checkers alone
-        monitor_interval = 0
-
-    Bar.set_lock(threading.RLock())
-    # A bar that draws itself while it is made and fails is left half made, and earlier tqdm than 4.70 then fails again.
-    bar: tqdm[Any] = Bar(
-        total=total, file=stream, bar_format=" ", dynamic_ncols=True, mininterval=0, leave=False, delay=1
-    )
-    bar.delay = 0
-    return bar

@@ -1,5 +1,6 @@
-"""What a batch brings home: records, collections of them, and the exceptions that both can raise.
+"""What a batch brings back: records, collections of them, and exceptions.
 
-`errors` holds what a single job can raise, `endings` what ends a run; people find both as `batchrun.errors`.
-Nothing here runs anything: a record is read from its line, wherever that line was written.
+In reading order: `record` (one record, and the exceptions that carry it), `openai_errors` (the same as the openai SDK
+would raise them), `images`, `display` and `tables` (records shown), `records` (many of them), `run_errors` (what ends a
+run). People find the exceptions as `batchrun.errors`. Nothing here runs anything: a record is read from its line.
 """

@@ -1,21 +1,27 @@
-"""A record as a program reads it: the line of the output, with attributes."""
+"""A record as a program reads it: the line of the output, with attributes; and the exceptions that it raises.
+
+A record raises its exception and the exception carries the record, so both are here; people find the exceptions as
+`batchrun.errors`. They are named as in the openai SDK where it has one.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.keys import read
 from batchrun.core.records.record import Attempt
-from batchrun.core.responses.error import Problem, Source
+from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import Usage
+from batchrun.core.taxonomy.rules import KINDS
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
 from batchrun.results.images import images_in
@@ -23,6 +29,11 @@ from batchrun.results.images import images_in
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")  # orjson makes a double of an integer beyond 64 bits
 _SHOWN = 60
+
+_LEAST: dict[str, Any] = orjson.loads(RecordLine(id="", custom_id="", state=State.FAILED).to_json())
+for _name in ("id", "custom_id", "state"):
+    del _LEAST[_name]
+"""What a line says that lacks a key, because an earlier version wrote it; without these three it is no record."""
 
 
 class Record:
@@ -44,7 +55,7 @@ class Record:
     def _all(self) -> dict[str, Any]:
         """The line as it was read, its body apart: that is read anew when somebody looks at it."""
         if self._data is None:
-            self._data = data = orjson.loads(self._line)
+            self._data = data = _LEAST | orjson.loads(self._line)
             if data["response"] is not None:
                 data["response"].pop("body", None)
         return self._data
@@ -97,10 +108,7 @@ class Record:
     def error(self) -> Problem | None:
         """Code, type, message, kind and `retryable` of what went wrong."""
         told = self._all()["error"]
-        if told is None:
-            return None
-        known = {one.name: told.get(one.name) for one in fields(Problem)}
-        return Problem(**{**known, "source": Source(told["source"])})
+        return None if told is None else read(Problem, told)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -112,8 +120,6 @@ class Record:
 
         With `as_openai` it is the exception that the installed openai SDK has for it.
         """
-        from batchrun.results.job_errors import error_of  # noqa: PLC0415 - the exceptions carry records
-
         error = error_of(self)
         if error is None:
             return self
@@ -150,20 +156,20 @@ class Record:
     def body(self) -> Any:
         """The body of the answer that ended the row, as the service sent it; None where none did."""
         loads = json.loads if _LONG_NUMBER.search(self._line) else orjson.loads
-        response = loads(self._line)["response"]
+        response = loads(self._line).get("response")
         return None if response is None else response.get("body")
 
     @property
     def http_status(self) -> int | None:
         """The HTTP status of the answer that ended the row."""
         response = self._all()["response"]
-        return None if response is None else response["status_code"]
+        return None if response is None else response.get("status_code")
 
     @property
     def request_id(self) -> str | None:
         """The service's id of that request, for its support."""
         response = self._all()["response"]
-        return None if response is None else response["request_id"]
+        return None if response is None else response.get("request_id")
 
     def images(self) -> list[bytes]:
         """Every image of the answer, decoded: those within the body, then those that were stored beside the output."""
@@ -173,7 +179,7 @@ class Record:
     @property
     def artifacts(self) -> tuple[dict[str, Any], ...]:
         """Results that were stored as files beside the output; `file` leads there from the output's folder."""
-        return tuple(self._all().get("artifacts") or ())
+        return tuple(self._all()["artifacts"])
 
     def _stored(self, artifact: Mapping[str, Any]) -> Path:
         return (self._folder or Path()) / str(artifact["file"])
@@ -188,8 +194,7 @@ class Record:
     @property
     def usage(self) -> Usage:
         """Tokens; None where nobody counted."""
-        told = self._all()["usage"]
-        return Usage(**{one.name: told.get(one.name) for one in fields(Usage)})
+        return read(Usage, self._all()["usage"])
 
     @property
     def billing(self) -> Billing:
@@ -204,10 +209,7 @@ class Record:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The earlier jobs of the row, each of which may have been paid."""
-        return tuple(
-            Attempt(one["job_id"], State(one["state"]), one["code"], Billing(one["billing"]))
-            for one in self._all()["attempts"]
-        )
+        return tuple(read(Attempt, one) for one in self._all()["attempts"])
 
     @property
     def retry_count(self) -> int:
@@ -278,3 +280,158 @@ class Record:
     def _moment(self, name: str) -> datetime | None:
         text = self._text(name)
         return None if text is None else datetime.fromisoformat(text)
+
+
+class BatchrunError(Exception):
+    """What batchrun raises, but for `Interrupted`, which like every interruption is no `Exception`."""
+
+
+class JobError(BatchrunError):
+    """A row that did not succeed; `record` holds all that is known of it."""
+
+    def __init__(self, record: Record, problem: Problem) -> None:
+        super().__init__(f"{record.key}: {problem.message}")
+        self.record = record
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.record, self.problem)
+
+    @property
+    def message(self) -> str:
+        return self.problem.message
+
+    @property
+    def code(self) -> str | None:
+        return self.problem.code
+
+    @property
+    def type(self) -> str:
+        return self.problem.type
+
+    @property
+    def param(self) -> str | None:
+        return self.problem.param
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a new attempt of the same row is worth its price."""
+        return self.problem.retryable
+
+    @property
+    def billing_reason(self) -> str | None:
+        return self.record.billing_reason
+
+    def to_openai(self) -> Exception:
+        """The same error as the installed openai SDK would have raised it, with this one as its cause.
+
+        The response inside is synthetic and says so in its header `x-batchrun-synthetic`. Where the SDK has
+        no class of its own it is an `openai.APIError`. Raises ImportError where openai is not installed.
+        """
+        from batchrun.results.openai_errors import openai_error  # noqa: PLC0415 - only who asks for them needs them
+
+        error = openai_error(self.problem, self.record.status, self.record.job_id)
+        error.__cause__ = self
+        return error
+
+
+class APIStatusError(JobError):
+    """The service answered with an error status."""
+
+
+class BadRequestError(APIStatusError):
+    """The request itself is wrong; sent again as it is, it fails again."""
+
+
+class ContentPolicyError(BadRequestError):
+    """Refused for its content."""
+
+
+class PolicyViolationError(BadRequestError):
+    """Refused by a usage policy."""
+
+
+class AuthenticationError(APIStatusError):
+    """The API key is missing, wrong or withdrawn."""
+
+
+class QuotaExceededError(APIStatusError):
+    """Quota, credit or budget is used up; `billing_reason` tells which."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """This key may not do that."""
+
+
+class NotFoundError(APIStatusError):
+    """A model, file or job does not exist for this key."""
+
+
+class ConflictError(APIStatusError):
+    """It collided with another request."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """Well formed, but not acceptable."""
+
+
+class RateLimitError(APIStatusError):
+    """Too many requests or tokens for now."""
+
+
+class InternalServerError(APIStatusError):
+    """The service failed by its own fault."""
+
+
+class APIConnectionError(JobError):
+    """No answer: connection refused or lost."""
+
+
+class APITimeoutError(APIConnectionError):
+    """Not done, or not answered, in time."""
+
+
+class JobIncomplete(JobError):
+    """Stopped early; the partial result is in the record."""
+
+
+class LengthFinishReasonError(JobIncomplete):
+    """Cut off at a token cap."""
+
+
+class ContentFilterFinishReasonError(JobIncomplete):
+    """Cut off by the content filter."""
+
+
+class JobFailed(JobError):
+    """Failed for a reason that the taxonomy does not know."""
+
+
+class JobCancelled(JobError):
+    """Cancelled, by us or by the service."""
+
+
+class JobExpired(JobError):
+    """Ran out over there, or is no longer kept."""
+
+
+class JobNeedsAction(JobError):
+    """Waits for a person or a tool."""
+
+
+class JobUnconfirmed(JobError):
+    """Sent, and the answer was lost: the job may or may not exist."""
+
+
+BY_KIND: dict[str, type[JobError]] = {name: globals()[name] for name in KINDS}
+"""The exceptions by `error.kind`."""
+
+for _public in (BatchrunError, JobError, *BY_KIND.values()):
+    _public.__module__ = "batchrun.errors"  # where people find them
+
+
+def error_of(record: Record) -> JobError | None:
+    """The exception of a record; None for one that succeeded."""
+    if record.state is State.SUCCEEDED or record.error is None:
+        return None
+    return BY_KIND.get(record.error.kind, JobFailed)(record, record.error)

@@ -129,14 +129,17 @@ class Records(Sequence[Record]):
         tables.to_csv(self, path)
 
     def __repr__(self) -> str:
-        from batchrun.results.display import story  # noqa: PLC0415 - only at a prompt
-
-        return story(self)
+        return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
-        from batchrun.results.display import page  # noqa: PLC0415
+        from batchrun.results import display  # noqa: PLC0415
 
-        return page(self)
+        return display.page(self, self._lines())
+
+    def _lines(self) -> list[str]:
+        from batchrun.results import display  # noqa: PLC0415 - only at a prompt
+
+        return list(display.lines(self, self.usage, self.codes, self.going_on, self.path))
 
     def _part(self, records: Iterable[Record]) -> Records:
         return Records(records, path=self.path)

@@ -13,7 +13,7 @@ from typing import Any
 
 from batchrun.core.text.printable import visible
 from batchrun.core.text.units import many
-from batchrun.results.job_errors import BatchrunError
+from batchrun.results.record import BatchrunError
 from batchrun.results.records import NO_RECORDS, Records
 
 

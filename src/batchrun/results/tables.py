@@ -6,22 +6,29 @@ import csv
 import json
 import os
 from collections.abc import Iterable
+from enum import Enum, EnumType
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.keys import Moment, keys_of
+from batchrun.core.responses.usage import Usage
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_TEXTS = (
-    "custom_id", "state", "status", "model", "output_text", "error_code", "error_message", "billing", "job_id",
+COLUMNS = (
+    "custom_id", "state", "status", "model", "output_text", "error_code", "error_message", "billing", "job_id", "retry_count", "polls",
+    *(key.name for key in keys_of(Usage)), "queued_s", "running_s", "submitted_at", "finished_at", "warnings", "metadata",
 )  # fmt: skip
-_COUNTS = ("retry_count", "polls", "input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
-_SECONDS = ("queued_s", "running_s")
-_MOMENTS = ("submitted_at", "finished_at")
-COLUMNS = (*_TEXTS, *_COUNTS, *_SECONDS, *_MOMENTS, "warnings", "metadata")
+"""Keys of a record, those of its usage, and two of its error; new ones come last."""
+
+_TYPES = {key.name: key.type for key in (*keys_of(RecordLine), *keys_of(Usage))} | {
+    "error_code": str,
+    "error_message": str,
+}
 
 # What a spreadsheet takes for a formula, or for the rest of one behind a tab or a line break.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -30,26 +37,23 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 def row(record: Record) -> dict[str, Any]:
     """One record by column."""
     error, usage = record.error, record.usage
-    return {
-        "custom_id": record.key,
-        "state": record.state.value,
-        "status": record.status,
-        "model": record.model,
-        "output_text": record.text,
+    values = {
         "error_code": None if error is None else error.code or error.kind,
         "error_message": None if error is None else error.message,
-        "billing": record.billing.value,
-        "job_id": record.job_id,
-        "retry_count": record.retry_count,
-        "polls": record.polls,
-        **usage.to_dict(),
-        "queued_s": record.queued_s,
-        "running_s": record.running_s,
-        "submitted_at": record.submitted_at,
-        "finished_at": record.finished_at,
-        "warnings": list(record.warnings),
-        "metadata": record.metadata,
+        **{key.name: getattr(usage, key.name) for key in keys_of(Usage)},
     }
+    return {name: values[name] if name in values else _plain(getattr(record, name)) for name in COLUMNS}
+
+
+def _type(column: str) -> Any:
+    kind = _TYPES[column]
+    return str if isinstance(kind, EnumType) else kind
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
@@ -59,9 +63,8 @@ def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
     except ImportError as error:
         raise _missing("to_pandas", "pandas") from error
     frame = pd.DataFrame([row(one) for one in records], columns=list(COLUMNS))
-    types: dict[str, Any] = dict.fromkeys(_TEXTS, "string") | dict.fromkeys(_COUNTS, "Int64")
-    types |= dict.fromkeys(_SECONDS, "Float64") | dict.fromkeys(_MOMENTS, "datetime64[ms, UTC]")
-    return frame.astype(types)
+    types = {str: "string", int: "Int64", float: "Float64", Moment: "datetime64[ms, UTC]"}
+    return frame.astype({name: types[_type(name)] for name in COLUMNS if _type(name) in types})
 
 
 def to_arrow(records: Iterable[Record]) -> pa.Table:
@@ -70,11 +73,10 @@ def to_arrow(records: Iterable[Record]) -> pa.Table:
         import pyarrow as pa
     except ImportError as error:
         raise _missing("to_arrow", "pyarrow") from error
-    types: dict[str, Any] = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_COUNTS, pa.int64())
-    types |= dict.fromkeys(_SECONDS, pa.float64()) | dict.fromkeys(_MOMENTS, pa.timestamp("ms", "UTC"))
-    types |= {"warnings": pa.list_(pa.string()), "metadata": pa.string()}
-    rows = [{**told, "metadata": _json(told["metadata"])} for told in map(row, records)]
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[name]) for name in COLUMNS]))
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), Moment: pa.timestamp("ms", "UTC")}
+    types |= {tuple[str, ...]: pa.list_(pa.string()), bytes: pa.string()}
+    rows = [{**values, "metadata": _json(values["metadata"])} for values in map(row, records)]
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[_type(name)]) for name in COLUMNS]))
 
 
 def to_csv(records: Iterable[Record], path: str | Path) -> None:
@@ -83,7 +85,7 @@ def to_csv(records: Iterable[Record], path: str | Path) -> None:
     with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - opened as all our files are
         lines = csv.writer(file)
         lines.writerow(COLUMNS)
-        lines.writerows([inert(told[name]) for name in COLUMNS] for told in map(row, records))
+        lines.writerows([inert(values[name]) for name in COLUMNS] for values in map(row, records))
 
 
 def inert(value: Any) -> str:

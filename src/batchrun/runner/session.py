@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
-from batchrun.runner.loop.artifacts import find_files
+from batchrun.runner.loop.files import find_files
 from batchrun.runner.loop.runner import Runner
 from batchrun.runner.observer import RunObserver
 from batchrun.runner.opening.open import Identity, OpenBatch, open_batch, read_header
@@ -61,7 +61,7 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What is known before the first request: for the lines that a run begins with."""
+    """A run whose files are open and that has sent nothing yet: what is known of it, and what it can be asked for."""
 
     service: str
     origin: str
@@ -70,15 +70,34 @@ class Opening:
     batch: OpenBatch
     source: Checked | None
     settings: Settings
-    stop: Callable[[StopMode, str], None]
-    synced: Callable[[], int]  # bytes of the output that are on the disk
-    runner: Runner
-    ends_at_once: bool = False  # every row ends at its submit, so that nothing is polled
+    ends_at_once: bool  # every row ends at its submit, so that nothing is polled
+    open_jobs: int  # of earlier runs
+    runner: Runner = field(repr=False)
 
     @property
     def asked(self) -> str:
         """Whom this run asks: what decides which jobs it can see, the API key aside."""
         return f"{self.origin}, {self.account or 'no organisation and no project'}"
+
+    def snapshot(self) -> Snapshot:
+        """The counts of the run now."""
+        return self.runner.snapshot()
+
+    def synced(self) -> int:
+        """Bytes of the output that are on the disk."""
+        return self.runner.synced_output()
+
+    def stop(self, mode: StopMode, reason: str) -> None:
+        """Stop as `mode` says; asked again, leave at once."""
+        self.runner.stop(mode, reason)
+
+    def cancel(self, keys: frozenset[str] | None) -> None:
+        """End these rows; None means all."""
+        self.runner.cancel(keys)
+
+    def read_on(self) -> None:
+        """Look whether the input has more rows, or has ended."""
+        self.runner.read_on()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +117,12 @@ async def run_session(
     observer: RunObserver,
     opened: Callable[[Opening], None],
     sharing: Sharing | None = None,
+    alongside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Result:
     """Run `task` with the settings `given`.
 
     `opened` is told when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
-    of this process as well. Raises Misuse, SettingsError and
+    of this process as well; `alongside` is called in the run's task group then and cancelled at its end. Raises Misuse, SettingsError and
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
     settings = Settings.of(given)
@@ -168,11 +188,19 @@ async def run_session(
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
             opened(
                 Opening(
-                    *_shown(task, service), identity.account, rows, batch, source, settings, runner.stop, runner.synced_output, runner, ends_at_once
+                    *_shown(task, service),
+                    account=identity.account,
+                    rows=rows,
+                    batch=batch,
+                    source=source,
+                    settings=settings,
+                    ends_at_once=ends_at_once,
+                    open_jobs=sum(trail.job_id is not None for trail in batch.recovery.open_trails.values()),
+                    runner=runner,
                 )
-            )  # fmt: skip
-            outcome = await runner.run()
-            return Result(outcome, runner.engine.snapshot(), settings, rows)
+            )
+            outcome = await runner.run(alongside)
+            return Result(outcome, runner.snapshot(), settings, rows)
         finally:
             batch.close()
     finally:

@@ -26,7 +26,7 @@ _DEFAULT_PORT = {"http": "80", "https": "443"}
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _VALUE = re.compile(r"[ -~\t]{0,4000}", re.ASCII)
-_WIRE = frozenset(
+_TRANSPORT = frozenset(
     "accept accept-encoding connection content-encoding content-length content-type cookie expect host "
     "keep-alive proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
 )
@@ -36,7 +36,7 @@ _SECRET = re.compile(r"auth|key|token|secret|passw|credential|session", re.IGNOR
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """An `origin` (``https://host[:port]``, lower-case) and the `path` below which the endpoints stand."""
+    """An `origin` (``https://host[:port]``, lower-case) and the `path` below which the endpoints are."""
 
     origin: str
     path: str = ""
@@ -52,7 +52,7 @@ class BaseUrl:
 
 
 def read_base_url(text: str, where: str, *, allow_http: bool = False) -> BaseUrl:
-    """The base URL in `text`. Raises Misuse, naming `where` it stands; what could be a password is not shown."""
+    """The base URL in `text`. Raises UsageError with `where` it was set; what could be a password is not shown."""
     if "@" in text:
         raise UsageError(f"{where}: expected a URL without a user or password, got one with; set the API key instead")
     for mark, name in (("?", "query"), ("#", "fragment")):
@@ -84,7 +84,7 @@ def read_base_url(text: str, where: str, *, allow_http: bool = False) -> BaseUrl
 
 
 def _host_is_plain(host: str) -> bool:
-    """No number in disguise: a name whose last part is a number is an address, and then a dotted quad."""
+    """A name whose last part is a number must be an address, written as a dotted quad."""
     if host.startswith("["):
         return True
     last = host.rpartition(".")[2]
@@ -102,13 +102,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def checked_headers(headers: Mapping[str, Any], where: str) -> dict[str, str]:
-    """`headers` by lower-case name. Raises Misuse, showing names but never values."""
+    """`headers` by lower-case name. Raises UsageError, which shows names but never values."""
     found: dict[str, str] = {}
     for name, value in headers.items():
         if _NAME.fullmatch(name) is None:
             raise UsageError(f"{where}: expected the name of a header, got {name[:100]!r}")
         lower = name.lower()
-        if lower in _WIRE:
+        if lower in _TRANSPORT:
             raise UsageError(f"{where}: the header {name} is batchrun's own; leave it out")
         if lower in _AUTH:
             raise UsageError(f"{where}: the header {name} carries the API key; set the variable of the API key instead")
@@ -121,7 +121,7 @@ def checked_headers(headers: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def custom_headers(text: str, where: str) -> dict[str, str]:
-    """The headers of OPENAI_CUSTOM_HEADERS: one ``Name: value`` a line."""
+    """The headers of OPENAI_CUSTOM_HEADERS: one ``Name: value`` per line."""
     return checked_headers(dict(_lines(text, where)), where)
 
 

@@ -1,7 +1,7 @@
-"""Which service a run talks to, at which address and with which key: from flags and environment variables.
+"""Which service a run uses, at which address and with which API key: from flags and environment variables.
 
-Nothing is guessed where a guess could send a key to the wrong place: variables of two services at once are
-refused until `--service` says which.
+Nothing is guessed where a guess could send a key to the wrong address: variables of two services at once are
+refused without `--service`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def choose(
     """The service that flags and `environment` name.
 
     `key` is an API key from a file, `token` a bearer token from `--token-command`; each outranks the
-    environment. Empty variables count as unset. Raises Misuse, naming the variables and flags concerned.
+    environment. Empty variables count as unset. Raises UsageError with the variables and flags concerned.
     """
     environment = {name: value for name, value in environment.items() if value}
     profile = service if isinstance(service, Profile) else _named(service, environment)
@@ -76,7 +76,7 @@ def _base(profile: Profile, environment: Mapping[str, str], flag: str | None, *,
         names = f"--base-url or {profile.base_name}" if profile.base_name else "--base-url"
         raise UsageError(f"no address for {profile.name}: expected {names}; pass one")
     base = read_base_url(text, where, allow_http=allow_http)
-    for done in range(len(profile.path), -1, -1):  # a user may give it with or without what is appended
+    for done in range(len(profile.path), -1, -1):  # with or without what is appended
         if profile.path[done : done + 1] in ("/", "") and base.path.endswith(profile.path[:done]):
             return BaseUrl(base.origin, base.path + profile.path[done:], base.loopback)
     return base
@@ -98,7 +98,7 @@ def _headers(profile: Profile, environment: Mapping[str, str]) -> dict[str, str]
 def _key(
     profile: Profile, environment: Mapping[str, str], key: Secret | None, token: Secret | None
 ) -> tuple[Secret | None, Auth]:
-    """The key and how it travels. A token is always a bearer's, unless the profile has a header of its own."""
+    """The key and its header. A token is a bearer token, unless the profile has a header of its own."""
     bearer = BEARER if profile.token_names else profile.auth
     if token is not None:
         return token, bearer

@@ -1,7 +1,7 @@
-"""A profile of the user's own, from the table of a TOML file; `samples/profile.toml` explains every key.
+"""A user's own profile, from the table of a TOML file; `samples/profile.toml` explains every key.
 
-Every key is checked, and a wrong one is answered with the nearest right one. Values of ``[auth]`` are never
-shown: an API key that was pasted into the wrong place must not end in a log.
+Every key is checked; for an unknown one the nearest known one is suggested. Values of ``[auth]`` are never
+shown: an API key pasted there by mistake must not end in a log.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _SECTIONS = "name base_url endpoints auth headers read words vouches timeouts".s
 
 
 def read_profile(table: Mapping[str, Any], where: str) -> Profile:
-    """The profile in `table`, which was read from `where`. Raises Misuse for everything that cannot work."""
+    """The profile in `table`, which was read from `where`. Raises UsageError for everything that cannot work."""
     _known(table, _SECTIONS, where, "at the top")
     name = _text(table, "name", where, required=True)
     if _NAME.fullmatch(name) is None:
         raise UsageError(f"{where}: name: expected small letters, digits, - and _, got {name[:100]!r}")
     base_url = _text(table, "base_url", where) or None
     if base_url is not None:
-        read_base_url(base_url, f"{where}: base_url", allow_http=True)  # whether http is allowed is asked later
+        read_base_url(base_url, f"{where}: base_url", allow_http=True)  # choice decides whether http is allowed
     endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where)
     auth, key_names, key_required = _auth(_section(table, "auth", where), where)
     return Profile(

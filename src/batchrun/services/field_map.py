@@ -22,7 +22,7 @@ ABSENT: Final = object()
 
 
 class JsonPath:
-    """A place in JSON, read once and looked up often."""
+    """A field in JSON, parsed once and read often."""
 
     __slots__ = ("_steps", "text")
 
@@ -33,7 +33,7 @@ class JsonPath:
         self._steps = tuple(int(found[1]) if found[1] else found[2] for found in _STEP.finditer(text))
 
     def find(self, body: Any) -> Any:
-        """What stands there in `body`, or ABSENT."""
+        """The value in `body`, or ABSENT."""
         for step in self._steps:
             if isinstance(step, int):
                 if not isinstance(body, list) or step >= len(body):
@@ -46,10 +46,10 @@ class JsonPath:
         return body
 
     def __repr__(self) -> str:
-        return f"Place({self.text!r})"
+        return f"JsonPath({self.text!r})"
 
 
-# The known word that stands for a group; for the groups that a profile may name.
+# The status word that stands for each group that a profile may name.
 WORD_OF_GROUP: dict[str, str] = {
     StateGroup.IN_PROGRESS.value: "in_progress",
     StateGroup.CANCELLING.value: "cancelling",
@@ -68,7 +68,7 @@ _RESULTS = ("output", "output_text", "choices", "data", "incomplete_details")
 
 @dataclass(frozen=True, slots=True)
 class FieldMap:
-    """Places of an answer, and `words` of the service, normalised, by the known word that each means."""
+    """Where a response has its fields; and for each status `word` of the service, normalised, the known word that it means."""
 
     id: JsonPath
     status: JsonPath
@@ -80,7 +80,7 @@ class FieldMap:
     words: Mapping[str, str] | None = None
 
     def __call__(self, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
-        """`body` as the responses endpoint would say it, and the service's own status word."""
+        """`body` with the field names of the responses endpoint, and the service's own status word."""
         found: dict[str, Any] = {}
         for name, path in (("id", self.id), ("status", self.status), ("usage", self.usage), ("model", self.model)):
             if (value := path.find(body)) is not ABSENT:

@@ -12,7 +12,7 @@ from batchrun.services.field_map import FieldMap
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """How an API key travels: in which header, after which word."""
+    """The header that carries the API key, and the prefix of its value."""
 
     header: str = "authorization"
     prefix: str = "Bearer "
@@ -33,11 +33,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One service. The first of its `endpoints` is meant where a row names none.
+    """One service. The first of its `endpoints` is used where a row names none.
 
-    `key_names` are environment variables that may hold the API key, the first that is set counts, and
-    `token_names` likewise for a bearer token, which outranks a key. `path` is what the service appends to
-    the address that its users know. `timeouts` are settings by name, in seconds; what a user gives outranks them.
+    `key_names` are environment variables for the API key, the first that is set counts, and `token_names`
+    those for a bearer token, which outranks a key. `path` is what the service appends to
+    the address that users give. `timeouts` are settings by name, in seconds; settings of the user outrank them.
     """
 
     name: str
@@ -69,7 +69,7 @@ OPENAI = Profile(
     sends_organisation=True,
 )
 
-# LiteLLM, vLLM, OGX, llama.cpp and all others that speak OpenAI's protocol.
+# LiteLLM, vLLM, OGX, llama.cpp and all others with OpenAI's protocol.
 COMPATIBLE = replace(OPENAI, name="compatible", base_url=None)
 
 # The v1 API takes no api-version; a dated one is refused there (pydantic-ai#5066).

@@ -1,7 +1,7 @@
-"""A service at one address with one API key: it builds the requests, and reads the answers.
+"""A service at one address with one API key: it builds requests and reads responses.
 
-A service is a value. A renewed token makes another one (``with_key``); whoever holds the old one keeps it.
-The lane of polls is hot, so all that a poll needs is put together once, here, and its headers are shared.
+A service is a value; a renewed token makes another one (``with_key``). Polls are frequent, so their headers and paths are
+built once and shared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OURS = {"accept": "application/json", "user-agent": f"batchrun/{__version__}"}
 class Service:
     """Builds requests to `base` as `profile` says, with `key` (None where none is needed).
 
-    `key_renews` marks a key that changes while the run goes on: it cannot be recognised by its fingerprint.
+    `key_renews` marks a key that changes during the run: it cannot be recognised by its fingerprint.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Service:
 
     @property
     def origin(self) -> str:
-        """Where the wire goes, and the only place that sees the API key."""
+        """The only origin that requests are sent to, and the only one that sees the API key."""
         return self.base.origin
 
     @property
     def timeouts(self) -> Mapping[str, float]:
-        """What the profile sets of the settings, in seconds."""
+        """Settings that the profile sets, in seconds."""
         return self.profile.timeouts
 
     @property
@@ -83,9 +83,11 @@ class Service:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What must never be shown: the API key, and the values of headers that look like one."""
+        """What must never be shown: the API key, and the values of headers whose names suggest a secret."""
         named = [
-            Secret(value, f"header {name}") for name, value in self._extra.items() if is_secret(name) and _whole(value)
+            Secret(value, f"header {name}")
+            for name, value in self._extra.items()
+            if is_secret(name) and _is_printable(value)
         ]
         return tuple(named) if self.key is None else (self.key, *named)
 
@@ -94,7 +96,7 @@ class Service:
         return Service(self.profile, self.base, key, self._extra, auth=self._auth, key_renews=self.key_renews)
 
     def identity(self) -> dict[str, str | None]:
-        """What a journal's header keeps of a service, so that a later run does not ask another one."""
+        """What a journal's header stores of a service, so that a later run cannot use another one by mistake."""
         return {
             "service": self.name,
             "origin": self.origin,
@@ -104,7 +106,7 @@ class Service:
         }
 
     def key_fingerprint(self, salt: bytes) -> str | None:
-        """What recognises the API key and does not give it away; None without one, or if it renews itself."""
+        """Recognises the API key without disclosing it; None without a key, or if it is renewed."""
         return None if self.key is None or self.key_renews else self.key.fingerprint(salt)
 
     def submit(self, path: str, body: bytes) -> Request:
@@ -115,7 +117,7 @@ class Service:
         return self._about(self._poll, job_id)
 
     def cancel(self, job_id: str) -> Request:
-        """Ask for the end of a job; `can_cancel` says whether the service has a way to."""
+        """Cancel a job; only where `can_cancel`."""
         return self._about(self._cancel, job_id)
 
     def read_submit(self, answer: Answer | Failure, wall: float, path: str) -> Accepted | Refused | Ambiguous:
@@ -146,5 +148,5 @@ class Service:
         return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)
 
 
-def _whole(value: str) -> bool:
+def _is_printable(value: str) -> bool:
     return bool(value) and value.isprintable() and " " not in value and value.isascii()

@@ -67,7 +67,7 @@ def described(data=PNG, key="row-0", index=0, suffix=".png", media_type="image/p
 
 def test_a_record_waits_for_its_files_and_names_them():
     run = drawing().run(until=1.4)
-    assert run.engine.desk.in_phase[Phase.STORING] == 1
+    assert run.engine.jobs.in_phase[Phase.STORING] == 1
     assert run.records == {}
     run.run()
     record = only(run)
@@ -147,7 +147,7 @@ def test_what_is_no_base64_stays_where_it_is_and_the_others_become_files(bad):
 def test_a_cancel_while_its_files_are_being_written_removes_them_before_the_record():
     usage = {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
     run = Driver(1, artifacts="files", poll=ended(image(text()), usage=usage)).run(until=1.4)
-    assert run.engine.desk.in_phase[Phase.STORING] == 1
+    assert run.engine.jobs.in_phase[Phase.STORING] == 1
     run.feed(cancel("row-0"))
     assert run.records == {}
     run.run()
@@ -241,10 +241,10 @@ def test_a_row_between_two_attempts_or_with_an_intent_is_cancelled_with_its_file
         run = Driver(start=False, artifacts="files", poll=fails, chance=lambda: 0.5)
         run.files[name_of("old-0")] = b"left"
         recover(run, {"old-0": (name_of("old-0"),)})
-        while run.engine.desk.in_phase[Phase.WAITING] == 0:
+        while run.engine.jobs.in_phase[Phase.WAITING] == 0:
             run.run(until=run.now + 0.05)
         if not synced:
-            (job,) = run.engine.desk.unsubmitted.values()
+            (job,) = run.engine.jobs.unsubmitted.values()
             wake = run.now + 60
             assert [type(one) for one in run.engine.handle(m.TimerFired(), wake)][:1] == [m.Append]
             assert job.phase is Phase.INTENDING
@@ -253,7 +253,7 @@ def test_a_row_between_two_attempts_or_with_an_intent_is_cancelled_with_its_file
             assert job.phase is Phase.STORING
             continue
         run.feed(cancel("old-0"))
-        assert run.engine.desk.in_phase[Phase.STORING] == 1
+        assert run.engine.jobs.in_phase[Phase.STORING] == 1
         run.run(until=run.now + 5)
         assert (only(run)["state"], run.files) == ("cancelled", {})
 
@@ -306,10 +306,10 @@ def test_bodies_that_wait_for_their_files_count_as_memory_and_polling_pauses():
     size = len(json.dumps({"result": text(PNG * 50)}))
     run = drawing(image(text(PNG * 50)), rows=6, max_memory=2 * size, storing=30.0, connections=1)
     run.run(until=25.0)
-    assert run.engine.desk.in_phase[Phase.STORING] == 2, "as many as there is room for"
-    assert run.engine.desk.unsynced_records >= 2 * size
+    assert run.engine.jobs.in_phase[Phase.STORING] == 2, "as many as there is room for"
+    assert run.engine.jobs.unsynced_records >= 2 * size
     run.run()
-    assert (run.outcome, len(run.files), run.engine.desk.unsynced_records) == (m.Outcome.COMPLETE, 6, 0)
+    assert (run.outcome, len(run.files), run.engine.jobs.unsynced_records) == (m.Outcome.COMPLETE, 6, 0)
 
 
 @pytest.mark.parametrize(("mode", "records"), [(m.StopMode.DRAIN, 1), (m.StopMode.NOW, 0)])
@@ -326,4 +326,4 @@ def test_a_stale_report_is_counted_and_dropped():
     engine = Driver(1, artifacts="files").engine
     engine.handle(m.ArtifactsStored(order.job, order.attempt, ()), 5.0)
     engine.handle(m.ArtifactsFailed(order.job, order.attempt, "late"), 5.0)
-    assert (engine.desk.stale, engine.outcome) == (2, None)
+    assert (engine.snapshot().stale, engine.outcome) == (2, None)

@@ -125,7 +125,7 @@ def test_a_run_for_what_is_wished_takes_up_what_is_wished_meanwhile():
 def test_a_wish_for_a_row_whose_record_may_still_be_lost_is_written_too():
     class Held(Night):
         def feed(self, event):
-            held = isinstance(event, m.Synced) and event.tape is m.BatchFile.OUTPUT
+            held = isinstance(event, m.Synced) and event.file is m.BatchFile.OUTPUT
             return [] if held else super().feed(event)
 
     run = Held(2, submit=lambda key, n: answer(400, {"error": {"code": "invalid_prompt", "message": "no"}}))
@@ -273,4 +273,4 @@ def test_detach_with_another_key_looks_until_a_job_is_found_and_no_longer():
 def test_no_more_jobs_in_flight_than_can_be_looked_at_in_time():
     run = Driver(900, poll=running, concurrency=10_000, poll_rate=1.0, poll_max=300.0)
     run.run(until=200.0)
-    assert run.engine.desk.open_jobs == 300
+    assert run.engine.jobs.open_jobs == 300

@@ -16,7 +16,7 @@ class SlowDisk(Driver):
     held = False
 
     def feed(self, event):
-        if self.held and isinstance(event, m.Synced) and event.tape is m.BatchFile.JOURNAL:
+        if self.held and isinstance(event, m.Synced) and event.file is m.BatchFile.JOURNAL:
             return []
         return super().feed(event)
 
@@ -35,7 +35,7 @@ def test_a_cancel_is_sent_once_its_entry_is_on_the_disk_and_not_before():
     run.held = True
     run.feed(CANCEL)
     assert run.tags("row-0")[-1] == "cancelling"
-    assert next(iter(run.engine.desk.watched.values())).phase is Phase.CANCELLING
+    assert next(iter(run.engine.jobs.watched.values())).phase is Phase.CANCELLING
     assert run.run(until=60.0).sent["cancel"] == []
     run.sync()
     run.run()
@@ -67,7 +67,7 @@ def test_a_cancel_whose_entry_is_synced_while_the_job_is_busy_is_sent_once(phase
         run.sync()
         sent_at = 5.0
     else:
-        while run.engine.desk.in_phase[Phase.POLLING] == 0:
+        while run.engine.jobs.in_phase[Phase.POLLING] == 0:
             run.run(until=run._queue[0][0])
         sent_at = run.now + 1.0
         run.feed(CANCEL)

@@ -54,7 +54,7 @@ def test_nothing_is_sent_before_its_intent_is_synced_and_nothing_watched_before_
     run = Driver(start=False)
     engine = run.engine
     engine.handle(m.RowRead(Row("a")), 0.0)
-    job = engine.desk.unsubmitted["a"]
+    job = engine.jobs.unsubmitted["a"]
     assert job.phase is Phase.INTENDING
     assert names(engine.handle(m.TimerFired(), 5.0)) == []
     assert names(engine.handle(m.Synced(m.BatchFile.JOURNAL, 1), 6.0))[0] == "Submit"
@@ -77,7 +77,7 @@ def test_a_record_is_done_only_when_it_is_synced():
     run = Driver(1)
     run.run(until=0.05)
     engine = run.engine
-    job = engine.desk.unsubmitted["row-0"]
+    job = engine.jobs.unsubmitted["row-0"]
     from batchrun.core.responses.verdict import read_submit
 
     instructions = engine.handle(m.SubmitAccepted(job, 1, read_submit(answer(200, {"output": "x"}), 0.0)), 1.0)
@@ -141,7 +141,7 @@ def test_a_limit_takes_so_many_rows_of_those_that_are_left():
 def test_i26_what_was_sent_otherwise_is_a_warning_of_the_record():
     run = Driver(1)
     run.run(until=0.05)
-    job = run.engine.desk.unsubmitted["row-0"]
+    job = run.engine.jobs.unsubmitted["row-0"]
     from batchrun.core.responses.verdict import read_submit
 
     accepted = read_submit(answer(200, {"output": "x"}), 0.0)
@@ -208,7 +208,7 @@ def test_the_delay_named_by_the_service_is_a_floor():
 def test_stale_answers_are_counted_and_dropped():
     run = Driver(1, poll=failing("server_error", 1))
     run.run(until=1.0)
-    job = next(iter(run.engine.desk.watched.values()))
+    job = next(iter(run.engine.jobs.watched.values()))
     from batchrun.core.responses.verdict import read_poll, read_submit
 
     late = m.SubmitAccepted(job, 1, read_submit(answer(200, {"id": "other", "status": "queued"}), 0.0))
@@ -217,7 +217,7 @@ def test_stale_answers_are_counted_and_dropped():
     seen = read_poll(answer(200, {"id": job.job_id, "status": "failed"}), 0.0, job.job_id)
     run.outcome = run.engine.outcome = None
     run.feed(m.PollAnswered(job, 1, seen))
-    assert run.engine.desk.stale == 2
+    assert run.engine.snapshot().stale == 2
     assert run.states() == {"succeeded": 1}
 
 
@@ -309,7 +309,7 @@ def test_c05_completed_at_the_settle_look():
 def test_a_cancel_during_a_poll_that_brings_the_result():
     run = Driver(1, latency=1.0, poll=lambda j, n: answer(200, {"id": j, "status": "completed", "output": "canary"}))
     run.run(until=2.2)
-    assert run.engine.desk.in_phase[Phase.POLLING] == 1
+    assert run.engine.jobs.in_phase[Phase.POLLING] == 1
     run.at(run.now, cancel("row-0"))
     run.run()
     assert (run.records["row-0"]["state"], run.records["row-0"]["warnings"]) == ("cancelled", ["late_completed"])
@@ -330,7 +330,7 @@ def test_c06_twice_unknown_and_finished_are_harmless():
 def test_a_row_between_two_attempts_is_cancelled_at_once():
     run = Driver(1, poll=failing("rate_limit_exceeded", 9), chance=lambda: 0.999)
     run.run(until=1.9)
-    assert run.engine.desk.in_phase[Phase.WAITING] == 1
+    assert run.engine.jobs.in_phase[Phase.WAITING] == 1
     run.at(run.now, cancel("row-0"))
     run.run()
     record = run.records["row-0"]
@@ -433,7 +433,7 @@ def test_o07_a_write_error_ends_the_run_without_another_request():
 
 def test_no_polls_while_too_much_waits_for_the_disk():
     run = Driver(50, max_memory=1)
-    run.engine.desk.unsynced_records = 10
+    run.engine.jobs.unsynced_records = 10
     run.run(until=20)
     assert run.sent["poll"] == []
 
@@ -527,7 +527,7 @@ def test_o22_within_a_run_the_wall_clock_is_not_asked(jump):
 
     def of(epoch):
         run = Driver(start=False, poll=running, deadline=100.0, cancel=lambda *_: answer(409))
-        run.engine.desk.epoch += epoch
+        run.engine.jobs.epoch += epoch
         run.rows = [Row(f"row-{i}") for i in range(20)]
         run.feed(m.TimerFired())
         run.run()
@@ -606,8 +606,8 @@ def test_every_row_ends_in_exactly_one_record_or_stays_open_for_a_reason(rows, s
             run.at(when, m.TimerFired() if wish == "time" else m.SuspensionEnded(10.0))
     while run.outcome is None and run._queue and run.now < 1e5:
         run.run(until=run._queue[0][0])
-        asked |= {job.key for job in [*run.engine.desk.unsubmitted.values(), *run.engine.desk.watched.values()]
-                  if job.reason is CancelReason.USER and job.phase not in (Phase.ENDING, Phase.FINISHED)}  # fmt: skip
+        asked |= {job.key for job in [*run.engine.jobs.unsubmitted.values(), *run.engine.jobs.watched.values()]
+                  if job.cancel_reason is CancelReason.USER and job.phase not in (Phase.ENDING, Phase.FINISHED)}  # fmt: skip
     assert run.outcome in (m.Outcome.COMPLETE, m.Outcome.HALTED)
     for record in run.records.values():
         VALIDATOR.validate(record)

@@ -98,7 +98,7 @@ def test_a_service_that_knows_none_of_our_jobs_is_sent_nothing():
 
 def test_it_counts_against_no_budget():
     run = look("failed", ends("failed"), retry_budget=0)
-    assert (run.records["old-0"]["state"], run.engine.desk.retries, run.told) == ("succeeded", 0, [])
+    assert (run.records["old-0"]["state"], run.engine.jobs.retries, run.told) == ("succeeded", 0, [])
 
 
 def test_a_second_failure_is_the_rows_own():

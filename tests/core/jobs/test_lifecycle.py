@@ -79,10 +79,10 @@ def test_every_transition_of_the_table_is_met_by_the_tests():
 
 def test_an_impossible_step_tells_the_jobs_story():
     run = Driver(1).run(until=0.05)
-    job = run.engine.desk.unsubmitted["row-0"]
+    job = run.engine.jobs.unsubmitted["row-0"]
     assert job.phase is Phase.SUBMITTING
-    with pytest.raises(ImpossibleTransition, match=r"submitting cannot take the step 'look due'.*key='row-0'"):
-        run.engine.desk.move(job, Step.LOOK_DUE)
+    with pytest.raises(ImpossibleTransition, match=r"submitting cannot take the step 'poll due'.*key='row-0'"):
+        run.engine.jobs.move(job, Step.POLL_DUE)
     assert "row-0" in repr(Job(Row("row-0")))
 
 

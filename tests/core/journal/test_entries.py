@@ -105,7 +105,7 @@ def test_the_fold_of_a_whole_journal():
     "line",
     [
         Submitted("a", 1, "../x", 1.0).to_line(), Submitted("a", 1, "a/b", 1.0).to_line(), frame(b'{"submitted":{"key":"a"}}'),
-        HEADER.to_line(), frame(b'{"unheard_of":{}}'), frame(b"[]"), frame(b'{"a":1}'), frame(b'{"a":{},"b":{}}'), frame(b"x"),
+        HEADER.to_line(), frame(b'{"unheard_of":[]}'), frame(b"[]"), frame(b'{"a":1}'), frame(b'{"a":{},"b":{}}'), frame(b"x"),
         frame(b'{"intent":{"key":["a"],"attempt":1,"row_sha256":"","at":1}}'), b"\x00" * 40 + b"\n", b"\n",
     ],
 )  # fmt: skip

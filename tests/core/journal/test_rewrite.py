@@ -22,7 +22,7 @@ from batchrun.core.journal.entries import (
 from batchrun.core.journal.fold import JournaledRow, fold
 from batchrun.core.journal.recover import recover
 from batchrun.core.journal.rewrite import announcement, entries_of, new_journal, new_output, spans
-from batchrun.core.records.record import RecordLine
+from batchrun.core.records.fields import RecordLine
 from batchrun.core.taxonomy.states import State
 
 HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "in.jsonl", 1.0)
@@ -30,7 +30,7 @@ FAILED = {"failed", "cancelled", "unconfirmed", "rejected", "expired", "incomple
 
 
 def record(key, state, *warnings):
-    return RecordLine("rec", key, State(state), warnings=warnings).to_json() + b"\n"
+    return RecordLine(id="rec", custom_id=key, state=State(state), warnings=warnings).to_json() + b"\n"
 
 
 def ended(key, attempt, job_id=None):
@@ -182,7 +182,7 @@ def test_keys_narrow_what_is_dropped():
 
 
 def test_a_large_output_comes_in_pieces():
-    line = RecordLine("rec", "a", State.SUCCEEDED, output_text="x" * 300_000).to_json() + b"\n"
+    line = RecordLine(id="rec", custom_id="a", state=State.SUCCEEDED, output_text="x" * 300_000).to_json() + b"\n"
     output = line * 9 + record("b", "failed") + line * 3
     pieces = list(new_output(announcement(folded(), output, FAILED), output))
     assert b"".join(pieces) == line * 12
@@ -219,3 +219,8 @@ def test_what_is_no_output_is_refused():
 
 def test_a_trail_without_facts_has_no_entries():
     assert list(entries_of("a", JournaledRow())) == []
+
+
+def test_records_of_an_earlier_version_that_lack_keys_are_rewritten_too():
+    (span,) = spans(b'{"id":"rec","custom_id":"a","state":"failed"}\n')
+    assert span.end_of_row == {"state": "failed", "job_id": None, "code": None, "billing": "unknown"}

@@ -85,7 +85,7 @@ def test_the_number_of_jobs_in_flight_is_never_exceeded():
     most = 0
     while run.outcome is None:
         run.run(until=run.now + 0.05)
-        most = max(most, run.engine.desk.open_jobs)
+        most = max(most, run.engine.jobs.open_jobs)
     assert most == 20
     assert run.states() == {"succeeded": 300}
 
@@ -106,8 +106,8 @@ def test_s20_a_refusal_stops_all_submits_with_jitter_on_top_of_the_floor():
     refused_at = run.times("submit", "row-5")[0] + 0.1
     resumed = min(time for time in times if time > refused_at)
     assert refused_at + 10 <= resumed <= refused_at + 10 + 2.5
-    assert run.engine.desk.accepted == 40
-    assert run.engine.desk.retries == 0, "a refusal is no attempt"
+    assert run.engine.jobs.accepted == 40
+    assert run.engine.jobs.retries == 0, "a refusal is no attempt"
 
 
 def test_all_refusals_within_one_pause_are_one_incident():
@@ -164,7 +164,7 @@ def test_s24_an_outage_of_two_minutes_loses_at_most_forty_rows():
     probes = [time for time in run.times("submit") if 13 < time < 130]
     assert [time - probes[0] for time in probes] == pytest.approx([0, 10.5, 31.0, 71.5]), "after 5 s, growing to 60 s"
     run.run(until=400)
-    assert run.engine.desk.accepted > 4_900
+    assert run.engine.jobs.accepted > 4_900
 
 
 def test_what_was_sent_before_an_outage_does_not_end_it():
@@ -275,7 +275,7 @@ def test_the_batch_has_a_budget_of_new_attempts():
 
     run = Driver(2_000, poll=poll, retry_budget=50, concurrency=100, poll_rate=10_000).run()
     assert [halt.reason for _, halt in run.told] == ["retry budget"]
-    assert run.engine.desk.retries >= 51
+    assert run.engine.jobs.retries >= 51
     posts = [name for _, name in run.sent["submit"]]
     assert len(posts) - len(set(posts)) <= 50, "no new attempt beyond the budget"
 
@@ -287,7 +287,7 @@ def test_the_last_attempt_of_the_budget_halts_nothing():
         return answer(200, failed if job_id.endswith("_0") else over)
 
     run = Driver(2, poll=poll, retry_budget=2).run()
-    assert (run.outcome, run.told, run.engine.desk.retries) == (m.Outcome.COMPLETE, [], 2)
+    assert (run.outcome, run.told, run.engine.jobs.retries) == (m.Outcome.COMPLETE, [], 2)
     assert run.states() == {"succeeded": 2}
 
 

@@ -25,7 +25,7 @@ class Member:
         while self.rows and self.shared.has_room(self, self.jobs):
             self.rows -= 1
             self.jobs += 1
-            self.shared.took(self)
+            self.shared.took(self, 0.0)
 
     def end_one(self):
         self.jobs -= 1

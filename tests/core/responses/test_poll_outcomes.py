@@ -53,7 +53,7 @@ def completed(**fields):
         pytest.param(completed(output=[NO_IMAGE]), "succeeded", ["tool_failed:image_generation_call"], None, id="p13-failed"),
     ],
 )  # fmt: skip
-def test_what_a_job_says_at_its_end_stands_in_its_record(body, state, warnings, code):
+def test_the_end_of_a_job_is_in_its_record(body, state, warnings, code):
     record, _, posts = polled(body, retries=0)
     assert (record["state"], record["warnings"], record["error"] and record["error"]["code"]) == (state, warnings, code)
     assert (record["status"], posts) == (body["status"], 1)
@@ -62,13 +62,13 @@ def test_what_a_job_says_at_its_end_stands_in_its_record(body, state, warnings, 
 
 
 @pytest.mark.parametrize("status", [None, "absent", "brand_new", 17])
-def test_p03_a_word_that_nobody_knows_is_polled_on(status):
+def test_p03_an_unknown_status_word_is_polled_on(status):
     odd = {"id": "job_row-0_0"} if status == "absent" else {"id": "job_row-0_0", "status": status}
     record, _, posts = polled(odd, odd, odd, completed())
     assert (record["state"], record["polls"], posts) == ("succeeded", 4, 1)
 
 
-def test_p14_a_rate_limit_that_only_the_text_tells_is_tried_again_and_told():
+def test_p14_a_rate_limit_only_in_the_text_is_retried_and_recorded():
     failed = {"status": "failed", "error": {"code": None, "message": "Rate limit reached, try again in 2s"}}
     record, _, posts = polled(failed, retries=2)
     assert (record["state"], record["retry_count"], posts) == ("rate_limited", 2, 3)
@@ -79,7 +79,7 @@ def test_p14_a_rate_limit_that_only_the_text_tells_is_tried_again_and_told():
 @pytest.mark.parametrize(
     "usage", ["absent", None, "12", [], {"input_tokens": "12", "output_tokens": None}, {"total_tokens": -1}]
 )
-def test_p16_usage_that_is_none_is_null_in_the_record(usage):
+def test_p16_unusable_usage_is_null_in_the_record(usage):
     assert polled(completed() if usage == "absent" else completed(usage=usage))[0]["usage"] == NOTHING
 
 
@@ -99,7 +99,7 @@ def test_p17_odd_json_is_kept_in_a_record_that_everyone_can_read(raw, kept):
     assert kept in json.dumps(record["response"]["body"])
 
 
-def test_p18_a_pretty_answer_is_spliced_in_on_one_line_and_otherwise_as_received():
+def test_p18_a_pretty_response_is_recorded_on_one_line_and_otherwise_as_received():
     record, line, _ = polled(b'{\r\n  "status" : "completed",\n  "n": 1.10, "big": 12345678901234567890123\n}\n')
     assert line.count(b"\n") == 1
     assert b'"status" : "completed",  "n": 1.10, "big": 12345678901234567890123' in line.replace(b"\r", b"")

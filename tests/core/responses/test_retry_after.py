@@ -48,7 +48,7 @@ def test_s21_what_is_not_believed(value):
         ("try again later", None),
     ],
 )
-def test_a_delay_may_stand_in_the_message(message, seconds):
+def test_a_delay_may_be_in_the_message(message, seconds):
     assert retry_after({}, WALL, message) == (None if seconds is None else pytest.approx(seconds))
     assert retry_after({"retry-after": "5"}, WALL, message) == 5.0
 

@@ -56,7 +56,7 @@ def first(reply, rows=3, **settings):
         pytest.param(FLOOD, "answer_lost", id="s26"),
     ],
 )
-def test_a_row_of_which_nobody_knows_is_unconfirmed_and_touched_no_more(reply, code):
+def test_a_row_without_a_known_outcome_is_unconfirmed_and_not_sent_again(reply, code):
     run = first(reply)
     record = run.records["row-1"]
     assert (run.outcome, run.states()) == (m.Outcome.COMPLETE, {"succeeded": 2, "unconfirmed": 1})
@@ -157,7 +157,7 @@ class TwoIntents(Driver):
         super().feed(m.Synced(m.BatchFile.JOURNAL, 1))
 
     def feed(self, event):
-        if self.held and isinstance(event, m.Synced) and event.tape is m.BatchFile.JOURNAL:
+        if self.held and isinstance(event, m.Synced) and event.file is m.BatchFile.JOURNAL:
             return []
         return super().feed(event)
 
@@ -228,7 +228,7 @@ def test_s09_over_at_once_its_id_is_in_the_journal_where_the_job_can_be_asked_fo
     run = Driver(1)
     run.run(until=0.05)
     over = answer(200, {"id": "resp_1", "status": "completed", "output": "x"})
-    job = run.engine.desk.unsubmitted["row-0"]
+    job = run.engine.jobs.unsubmitted["row-0"]
     run.feed(m.SubmitAccepted(job, 1, read_submit(over, 0.0, background=background)))
     assert (run.tags("row-0"), run.records["row-0"]["state"]) == (tags, "succeeded")
 

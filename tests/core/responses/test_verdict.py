@@ -65,7 +65,7 @@ SERVER_ERROR = {"code": "server_error", "message": "boom"}
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-def test_s10_a_job_that_goes_on(status):
+def test_s10_a_running_job(status):
     accepted = submit({"id": "resp_1", "status": "queued"}, status, x_request_id="req_9")
     assert accepted == Accepted(
         "resp_1", Running("queued", started=False), b'{"id": "resp_1", "status": "queued"}', status, "req_9"
@@ -101,7 +101,7 @@ def test_s09_a_job_that_is_over_at_once(body, state):
         ("no status of HTTP", 100, b""), ("no status of HTTP", 199, b""), ("no status of HTTP", 600, b""), ("no status of HTTP", 999, b""),
     ],
 )  # fmt: skip
-def test_of_what_cannot_be_read_nobody_knows(case, status, body):
+def test_an_unreadable_response_is_ambiguous(case, status, body):
     verdict = submit(body, status)
     assert isinstance(verdict, Ambiguous)
     assert (verdict.problem.kind, verdict.problem.source) == ("JobUnconfirmed", Source.CLIENT)
@@ -173,14 +173,14 @@ def test_s18_a_redirect_names_its_target():
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_s01_s02_s03_without_an_answer_it_counts_whether_a_byte_left(cause):
+def test_s01_s02_s03_without_a_response_it_matters_whether_a_byte_was_sent(cause):
     unsent = read_submit(Failure(sent=False, cause=cause, message="refused"), WALL)
     assert isinstance(unsent, Refused)
     assert unsent.again
     assert isinstance(read_submit(Failure(sent=True, cause=cause, message="dropped"), WALL), Ambiguous)
 
 
-def test_a_profile_may_vouch_for_more_or_for_less():
+def test_a_profile_may_override_codes_both_ways():
     full = {"error": {"code": "queue_overflow"}}
     assert isinstance(submit(full, 500), Ambiguous)
     assert isinstance(
@@ -190,7 +190,7 @@ def test_a_profile_may_vouch_for_more_or_for_less():
     assert isinstance(submit(full, 404, overrides=CodeOverrides(ambiguous=frozenset({"http_404"}))), Ambiguous)
 
 
-def test_a_synchronous_answer_needs_neither_status_nor_id():
+def test_a_synchronous_response_needs_neither_status_nor_id():
     accepted = submit({}, background=False)
     assert (accepted.outcome.state, accepted.outcome.warnings) == (State.SUCCEEDED, ("empty_output",))
     accepted = submit({"error": {"code": "server_error"}}, background=False)
@@ -205,7 +205,7 @@ def test_a_synchronous_answer_needs_neither_status_nor_id():
         ("content_filter", State.INCOMPLETE, "ContentFilterFinishReasonError"),
     ],
 )
-def test_a_chat_answer_tells_by_its_finish_reason(finish, state, kind):
+def test_a_chat_response_ends_by_its_finish_reason(finish, state, kind):
     ended = submit({"choices": [{"message": {"content": "hi"}, "finish_reason": finish}]}, background=False).outcome
     assert (ended.state, ended.text, ended.problem and ended.problem.kind) == (state, "hi", kind)
 
@@ -225,7 +225,7 @@ def test_a_chat_answer_tells_by_its_finish_reason(finish, state, kind):
         (17, Running(None, started=False, warnings=("unknown_status",))),
     ],
 )
-def test_p03_a_job_goes_on_until_it_says_otherwise(status, expected):
+def test_p03_a_job_runs_until_its_status_says_otherwise(status, expected):
     assert outcome({"status": status}) == expected
     assert outcome({}) == Running(None, started=False, warnings=("unknown_status",))
 
@@ -293,7 +293,7 @@ def test_p11_how_jobs_fail(body, state, retry, kind, code, warnings):
     assert ended.status == body["status"]
 
 
-def test_p14_a_rate_limit_that_stands_only_in_the_text():
+def test_p14_a_rate_limit_only_in_the_text():
     ended = outcome({"status": "failed", "error": {"code": None, "message": "Rate limit reached, try again in 2s"}})
     assert (ended.state, ended.retry, ended.retry_after) == (State.RATE_LIMITED, Retry.YES, 2.0)
     assert ended.warnings == ("classified_by_text",)
@@ -332,7 +332,7 @@ def test_p16_usage_is_never_guessed(usage, expected):
         ({"status": "cancelled", "usage": None}, Billing.UNKNOWN),
     ],
 )
-def test_billing_is_told_only_where_it_is_known(body, billing):
+def test_billing_is_recorded_only_where_it_is_known(body, billing):
     assert outcome(body).billing is billing
 
 
@@ -365,7 +365,7 @@ def test_p01_a_poll_that_fails_is_not_a_job_that_failed(status, body, trouble):
     assert verdict.trouble is trouble
 
 
-def test_p15_a_result_over_the_cap_is_told():
+def test_p15_a_result_over_the_cap_is_reported():
     seen = read_poll(Failure(sent=True, cause=Cause.TOO_LARGE, message="over 64 MiB"), WALL, "resp_1")
     assert (seen.outcome.state, seen.outcome.problem.code, seen.outcome.retry) == (
         State.FAILED,
@@ -386,7 +386,7 @@ def test_after_a_cancel_that_was_refused_the_job_is_polled(status):
     assert read_cancel(answer(status, {"error": {}}), WALL, "resp_1").trouble is Trouble.TRANSIENT
 
 
-def test_a_cancel_that_shows_the_job_is_a_look():
+def test_a_cancel_response_with_the_job_counts_as_a_poll():
     assert (
         read_cancel(answer(200, {"id": "resp_1", "status": "cancelled"}), WALL, "resp_1").outcome.state
         is State.CANCELLED
@@ -422,17 +422,17 @@ ANSWERS = st.builds(Answer, st.integers(0, 700) | st.sampled_from([200, 202, 400
 
 
 @given(ANSWERS, st.booleans())
-def test_any_submit_answer_is_a_verdict(given_answer, background):
-    verdict = read_submit(given_answer, WALL, background=background)
+def test_any_submit_response_is_a_verdict(response, background):
+    verdict = read_submit(response, WALL, background=background)
     if isinstance(verdict, Accepted):
         assert isinstance(verdict.outcome, Ended) or is_safe_id(verdict.job_id)
         json.loads(verdict.body, parse_constant=pytest.fail)
 
 
 @given(ANSWERS)
-def test_any_poll_or_cancel_answer_is_a_verdict(given_answer):
+def test_any_poll_or_cancel_response_is_a_verdict(response):
     for read in (read_poll, read_cancel):
-        verdict = read(given_answer, WALL, "resp_1")
+        verdict = read(response, WALL, "resp_1")
         if isinstance(verdict, JobReport) and isinstance(verdict.outcome, Ended):
             assert (verdict.outcome.state is State.SUCCEEDED) or verdict.outcome.problem is not None
             assert verdict.outcome.retry is Retry.NO or verdict.outcome.state is not State.SUCCEEDED

@@ -263,7 +263,7 @@ def test_a_wrong_flag_teaches(model, setting, says):
         BodyFlags.read(model, [setting])
 
 
-def test_metadata_is_ours_beside_the_body_and_the_services_within():
+def test_metadata_is_ours_next_to_the_body_and_the_services_within():
     def of(line):
         return metadata(admitted(line), line)
 
@@ -307,7 +307,7 @@ def spaced(value):
 @settings(deadline=None)
 @given(BODIES, st.booleans(), st.booleans())
 @example(body={"a": 10**30, "b": '"body": {"', "c\\": "\\"}, ascii_only=True, wide=False)
-def test_whatever_body_is_given_travels_unaltered(body, ascii_only, wide):
+def test_any_body_is_sent_unaltered(body, ascii_only, wide):
     body = {"model": "m", **body}
     text = spaced(body) if wide else json.dumps(body, ensure_ascii=ascii_only)
     line = f'{{"metadata": {{"body": 1}}, "body" : {text} , "custom_id": "body"}}'.encode()
@@ -339,7 +339,7 @@ def test_edits_do_what_dictionaries_do(body, put, drop):
 
 @settings(deadline=None)
 @given(st.dictionaries(TEXT, JSON, min_size=1))
-def test_members_are_found_where_they_stand(value):
+def test_members_are_found(value):
     text = spaced(value).encode()
     assert [one.key for one in members(text)] == list(value)
     assert {name: json.loads(raw) for name, raw in values(text, *value).items()} == value
@@ -347,7 +347,7 @@ def test_members_are_found_where_they_stand(value):
 
 @settings(deadline=None)
 @given(BODIES, st.randoms(use_true_random=False))
-def test_a_key_depends_on_what_a_row_says_not_on_how_it_is_written(body, random):
+def test_a_key_depends_on_the_content_of_a_row_not_on_how_it_is_written(body, random):
     names = list(body)
     random.shuffle(names)
     one = canonical(orjson.loads(orjson.dumps(body))) if _fits(body) else None

@@ -21,7 +21,7 @@ def test_the_time_left_follows_from_the_rate():
     assert pace == (4.0, 10.0, 2.0, 40.0)
 
 
-def test_nothing_is_said_of_the_time_left_before_two_seconds():
+def test_the_time_left_is_unknown_for_two_seconds():
     rhythm = Throughput(100)
     rhythm.add(at(0.0))
     assert rhythm.add(at(1.9, done=10)).left is None
@@ -65,7 +65,7 @@ def test_what_is_left_when_it_is_known_otherwise(total, counts, left):
     assert rhythm.add(at(10.0, done=20, **counts)).left == left
 
 
-def test_without_any_progress_nobody_knows():
+def test_without_progress_the_time_left_is_unknown():
     rhythm = Throughput(100)
     rhythm.add(at(0.0))
     assert rhythm.add(at(1000.0)).left is None

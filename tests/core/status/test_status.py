@@ -67,7 +67,7 @@ def stages(found):
 # --- rows ---
 
 
-def test_every_row_stands_somewhere():
+def test_every_row_has_a_stage():
     entries = [
         *RUNNING,
         Intent("a", 1, "s", NOW), Submitted("a", 1, "resp_a", NOW),
@@ -91,7 +91,7 @@ def test_a_record_counts_with_its_marker_or_without():
         assert (found.done, stages(found)) == (1, {"waiting": 9})
 
 
-def test_nobody_knows_the_total_of_a_batch_that_was_only_collected():
+def test_the_total_of_a_batch_that_was_only_collected_is_unknown():
     found = stand([Started(7, NOW - 60, None), Intent("a", 1, "s", NOW)], [record("b")])
     assert (found.total, found.open_rows, found.left, stages(found)) == (None, None, None, {"submitting": 1})
     later = stand([Started(7, 1.0, 10), Stopped("SIGINT", 2.0), Started(8, NOW - 60, None)])
@@ -121,7 +121,7 @@ def test_failures_warnings_and_tokens_are_counted_over_the_whole_output():
     "line",
     [b"", b"\n", b"[]\n", b"null\n", b"{}\n", b'{"custom_id":1,"state":"succeeded"}\n', b"\0\0\n", b'{"custom_id"'],
 )
-def test_what_is_no_record_is_not_counted(line):
+def test_other_lines_than_records_are_not_counted(line):
     counts = RecordCounts()
     assert counts.take(line) is None
     assert counts.records == 0
@@ -193,7 +193,7 @@ def test_a_lost_run_is_known_to_have_lived_until_its_last_entry_or_record():
 
 
 @pytest.mark.parametrize("entries", [[], RUNNING, [*RUNNING, Stopped("SIGINT", NOW)]])
-def test_a_process_that_has_not_said_that_it_started_is_starting(entries):
+def test_a_process_without_its_started_entry_is_starting(entries):
     found = stand(entries, held=True, process=8)
     assert (found.run, found.recent) == (LastRun(RunState.STARTING, 8, None, None), None)
 
@@ -224,7 +224,7 @@ def test_a_younger_run_is_measured_since_it_began():
     assert found.left == 97 / 2 * 30
 
 
-def test_refused_and_unconfirmed_submits_are_told():
+def test_refused_and_unconfirmed_submits_are_counted():
     lost = [Cleared("a", 1, NOW - 5), Unconfirmed("b", 1, NOW - 5), Cleared("c", 1, NOW - 500)]
     found = stand([Started(7, NOW - 1000, 9), *lost], held=True, process=7)
     assert (found.recent.refused, found.recent.unconfirmed) == (1, 1)
@@ -301,7 +301,7 @@ def nights(draw):
 
 
 @given(nights(), st.data(), st.booleans())
-def test_looked_at_in_any_parts_it_stands_as_it_does_when_it_is_looked_at_once(written, data, sceptical):
+def test_read_in_any_parts_the_status_is_that_of_reading_at_once(written, data, sceptical):
     follower, counts = JournalFollower(sceptical=sceptical), RecordCounts()
     read = {"journal": 0, "output": 0}
     for end in [*sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=4))), len(written)]:
@@ -331,5 +331,5 @@ def test_a_moment_survives_the_way_into_a_record_and_back(millis):
 @pytest.mark.parametrize(
     "text", ["", "soon", "2026-11-20T08:34:18Z", "2026-11-20 08:34:18.000Z", "２026-11-20T08:34:18.000Z"]
 )
-def test_a_moment_in_another_form_is_none(text):
+def test_a_time_in_another_form_is_none(text):
     assert seconds_of_utc(text) is None

@@ -23,7 +23,7 @@ def test_the_version_changes_with_the_content():
     assert max(DIGESTS) == TAXONOMY_VERSION
 
 
-def test_each_word_stands_once_in_its_place():
+def test_each_word_occurs_once_in_its_field():
     places = [(rule.field, rule.word.lower()) for rule in TAXONOMY]
     assert len(places) == len(set(places))
 

@@ -25,7 +25,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
         (b'{"a": "\xed\xa0\x80"}', {"a": "\\ud800"}, None),
     ],
 )
-def test_what_orjson_refuses_is_read_all_the_same(raw, value, copy):
+def test_what_orjson_refuses_is_read(raw, value, copy):
     reading = read_json(raw)
     assert not reading.strict
     assert reading.value == value
@@ -36,7 +36,7 @@ def test_what_orjson_refuses_is_read_all_the_same(raw, value, copy):
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"nonsense", b"<html>", b"\xff\xfe\x00", b"\x80", b"[1,]", b"[" * 100_000])
-def test_what_nobody_understands_is_none(raw):
+def test_what_is_not_json_is_none(raw):
     assert read_json(raw) is None
 
 
@@ -54,7 +54,7 @@ def test_depth_is_folded_into_text_and_nothing_is_lost():
 
 
 @pytest.mark.parametrize("depth", [50, 101, 500, 900, 990, 1000, 1023, 1024, 1100])
-def test_any_depth_with_something_lax_beside_it(depth):
+def test_any_depth_next_to_something_lax(depth):
     reading = read_json(b'{"a": NaN, "b": ' + b"[" * depth + b"]" * depth + b"}")
     assert reading.value["a"] == "NaN"
     json.loads(reading.text)
@@ -96,7 +96,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([None, 2]))
-def test_whatever_python_writes_is_read_and_its_copy_is_strict(value, indent):
+def test_what_python_writes_is_read_and_its_copy_is_strict(value, indent):
     reading = read_json(json.dumps(value, indent=indent).encode())
     assert b"\n" not in reading.text
     json.loads(reading.text, parse_constant=pytest.fail)

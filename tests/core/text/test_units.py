@@ -29,7 +29,7 @@ def test_times_are_read(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "1y", "1h30", "nan", "inf", "1e3", "٣s", "9" * 30, "1s\0", "1.s"])
-def test_what_is_no_time_is_refused(text):
+def test_invalid_times_are_refused(text):
     with pytest.raises(ValueError, match=r"expected a time such as 90s, 5m or 24h, got '"):
         read_seconds(text)
 
@@ -43,7 +43,7 @@ def test_sizes_are_read(text, count):
 
 
 @pytest.mark.parametrize("text", ["", "64 apples", "-1", "1e6", "0.5", "9" * 40, "MiB", "5i"])
-def test_what_is_no_size_is_refused(text):
+def test_invalid_sizes_are_refused(text):
     with pytest.raises(ValueError, match="expected a size such as 500k or 64MiB, got '"):
         read_bytes(text)
 
@@ -55,7 +55,7 @@ def test_numbers_are_read():
 
 @pytest.mark.parametrize("read", [read_count, read_number])
 @pytest.mark.parametrize("text", ["", "-1", "1e3", "nan", "inf", "two", "_1", "٣", "1" * 20])
-def test_what_is_no_number_is_refused(read, text):
+def test_invalid_numbers_are_refused(read, text):
     with pytest.raises(ValueError, match="such as"):
         read(text)
 

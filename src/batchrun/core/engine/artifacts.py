@@ -1,15 +1,15 @@
-"""The lane of files: a record that names files is written after them, and one that must not have any after they are gone.
+"""How a job ends: its files first, if its response holds any, then its record.
 
-A job that is over comes here before its record where its answer holds files, or where an earlier run left some of
-its row. Its record is written once the disk has what it names and nothing else of the row:
+A job that is over waits here where its response holds files, or where an earlier run left some of its row. Its record
+is written once the disk has the files that it names and no other of the row:
 
 1. **No record before its files are synced.** A crash before leaves files without a record; the job's id is in the
-   journal, the next run looks again and writes them again under the same names.
+   journal, the next run polls again and writes them again under the same names.
 2. **A cancel that comes meanwhile still counts**, and the files that were written are removed before the record.
    So are files of an earlier run that the record would not name.
-3. A record without a payload that nobody wished away (its job expired meanwhile, its answer was lost) leaves files of
-   an earlier run where they are, and tells of them in a warning: they are all there is of a paid result.
-4. **A failure submits nothing more, and loses nothing.** What can be looked at again stays open for the next run.
+3. A record without a payload of a row that was not cancelled (its job expired meanwhile, its response was lost) leaves
+   files of an earlier run where they are, and names them in a warning: they are all there is of a paid result.
+4. **A failure submits nothing more, and loses nothing.** A job that can be polled again stays open for the next run.
    A result that came with its submit cannot: it is written into its record as it came.
 
 While a body waits here its bytes count as those of unsynced records do: reading and polling pause beyond.
@@ -17,7 +17,8 @@ While a body waits here its bytes count as those of unsynced records do: reading
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs, Wait
@@ -36,7 +37,7 @@ from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Ending:
     """A job that is over, and what its record waits for."""
 
@@ -44,7 +45,7 @@ class _Ending:
     response: Response | None
     then: Wait | None
     found: tuple[Found, ...]
-    on_disk: set[str]  # names of the row's files
+    on_disk: frozenset[str]  # names of the row's files
     artifacts: tuple[tuple[Found, Artifact], ...] = ()
 
     @property
@@ -55,57 +56,58 @@ class _Ending:
 class Endings:
     """Ends jobs. `folder` is where files are written, as records name it; None: results stay in their records."""
 
-    def __init__(self, desk: Jobs, folder: str | None) -> None:
-        self._desk = desk
+    def __init__(self, jobs: Jobs, folder: str | None) -> None:
+        self._jobs = jobs
         self._folder = folder
         self._endings: dict[Job, _Ending] = {}
-        self._stuck = 0  # of them, those that only the next run can bring home
-        self.left: dict[str, tuple[str, ...]] = {}  # files of an earlier run, by the key of their open row
+        self._stuck = 0  # of them, those that only the next run can collect
+        self._left: dict[str, tuple[str, ...]] = {}  # files of an earlier run, by the key of their open row
         self.broken = False
 
-    # --- asked ---
+    def recovered(self, files: Mapping[str, tuple[str, ...]]) -> None:
+        """Files that an earlier run left, by the key of their open row."""
+        self._left.update(files)
 
     def at_rest(self) -> bool:
-        """Whether no file is on its way."""
+        """Whether no file is being written or removed."""
         return len(self._endings) == self._stuck
 
     def waiting(self) -> int:
+        """How many jobs wait for their files."""
         return len(self._endings)
-
-    # --- told ---
 
     def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
         """Write the record of a job that ended so, after its files; `then(job)` is called once it is synced."""
         if self._folder is None or not self._files_first(job, end, response, then):
-            self._desk.record(job, end, response, then)
+            self._jobs.record(job, end, response, then)
 
     def _files_first(self, job: Job, end: Ended, response: Response | None, then: Wait | None) -> bool:
         """Whether files come before the record of `job`."""
-        desk = self._desk
+        jobs = self._jobs
         found: tuple[Found, ...] = ()
         if response is not None:
-            found, unreadable = find(response.body, row_name(desk.run_id, job.key))
+            found, unreadable = find(response.body, row_name(jobs.run_id, job.key))
             if unreadable:
                 job.warn(UNREADABLE)
-        left = self.left.pop(job.key, ())
+        left = self._left.pop(job.key, ())
         if response is None and left and not _unwanted(job):
             job.warn(*(f"artifact_kept:{self._path(name)}" for name in left))
             return False
         if not found and not left:
             return False
-        ending = _Ending(end, response, then, found, set(left))
-        if self.broken and self._is_all_there_is(job, ending):
+        ending = _Ending(end, response, then, found, frozenset(left))
+        if self.broken and self._cannot_be_polled_again(job, ending):
             job.warn("artifact_not_stored")
             return False
-        desk.move(job, Step.FILES_FIRST)
+        jobs.move(job, Step.FILES_FIRST)
         self._endings[job] = ending
-        desk.unsynced_records += ending.size
+        jobs.hold(ending.size)
         if self.broken:
             self._stuck += 1
         elif response is not None and found:
-            desk.instruct(StoreArtifacts(job, job.attempt, response.body, found))
+            jobs.instruct(StoreArtifacts(job, job.attempt, response.body, found))
         else:
-            self._go_on(job, ending)
+            self._discard_or_conclude(job, ending)
         return True
 
     def stored(self, event: ArtifactsStored) -> None:
@@ -116,56 +118,54 @@ class Endings:
         ]
         if len(whole) < len(ending.found):
             job.warn(UNREADABLE)
-        ending.artifacts = tuple(
+        artifacts = tuple(
             (found, Artifact(self._path(found.name), found.media_type, stored.size, stored.sha256, found.at))
             for found, stored in whole
         )
-        ending.on_disk.update(found.name for found, _ in whole)
-        self._go_on(job, ending)
+        on_disk = ending.on_disk.union(found.name for found, _ in whole)
+        self._discard_or_conclude(job, replace(ending, artifacts=artifacts, on_disk=on_disk))
 
     def discarded(self, event: ArtifactsDiscarded) -> None:
         ending = self._endings[event.job]
-        ending.on_disk.difference_update(event.names)
-        self._go_on(event.job, ending)
+        self._discard_or_conclude(event.job, replace(ending, on_disk=ending.on_disk.difference(event.names)))
 
-    def failed(self, event: ArtifactsFailed) -> None:
-        """Nothing is stored any more. What cannot be looked at again is written as it came."""
+    def failed(self, event: ArtifactsFailed) -> bool:
+        """Nothing is stored any more. What cannot be polled again is written as it came. True for the first failure."""
+        first = not self.broken
         self.broken = True
         job = event.job
         ending = self._endings[job]
-        if self._is_all_there_is(job, ending):
+        if self._cannot_be_polled_again(job, ending):
             job.warn("artifact_not_stored")
-            ending.artifacts = ()
-            self._conclude(job, ending)
+            self._conclude(job, replace(ending, artifacts=()))
         else:
             self._stuck += 1
+        return first
 
-    # --- within ---
-
-    def _go_on(self, job: Job, ending: _Ending) -> None:
+    def _discard_or_conclude(self, job: Job, ending: _Ending) -> None:
+        self._endings[job] = ending
         named = set() if _unwanted(job) else {found.name for found, _ in ending.artifacts}
         surplus = ending.on_disk - named
         if surplus:
-            self._desk.instruct(DiscardArtifacts(job, job.attempt, tuple(sorted(surplus))))
+            self._jobs.instruct(DiscardArtifacts(job, job.attempt, tuple(sorted(surplus))))
         else:
             self._conclude(job, ending)
 
     def _conclude(self, job: Job, ending: _Ending) -> None:
-        desk = self._desk
         del self._endings[job]
-        desk.unsynced_records -= ending.size
-        end, response = ending.end, ending.response
+        self._jobs.release(ending.size)
+        end, response, artifacts = ending.end, ending.response, ending.artifacts
         if response is not None and _unwanted(job):
-            assert job.reason is not None
-            end, response, ending.artifacts = cancelled(job.reason, end, sent=True), None, ()
-        elif response is not None and ending.artifacts:
-            body = referring(response.body, ending.artifacts)
+            assert job.cancel_reason is not None
+            end, response, artifacts = cancelled(job.cancel_reason, end, sent=True), None, ()
+        elif response is not None and artifacts:
+            body = referring(response.body, artifacts)
             response = Response(response.status_code, response.request_id, body)
-        desk.record(job, end, response, ending.then, tuple(artifact for _, artifact in ending.artifacts))
+        self._jobs.record(job, end, response, ending.then, tuple(artifact for _, artifact in artifacts))
 
-    def _is_all_there_is(self, job: Job, ending: _Ending) -> bool:
-        """Whether the answer came with the submit, so that no look can bring it again."""
-        watched = self._desk.watched.get(job.job_id or "") is job
+    def _cannot_be_polled_again(self, job: Job, ending: _Ending) -> bool:
+        """Whether the result came with the submit, so that no poll can bring it again."""
+        watched = self._jobs.watched.get(job.job_id or "") is job
         return ending.response is not None and not watched and not _unwanted(job)
 
     def _path(self, name: str) -> str:
@@ -173,5 +173,5 @@ class Endings:
 
 
 def _unwanted(job: Job) -> bool:
-    """Whether somebody wished the row away: no file of it may stay. A deadline is no such wish."""
-    return job.reason in (CancelReason.USER, CancelReason.INTERRUPT)
+    """Whether a user cancelled the row: no file of it may stay. A deadline keeps what came."""
+    return job.cancel_reason in (CancelReason.USER, CancelReason.INTERRUPT)

@@ -1,10 +1,10 @@
-"""What was asked of the run: rows that are to end, by their keys or by their jobs' ids, or all of them.
+"""What users ask to end: rows by their keys or by their jobs' ids, or all of them.
 
-Laws:
+Invariants:
 
-1. A wish is in hand once `RequestsAccepted` is journaled behind the `Cancelling` entries that it brought: only then may its
-   bytes be passed over by the next run. Read again it does nothing new.
-2. A wish for all rows stands until the last one has its record, across runs: rows that are not read yet have no
+1. A request is accepted once `RequestsAccepted` is journaled behind the `Cancelling` entries that it caused: only then
+   may the next run pass over its bytes. Read again it does nothing new.
+2. A request for all rows stands until the last one has its record, across runs: rows that are not read yet have no
    entry of their own.
 3. An interrupt ends jobs, not rows: what was never sent stays open.
 """
@@ -12,12 +12,12 @@ Laws:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 
 from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.cancels import Cancels
+from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested
@@ -28,105 +28,85 @@ _UNSENT = frozenset({Phase.WAITING, Phase.INTENDING})
 
 
 class CancelRequests:
-    """Carries out cancels. `known` are rows that an earlier run finished or left open.
-
-    With `collecting` there is no input: a key that nobody knows is left to a run with one.
-    """
+    """Carries out cancels. With `collecting` there is no input: an unknown key is left to a run with one."""
 
     def __init__(
-        self,
-        desk: Jobs,
-        endings: Endings,
-        cancels: Cancels,
-        submits: Submits,
-        known: AbstractSet[str],
-        *,
-        collecting: bool,
+        self, jobs: Jobs, endings: Endings, polls: Polls, submits: Submits, rows_in: RowsIn, *, collecting: bool
     ) -> None:
-        self._desk = desk
+        self._jobs = jobs
         self._endings = endings
-        self._cancels = cancels
+        self._polls = polls
         self._submits = submits
-        self._known = known
+        self._rows_in = rows_in
         self._collecting = collecting
-        self._early: dict[str, CancelReason] = {}  # of rows that are not read yet
-        self.left_out: set[str] = set()  # rows that were read and are left to the next run
-        self._heard_to = 0
+        self._read_to = 0  # how far the file of requests was read
+        self._left_from: int | None = None  # where the first request begins that is left to a run with an input
         self._to_repeat: list[CancelRequested] | None = None  # what came while rows were being taken up
-        self._left: int | None = None  # where the first wish begins that is left to a run with an input
-        self.all = self.interrupted = False
+        self.interrupted = False
 
-    def recovered(self, heard_to: int, *, cancel_all: bool) -> None:
-        """What an earlier run had in hand."""
-        self._heard_to = heard_to
-        self.all |= cancel_all
+    def recovered(self, read_to: int) -> None:
+        """Earlier runs accepted the requests up to `read_to`; rows are being taken up."""
+        self._read_to = read_to
         self._to_repeat = []
 
     def taken_up(self) -> None:
-        """All rows that an earlier run left are in hand: what was asked meanwhile concerns all of them."""
+        """All rows that an earlier run left open are jobs now: what was requested meanwhile concerns them too."""
         repeated, self._to_repeat = self._to_repeat or [], None
-        if self.all:
-            self._end(self._jobs(), CancelReason.USER)
+        if self._rows_in.all_cancelled:
+            self._cancel(self._all_jobs(), CancelReason.USER)
         for event in repeated:
-            self.asked(event)
+            self.requested(event)
 
-    def asked(self, event: CancelRequested) -> None:
-        """Rows are to end: each is latched, and the wish taken in hand."""
-        jobs = self._jobs()
-        heard = event.heard_to is not None
+    def requested(self, event: CancelRequested) -> None:
+        """Cancel these rows, and accept the request."""
+        jobs = self._all_jobs()
+        accept = event.heard_to is not None
         if self._to_repeat is not None:
             self._to_repeat.append(event)
-            heard = False  # it is only then in hand (law 1)
+            accept = False  # only once it is repeated (invariant 1)
         if event.keys is not None:
             wanted = [job for job in jobs if job.key in event.keys or job.job_id in event.keys]
-            strangers = event.keys - {name for job in wanted for name in (job.key, job.job_id)} - self._known
-            if self._collecting and strangers and self._left is None and self._to_repeat is None:
-                self._left = self._heard_to
-            self._remember(strangers & (event.unread | self.left_out), event.reason)
-            self._end(wanted, event.reason)
+            unknown = self._rows_in.unknown(event.keys - {name for job in wanted for name in (job.key, job.job_id)})
+            if self._collecting and unknown and self._left_from is None and self._to_repeat is None:
+                self._left_from = self._read_to
+            self._rows_in.cancel_unread(unknown, event.unread, event.reason)
+            self._cancel(wanted, event.reason)
         elif event.reason is CancelReason.INTERRUPT:
             self.interrupted = True
-            self._end([job for job in jobs if job.phase not in _UNSENT], event.reason)
+            self._cancel([job for job in jobs if job.phase not in _UNSENT], event.reason)
         else:
-            self.all = True
-            self._end(jobs, event.reason)
-        if heard and event.heard_to is not None:
-            self._heard_to = event.heard_to
-        if heard or (self.all and event.keys is None):
-            self._hear()
+            self._rows_in.cancel_all()
+            self._cancel(jobs, event.reason)
+        if accept and event.heard_to is not None:
+            self._read_to = event.heard_to
+        if accept or (self._rows_in.all_cancelled and event.keys is None):
+            self._accept()
 
-    def of(self, row: Row) -> CancelReason | None:
-        """Why a row that is read just now is to end; None where it is not."""
-        return self._early.pop(row.key, CancelReason.USER if self.all else None)
+    def all_done(self) -> bool:
+        """Every row of the input has its record. True where no cancel of all rows stands; else its end is journaled."""
+        if not self._rows_in.all_cancelled:
+            return True
+        self._rows_in.all_are_cancelled()
+        self._accept()
+        return False
 
-    def done(self) -> None:
-        """Every row of the input has its record: a wish for all of them is fulfilled, and concerns no later row."""
-        if self.all:
-            self.all = False
-            self._hear()
+    def _all_jobs(self) -> tuple[Job, ...]:
+        return (*self._jobs.unsubmitted.values(), *self._jobs.watched.values())
 
-    def _jobs(self) -> tuple[Job, ...]:
-        return (*self._desk.unsubmitted.values(), *self._desk.watched.values())
-
-    def _end(self, jobs: Iterable[Job], reason: CancelReason) -> None:
+    def _cancel(self, jobs: Iterable[Job], reason: CancelReason) -> None:
         for job in jobs:
-            if job.reason is not None or job.phase is Phase.FINISHED:
+            if job.cancel_reason is not None or job.phase is Phase.FINISHED:
                 continue
-            if job.phase is Phase.ENDING:  # its record stands, if it reaches the disk; else the wish does
-                self._desk.note(Cancelling(job.key, job.attempt, reason.value, self._desk.wall))
+            if job.phase is Phase.ENDING:  # its record stands, if it reaches the disk; if not, the cancel does
+                self._jobs.note(Cancelling(job.key, job.attempt, reason.value, self._jobs.wall))
                 continue
-            self._cancels.latch(job, reason)
+            self._polls.cancel(job, reason)
             if job.phase is Phase.WAITING:
-                self._endings.end(job, cancelled(reason, None, sent=bool(job.remember().attempts)), None)
+                self._endings.end(job, cancelled(reason, None, sent=bool(job.attempts)), None)
             elif job.phase is Phase.INTENDING:
                 self._submits.cancel_intending(job)
             elif job.phase is Phase.WATCHING:
-                self._cancels.begin(job)
+                self._polls.begin_cancel(job)
 
-    def _remember(self, keys: frozenset[str], reason: CancelReason) -> None:
-        for key in sorted(keys - self._early.keys()):
-            self._early[key] = reason
-            self._desk.note(Cancelling(key, 1, reason.value, self._desk.wall))
-
-    def _hear(self) -> None:
-        self._desk.note(RequestsAccepted(self._heard_to, self.all, self._left))
+    def _accept(self) -> None:
+        self._jobs.note(RequestsAccepted(self._read_to, self._rows_in.all_cancelled, self._left_from))

@@ -1,4 +1,4 @@
-"""What is true of the engine's books between any two events; tests ask after every few."""
+"""What is true between any two events; tests ask after every few."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from batchrun.core.jobs.lifecycle import OPEN_PHASES, Phase
 from batchrun.core.limits.gate import Gate
 
 
-def check(desk: Jobs, endings: Endings, gate: Gate, watch: Polls) -> None:
-    """Raise AssertionError where the books do not agree."""
-    jobs = [*desk.unsubmitted.values(), *desk.watched.values()]
-    counts = Counter(job.phase for job in jobs)
+def check(jobs: Jobs, endings: Endings, gate: Gate, polls: Polls) -> None:
+    """Raise AssertionError where counts and jobs do not agree."""
+    all_jobs = [*jobs.unsubmitted.values(), *jobs.watched.values()]
+    actual = Counter(job.phase for job in all_jobs)
     for phase in Phase:
         if phase is not Phase.FINISHED:
-            assert desk.in_phase[phase] == counts[phase], (
-                f"{phase}: {desk.in_phase[phase]} counted, {counts[phase]} there"
+            assert jobs.in_phase[phase] == actual[phase], (
+                f"{phase}: {jobs.in_phase[phase]} counted, {actual[phase]} in memory"
             )
-    assert counts[Phase.FINISHED] == 0, "a finished job is still in memory"
-    assert len({job.key for job in jobs}) == len(jobs), "a row is in flight twice"
-    assert desk.open_jobs == sum(counts[phase] for phase in OPEN_PHASES)
+    assert actual[Phase.FINISHED] == 0, "a finished job is still in memory"
+    assert len({job.key for job in all_jobs}) == len(all_jobs), "a row is in flight twice"
+    assert jobs.open_jobs == sum(actual[phase] for phase in OPEN_PHASES)
     over = (Phase.ENDING, Phase.FINISHED)
-    assert desk.latched == sum(job.reason is not None and job.phase not in over for job in jobs)
-    assert all(job.job_id == job_id for job_id, job in desk.watched.items())
-    assert gate.in_flight == counts[Phase.INTENDING] + counts[Phase.SUBMITTING]
-    assert gate.in_flight <= gate.exposed <= desk.settings.submits, "more intents open than --submits allows"
-    assert watch.in_flight == counts[Phase.POLLING] <= desk.settings.connections
-    waiting = {id(job) for job in watch.waiting()}
-    assert waiting == {id(job) for job in jobs if job.phase in (Phase.WATCHING, Phase.SETTLING)}, (
+    assert jobs.to_end == sum(job.cancel_reason is not None and job.phase not in over for job in all_jobs)
+    assert all(job.job_id == job_id for job_id, job in jobs.watched.items())
+    assert gate.in_flight == actual[Phase.INTENDING] + actual[Phase.SUBMITTING]
+    assert gate.in_flight <= gate.exposed <= jobs.settings.submits, "more intents open than --submits allows"
+    assert polls.in_flight == actual[Phase.POLLING] <= jobs.settings.connections
+    waiting = {id(job) for job in polls.waiting()}
+    assert waiting == {id(job) for job in all_jobs if job.phase in (Phase.WATCHING, Phase.SETTLING)}, (
         "a job waits for nothing"
     )
-    assert desk.unsynced_records >= 0
-    assert counts[Phase.STORING] == endings.waiting()
+    assert jobs.unsynced_records >= 0
+    assert actual[Phase.STORING] == endings.waiting()

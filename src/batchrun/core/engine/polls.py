@@ -1,270 +1,351 @@
-"""The lane of polls: every job with an id, looked at until it is over.
+"""Polls and cancels: every job with an id on the disk, until it is over.
 
-**A poll that fails is not a job that failed.** It never sends the row again and never cancels it. A job
-that is not found is written off only by a service that has shown that it knows us (``_write_off``); an
-outage, a wrong project or a wrong path never writes rows off.
+**A poll that fails is not a job that failed.** It never sends the row again and never cancels it. A job that is not
+found is written off only by a service that has shown that it knows us (``_write_off``); an outage, a wrong project or
+a wrong path never writes rows off.
 
-A deadline never ends a job without one more look. If that look finds it still running it is cancelled, for
-the reason `deadline`; if the service cannot be seen at all, the job is looked at on until it can, for an
-hour at most.
+**A deadline never ends a job without a final poll.** If that poll finds it still running it is cancelled, for the
+reason `deadline`; if the service cannot be seen at all, the job is polled until it can, for an hour at most.
+
+**A cancel is a request that services do not always grant; its record is certain nevertheless.** First the job's
+cancelled flag is set and journaled. The cancel is sent once that is on the disk and the job's id is known. The job is
+then polled until it is over, or patience ends, and once more some time after: many a job that was `cancelled` has
+turned into `completed` minutes later. What comes after the record is written nowhere.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Protocol
+
 from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.retries import Retries
-from batchrun.core.jobs.job import CancelReason, Job
+from batchrun.core.jobs.job import CancelReason, History, Job
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
-from batchrun.core.jobs.messages import KeepUnreadable, Poll, PollAnswered, PollFailed
-from batchrun.core.jobs.pacing import Exponential, Pacing
-from batchrun.core.jobs.record_of import ended_by_us, keeps_payload
+from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
+from batchrun.core.jobs.record_of import cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.timers import NEVER, Timers
+from batchrun.core.journal.entries import Cancelling
 from batchrun.core.limits.gate import Gate
 from batchrun.core.limits.rate import Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
-from batchrun.core.responses.verdict import Trouble, Unclear
+from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
 from batchrun.core.settings.settings import LONGEST_GAP
 from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.core.taxonomy.states import State
 
-LOOKS, WATCHED_FOR = 3, 120.0
-"""A job that is not found is looked for at least so often, over at least so many seconds."""
-LONE_WATCH = 600.0
+WRITE_OFF_POLLS, WRITE_OFF_AFTER = 3, 120.0
+"""A job that is not found is polled at least so often, over at least so many seconds."""
+WRITE_OFF_LAST_AFTER = 600.0
 """The same, in seconds, for the last open job of a service that has shown others to this process."""
 UNAUTHORISED_FOR = 600.0
 """Polls that are refused for their key for so long, in seconds, halt the run."""
 UNAUTHORISED_GAP = 30.0
-TOLD_AFTER = 10.0
-"""Looks of which none is answered for so long, in seconds, are worth telling."""
-BLIND_PATIENCE = 3600.0
-"""A job past its deadline that cannot be seen is looked for so long, in seconds."""
+REPORT_UNANSWERED_AFTER = 10.0
+"""The user is told once no poll has been answered for so long, in seconds."""
+UNSEEN_FOR = 3600.0
+"""A job past its deadline that cannot be seen is polled for so long, in seconds."""
+
+
+class Pacing(Protocol):
+    """Decides when a job is polled again."""
+
+    def gap(self, polls: int, chance: float) -> float:
+        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
+
+    Each job has its own jitter: jobs that were accepted in the same instant are spread over a whole first gap, so they
+    never come back in step.
+    """
+
+    first: float = 1.0
+    longest: float = 30.0
+    growth: float = 1.5
+    _gaps: tuple[float, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        gaps = [min(self.first, self.longest)]
+        while gaps[-1] < self.longest and self.growth > 1:
+            gaps.append(min(self.longest, gaps[-1] * self.growth))
+        object.__setattr__(self, "_gaps", tuple(gaps))
+
+    def gap(self, polls: int, chance: float) -> float:
+        gaps = self._gaps
+        base = gaps[polls] if polls < len(gaps) else gaps[-1]
+        return min(base * (0.5 + chance), LONGEST_GAP)
 
 
 class Polls:
-    """Jobs that wait for their next look, and the polls in flight."""
+    """Jobs that wait for their next poll, and the polls and cancels in flight."""
 
-    def __init__(self, desk: Jobs, endings: Endings, gate: Gate, attempts: Retries, cancels: Cancels) -> None:
-        settings = desk.settings
-        self._desk = desk
+    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries) -> None:
+        settings = jobs.settings
+        self._jobs = jobs
         self._endings = endings
         self._gate = gate
-        self._attempts = attempts
-        self._cancels = cancels
-        self._agenda = Timers()
+        self._retries = retries
+        self._timers = Timers()
         self._rate = Rate(settings.poll_rate)
         self._paused_until = float("-inf")
-        self.pacing: Pacing = Exponential(settings.poll_min, settings.poll_max)
+        self._pacing: Pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
+        self._connections, self._max_memory = settings.connections, settings.max_memory
         self.stopped = False
         self.in_flight = 0
+        self.cancels_in_flight = 0
         self.polls = 0
         self._last_found: float | None = None
         self._unauthorised_since: float | None = None
-        self._unanswered: tuple[float, str] | None = None  # since when looks fail, and what the last one met
-
-    # --- asked ---
+        self._unanswered: tuple[float, str] | None = None  # since when polls fail, and why the last one did
 
     def unanswered(self) -> str | None:
-        """What looks meet, where none was answered for a while."""
-        if self._unanswered is None or self.in_flight + len(self._desk.watched) == 0:
+        """Why polls fail, where none was answered for a while."""
+        if self._unanswered is None or self.in_flight + len(self._jobs.watched) == 0:
             return None
-        since, met = self._unanswered
+        since, message = self._unanswered
         answered = self._last_found is not None and self._last_found >= since
-        return None if answered or self._desk.now - since < TOLD_AFTER else met
+        return None if answered or self._jobs.now - since < REPORT_UNANSWERED_AFTER else message
 
     def waiting(self) -> list[Job]:
-        return self._agenda.waiting()
+        return self._timers.waiting()
 
-    # --- told ---
+    # --- when to poll ---
 
     def begin(self, job: Job) -> None:
-        """The job's id is on the disk: watch it, or end it if that was asked for meanwhile."""
-        if job.reason is not None:
-            self._cancels.begin(job)
+        """The job's id is on the disk: poll it, or cancel it if that was requested meanwhile."""
+        if job.cancel_reason is not None:
+            self.begin_cancel(job)
             return
-        self._desk.move(job, Step.ID_SYNCED)
-        self._look_later(job, 0.0, self._deadline_of(job))
+        self._jobs.move(job, Step.ID_SYNCED)
+        self._poll_later(job, 0.0, self._deadline_of(job))
 
     def recover(self, job: Job) -> None:
-        """A job that an earlier run left: looked at soon, all of them spread over the first gap."""
-        self._desk.move(job, Step.RECOVERED)
-        self._agenda.put(job, self._desk.now + self._desk.chance() * self.pacing.gap(0, 0.5))
+        """A job that an earlier run left: polled soon, all of them spread over the first gap; or cancelled."""
+        if job.cancel_reason is not None:
+            self.begin_cancel(job)
+            return
+        self._jobs.move(job, Step.RECOVERED)
+        self._timers.put(job, self._jobs.now + self._jobs.chance() * self._pacing.gap(0, 0.5))
 
     def spread(self) -> None:
-        """The process was suspended: overdue looks do not come all at once."""
-        now, chance = self._desk.now, self._desk.chance
-        while (job := self._agenda.take(now)) is not None:
-            self._agenda.put(job, now + chance() * self.pacing.gap(job.polls, 0.5))
+        """The process was suspended: overdue polls do not go all at once."""
+        now, chance = self._jobs.now, self._jobs.chance
+        while (job := self._timers.take(now)) is not None:
+            self._timers.put(job, now + chance() * self._pacing.gap(job.polls, 0.5))
+
+    def stop(self) -> None:
+        """Send no more polls."""
+        self.stopped = True
+
+    def resume(self) -> None:
+        self.stopped = False
 
     def advance(self) -> float:
-        """Send the polls that are due, as the rate and the room for answers allow; returns when to come back."""
+        """Send the polls that are due, as the rate and the room for responses allow; returns when to come back."""
         if self.stopped:
             return NEVER
-        desk, now, agenda, rate = self._desk, self._desk.now, self._agenda, self._rate
+        jobs, timers, rate = self._jobs, self._timers, self._rate
+        now = jobs.now
         while self._has_room():
-            due = agenda.soonest()
-            if due > now or rate.ready_at() > now or self._paused_until > now:
-                return max(due, rate.ready_at(), self._paused_until)
-            job = agenda.take(now)
+            due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
+            if due > now or ready_at > now or paused_until > now:
+                return max(due, ready_at, paused_until)
+            job = timers.take(now)
             if job is not None:
                 rate.take(now)
                 self.in_flight += 1
-                desk.move(job, Step.LOOK_DUE)
-                desk.instruct(Poll(job, job.attempt))
-        return NEVER  # an answer or a sync makes room
+                jobs.move(job, Step.POLL_DUE)
+                jobs.instruct(Poll(job, job.attempt))
+        return NEVER  # a response or a sync makes room
+
+    def _has_room(self) -> bool:
+        return self.in_flight < self._connections and self._jobs.unsynced_records < self._max_memory
+
+    def _poll_later(self, job: Job, floor: float, deadline: float) -> None:
+        """Wait for the job's next poll: `floor` seconds at least, until its `deadline` at most."""
+        jobs = self._jobs
+        delay = self._pacing.gap(job.polls, jobs.chance())
+        if floor > delay:
+            delay = min(floor_with_jitter(floor, jobs.chance()), LONGEST_GAP)
+        at = jobs.now + delay
+        self._timers.put(job, deadline if jobs.now < deadline < at else at)
+
+    def _deadline_of(self, job: Job) -> float:
+        """When the job's time is up, on the engine's clock: counted from its submit, or from when it was reopened."""
+        history = job.history
+        start = job.submitted_at if history is None or history.earlier_state is None else history.reopened_at
+        return NEVER if start is None else start - self._jobs.epoch + self._deadline
+
+    # --- what polls show ---
 
     def answered(self, event: PollAnswered) -> None:
-        job, seen, desk = event.job, event.seen, self._desk
+        job, report, jobs = event.job, event.seen, self._jobs
         self.in_flight -= 1
         self.polls += 1
-        job.polls += 1
+        job.found()
         if self._last_found is None:
-            self._gate.doubted, desk.touched = False, True
-        self._last_found = desk.now
+            self._gate.trust_key()
+            jobs.note_change()
+        self._last_found = jobs.now
         self._unauthorised_since = None
-        look = seen.outcome
-        if job.history is not None:
-            job.history.looks = 0
-        if type(look) is Running:
-            if look is not job.look:
-                self.note(job, look)
-            if job.history is not None and job.history.reason is not None:
+        seen = report.outcome
+        if type(seen) is Running:
+            if seen is not job.last_seen:
+                job.seen(seen, jobs.wall)
+            if job.history is not None and job.history.cancel_reason is not None:
                 self._settle(job, None)
-            elif (deadline := self._deadline_of(job)) <= desk.now:
-                self._cancels.latch(job, CancelReason.DEADLINE)
-                self._cancels.begin(job)
+            elif (deadline := self._deadline_of(job)) <= jobs.now:
+                self.cancel(job, CancelReason.DEADLINE)
+                self.begin_cancel(job)
             else:
-                desk.move(job, Step.STILL_OPEN)
-                self._look_later(job, look.poll_after or 0.0, deadline)
+                jobs.move(job, Step.STILL_OPEN)
+                self._poll_later(job, seen.poll_after or 0.0, deadline)
             return
-        assert isinstance(look, Ended)
-        if job.reason is not None:
-            self._settle(job, look, Response(seen.http_status, seen.request_id, seen.body))
+        assert isinstance(seen, Ended)
+        if job.cancel_reason is not None:
+            self._settle(job, seen, Response(report.http_status, report.request_id, report.body))
             return
-        if self._deadline_of(job) <= desk.now and keeps_payload(CancelReason.DEADLINE, look):
+        if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
             job.warn("after_deadline")
-        response = Response(seen.http_status, seen.request_id, seen.body) if seen.body else None
-        self._attempts.conclude(job, look, response)
+        response = Response(report.http_status, report.request_id, report.body) if report.body else None
+        self._retries.conclude(job, seen, response)
 
     def failed(self, event: PollFailed) -> None:
-        job, unclear, desk = event.job, event.unclear, self._desk
+        job, unclear, jobs = event.job, event.unclear, self._jobs
         self.in_flight -= 1
         self.polls += 1
-        job.polls += 1
-        since = desk.now
+        job.not_seen()
+        since = jobs.now
         if self._unanswered is not None and (self._last_found is None or self._last_found < self._unanswered[0]):
             since = self._unanswered[0]
         self._unanswered = since, unclear.problem.message
         if unclear.retry_after is not None and unclear.problem.http_status == 429:
-            self._paused_until = desk.now + floor_with_jitter(unclear.retry_after, desk.chance())
-        if job.reason is not None:
+            self._paused_until = jobs.now + floor_with_jitter(unclear.retry_after, jobs.chance())
+        if job.cancel_reason is not None:
             self._settle(job, None)
             return
         if unclear.trouble is not Trouble.TRANSIENT and self._write_off(job, unclear.trouble):
-            told = f"the service no longer knows the job: {unclear.problem.message}"
-            self._attempts.conclude(job, ended_by_us(State.EXPIRED, "job_not_found", told), None)
+            message = f"the service no longer knows the job: {unclear.problem.message}"
+            self._retries.conclude(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
             return
         deadline = self._deadline_of(job)
-        if deadline <= desk.now and self._end_unseen(job, unclear):
+        if deadline <= jobs.now and self._end_unseen(job, unclear, deadline):
             return
-        desk.move(job, Step.STILL_OPEN)
+        jobs.move(job, Step.STILL_OPEN)
         slower = UNAUTHORISED_GAP if unclear.trouble is Trouble.UNAUTHORISED else 0.0
-        self._look_later(job, max(slower, unclear.retry_after or 0.0), deadline)
-
-    def note(self, job: Job, look: Running) -> None:
-        """Remember what the service says of a job that goes on."""
-        job.look = look
-        if look.started and job.running_at is None:
-            job.running_at = self._desk.wall
-        if look.warnings:
-            job.warn(*look.warnings)
-
-    # --- within ---
-
-    def _has_room(self) -> bool:
-        desk = self._desk
-        return self.in_flight < desk.settings.connections and desk.unsynced_records < desk.settings.max_memory
-
-    def _look_later(self, job: Job, floor: float, deadline: float) -> None:
-        """Put the job's next look into the agenda: `floor` seconds away at least, its `deadline` at most."""
-        desk = self._desk
-        delay = self.pacing.gap(job.polls, desk.chance())
-        if floor > delay:
-            delay = min(floor_with_jitter(floor, desk.chance()), LONGEST_GAP)
-        at = desk.now + delay
-        self._agenda.put(job, deadline if desk.now < deadline < at else at)
-
-    def _deadline_of(self, job: Job) -> float:
-        """When the job's time is up, on the engine's clock."""
-        begun = _watched_from(job)
-        return NEVER if begun is None else begun - self._desk.epoch + self._deadline
-
-    def _settle(self, job: Job, final: Ended | None, response: Response | None = None) -> None:
-        """A look at a job that is to end."""
-        at = self._cancels.looked(job, final, self.pacing.gap(job.polls, self._desk.chance()))
-        if at is not None:
-            self._desk.move(job, Step.UNSETTLED)
-            self._agenda.put(job, at)
-        elif job.phase is Phase.POLLING:
-            self._cancels.conclude(job, final, response)
-
-    def settle_at(self, job: Job, at: float) -> None:
-        """The cancel was answered: look once more at `at`."""
-        self._agenda.put(job, at)
+        self._poll_later(job, max(slower, unclear.retry_after or 0.0), deadline)
 
     def _write_off(self, job: Job, trouble: Trouble) -> bool:
         """Whether a job that is not found may be given up. Halts the run where nothing is found at all."""
-        desk, now = self._desk, self._desk.now
-        history = job.remember()
-        if history.looks == 0:
-            history.trouble_since = now
-        history.looks += 1
+        jobs, now = self._jobs, self._jobs.now
+        polls, since = job.not_found(now)
         if trouble is Trouble.UNAUTHORISED:
             self._unauthorised_since = now if self._unauthorised_since is None else self._unauthorised_since
-        watched_for = now - history.trouble_since
-        if history.looks < LOOKS or watched_for < WATCHED_FOR:
+        if polls < WRITE_OFF_POLLS or now - since < WRITE_OFF_AFTER:
             return False
-        if desk.settings.write_off:
+        if jobs.settings.write_off:
             return True
-        if self._last_found is not None and self._last_found >= history.trouble_since:
+        if self._last_found is not None and self._last_found >= since:
             return True
         if trouble is Trouble.UNAUTHORISED:
             if self._unauthorised_since is not None and now - self._unauthorised_since >= UNAUTHORISED_FOR:
                 self._give_up(HaltReason.UNAUTHORISED, "this key may not look at its jobs any more")
         elif self._last_found is None:
-            self._give_up(HaltReason.UNKNOWN_TO_SERVICE, f"this key sees none of {len(desk.watched):,} open jobs")
+            self._give_up(HaltReason.UNKNOWN_TO_SERVICE, f"this key sees none of {len(jobs.watched):,} open jobs")
         else:
-            return trouble is Trouble.NOT_FOUND and watched_for >= LONE_WATCH
+            return trouble is Trouble.NOT_FOUND and now - since >= WRITE_OFF_LAST_AFTER
         return False
 
     def _give_up(self, reason: HaltReason, message: str) -> None:
         self._gate.halt(reason, message)
-        self.stopped = True
+        self.stop()
 
-    def _end_unseen(self, job: Job, unclear: Unclear) -> bool:
+    def _end_unseen(self, job: Job, unclear: Unclear, deadline: float) -> bool:
         """End a job past its deadline that could not be seen, if that is how it has to end."""
-        desk = self._desk
+        jobs = self._jobs
         if unclear.unreadable:
-            desk.instruct(KeepUnreadable(job.key, unclear.unreadable))
-            told = f"unreadable to the last: {unclear.problem.message}"
-            self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", told), None)
+            jobs.instruct(KeepUnreadable(job.key, unclear.unreadable))
+            message = f"unreadable to the last: {unclear.problem.message}"
+            self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", message), None)
             return True
-        begun = _watched_from(job)
-        assert begun is not None, "a job past its deadline has a time from which that counts"
-        over_since = desk.wall - begun - self._deadline
-        seen_since = self._last_found is not None and desk.now - self._last_found < over_since
-        if seen_since or over_since >= BLIND_PATIENCE:
-            self._cancels.latch(job, CancelReason.DEADLINE)
-            self._cancels.begin(job)
+        seen_since = self._last_found is not None and self._last_found > deadline
+        if seen_since or jobs.now - deadline >= UNSEEN_FOR:
+            self.cancel(job, CancelReason.DEADLINE)
+            self.begin_cancel(job)
             return True
         return False
 
+    # --- cancels, and the polls after them ---
 
-def _watched_from(job: Job) -> float | None:
-    """The time of day from which the job's deadline counts: its submit, or when it began to be looked at once more."""
-    history = job.history
-    return job.submitted_at if history is None or history.again is None else history.again_since
+    def cancel(self, job: Job, reason: CancelReason) -> None:
+        """Set the job's cancelled flag and journal it: it ends as cancelled, whatever comes."""
+        jobs = self._jobs
+        jobs.cancel(job, reason)
+        jobs.append(Cancelling(job.key, job.attempt, reason.value, jobs.wall), job, self._cancel_synced)
+
+    def _cancel_synced(self, job: Job) -> None:
+        job.cancel_is_synced()
+        if job.phase is Phase.CANCELLING and job.history is not None and not job.history.cancel_sent:
+            self._send_cancel(job)
+
+    def begin_cancel(self, job: Job) -> None:
+        """The id of a cancelled job is on the disk: cancel it on the service, once the flag is on the disk too."""
+        Timers.forget(job)  # no poll is due until the cancel was answered
+        self._jobs.move(job, Step.CANCEL_DUE)
+        if job.cancel_synced:
+            self._send_cancel(job)
+
+    def _send_cancel(self, job: Job) -> None:
+        job.cancel_is_sent()
+        self.cancels_in_flight += 1
+        self._jobs.instruct(Cancel(job, job.attempt))
+
+    def cancel_answered(self, event: CancelAnswered) -> None:
+        """Whatever the response says, the job is polled again."""
+        job, answer, jobs = event.job, event.answer, self._jobs
+        self.cancels_in_flight -= 1
+        delay = jobs.settings.poll_min
+        if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended):
+            job.over_after_cancel(jobs.now, answer.outcome.usage)
+            delay = jobs.settings.cancel_settle
+        jobs.move(job, Step.CANCEL_ANSWERED)
+        self._timers.put(job, jobs.now + delay)
+
+    def _settle(self, job: Job, final: Ended | None, response: Response | None = None) -> None:
+        """A cancelled job was polled, and is over as `final` says: poll it once more, or write its record."""
+        jobs, history, reason = self._jobs, job.history, job.cancel_reason
+        assert history is not None
+        assert reason is not None
+        if history.cancel_sent:
+            at = self._settle_poll_at(job, history, final)
+            if at is not None:
+                jobs.move(job, Step.UNSETTLED)
+                self._timers.put(job, at)
+                return
+        elif final is None:
+            self.begin_cancel(job)
+            return
+        kept = final is not None and keeps_payload(reason, final)
+        self._endings.end(job, cancelled(reason, final, sent=True), response if kept else None)
+
+    def _settle_poll_at(self, job: Job, history: History, final: Ended | None) -> float | None:
+        """When a job whose cancel was sent is polled again; None where this was its final poll."""
+        now, settings = self._jobs.now, self._jobs.settings
+        if final is None:
+            patient_until = history.cancelled_at + settings.cancel_patience
+            at = min(now + self._pacing.gap(job.polls, self._jobs.chance()), patient_until)
+            return None if now >= patient_until else at
+        ended_at = history.ended_at
+        if ended_at is None:
+            ended_at = now
+            job.over_after_cancel(now, final.usage)
+        settled_at = ended_at + settings.cancel_settle
+        return None if now >= settled_at else settled_at

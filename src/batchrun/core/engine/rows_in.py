@@ -1,59 +1,90 @@
-"""The rows of the input, as they come: which are taken in hand, which are known already, and when more are wanted.
+"""Rows, as they come: those that an earlier run left open, then those of the input.
 
-Only as many rows are in memory as may be in flight, and some ahead. A row that an earlier run finished or left open
-is known and passed over; one beyond ``--limit`` is left to the next run.
+Only as many rows of the input are in memory as may be in flight, and some ahead. A row that an earlier run finished or
+left open is known and passed over; one beyond ``--limit`` is left to the next run.
+
+What an earlier run may have sent is never sent again unasked. The time of day may have been set back between the runs:
+a job is then of age 0, not younger, and a delay no longer than it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
 from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.cancel_requests import CancelRequests
+from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.retries import Retries
 from batchrun.core.engine.submits import Submits
+from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.jobs import Jobs
-from batchrun.core.jobs.messages import InputEnded, ReadRows, RowRead
-from batchrun.core.jobs.record_of import cancelled, rejected
+from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp
+from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
+from batchrun.core.journal.entries import AttemptEnded, Cancelling
+from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.limits.gate import Gate
+from batchrun.core.records.record import Attempt
+from batchrun.core.responses.outcome import Billing
+from batchrun.core.taxonomy.states import State
 
 READ_AHEAD = 64
 """Rows in memory beyond those that may be in flight."""
 
 
 class RowsIn:
-    """Takes rows. `known` are those that an earlier run finished or left open, until they are read.
+    """Makes jobs of rows, and knows which rows are still to come.
 
-    `ended`: no row comes any more; `dry`: none is at hand, and more may come; `left_out`: --limit leaves some to the
-    next run.
+    `taken_up`: no row that an earlier run left open is still to come; `ended`: no row of the input is; `dry`: none is
+    at hand, and more may come; `left_out`: --limit leaves some to the next run; `all_cancelled`: every row that is
+    still to come ends as cancelled.
     """
 
     def __init__(
-        self, desk: Jobs, endings: Endings, gate: Gate, submits: Submits, requests: CancelRequests, known: set[str]
+        self,
+        jobs: Jobs,
+        endings: Endings,
+        gate: Gate,
+        retries: Retries,
+        polls: Polls,
+        submits: Submits,
+        *,
+        collecting: bool,
     ) -> None:
-        self._desk = desk
+        self._jobs = jobs
         self._endings = endings
         self._gate = gate
+        self._retries = retries
+        self._polls = polls
         self._submits = submits
-        self._requests = requests
-        self.known = known
+        self.taken_up = not collecting
         self.ended = self.dry = self.left_out = False
-        self._taken = 0  # rows of the input that this run took in hand
+        self.all_cancelled = False
+        self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
+        self._left_out: set[str] = set()  # rows that were read and are left to the next run
+        self._cancelled: dict[str, CancelReason] = {}  # rows that are not read yet
+        self._to_cancel: AbstractSet[str] | None = frozenset()  # of those to be taken up; None: all of them
+        self._any_submitted = False  # of those that were taken up
+        self._taken = 0  # rows of the input that became jobs
         self._asked_for = 0
+
+    # --- rows of the input ---
 
     def row_read(self, event: RowRead) -> None:
         row = event.row
         self._asked_for = max(0, self._asked_for - 1)
         self.dry = False
-        if row.key in self.known:
-            self.known.discard(row.key)
+        if row.key in self._known:
+            self._known.discard(row.key)
             return
         if self.ended:  # beyond --limit
             self.left_out = True
-            self._requests.left_out.add(row.key)
+            self._left_out.add(row.key)
             return
         self._taken += 1
-        if self._taken == self._desk.settings.limit:
+        if self._taken == self._jobs.settings.limit:
             self.ended = self.left_out = True
-        reason = self._requests.of(row)
-        job = self._desk.open(row)
+        reason = self._cancelled.pop(row.key, CancelReason.USER if self.all_cancelled else None)
+        job = self._jobs.open(row)
         if row.problem is not None:
             self._endings.end(job, rejected(row.problem), None)
         elif reason is not None:
@@ -66,16 +97,134 @@ class RowsIn:
             self.dry = True
         else:
             self.ended = True
-            self.known.clear()
+            self._known.clear()
 
     def read_on(self) -> None:
-        """Ask for rows while there is room for them: a place in memory for each job in flight, and some ahead."""
-        desk = self._desk
+        """Ask for rows while there is room for them: one in memory for each job in flight, and some ahead."""
+        jobs = self._jobs
         if self.ended or self._gate.halted is not None or self._gate.closed:
             return
-        in_memory = len(desk.unsubmitted) + len(desk.watched)
+        in_memory = len(jobs.unsubmitted) + len(jobs.watched)
         room = self._gate.places + READ_AHEAD - in_memory - self._asked_for
         room = int(min(room, READ_AHEAD - self._submits.waiting() - self._asked_for))
-        if room >= READ_AHEAD // 2 and desk.unsynced_records < desk.settings.max_memory:
+        if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
             self._asked_for += room
-            desk.instruct(ReadRows(room))
+            jobs.instruct(ReadRows(room))
+
+    # --- cancels of rows that are not read yet ---
+
+    def unknown(self, keys: frozenset[str]) -> frozenset[str]:
+        """Those of `keys` that no earlier run finished or left open."""
+        return keys - self._known
+
+    def cancel_unread(self, keys: frozenset[str], unread: frozenset[str], reason: CancelReason) -> None:
+        """Journal the cancel of those of `keys` that are still to come: `unread` in this run, or left to the next."""
+        for key in sorted((keys & (unread | self._left_out)) - self._cancelled.keys()):
+            self._cancelled[key] = reason
+            self._jobs.note(Cancelling(key, 1, reason.value, self._jobs.wall))
+
+    def cancel_all(self) -> None:
+        self.all_cancelled = True
+
+    def all_are_cancelled(self) -> None:
+        """Every row of the input has its record: the cancel of all rows concerns no later one."""
+        self.all_cancelled = False
+
+    # --- rows that an earlier run left open ---
+
+    def recovered(self, event: Recovered) -> None:
+        """An earlier run finished rows; those that it left open follow."""
+        self._known.update(event.finished)
+        self.taken_up = False
+        self._to_cancel = event.wished
+        self._any_submitted = False
+        if event.doubted:
+            self._gate.doubt_key()
+        if event.cancel_all:
+            self.cancel_all()
+
+    def rows_taken_up(self, event: RowsTakenUp) -> None:
+        self._take_up_all(event.rows, self._to_cancel)
+        self._any_submitted |= bool(self._jobs.watched)
+        if not event.more:
+            self.taken_up = True
+            self._to_cancel = frozenset()
+            if not self._any_submitted:  # without a job there is nothing to find
+                self._gate.trust_key()
+
+    def rows_recalled(self, event: RowsRecalled) -> None:
+        self._take_up_all(event.rows, None)
+
+    def _take_up_all(self, rows: Sequence[tuple[Row, JournaledRow]], to_cancel: AbstractSet[str] | None) -> None:
+        for row, journaled in rows:
+            if row.key not in self._known:
+                self._known.add(row.key)
+                cancel = to_cancel is None or row.key in to_cancel or journaled.job_id in to_cancel
+                self._take_up(row, journaled, cancel=cancel)
+
+    def _take_up(self, row: Row, journaled: JournaledRow, *, cancel: bool) -> None:
+        """Resume a row where its entries end.
+
+        Where another process requests its `cancel`, it is taken up as one that was cancelled already: that request is
+        on the disk, and is accepted behind the entry that is written here.
+        """
+        jobs = self._jobs
+        job = jobs.open(row)
+        job.resumed(
+            journaled.attempt,
+            tuple(Attempt(end.job_id, State(end.state), end.code, Billing(end.billing)) for end in journaled.ended),
+        )
+        reason = None if journaled.cancel is None else CancelReason(journaled.cancel)
+        if reason is None and cancel:
+            reason = CancelReason.USER
+            jobs.note(Cancelling(row.key, journaled.attempt, reason.value, jobs.wall))
+        if reason is not None:
+            jobs.cancel(job, reason, synced=True)
+        if journaled.job_id is not None and journaled.job_id not in jobs.watched:
+            jobs.identify(job, journaled.job_id, min(journaled.submitted_at, jobs.wall))
+            if journaled.again is not None:
+                job.reopened(State(journaled.again), jobs.wall)
+            self._polls.recover(job)
+        elif reason is None and journaled.marker is not None and journaled.recorded_as != State.UNCONFIRMED:
+            # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.
+            message = "its record is gone from the output, and it has no job id to fetch it by"
+            self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
+        elif journaled.open_intent or journaled.unconfirmed or journaled.job_id is not None:
+            self._take_up_unconfirmed(job)
+        elif reason is not None:
+            self._endings.end(job, cancelled(reason, None, sent=False), None)
+        elif journaled.ended and not row.about.sendable:
+            self._poll_last_attempt(job, journaled.ended[-1])
+        elif journaled.retry_at is not None:
+            delay = min(journaled.retry_at - jobs.wall, journaled.retry_at - journaled.ended[-1].at)
+            self._retries.wait_until(job, jobs.now + max(0.0, delay))
+        else:
+            self._submits.enter(job)
+
+    def _poll_last_attempt(self, job: Job, last: AttemptEnded) -> None:
+        """The row was to be retried, and its body is gone: its last job's end becomes its record."""
+        jobs = self._jobs
+        if last.job_id is None or last.job_id in jobs.watched:
+            message = "its answer was lost, and its body is gone"
+            self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)
+            return
+        job.resumed(last.attempt, job.attempts[:-1])
+        jobs.identify(job, last.job_id, min(last.at, jobs.wall))
+        self._polls.recover(job)
+
+    def _take_up_unconfirmed(self, job: Job) -> None:
+        """An earlier run ended between the row's submit and the response."""
+        jobs = self._jobs
+        if job.cancel_reason is not None:
+            job.warn("submit_unanswered")
+            self._endings.end(job, cancelled(job.cancel_reason, None, sent=True), None)
+        elif jobs.settings.resubmit_unconfirmed and job.about.sendable:
+            entry = AttemptEnded(
+                job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", jobs.wall, jobs.wall
+            )
+            jobs.append(entry, job)
+            jobs.retry(job, Attempt(None, State.UNCONFIRMED, "answer_lost", Billing.UNKNOWN))
+            self._submits.enter(job)
+        else:
+            message = "an earlier run ended between its submit and the answer"
+            self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)

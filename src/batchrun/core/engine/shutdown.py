@@ -1,19 +1,19 @@
-"""How a run is over: what was asked for (a stop, an end to waiting), and what has come to rest by then.
+"""How a run ends: what was asked for (a stop, an end to waiting), and what has come to rest by then.
 
-Laws:
+Invariants:
 
-1. A run ends in good order only when nothing is on its way: no POST whose outcome is not safe, no line that somebody
+1. A run ends in good order only when nothing is under way: no POST whose outcome is not safe, no line that something
    waits for, no file. Two things end it before: time is up for a stop, or the files cannot be written.
-2. A detached run watches nothing, so nothing but its own submits can hold it.
-3. While rows that an earlier run left are being taken up only a stop ends it: those that are still to come stay open.
-4. With a cancel of all rows the batch is complete only once the wish itself is noted as fulfilled.
+2. A detached run polls nothing, so nothing but its own submits can hold it.
+3. While rows that an earlier run left open are being taken up only a stop ends it: those that are still to come stay
+   open.
+4. With a cancel of all rows the batch is complete only once the end of that cancel is journaled.
 """
 
 from __future__ import annotations
 
 from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancel_requests import CancelRequests
-from batchrun.core.engine.cancels import Cancels
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.jobs.job import CancelReason
@@ -30,84 +30,83 @@ class Shutdown:
 
     def __init__(
         self,
-        desk: Jobs,
+        jobs: Jobs,
         endings: Endings,
         gate: Gate,
-        watch: Polls,
-        cancels: Cancels,
+        polls: Polls,
+        rows_in: RowsIn,
         requests: CancelRequests,
-        inflow: RowsIn,
         *,
         collecting: bool,
     ) -> None:
-        self._desk = desk
+        self._jobs = jobs
         self._endings = endings
         self._gate = gate
-        self._watch = watch
-        self._cancels = cancels
+        self._polls = polls
+        self._rows_in = rows_in
         self._requests = requests
-        self._inflow = inflow
         self._collecting = collecting
-        self.taken_up = not collecting  # what an earlier run left is in hand
         self._mode: StopMode | None = None
         self._stop_at = NEVER
-        max_wait = desk.settings.max_wait
-        self._max_wait_at = desk.now + max_wait if max_wait else NEVER
+        max_wait = jobs.settings.max_wait
+        self._max_wait_at = jobs.now + max_wait if max_wait else NEVER
 
     def requested(self, event: StopRequested) -> None:
-        settings, gate, watch = self._desk.settings, self._gate, self._watch
+        settings, gate, polls = self._jobs.settings, self._gate, self._polls
         mode = self._mode = StopMode.DRAIN if event.mode is StopMode.INTERRUPT else event.mode
         if event.mode is StopMode.INTERRUPT and settings.cancel_on_interrupt:
-            self._requests.asked(CancelRequested(None, CancelReason.INTERRUPT))
+            self._requests.requested(CancelRequested(None, CancelReason.INTERRUPT))
+        interrupted = self._requests.interrupted
         if mode is StopMode.DETACH:
-            gate.places = NEVER  # no look will ever free a place
-            watch.stopped = not gate.doubted
-            return
-        gate.closed = True
-        # What an interrupt cancelled is looked at once more; nothing else is watched then.
-        watch.stopped = not self._requests.interrupted
-        patience = settings.drain + (settings.cancel_settle if self._requests.interrupted else 0.0)
-        self._stop_at = self._desk.now + (patience if mode is StopMode.DRAIN else 0.0)
+            gate.lift_places()
+            poll = gate.doubted
+        else:
+            gate.close()
+            poll = interrupted  # what an interrupt cancelled is polled once more, and only that
+            grace = settings.drain + (settings.cancel_settle if interrupted else 0.0)
+            self._stop_at = self._jobs.now + (grace if mode is StopMode.DRAIN else 0.0)
+        if poll:
+            polls.resume()
+        else:
+            polls.stop()
 
     def next_time(self) -> float:
-        """When to look again without an event."""
+        """When to be called again without an event."""
         return min(self._stop_at, self._max_wait_at)
 
-    def look(self) -> None:
-        """Stop watching where the time for that has come."""
-        if self._desk.now >= self._max_wait_at:
-            self._gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self._desk.settings.max_wait:g} s is over")
-            self._watch.stopped = True
+    def advance(self) -> None:
+        """Stop polling where the time for that has come."""
+        if self._jobs.now >= self._max_wait_at:
+            self._gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self._jobs.settings.max_wait:g} s is over")
+            self._polls.stop()
         if self._mode is StopMode.DETACH and not self._gate.doubted:
-            self._watch.stopped = True
+            self._polls.stop()
 
     def outcome(self) -> Outcome | None:
         """How the run is over; None while it is not."""
-        desk, gate = self._desk, self._gate
-        if desk.now >= self._stop_at:
+        jobs, gate, rows_in = self._jobs, self._gate, self._rows_in
+        cancels_in_flight = self._polls.cancels_in_flight
+        if jobs.now >= self._stop_at:
             return Outcome.STOPPED
-        if gate.exposed or not desk.all_synced or not self._endings.at_rest():
+        if gate.exposed or not jobs.all_synced or not self._endings.at_rest():
             return None
         if self._mode is StopMode.DRAIN:
             interrupted = self._requests.interrupted
-            waits = (desk.latched or not self.taken_up) if interrupted else self._cancels.in_flight
+            waits = (jobs.to_end or not rows_in.taken_up) if interrupted else cancels_in_flight
             return Outcome.STOPPED if not waits else None
-        if not self.taken_up:
+        if not rows_in.taken_up:
             return None
-        settled = desk.open_jobs == 0
+        settled = jobs.open_jobs == 0
         if gate.halted is not None:
-            return Outcome.HALTED if settled or (self._watch.stopped and not self._cancels.in_flight) else None
+            return Outcome.HALTED if settled or (self._polls.stopped and not cancels_in_flight) else None
         if self._collecting:
             if not settled:
                 return None
-            return Outcome.STOPPED if desk.in_phase[Phase.WAITING] else Outcome.COMPLETE
-        if not self._inflow.ended or desk.in_phase[Phase.WAITING]:
+            return Outcome.STOPPED if jobs.in_phase[Phase.WAITING] else Outcome.COMPLETE
+        if not rows_in.ended or jobs.in_phase[Phase.WAITING]:
             return None
         if self._mode is StopMode.DETACH:
-            return Outcome.DETACHED if not self._cancels.in_flight else None
+            return Outcome.DETACHED if not cancels_in_flight else None
         if not settled:
             return None
-        if not self._inflow.left_out and self._requests.all:
-            self._requests.done()
-            return None  # once that is on the disk
-        return Outcome.COMPLETE
+        return Outcome.COMPLETE if rows_in.left_out or self._requests.all_done() else None

@@ -1,4 +1,4 @@
-"""The lane of submits: from a row that waits for its turn to a job with an id on the disk."""
+"""Submits: from a row that waits for its turn to a job with an id on the disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
 from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
-from batchrun.core.journal import entries as ledger
-from batchrun.core.journal.entries import Cleared, Intent, Submitted
+from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Running
@@ -24,159 +23,149 @@ from batchrun.core.taxonomy.states import State
 class Submits:
     """Rows that wait for their turn, first come first served, and the POSTs in flight."""
 
-    def __init__(self, desk: Jobs, endings: Endings, gate: Gate, attempts: Retries, watch: Polls) -> None:
-        self._desk = desk
+    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls) -> None:
+        self._jobs = jobs
         self._endings = endings
         self._gate = gate
-        self._attempts = attempts
-        self._watch = watch
+        self._retries = retries
+        self._polls = polls
         self._queue: deque[Job] = deque()
-        # Refused for good before anything was accepted: perhaps the fault of the run and not of the row.
+        # Refused for good before anything was accepted: the run may be at fault, not the row.
         self._held: list[tuple[Job, Refused]] = []
         self.refusals = self.answered = 0
-
-    # --- asked ---
 
     def waiting(self) -> int:
         """Rows in memory that wait for a turn."""
         return len(self._queue)
 
-    def at_rest(self) -> bool:
-        """Whether nothing is on its way: no POST, no intent, nothing unsafe."""
-        return self._gate.exposed == 0
-
     def next_time(self) -> float | None:
         """When to be called again without an event."""
-        times = [self._attempts.next_due()]
+        times = [self._retries.next_due()]
         if self._queue:
-            times.append(self._gate.opens_at(self._desk.open_jobs))
+            times.append(self._gate.opens_at(self._jobs.open_jobs))
         known = [time for time in times if time is not None]
         return min(known) if known else None
-
-    # --- told ---
 
     def enter(self, job: Job) -> None:
         self._queue.append(job)
 
     def advance(self) -> None:
-        """Let go whatever may go now."""
-        desk, gate, now = self._desk, self._gate, self._desk.now
-        while (due := self._attempts.take(now)) is not None:
-            if due.phase is Phase.WAITING:
-                self._queue.append(due)
+        """Write the intents of the rows that may go now."""
+        jobs, gate, now = self._jobs, self._gate, self._jobs.now
+        while (due := self._retries.take(now)) is not None:
+            self._queue.append(due)
         while self._queue:
-            opens = gate.opens_at(desk.open_jobs)
+            opens = gate.opens_at(jobs.open_jobs)
             if opens is None or opens > now:
                 return
             job = self._queue.popleft()
             if job.phase is not Phase.WAITING:  # cancelled while it waited
                 continue
             gate.took(now, job.about.tokens)
-            desk.move(job, Step.TURN_TAKEN)
-            entry = Intent(job.key, job.attempt, job.row_sha256, desk.wall)
-            desk.append(entry, job, self._intent_synced)
+            jobs.move(job, Step.TURN_TAKEN)
+            entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
+            jobs.append(entry, job, self._intent_synced)
 
     def _intent_synced(self, job: Job) -> None:
         gate = self._gate
         if job.phase is not Phase.INTENDING:  # cancelled meanwhile
             return
-        if gate.halted is not None or gate.closed or gate.paused_until > self._desk.now:
-            gate.withdrew(self._desk.now, job.about.tokens)
-            self._desk.move(job, Step.WITHDRAWN)
+        if gate.halted is not None or gate.closed or gate.paused_until > self._jobs.now:
+            gate.withdrew(self._jobs.now, job.about.tokens)
+            self._jobs.move(job, Step.WITHDRAWN)
             self._clear(job)
             self._queue.appendleft(job)
             return
-        self._desk.move(job, Step.INTENT_SYNCED)
-        self._desk.instruct(Submit(job, job.attempt))
+        self._jobs.move(job, Step.INTENT_SYNCED)
+        self._jobs.instruct(Submit(job, job.attempt))
 
     def cancel_intending(self, job: Job) -> None:
-        """The cancel of a row whose intent is written and whose POST has not begun."""
-        assert job.reason is not None
-        self._gate.withdrew(self._desk.now, job.about.tokens)
+        """End a cancelled row whose intent is written and whose POST has not begun."""
+        assert job.cancel_reason is not None
+        self._gate.withdrew(self._jobs.now, job.about.tokens)
         self._clear(job)
-        self._endings.end(job, cancelled(job.reason, None, sent=False), None)
+        self._endings.end(job, cancelled(job.cancel_reason, None, sent=False), None)
 
     def accepted(self, event: SubmitAccepted) -> None:
-        job, accepted, desk = event.job, event.accepted, self._desk
+        job, accepted, jobs = event.job, event.accepted, self._jobs
         if event.warnings:
             job.warn(*event.warnings)
         self.answered += 1
-        self._gate.accepted(desk.now)
-        desk.accepted += 1
-        self._release_held()
-        job_id, look = accepted.job_id, accepted.outcome
-        if isinstance(look, Running):
-            assert job_id is not None, "a verdict names every job that goes on"
-            if job_id in desk.watched:
-                told = f"the service gave the id {job_id} to {desk.watched[job_id].key!r} and to {job.key!r}"
-                self._end_unconfirmed(job, "duplicate_job_id", told)
+        self._gate.accepted(jobs.now)
+        jobs.count_accepted()
+        self._end_held()
+        job_id, seen = accepted.job_id, accepted.outcome
+        if isinstance(seen, Running):
+            assert job_id is not None, "a verdict names every job that runs"
+            if job_id in jobs.watched:
+                message = f"the service gave the id {job_id} to {jobs.watched[job_id].key!r} and to {job.key!r}"
+                self._end_unconfirmed(job, "duplicate_job_id", message)
                 return
-            desk.move(job, Step.ACCEPTED)
-            desk.identify(job, job_id, desk.wall)
-            job.row_sha256 = ""
-            self._watch.note(job, look)
-            entry = Submitted(job.key, job.attempt, job_id, job.submitted_at or 0.0)
-            desk.append(entry, job, self._id_synced)
+            jobs.move(job, Step.ACCEPTED)
+            jobs.identify(job, job_id, jobs.wall)
+            job.seen(seen, jobs.wall)
+            jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job, self._id_synced)
             return
-        job.job_id, job.submitted_at = job_id, desk.wall  # for the record; there is nothing to watch
+        job.submitted(jobs.wall, job_id)  # for the record; there is nothing to poll
         if job_id is not None and accepted.retrievable:
-            desk.append(Submitted(job.key, job.attempt, job_id, desk.wall), job)
+            jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job)
         response = Response(accepted.http_status, accepted.request_id, accepted.body)
-        self._attempts.conclude(job, look, response, then=self._safe)
+        self._retries.conclude(job, seen, response, then=self._safe)
 
     def _id_synced(self, job: Job) -> None:
         self._gate.safe()
-        self._watch.begin(job)
+        self._polls.begin(job)
 
     def refused(self, event: SubmitRefused) -> None:
         job, refused, gate = event.job, event.refused, self._gate
         self.refusals += 1
         self.answered += 1
-        gate.refused(self._desk.now, refused, job.about.tokens)
+        gate.refused(self._jobs.now, refused, job.about.tokens)
         self._clear(job)
-        if job.reason is not None:
-            self._endings.end(job, cancelled(job.reason, None, sent=False), None)
+        if job.cancel_reason is not None:
+            self._endings.end(job, cancelled(job.cancel_reason, None, sent=False), None)
         elif refused.again or refused.rule.halts:
-            self._desk.move(job, Step.REFUSED)
+            self._jobs.move(job, Step.REFUSED)
             self._queue.appendleft(job)
-        elif gate.known or self._desk.settings.keep_going:
+        elif gate.known or self._jobs.settings.keep_going:
             self._end_refused(job, refused)
         else:
-            self._desk.move(job, Step.REFUSED)
+            self._jobs.move(job, Step.REFUSED)
             self._held.append((job, refused))
 
     def failed(self, event: SubmitFailed) -> None:
         self.answered += 1
-        self._gate.lost(self._desk.now, event.ambiguous.problem.message)
+        self._gate.lost(self._jobs.now, event.ambiguous.problem.message)
         problem = event.ambiguous.problem
         self._end_unconfirmed(event.job, problem.code or "answer_lost", problem.message)
 
     def input_is_over(self) -> None:
-        """Nothing is to come that could show whose fault the first refusals were."""
+        """No row is left that could show who was at fault for the first refusals."""
         if self._gate.halted is None and not self._queue and self._gate.in_flight == 0:
-            self._release_held()
+            self._end_held()
 
     def _end_refused(self, job: Job, refused: Refused) -> None:
         end = rejected(refused.problem, refused.rule.state, refused.rule.billing_reason)
         self._endings.end(job, end, None)
 
-    def _end_unconfirmed(self, job: Job, word: str, message: str) -> None:
-        self._desk.append(ledger.Unconfirmed(job.key, job.attempt, self._desk.wall), job, self._safe)
-        job.submitted_at = self._desk.wall
-        if job.reason is not None:
+    def _end_unconfirmed(self, job: Job, code: str, message: str) -> None:
+        self._jobs.append(Unconfirmed(job.key, job.attempt, self._jobs.wall), job, self._safe)
+        job.submitted(self._jobs.wall)
+        if job.cancel_reason is not None:
             job.warn("submit_unanswered")
-            self._endings.end(job, cancelled(job.reason, None, sent=True), None)
+            self._endings.end(job, cancelled(job.cancel_reason, None, sent=True), None)
         else:
-            self._endings.end(job, ended_by_us(State.UNCONFIRMED, word, message), None)
+            self._endings.end(job, ended_by_us(State.UNCONFIRMED, code, message), None)
 
-    def _release_held(self) -> None:
+    def _end_held(self) -> None:
         held, self._held = self._held, []
         for job, refused in held:
             if job.phase is Phase.WAITING:
                 self._end_refused(job, refused)
 
     def _clear(self, job: Job) -> None:
-        self._desk.append(Cleared(job.key, job.attempt, self._desk.wall), job, self._safe)
+        """Journal that nothing was sent."""
+        self._jobs.append(Cleared(job.key, job.attempt, self._jobs.wall), job, self._safe)
 
     def _safe(self, _: Job) -> None:
         self._gate.safe()

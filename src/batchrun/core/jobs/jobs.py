@@ -1,7 +1,7 @@
 """The one place where jobs change: their phase, their entries in the journal, their records.
 
-The lanes decide what should happen; the desk does it, keeps the counts, and collects the instructions of
-the current event. Nothing here looks at services or limits beyond telling the gate what became safe.
+The parts of the engine decide what happens; `Jobs` does it, keeps the counts, and collects the instructions of the
+current event. It knows no service and no limit.
 """
 
 from __future__ import annotations
@@ -10,66 +10,87 @@ from collections import Counter, deque
 from collections.abc import Callable
 from zlib import crc32
 
-from batchrun.core.jobs.job import Job, Row
+from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
 from batchrun.core.jobs.record_of import record_of
 from batchrun.core.journal.entries import Done, Entry
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.record import Response
+from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.states import State
 
 Wait = Callable[[Job], None]
-"""What is to happen with a job when its line is synced."""
+"""What is done with a job once its line is synced."""
 
 
 class Jobs:
-    """Jobs and tapes. `now` is the engine's clock, `epoch` what to add to it for the time of day."""
+    """All jobs in memory. `now` is the engine's clock; `epoch` added to it is the time of day.
 
-    def __init__(self, settings: Settings, run_id: str, epoch: float, chance: Callable[[], float]) -> None:
+    Other parts read its fields and set none of them.
+    """
+
+    def __init__(self, settings: Settings, run_id: str, now: float, epoch: float, chance: Callable[[], float]) -> None:
         self.settings = settings
         self.run_id = run_id
         self.epoch = epoch
         self.chance = chance
-        self.now = 0.0
+        self.now = now
         self.out: list[Instruction] = []
-        self.touched = True  # something changed besides looks at jobs that go on
+        self.changed = True  # something happened besides polls of jobs that still run
 
         self.unsubmitted: dict[str, Job] = {}  # by key: rows without a job id, whatever their phase
         self.watched: dict[str, Job] = {}  # by job id
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
-        self.latched = 0  # jobs that are to end and have no record yet
+        self.to_end = 0  # cancelled jobs without a record
 
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
         self.with_warnings = 0
         self.accepted = 0
         self.retries = 0
-        self.stale = 0
 
-        self.gen = 0
-        self.output_end = 0
-        self.unsynced_records = 0  # bytes, those of answers whose files are being written included
+        self.unsynced_records = 0  # bytes, those of responses whose files are being written included
+        self._gen = 0
+        self._output_end = 0
         self._given = {BatchFile.JOURNAL: 0, BatchFile.OUTPUT: 0}
-        self._safe = {BatchFile.JOURNAL: 0, BatchFile.OUTPUT: 0}
         self._waits: dict[BatchFile, deque[tuple[int, Job, Wait]]] = {
             BatchFile.JOURNAL: deque(),
             BatchFile.OUTPUT: deque(),
         }
-        self._lines: deque[tuple[int, int, str]] = deque()  # length, CRC and state of records that wait for their sync
+        self._lines: deque[tuple[int, int, str]] = deque()  # length, CRC and state of records that are not synced
 
     @property
     def wall(self) -> float:
-        """The time of day, in seconds since 1970; it goes on evenly whatever the wall clock does."""
+        """The time of day, in seconds since 1970; it runs evenly even where the wall clock is set."""
         return self.epoch + self.now
+
+    # --- events ---
+
+    def begin_event(self, now: float) -> list[Instruction]:
+        """An event is handled at `now`; its instructions are collected in the list that is returned."""
+        self.now = now
+        self.out = []
+        return self.out
 
     def instruct(self, instruction: Instruction) -> None:
         self.out.append(instruction)
 
+    def note_change(self) -> None:
+        """Something happened after which submits, rows and the run's end are looked at."""
+        self.changed = True
+
+    def changes_handled(self) -> None:
+        self.changed = False
+
     # --- jobs ---
+
+    def recovered(self, *, accepted: int, retries: int, gen: int, output_end: int) -> None:
+        """The counts of earlier runs, and where their output ends."""
+        self.accepted, self.retries = accepted, retries
+        self._gen, self._output_end = gen, output_end
 
     def open(self, row: Row) -> Job:
         """A new job for a row, waiting."""
@@ -79,35 +100,44 @@ class Jobs:
         return job
 
     def move(self, job: Job, step: Step) -> None:
-        """Let `job` take a step; raises ImpossibleTransition for one that the table does not know."""
+        """Let `job` take a step; raises ImpossibleTransition for one that is not in the table."""
         phase = job.phase
         target = TRANSITIONS.get((phase, step))
         if target is None:
-            raise ImpossibleTransition(phase, step, job.story())
+            raise ImpossibleTransition(phase, step, job.describe())
         job.phase = target
         in_phase = self.in_phase
         in_phase[phase] -= 1
         in_phase[target] += 1
-        if step is not Step.LOOK_DUE and step is not Step.STILL_OPEN:
+        if step is not Step.POLL_DUE and step is not Step.STILL_OPEN:
             self.open_jobs += (target in OPEN_PHASES) - (phase in OPEN_PHASES)
-            self.touched = True
+            self.changed = True
 
     def identify(self, job: Job, job_id: str, submitted_at: float) -> None:
-        """Give the job the id under which the service knows it."""
+        """Give the job the id by which the service knows it."""
         del self.unsubmitted[job.key]
         self.watched[job_id] = job
-        job.job_id = job_id
-        job.submitted_at = submitted_at
+        job.identified(job_id, submitted_at)
 
-    def begin_again(self, job: Job) -> None:
+    def retry(self, job: Job, ended: Attempt) -> None:
         """Forget the attempt that ended; the job is a row without an id again."""
         if job.job_id is not None and self.watched.get(job.job_id) is job:
             del self.watched[job.job_id]
             self.unsubmitted[job.key] = job
-        job.attempt += 1
-        job.job_id = job.look = job.submitted_at = job.running_at = None
+        job.retried(ended)
 
-    # --- tapes ---
+    def cancel(self, job: Job, reason: CancelReason, *, synced: bool = False) -> None:
+        """Set the job's cancelled flag: it ends as cancelled whatever comes."""
+        job.cancel(reason, self.now, synced=synced)
+        self.to_end += 1
+
+    def count_accepted(self) -> None:
+        self.accepted += 1
+
+    def count_retry(self) -> None:
+        self.retries += 1
+
+    # --- lines ---
 
     def append(self, entry: Entry, job: Job, then: Wait | None = None, *, lazy: bool = False) -> None:
         """Append an entry to the journal; `then(job)` is called once it is synced."""
@@ -117,8 +147,8 @@ class Jobs:
             self._waits[BatchFile.JOURNAL].append((self._given[BatchFile.JOURNAL], job, then))
 
     def note(self, entry: Entry) -> None:
-        """Append an entry that is of no job in memory."""
-        self.append(entry, _NOBODY, _nothing)
+        """Append an entry that belongs to no job in memory."""
+        self.append(entry, _NO_JOB, _nothing)
 
     def record(
         self,
@@ -131,7 +161,7 @@ class Jobs:
         """Write the record of a job that ended so and whose `artifacts` are on the disk; `then(job)` is called once it
         is synced."""
         self.move(job, Step.ENDED)
-        self.latched -= job.reason is not None
+        self.to_end -= job.cancel_reason is not None
         record = record_of(job, end, response, self.run_id, self.wall, artifacts)
         line = record.to_json() + b"\n"
         self.out.append(Emit(line))
@@ -144,26 +174,32 @@ class Jobs:
         self._lines.append((len(line), crc32(line), record.state.value))
         self.unsynced_records += len(line)
 
-    def synced(self, tape: BatchFile, upto: int) -> None:
-        """The first `upto` lines given to `tape` are on the disk."""
-        self._safe[tape] = max(self._safe[tape], upto)
-        waits = self._waits[tape]
+    def hold(self, size: int) -> None:
+        """A response of `size` bytes is kept in memory until its files are written."""
+        self.unsynced_records += size
+
+    def release(self, size: int) -> None:
+        self.unsynced_records -= size
+
+    def synced(self, file: BatchFile, upto: int) -> None:
+        """The first `upto` lines given to `file` are on the disk."""
+        waits = self._waits[file]
         while waits and waits[0][0] <= upto:
             _, job, then = waits.popleft()
-            if tape is BatchFile.OUTPUT:
+            if file is BatchFile.OUTPUT:
                 self._finish(job)
             then(job)
 
     @property
     def all_synced(self) -> bool:
-        """Whether every line that somebody waits for is on the disk."""
+        """Whether every line that something waits for is on the disk."""
         return not any(self._waits.values())
 
     def _finish(self, job: Job) -> None:
         length, crc, state = self._lines.popleft()
         self.unsynced_records -= length
-        self.append(Done(job.key, self.gen, self.output_end, length, crc, state), job, lazy=True)
-        self.output_end += length
+        self.append(Done(job.key, self._gen, self._output_end, length, crc, state), job, lazy=True)
+        self._output_end += length
         self.move(job, Step.RECORD_SYNCED)
         if job.job_id is None or self.watched.get(job.job_id) is not job:
             del self.unsubmitted[job.key]
@@ -171,8 +207,8 @@ class Jobs:
             del self.watched[job.job_id]
 
 
-_NOBODY = Job(Row(""))
+_NO_JOB = Job(Row(""))
 
 
 def _nothing(_: Job) -> None:
-    """For lines that nobody waits for."""
+    """For lines that nothing waits for."""

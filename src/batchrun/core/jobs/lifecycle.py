@@ -1,12 +1,12 @@
-"""The life of a job: its phases, what may happen to it, and THE transition table.
+"""The life of a job: its phases, what may happen to it, and the transition table.
 
-Two laws:
+Two invariants:
 
 1. The table is the truth. Code that decides a phase elsewhere is a bug; the README's table and diagram
    are printed from here.
-2. What is not in the table cannot happen. If it does, it raises with the job's whole story.
+2. What is not in the table cannot happen. If it does, it raises with all that is known of the job.
 
-A cancel is no phase: it is a latch beside the phase (``Job.reason``). It never moves a job by itself; it
+A cancel is no phase: it is a flag beside the phase (``Job.cancel_reason``). It never moves a job by itself; it
 decides which of the steps below is taken next. A job whose cancel is journaled passes *cancelling* and
 *settling* as soon as it has an id, and its record says so whatever the service answers later.
 
@@ -23,7 +23,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """Where a row in flight stands."""
+    """What a row in flight waits for."""
 
     WAITING = "waiting"
     INTENDING = "intending"
@@ -44,14 +44,14 @@ class Phase(Enum):
 
 
 PHASE_MEANING: dict[Phase, str] = {
-    Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a new attempt",
+    Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a retry",
     Phase.INTENDING: "the intent is journaled and not yet synced; nothing was sent",
     Phase.SUBMITTING: "the POST is in flight",
     Phase.RECORDING: "accepted; its id is journaled and not yet synced",
     Phase.WATCHING: "waits for its next poll",
     Phase.POLLING: "a poll is in flight",
     Phase.CANCELLING: "the cancel is journaled, then in flight",
-    Phase.SETTLING: "cancelled; waits for one more look before its record is written",
+    Phase.SETTLING: "cancelled; waits for one more poll before its record is written",
     Phase.STORING: "over; its files are being written, or removed, and its record waits for them",
     Phase.ENDING: "its record is written and not yet synced",
     Phase.FINISHED: "its record is on the disk",
@@ -70,7 +70,7 @@ class Step(Enum):
     FILES_FIRST = "ended, files first"
     TO_BE_RETRIED = "ended, to be retried"
     ID_SYNCED = "id synced"
-    LOOK_DUE = "look due"
+    POLL_DUE = "poll due"
     STILL_OPEN = "still open"
     CANCEL_DUE = "cancel due"
     CANCEL_ANSWERED = "cancel answered"
@@ -110,7 +110,7 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
         Step.CANCEL_DUE: Phase.CANCELLING,
     },
     Phase.WATCHING: {
-        Step.LOOK_DUE: Phase.POLLING,
+        Step.POLL_DUE: Phase.POLLING,
         Step.CANCEL_DUE: Phase.CANCELLING,
     },
     Phase.POLLING: {
@@ -125,7 +125,7 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
         Step.CANCEL_ANSWERED: Phase.SETTLING,
     },
     Phase.SETTLING: {
-        Step.LOOK_DUE: Phase.POLLING,
+        Step.POLL_DUE: Phase.POLLING,
     },
     Phase.STORING: {
         Step.ENDED: Phase.ENDING,
@@ -136,7 +136,7 @@ _ARROWS: dict[Phase, dict[Step, Phase]] = {
     Phase.FINISHED: {},
 }
 
-# One flat look-up for the hot path, made from the arrows above.
+# One flat table for the hot path, made from the arrows above.
 TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (phase, step): target for phase, arrows in _ARROWS.items() for step, target in arrows.items()
 }
@@ -146,10 +146,10 @@ OPEN_PHASES = frozenset(Phase) - {Phase.WAITING, Phase.STORING, Phase.ENDING, Ph
 
 
 class ImpossibleTransition(RuntimeError):
-    """A step that the table does not know: a bug, told with everything known of the job."""
+    """A step that is not in the table: a bug."""
 
-    def __init__(self, phase: Phase, step: Step, story: str) -> None:
-        super().__init__(f"a job that is {phase} cannot take the step {str(step)!r}: {story}")
+    def __init__(self, phase: Phase, step: Step, job: str) -> None:
+        super().__init__(f"a job that is {phase} cannot take the step {str(step)!r}: {job}")
 
 
 def transition_table() -> str:

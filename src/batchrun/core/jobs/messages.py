@@ -98,14 +98,14 @@ class PlaceFreed(NamedTuple):
 
 
 class Synced(NamedTuple):
-    """The first `upto` lines that this process gave to `tape` are on the disk."""
+    """The first `upto` lines that this process gave to `file` are on the disk."""
 
-    tape: BatchFile
+    file: BatchFile
     upto: int
 
 
 class WriteFailed(NamedTuple):
-    tape: BatchFile
+    file: BatchFile
     message: str
 
 

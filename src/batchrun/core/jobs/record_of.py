@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.record import RecordLine, Response, record_id
+from batchrun.core.records.fields import RecordLine
+from batchrun.core.records.record import Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.responses.outcome import Billing, Ended
 from batchrun.core.responses.usage import NO_USAGE
@@ -27,45 +28,48 @@ def record_of(
         if usage is NO_USAGE:
             usage = history.usage
     status = end.status
-    if status is None and job.look is not None:
-        status = job.look.status
+    if status is None and job.last_seen is not None:
+        status = job.last_seen.status
     return RecordLine(
         id=record_id(run_id, job.key),
-        key=job.key,
-        state=end.state,
+        custom_id=job.key,
         job_id=job.job_id,
+        state=end.state,
         status=status,
         model=end.model or job.about.model,
+        retry_count=len(job.attempts),
         billing=end.billing,
         billing_reason=end.billing_reason,
         error=end.problem,
         output_text=end.text,
         response=response,
+        artifacts=artifacts,
         warnings=warnings,
         usage=usage,
         polls=job.polls,
-        attempts=() if history is None else history.attempts,
-        submitted_at=job.submitted_at,
-        running_at=job.running_at,
-        finished_at=wall,
-        metadata=job.about.metadata,
-        artifacts=artifacts,
+        attempts=job.attempts,
+        submitted_at=moment(job.submitted_at),
+        running_at=moment(job.running_at),
+        finished_at=moment(wall),
+        queued_s=seconds_between(job.submitted_at, job.running_at),
+        running_s=seconds_between(job.running_at, wall),
+        metadata=job.about.metadata or b"{}",
     )
 
 
 def cancelled(reason: CancelReason, final: Ended | None, *, sent: bool) -> Ended:
-    """The end of a job that was to end: `final` is what the service last said, if it said anything.
+    """The end of a cancelled job: `final` is how it ended on the service, if that is known.
 
-    The user's cancel drops a payload that came all the same; its usage and a warning stay. A deadline is
-    no wish to lose a result: what is finished by then is kept.
+    The user's cancel drops the payload of a job that completed nevertheless; its usage and a warning stay. A deadline
+    does not drop a result: what is finished by then is kept.
     """
     if reason is CancelReason.DEADLINE:
         if final is not None and keeps_payload(reason, final):
             return _with_warning(final, "after_deadline")
         return ended_by_us(State.TIMEOUT, "deadline_exceeded", "the job was not done within its deadline", final)
     code = "cancelled_by_user" if reason is CancelReason.USER else "cancelled_by_interrupt"
-    told = "cancelled before it was sent" if not sent else "cancelled; the service may have finished and billed it"
-    end = ended_by_us(State.CANCELLED, code, told, final)
+    message = "cancelled before it was sent" if not sent else "cancelled; the service may have finished and billed it"
+    end = ended_by_us(State.CANCELLED, code, message, final)
     if not sent:
         return Ended(end.state, problem=end.problem, billing=Billing.NOT_BILLED)
     late = final is not None and final.state in _GOOD
@@ -73,13 +77,13 @@ def cancelled(reason: CancelReason, final: Ended | None, *, sent: bool) -> Ended
 
 
 def keeps_payload(reason: CancelReason | None, final: Ended) -> bool:
-    """Whether the payload of `final` goes into the record of a job that was to end for `reason`."""
+    """Whether the payload of `final` goes into the record of a job that was cancelled for `reason`."""
     return reason is None or (reason is CancelReason.DEADLINE and final.state in _GOOD)
 
 
-def ended_by_us(state: State, word: str, message: str, final: Ended | None = None) -> Ended:
-    """An end that we state; status, usage and billing are the service's where it said them."""
-    problem = our_problem(word, message)
+def ended_by_us(state: State, code: str, message: str, final: Ended | None = None) -> Ended:
+    """An end that we state; status, usage and billing are the service's where it gave them."""
+    problem = our_problem(code, message)
     if final is None:
         return Ended(state, problem=problem)
     return Ended(

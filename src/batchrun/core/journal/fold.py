@@ -219,7 +219,10 @@ class Folding:
         job_id = values["job_id"]
         if not is_safe_id(job_id):
             return False
-        trail = self._trail(values)
+        key = values["key"]
+        trail = self._trails.get(key)
+        if trail is None:
+            trail = self._trails[key] = JournaledRow()
         trail.attempt = values["attempt"]
         trail.open_intent = False
         trail.job_id = job_id

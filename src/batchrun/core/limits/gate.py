@@ -1,18 +1,18 @@
 """When a submit may go.
 
-`Gate` joins what DESIGN calls limits, pauses and halts:
+`Gate` joins limits, pauses and halts:
 
 - **slots**: at most `submits` requests whose outcome is not yet safe on the disk (the W of the promise
   "one crash leaves at most W rows unconfirmed"), and at most `concurrency` jobs in flight, never more
-  than can all be looked at in time
-- **rates**: requests and tokens a minute, spread over short windows (``rates``)
+  than can all be polled in time
+- **rates**: requests and tokens a minute, spread over short windows (``rate``)
 - **slow start**: the first submit goes alone; each acceptance opens the window by one, up to `submits`
-- **pauses**: a refusal that asks for patience stops all submits; all refusals within one pause are one
+- **pauses**: a refusal that asks to wait stops all submits; all refusals within one pause are one
   incident
-- **outage**: after five ambiguous answers in a row submits stop but for one probe at a time
-- **halts**: nothing is submitted any more; said once, with a reason
+- **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time
+- **halts**: nothing is submitted any more, for one reason
 
-Nothing here looks at rows or jobs; the engine asks and tells.
+It knows no rows and no jobs. Other parts read its fields and set none of them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from batchrun.core.taxonomy.halts import HaltReason
 AMBIGUOUS_IN_A_ROW = 5
 FIRST_PROBE, LONGEST_PROBE_GAP, PROBES = 5.0, 60.0, 30
 REFUSED_AT_FIRST = 20
-PATIENCE = 3600.0
+ACCEPTS_NOTHING_FOR = 3600.0
 """A service that accepts nothing for this long, in seconds, halts the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class HaltState:
-    """A halt as it is told to the user."""
+    """A halt, as the user is told."""
 
     reason: HaltReason
     message: str
@@ -68,7 +68,7 @@ class Window:
 
 
 class Gate:
-    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1); `shared` holds for others too."""
+    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1); `shared` are limits of several batches."""
 
     def __init__(
         self, settings: Settings, now: float, chance: Callable[[], float], shared: Shared | None = None
@@ -76,29 +76,25 @@ class Gate:
         self._settings = settings
         self.shared = Shared() if shared is None else shared
         self._chance = chance
-        self.places = float(settings.places)
+        self.places = float(settings.max_jobs)
         self.requests = Rate(settings.rpm / 60 if settings.rpm else None)
         self.tokens = Rate(settings.tpm / 60 if settings.tpm else None)
         self.window = Window(settings.submits)
-        self.in_flight = 0  # submits without an answer
+        self.in_flight = 0  # submits without a response
         self.exposed = 0  # submits whose outcome is not yet safe on the disk; never fewer than in flight
         self.paused_until = float("-inf")
         self.halted: HaltState | None = None
-        self.closed = False  # a stop: like a halt, but asked for
-        self.doubted = False  # perhaps another project's key: it has yet to find a job of this batch
+        self.closed = False  # by a stop: like a halt, but asked for
+        self.doubted = False  # the API key may be another project's: it has yet to find a job of this batch
         self.known = False  # an acceptance was seen
-        self.trouble: str | None = None  # what the last submit met, until one is accepted
+        self.trouble: str | None = None  # why the last submit was not accepted, until one is
         self._incidents = 0
         self._ambiguous = 0
-        self._stragglers = (
-            0  # submits in flight that were sent before the outage; what becomes of them says nothing new
-        )
+        self._stragglers = 0  # submits in flight that were sent before the outage; their outcomes say nothing new
         self._probe_gap = 0.0
         self._probes = 0
         self._refused_at_first: dict[str, int] = {}
         self._last_acceptance = now
-
-    # --- asked ---
 
     @property
     def outage(self) -> bool:
@@ -107,7 +103,7 @@ class Gate:
     def opens_at(self, open_jobs: int) -> float | None:
         """From when on a submit may go; None where only an event can change that.
 
-        `open_jobs` counts the jobs in flight over there, submits included.
+        `open_jobs` counts the jobs on the service, submits included.
         """
         if self.halted is not None or self.closed or self.doubted:
             return None
@@ -120,7 +116,7 @@ class Gate:
             return None
         return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
 
-    # --- told ---
+    # --- submits ---
 
     def took(self, now: float, tokens: int) -> None:
         """A submit goes: its intent is being written."""
@@ -128,8 +124,7 @@ class Gate:
         self.exposed += 1
         self.requests.take(now)
         self.tokens.take(now, tokens)
-        self.shared.requests.take(now)
-        self.shared.took(self)
+        self.shared.took(self, now)
 
     def withdrew(self, now: float, tokens: int) -> None:
         """A submit that was taken does not go after all; it stays exposed until that is on the disk."""
@@ -137,7 +132,7 @@ class Gate:
         self._is_straggler()
         self.requests.settle(now, 1, 0)
         self.tokens.settle(now, tokens, 0)
-        self.shared.requests.settle(now, 1, 0)
+        self.shared.withdrew(now)
 
     def safe(self) -> None:
         """The outcome of a submit is on the disk."""
@@ -169,13 +164,13 @@ class Gate:
         elif refused.again:
             self.trouble = problem.message
             self._pause(now, refused)
-            if now - self._last_acceptance >= PATIENCE:
+            if now - self._last_acceptance >= ACCEPTS_NOTHING_FOR:
                 self.halt(HaltReason.NO_ACCEPTANCE, f"no row was accepted for an hour: {problem.message}")
         elif not self.known and not self._settings.keep_going:
             self._refused_at_first_with(problem.code or f"HTTP {problem.http_status}", problem.message)
 
     def lost(self, now: float, message: str) -> None:
-        """Nobody knows what became of a submit."""
+        """The outcome of a submit is unknown."""
         self.in_flight -= 1
         self._ambiguous += 1
         self.trouble = message
@@ -193,12 +188,41 @@ class Gate:
             self._probe_gap = min(self._probe_gap * 2 or FIRST_PROBE, LONGEST_PROBE_GAP)
             self.paused_until = now + self._probe_gap
 
+    def tokens_used(self, now: float, estimated: int, actual: int) -> None:
+        """A job used `actual` tokens, not the `estimated` ones."""
+        self.tokens.settle(now, estimated, actual)
+
+    def slow_down(self) -> None:
+        """The service asked for fewer requests: start slowly again, and climb slowly."""
+        self.window.start_again(lower=True)
+
+    # --- the run ---
+
     def halt(self, reason: HaltReason, message: str) -> None:
         """Submit nothing any more. The first reason stands."""
         if self.halted is None:
             self.halted = HaltState(reason, message)
 
-    # --- within ---
+    def close(self) -> None:
+        """Submit nothing any more, as asked."""
+        self.closed = True
+
+    def doubt_key(self) -> None:
+        """Submit nothing until the API key has found a job of this batch."""
+        self.doubted = True
+
+    def trust_key(self) -> None:
+        self.doubted = False
+
+    def lift_places(self) -> None:
+        """Submit without regard to --concurrency, as no poll will ever free a place."""
+        self.places = float("inf")
+
+    def count(self, open_jobs: int) -> None:
+        """Tell the batches that share limits how many jobs this one has in flight."""
+        self.shared.count(self, open_jobs)
+
+    # --- pauses and refusals ---
 
     def _is_straggler(self) -> bool:
         """Whether the submit that just ended was sent before the outage: no probe goes before all of them ended."""

@@ -1,4 +1,4 @@
-"""A rate that is exact: a weighted virtual-schedule limiter (GCRA) with debt and refund.
+"""An exact rate: a weighted virtual-schedule limiter (GCRA) with debt and refund.
 
 Each request of weight w moves a theoretical arrival time (TAT) on by w / pace. A request may go once now
 has come within TOLERANCE of it. The tolerance lets a loop that woke some milliseconds late catch up; the
@@ -19,7 +19,7 @@ TOLERANCE = 0.04
 
 
 class Rate:
-    """At most `per_second` units a second, spread evenly; None is no limit."""
+    """At most `per_second` units per second, spread evenly; None is no limit."""
 
     __slots__ = ("_pace", "_tat", "per_second")
 

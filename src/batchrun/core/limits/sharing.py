@@ -1,8 +1,9 @@
-"""Limits that several batches of one process have together: a rate of submits, and a number of jobs in flight.
+"""Limits that several batches of one process share: a rate of submits, and a number of jobs in flight.
 
-The rate is one `Rate` that all of them charge. Places are given first come first served: who finds none waits in
-line and is called when one is free, because the batch whose job has just ended would otherwise take its place
-again at once, and the others would wait for its end. Who is called and no longer wants passes the turn on.
+The rate is one `Rate` that all of them charge. Places are given first come first served: a batch that finds none waits
+in line and is called when one is free, because the batch whose job has just ended would otherwise take its place
+again at once, and the others would wait for its end. A batch that is called and no longer needs the place passes the
+turn on.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ class Shared:
         self._jobs[member] = 0
 
     def leave(self, member: object) -> None:
-        """The member is over; what it has in flight over there no longer counts."""
+        """The member is over; what it has on the service no longer counts."""
         self._call.pop(member, None)
         self._jobs.pop(member, None)
         self._line.pop(member, None)
         self.passed(member)
 
     def has_room(self, member: object, jobs: int) -> bool:
-        """Whether `member`, who has `jobs` in flight, may begin another; if not it stands in line."""
+        """Whether `member`, with `jobs` in flight, may start another; if not it waits in line."""
         self.count(member, jobs)
         if self.concurrency is None:
             return True
@@ -55,11 +56,16 @@ class Shared:
         self.passed(member)
         return False
 
-    def took(self, member: object) -> None:
-        """`member` has begun another; a turn is good for one."""
+    def took(self, member: object, now: float) -> None:
+        """`member` has started another; a turn is good for one."""
+        self.requests.take(now)
         if member in self._jobs:
             self._jobs[member] += 1
         self.passed(member)
+
+    def withdrew(self, now: float) -> None:
+        """A request that was charged is not sent after all."""
+        self.requests.settle(now, 1, 0)
 
     def count(self, member: object, jobs: int) -> None:
         """`member` has so many jobs in flight now."""

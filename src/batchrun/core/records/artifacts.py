@@ -16,7 +16,7 @@ from __future__ import annotations
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 
@@ -49,16 +49,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file as a record names it: `file` is its path from the folder of the output."""
+    """A file as a record names it."""
 
-    file: str
-    media_type: str
-    size: int
-    sha256: str
-    at: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.in_body(), "at": self.at}
+    file: Annotated[str, "its path from the folder of the output"]
+    media_type: Annotated[str, "what it is, by its first bytes"]
+    size: Annotated[int, "its size in bytes"]
+    sha256: Annotated[str, "its digest", {"pattern": "^[0-9a-f]{64}$"}]
+    at: Annotated[str, "where the body had it"]
 
     def in_body(self) -> dict[str, Any]:
         """What stands in the answer in place of the base64."""

@@ -1,4 +1,4 @@
-"""The error of a job, read out of whatever shape a service gives it."""
+"""The error of a job, read from any shape in which services send it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from batchrun.core.taxonomy.classify import classify, rule
-from batchrun.core.taxonomy.rules import Rule, WordField
+from batchrun.core.taxonomy.rules import KINDS, Rule, WordField
 
 MAX_MESSAGE = 4_000
-MAX_WORD = 200
+MAX_SHORT_TEXT = 200
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 
 class Source(StrEnum):
-    """Who says that there is an error."""
+    """Who stated the error."""
 
-    SERVICE = "service"  # the job's own error, in an answer that was otherwise fine
-    HTTP = "http"  # the HTTP status of an answer
-    CLIENT = "client"  # we ourselves: the check, a cancel, a deadline, the wire
+    SERVICE = "service"  # the job's own error, in a response with status 200
+    HTTP = "http"  # the HTTP status of a response
+    CLIENT = "client"  # batchrun: the check, a cancel, a deadline, the connection
     TOOL = "tool"  # a tool that the job called
 
 
@@ -30,31 +30,19 @@ class Source(StrEnum):
 class Problem:
     """The `error` of a record."""
 
-    code: str | None
-    type: str
-    message: str
-    param: str | None
-    kind: str
-    retryable: bool
-    source: Source
-    http_status: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "type": self.type,
-            "message": self.message,
-            "param": self.param,
-            "kind": self.kind,
-            "retryable": self.retryable,
-            "source": self.source.value,
-            "http_status": self.http_status,
-        }
+    code: Annotated[str | None, "the service's code; batchrun's own where it found the error itself"]
+    type: Annotated[str, "the service's type, else the taxonomy's"]
+    message: Annotated[str, "the service's message, else advice"]
+    param: Annotated[str | None, "the parameter at fault"]
+    kind: Annotated[str, "the name of its exception in `batchrun.errors`", {"enum": list(KINDS)}]
+    retryable: Annotated[bool, "whether the same row may succeed if it is retried"]
+    source: Annotated[Source, "who reported it"]
+    http_status: Annotated[int | None, "the HTTP status of the response that reported it"]
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorParts:
-    """What a service said of an error, before it is judged."""
+    """The error as the service stated it."""
 
     code: str | None = None
     type: str | None = None
@@ -64,7 +52,7 @@ class ErrorParts:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A problem and the rule of the taxonomy that it falls under."""
+    """A problem and the rule of the taxonomy that it falls under; `by_text` if only its message led there."""
 
     problem: Problem
     rule: Rule
@@ -78,7 +66,7 @@ def judge(
     http_status: int | None = None,
     status_word: str | None = None,
 ) -> Judged:
-    """What `parts` amount to. `http_status` is the answer's, `status_word` the job's last, normalised."""
+    """The problem in `parts`. `http_status` is the response's, `status_word` the job's last, normalised."""
     found, by_text = classify(parts.code, parts.type, http_status, status_word, parts.message)
     return Judged(problem_of(found, parts, source, http_status), found, by_text)
 
@@ -96,10 +84,10 @@ def problem_of(found: Rule, parts: ErrorParts, source: Source, http_status: int 
     )
 
 
-def our_problem(word: str, message: str, *, http_status: int | None = None) -> Problem:
-    """An error that batchrun itself states, by its word in the taxonomy."""
-    parts = ErrorParts(code=word, message=message[:MAX_MESSAGE])
-    return problem_of(rule(WordField.TOOL, word), parts, Source.CLIENT, http_status)
+def our_problem(code: str, message: str, *, http_status: int | None = None) -> Problem:
+    """An error that batchrun itself states, by its code in the taxonomy."""
+    parts = ErrorParts(code=code, message=message[:MAX_MESSAGE])
+    return problem_of(rule(WordField.TOOL, code), parts, Source.CLIENT, http_status)
 
 
 def read_error(body: Any) -> ErrorParts | None:
@@ -114,7 +102,9 @@ def read_error(body: Any) -> ErrorParts | None:
     if isinstance(error, Mapping):
         return _parts(error)
     if isinstance(error, str) and error:
-        return ErrorParts(code=_word(body.get("code")), type=_word(body.get("error_type")), message=error[:MAX_MESSAGE])
+        return ErrorParts(
+            code=_short_text(body.get("code")), type=_short_text(body.get("error_type")), message=error[:MAX_MESSAGE]
+        )
     if "detail" in body:
         return _detail(body)
     if isinstance(body.get("message"), str) and ("code" in body or "type" in body):
@@ -123,24 +113,24 @@ def read_error(body: Any) -> ErrorParts | None:
 
 
 def text_of_page(body: bytes) -> str:
-    """What a person would read first on an error page: its title and the beginning of its text."""
+    """The title of an error page, or the beginning of its text."""
     page = body[:20_000].decode("utf-8", "replace")
     title = _TITLE.search(page)
     words = " ".join(_TAGS.sub(" ", title[1] if title else page).split())
-    return words[:MAX_WORD]
+    return words[:MAX_SHORT_TEXT]
 
 
 def _parts(error: Mapping[Any, Any]) -> ErrorParts:
     message = error.get("message")
     inner = error.get("innererror")  # Azure puts ResponsibleAIPolicyViolation there
-    code = _word(error.get("code"))
-    if isinstance(inner, Mapping) and (inner_code := _word(inner.get("code"))):
+    code = _short_text(error.get("code"))
+    if isinstance(inner, Mapping) and (inner_code := _short_text(inner.get("code"))):
         code = inner_code
     return ErrorParts(
         code=code,
-        type=_word(error.get("type")),
+        type=_short_text(error.get("type")),
         message=message[:MAX_MESSAGE] if isinstance(message, str) else "",
-        param=_word(error.get("param")),
+        param=_short_text(error.get("param")),
     )
 
 
@@ -149,20 +139,20 @@ def _detail(body: Mapping[Any, Any]) -> ErrorParts:
     if isinstance(detail, Mapping):
         return _parts(detail)
     if isinstance(detail, list):  # FastAPI: one entry per field that is wrong
-        said = [f"{_path(item.get('loc'))}{item.get('msg')}" for item in detail if isinstance(item, Mapping)]
-        return ErrorParts(code=_word(body.get("code")), message="; ".join(said)[:MAX_MESSAGE])
+        messages = [f"{_path(item.get('loc'))}{item.get('msg')}" for item in detail if isinstance(item, Mapping)]
+        return ErrorParts(code=_short_text(body.get("code")), message="; ".join(messages)[:MAX_MESSAGE])
     texts = [text for text in (body.get("title"), detail) if isinstance(text, str) and text]
-    return ErrorParts(code=_word(body.get("code")), message=": ".join(texts)[:MAX_MESSAGE])
+    return ErrorParts(code=_short_text(body.get("code")), message=": ".join(texts)[:MAX_MESSAGE])
 
 
 def _path(location: Any) -> str:
     return ".".join(map(str, location)) + ": " if isinstance(location, list) and location else ""
 
 
-def _word(value: Any) -> str | None:
+def _short_text(value: Any) -> str | None:
     """A code, type or parameter as a short string; vLLM sends integers, others objects."""
     if isinstance(value, str):
-        return value[:MAX_WORD] or None
+        return value[:MAX_SHORT_TEXT] or None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 10**18 else None
     return None

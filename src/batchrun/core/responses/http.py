@@ -1,6 +1,6 @@
-"""What passes the seam between the house and the wire: a request, and how it ended.
+"""An HTTP request and how it ended: what core and the HTTP transport exchange.
 
-Named tuples: two are made for every poll, and a frozen dataclass costs three times as much to make.
+Named tuples: every poll creates two, and a frozen dataclass takes three times as long to create.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A complete HTTP answer; header names are lower-case, the body is decoded and within the cap."""
+    """A complete HTTP response; header names are lower-case, the body is decoded and within the cap."""
 
     status: int
     headers: Mapping[str, str]
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class Cause(StrEnum):
-    """Why an exchange ended without a complete answer."""
+    """Why an exchange ended without a complete response."""
 
     CONNECT = "connect"
     DNS = "dns"
@@ -40,7 +40,7 @@ class Cause(StrEnum):
 
 
 class Failure(NamedTuple):
-    """An exchange without a complete answer. `sent` is false only if no byte of the request was written."""
+    """An exchange without a complete response. `sent` is false only if no byte of the request was written."""
 
     sent: bool
     cause: Cause

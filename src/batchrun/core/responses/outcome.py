@@ -1,4 +1,4 @@
-"""What a job's body says at one look: it goes on, or it ended, and how."""
+"""What a job's body says: it is still running, or how it ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batchrun.core.taxonomy.states import STARTED_WORDS, State, StateGroup, grou
 
 
 class Billing(StrEnum):
-    """Whether the last attempt was paid for, as far as can be known."""
+    """Whether the last attempt was paid for, as far as is known."""
 
     BILLED = "billed"
     NOT_BILLED = "not_billed"
@@ -27,7 +27,7 @@ class Billing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The job goes on. `status` is the service's word, untouched."""
+    """The job is still running. `status` is the service's own word."""
 
     status: str | None
     started: bool
@@ -37,7 +37,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is over. `retry` says what a new attempt is worth; `state` is final when none is made."""
+    """The job is over. `retry` is what a retry is worth; `state` is final when there is none."""
 
     state: State
     status: str | None = None
@@ -53,7 +53,7 @@ class Ended:
     usage: Usage = NO_USAGE
 
 
-# Final words that mean what they say, whatever error stands beside them.
+# Groups whose words decide the state, whatever the error next to them.
 _FIXED_STATE: dict[StateGroup, State] = {
     StateGroup.CANCELLED: State.CANCELLED,
     StateGroup.EXPIRED: State.EXPIRED,
@@ -62,7 +62,7 @@ _FIXED_STATE: dict[StateGroup, State] = {
 
 
 def outcome_of(body: Mapping[str, Any]) -> Running | Ended:
-    """What the body of a retrieved job says. An unknown or missing status means that it goes on."""
+    """What the body of a job says. With an unknown or missing status the job counts as running."""
     status = body.get("status")
     group = group_of(status)
     if group in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING, StateGroup.UNKNOWN):
@@ -72,7 +72,7 @@ def outcome_of(body: Mapping[str, Any]) -> Running | Ended:
 
 @lru_cache(maxsize=256)
 def running(status: str | None) -> Running:
-    """A job that goes on; one shared value for each status word."""
+    """A running job; one shared value for each status word."""
     known = group_of(status) is not StateGroup.UNKNOWN
     return Running(
         status=status if status is None else status[:100],
@@ -82,7 +82,7 @@ def running(status: str | None) -> Running:
 
 
 def ended(body: Mapping[str, Any], status: str | None, group: StateGroup) -> Ended:
-    """How a job ended that says so with a word of `group`, or with none (a synchronous answer: success)."""
+    """How a job ended whose status word is of `group`, or that has none (a synchronous response: success)."""
     findings = inspect(body)
     error = _error_of(body)
     if group is StateGroup.SUCCESS:
@@ -120,7 +120,7 @@ def _succeeded(error: ErrorParts | None, status: str | None, findings: PayloadFi
         )
     if findings.stopped_by is None:
         return Ended(State.SUCCEEDED, billing=Billing.BILLED, warnings=warnings)
-    if status is None:  # a chat answer has no status; its finish_reason is the whole truth
+    if status is None:  # a chat response has no status, only a finish_reason
         return _incomplete(None, findings)
     return Ended(State.SUCCEEDED, billing=Billing.BILLED, warnings=(*warnings, "truncated"))
 
@@ -148,7 +148,7 @@ def _failed(
         by_word = rule(WordField.STATUS, word) if group is not StateGroup.FAILURE else judged.rule
         if group in _FIXED_STATE or group in (StateGroup.INPUT, StateGroup.BILLING):
             judged = Judged(problem_of(by_word, parts, Source.SERVICE), by_word)
-        elif judged.rule is by_word and word == "aborted" and _system_did_it(body):
+        elif judged.rule is by_word and word == "aborted" and _aborted_by_system(body):
             by_system = rule(WordField.TOOL, "aborted_by_system")
             judged = Judged(problem_of(by_system, parts, Source.SERVICE), by_system)
     return _by_rule(judged, _FIXED_STATE.get(group, judged.rule.state), findings)
@@ -183,6 +183,6 @@ def _error_of(body: Mapping[str, Any]) -> ErrorParts | None:
     return read_error({"error": listed[0]}) if isinstance(listed, list) and listed else None
 
 
-def _system_did_it(body: Mapping[str, Any]) -> bool:
-    said = (body.get(name) for name in ("aborted_by", "cancelled_by", "canceled_by", "initiated_by"))
-    return any(isinstance(who, str) and who.lower() in ("system", "server", "service") for who in said)
+def _aborted_by_system(body: Mapping[str, Any]) -> bool:
+    actors = (body.get(name) for name in ("aborted_by", "cancelled_by", "canceled_by", "initiated_by"))
+    return any(isinstance(actor, str) and actor.lower() in ("system", "server", "service") for actor in actors)

@@ -1,7 +1,7 @@
-"""Completed is not yet good: what is really in a job's payload.
+"""What is in the payload of a job that is called completed.
 
 Services call a job completed whose output is empty, whose tool failed, or that was cut off; each of these
-was seen in the wild. Nothing here decides how the job ended; ``verdict`` does, with these findings.
+was seen in the wild. How the job ended is decided in ``outcome``, from these findings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STOPPED_EARLY = frozenset({"length", "content_filter", "max_tokens"})
 
 @dataclass(frozen=True, slots=True)
 class PayloadFindings:
-    """What a payload holds. `stopped_by` is the reason why it ends early, as the service words it."""
+    """What a payload holds. `stopped_by` is the service's reason for an early end."""
 
     text: str | None = None
     has_output: bool = False
@@ -39,7 +39,7 @@ class PayloadFindings:
 
 
 def inspect(body: Mapping[str, Any]) -> PayloadFindings:
-    """The findings of an answer of the responses, chat, embeddings or images endpoint."""
+    """The findings of a response of the responses, chat, embeddings or images endpoint."""
     if isinstance(output := body.get("output"), list):
         return _responses(body, output)
     if isinstance(choices := body.get("choices"), list):
@@ -71,14 +71,14 @@ def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
             else:
                 failed.append(str(kind)[:100])
                 tool_error = tool_error or read_error(item)
-    # Some compatible services put the text beside an empty list.
+    # Some compatible services put the text next to an empty list.
     if not texts and isinstance(extra := body.get("output_text"), str) and extra:
         texts.append(extra)
     return PayloadFindings(
         text="".join(texts) or None,
         has_output=has_output or bool(texts),
         refused=refused and not texts,
-        stopped_by=_reason(body) or _at_the_cap(body),
+        stopped_by=_reason(body) or _reached_cap(body),
         failed_tools=tuple(failed),
         tool_error=tool_error,
     )
@@ -93,7 +93,7 @@ def _chat(choices: list[Any]) -> PayloadFindings:
         message = message if isinstance(message, Mapping) else {}
         content = message.get("content") or choice.get("text")
         if isinstance(content, str):
-            text = content if text is None else text  # the first choice speaks for the row
+            text = content if text is None else text  # the first choice counts
         has_output |= bool(content or message.get("tool_calls") or message.get("audio"))
         refused |= bool(message.get("refusal"))
         finish = choice.get("finish_reason")
@@ -108,8 +108,8 @@ def _reason(body: Mapping[str, Any]) -> str | None:
     return reason[:100] if isinstance(reason, str) and reason else None
 
 
-def _at_the_cap(body: Mapping[str, Any]) -> str | None:
-    """Called complete, but as long as the cap allowed: cut off (llama.cpp says so in no other way)."""
+def _reached_cap(body: Mapping[str, Any]) -> str | None:
+    """As long as the cap allows: cut off, although called complete (llama.cpp has no other sign of it)."""
     cap, usage = body.get("max_output_tokens"), body.get("usage")
     used = usage.get("output_tokens") if isinstance(usage, Mapping) else None
     if isinstance(cap, int) and isinstance(used, int) and not isinstance(cap, bool) and used >= cap > 0:

@@ -1,4 +1,4 @@
-"""How long to wait: what a service asks for, and what its answers may not make us do."""
+"""How long to wait: as the service asks, within limits, or with backoff and jitter."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _UNIT = {"ms": 0.001, "milli": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60
 
 
 def retry_after(headers: Mapping[str, str], wall: float, message: str = "") -> float | None:
-    """Seconds that the service asks us to wait; None where it asks for nothing believable.
+    """Seconds that the service asks us to wait; None without a plausible request.
 
     `retry-after-ms` outranks `retry-after` (seconds or an HTTP date), which outranks a delay named in the
-    error's `message`. Negative, infinite and past values, and all beyond an hour, are not believed.
-    `headers` has lower-case names; `wall` is the time of day, for an answer without a date of its own.
+    error's `message`. Negative, infinite and past values, and all beyond an hour, are ignored.
+    `headers` has lower-case names; `wall` is the time of day, for a response without a date of its own.
     """
     asked = milliseconds(headers.get("retry-after-ms"))
     if asked is None and (value := headers.get("retry-after")) is not None:
@@ -37,7 +37,7 @@ def retry_after(headers: Mapping[str, str], wall: float, message: str = "") -> f
 
 
 def milliseconds(value: str | None) -> float | None:
-    """A header in milliseconds, in seconds; None for what is no plain number."""
+    """A header in milliseconds, in seconds; None for what is not a plain number."""
     seconds = _seconds(value)
     return None if seconds is None else seconds / 1000
 
@@ -51,10 +51,10 @@ def _seconds(value: str | None) -> float | None:
 
 
 def full_jitter(failures: int, chance: float, *, first: float = 1.0, cap: float = 60.0) -> float:
-    """The delay after the `failures`-th failure in a row: chance × min(cap, first × 2^(failures - 1)) seconds."""
+    """The delay after the `failures`-th successive failure: chance × min(cap, first × 2^(failures - 1)) seconds."""
     return chance * min(cap, first * 2.0 ** min(failures - 1, 30))
 
 
 def floor_with_jitter(asked: float, chance: float) -> float:
-    """`asked` seconds at least and up to a quarter (at most 15 s) more, so that not all come back at once."""
+    """`asked` seconds and up to a quarter (at most 15 s) more, so that not all rows are sent again at once."""
     return asked + chance * min(asked * 0.25, 15.0)

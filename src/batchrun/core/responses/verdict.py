@@ -1,15 +1,15 @@
-"""From an answer, or from the lack of one, to what it means: for a submit, a poll, a cancel.
+"""What the response to a submit, a poll or a cancel means, or the lack of one.
 
-Whatever a service puts into an answer, the outcome is a verdict and never an exception.
+Whatever a response contains, the result is one of these values and never an exception.
 
-The one question of a submit is *may the row be sent again?* Three answers:
+The question after a submit is *may the row be sent again?*
 
-- ``Accepted``: there is a job, going on or already over.
+- ``Accepted``: there is a job, still running or already over.
 - ``Refused``: provably nothing was created. 4xx (but for 408, 409, 425, 499), a redirect that was not
-  followed, an overload that names itself, a request of which no byte left.
-- ``Ambiguous``: everything else, a plain 500 included. Never sent again unasked.
+  followed, an overload that names itself, a request of which no byte was sent.
+- ``Ambiguous``: everything else, a plain 500 included. Never sent again unless the user asks.
 
-The one law of a poll: **a poll that fails is not a job that failed.** It can only be ``Unclear``.
+**A poll that fails is not a job that failed.** It can only be ``Unclear``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NAMED_OVERLOAD = frozenset({"server_is_overloaded", "overloaded", "slow_down", 
 
 @dataclass(frozen=True, slots=True)
 class CodeOverrides:
-    """Where a service's profile knows better: answers to a submit, by error code or as ``http_500``."""
+    """Responses to a submit that a profile classifies itself, by error code or as ``http_500``."""
 
     nothing_created: frozenset[str] = frozenset()
     ambiguous: frozenset[str] = frozenset()
@@ -54,16 +54,16 @@ class CodeOverrides:
 
 NO_OVERRIDES = CodeOverrides()
 
-# How a profile reads a service that words its answers in its own way: from a JSON object to the same in the
-# words and places of the responses endpoint, and the service's own status word, for the record.
+# How a profile reads responses with other field names: from a JSON object to the same with the names and status words
+# of the responses endpoint, and the service's own status word, for the record.
 FieldReader = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], str | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """There is a job. `outcome` is what the answer already says of it, `body` its JSON on one line.
+    """There is a job. `outcome` is what the response already says of it, `body` its JSON on one line.
 
-    `retrievable` tells whether the job can be asked for by its id; a synchronous answer is all there is.
+    A job that is not `retrievable` cannot be polled: it is a synchronous response.
     """
 
     job_id: str | None
@@ -86,14 +86,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Nobody knows whether a job was created."""
+    """Whether a job was created is unknown."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """A job was looked at. `body` is its JSON on one line, for the record if it ended."""
+    """The state of a job. `body` is its JSON on one line, for the record if it ended."""
 
     outcome: Running | Ended
     body: bytes
@@ -102,17 +102,17 @@ class JobReport:
 
 
 class Trouble(StrEnum):
-    """What kept us from seeing the job."""
+    """Why a poll did not show the job."""
 
     TRANSIENT = "transient"  # connection, timeout, 5xx, 408, 429, unreadable
     NOT_FOUND = "not found"  # 404, 410
     UNAUTHORISED = "unauthorised"  # 401, 402, 403
-    FOREIGN = "foreign"  # a page, a redirect, another 4xx: perhaps not our service at all
+    FOREIGN = "foreign"  # a page, a redirect, another 4xx: perhaps not the service at all
 
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """The job was not seen. `unreadable` keeps a 2xx body that could not be understood."""
+    """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read."""
 
     trouble: Trouble
     problem: Problem
@@ -128,7 +128,7 @@ def read_submit(
     overrides: CodeOverrides = NO_OVERRIDES,
     field_map: FieldReader | None = None,
 ) -> Accepted | Refused | Ambiguous:
-    """What the answer to a POST means. With `background` false the endpoint ends at the submit.
+    """What the response to a POST means. Without `background` the response is the result.
 
     `wall` is the time of day, for a Retry-After that is a date.
     """
@@ -155,7 +155,7 @@ def read_submit(
 def read_poll(
     answer: Answer | Failure, wall: float, job_id: str, field_map: FieldReader | None = None
 ) -> JobReport | Unclear:
-    """What a look at job `job_id` showed."""
+    """What the response to a poll of `job_id` means."""
     if isinstance(answer, Failure):
         if answer.cause is Cause.TOO_LARGE:
             problem = our_problem("result_too_large", answer.message)
@@ -170,7 +170,7 @@ def read_poll(
 def read_cancel(
     answer: Answer | Failure, wall: float, job_id: str, field_map: FieldReader | None = None
 ) -> JobReport | Unclear:
-    """What the answer to a cancel showed. Only a readable job counts; after anything else, poll again."""
+    """What the response to a cancel means. Only a readable job counts; after anything else, poll again."""
     read = read_poll(answer, wall, job_id, field_map)
     return read if isinstance(read, JobReport) else replace(read, trouble=Trouble.TRANSIENT)
 
@@ -178,8 +178,8 @@ def read_cancel(
 def _read_acceptance(answer: Answer, field_map: FieldReader | None, *, background: bool) -> Accepted | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
-        told = text_of_page(answer.body) or "nothing"
-        return _response_lost(answer, f"HTTP {answer.status} that is no JSON object: {told}")
+        page = text_of_page(answer.body) or "nothing"
+        return _response_lost(answer, f"HTTP {answer.status} that is no JSON object: {page}")
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     job_id = body.get("id")
     group = group_of(body.get("status"))
@@ -223,7 +223,7 @@ def _read_job(answer: Answer, wall: float, job_id: str, field_map: FieldReader |
 
 _POLL_HINTS = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
 
-# What a look shows of a job that goes on: one shared value for each word that says so.
+# The report of a running job: one shared value for each status word that means it.
 _STILL_RUNNING: dict[str, JobReport] = {
     word: JobReport(running(word), b"", 200, None)
     for word, group in WORDS.items()
@@ -234,10 +234,9 @@ _STILL_RUNNING: dict[str, JobReport] = {
 def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
     reading = read_json(answer.body)
     if reading is None or not isinstance(reading.value, dict):
-        page = answer.body.lstrip()[:1] == b"<"
-        trouble = Trouble.FOREIGN if page else Trouble.TRANSIENT
-        told = text_of_page(answer.body) or "nothing"
-        problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {told}")
+        trouble = Trouble.FOREIGN if answer.body.lstrip()[:1] == b"<" else Trouble.TRANSIENT
+        page = text_of_page(answer.body) or "nothing"
+        problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {page}")
         return Unclear(trouble, problem, unreadable=answer.body)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     outcome = outcome_of(body)

@@ -1,17 +1,17 @@
-"""One line of the input: the row that it is, or why it is none.
+"""One line of the input: its row, or why it has none.
 
-A row has one of three forms, and any mix may stand in a file:
+A row has one of three forms; a file may mix them:
 
     batch       {"custom_id": …, "method": "POST", "url": …, "body": {…}, "metadata": {…}}
     bare        {"model": …, "input": …}     the row is the body; custom_id, method and url are taken out
     shorthand   {"prompt": "text"}           as bare, its prompt becomes `input`; metadata is taken out as well
 
-Laws:
+Invariants:
 
-1. No bytes make this raise. A bad row is a value, a `Rejection`, with a word of the taxonomy.
+1. No bytes make this raise. A bad row is a value, a `Rejection`, with a code of the taxonomy.
 2. A row chooses fields of its body and one of the service's paths. Never a host, a header or an API key.
-3. A key depends on the row alone: flags, line numbers and other rows do not enter it. Rows that are alike
-   are told apart by counting them, which is the source's business.
+3. A row key depends on the row alone, not on flags, line numbers or other rows. The source distinguishes
+   equal rows by counting them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BATCH, _BARE = Form.BATCH, Form.BARE  # looked up once: a member of an enum cos
 @final
 class Admitted(NamedTuple):
     """A row that can be sent. `value` is the whole row as parsed and `body` its body, which for a bare row is
-    the whole: for looking, not for sending.
+    the whole: to be inspected, not sent.
     """
 
     custom_id: str | None
@@ -64,7 +64,7 @@ class Admitted(NamedTuple):
 
 @final
 class Rejection(NamedTuple):
-    """Why a line is no row: a word of the taxonomy, a message, and the row's own id if it has a good one."""
+    """Why a line is not a row: a code of the taxonomy, a message, and the row's own id if it is valid."""
 
     code: str
     message: str
@@ -72,7 +72,7 @@ class Rejection(NamedTuple):
 
 
 class RowParser:
-    """Reads lines under the flags of a batch, for the paths of a service; the first endpoint is the default."""
+    """Parses lines with the flags of a batch, for the paths of a service; the first endpoint is the default."""
 
     __slots__ = ("_by_path", "_chat", "_default", "_model", "_set_model", "flags", "known")
 
@@ -82,13 +82,13 @@ class RowParser:
         self.known = tuple(self._by_path)
         self._default = next(iter(self._by_path.values()))
         self._chat = self._by_path.get("/chat/completions", self._default)
-        self._by_path |= {f"/v1{path}": one for path, one in self._by_path.items()}  # the usual spelling, at once
+        self._by_path |= {f"/v1{path}": one for path, one in self._by_path.items()}  # the usual spelling
         set_model = dict(flags.settings).get("model")
         self._set_model = None if set_model is None else orjson.loads(set_model)
         self._model = flags.model
 
     def admit(self, line: bytes) -> Admitted | Rejection:
-        """The row that `line` holds, or why it holds none."""
+        """The row on `line`, or why there is none."""
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -117,30 +117,30 @@ class RowParser:
         if not _FOREIGN.isdisjoint(body):
             return Rejection("unknown_field", _foreign(body), custom_id)
         if row.get("method") not in ("POST", None):
-            came = _short(row["method"])
-            return Rejection("invalid_method", f"expected method POST, came {came}: leave it out", custom_id)
+            method = _short(row["method"])
+            return Rejection("invalid_method", f"expected method POST, came {method}: leave it out", custom_id)
         url = row.get("url")
         if url is None:
-            talks = "messages" in body and body["messages"] is not None and body.get("input") is None
-            endpoint = self._chat if talks else self._default
+            is_chat = "messages" in body and body["messages"] is not None and body.get("input") is None
+            endpoint = self._chat if is_chat else self._default
         elif type(url) is not str or (found := self._by_path.get(url) or self._by_path.get(plain_path(url))) is None:
-            return Rejection("unknown_url", self._strange_url(url), custom_id)
+            return Rejection("unknown_url", self._unknown_url(url), custom_id)
         else:
             endpoint = found
         if form is _BARE and _is_shorthand(row, endpoint):
             form = Form.SHORTHAND
         if "metadata" in row and form is not _BARE and type(row["metadata"]) not in (dict, type(None)):
-            said = f"metadata must be an object, came {_kind(row['metadata'])}"
-            return Rejection("unknown_field", said, custom_id)
+            message = f"metadata must be an object, came {_kind(row['metadata'])}"
+            return Rejection("unknown_field", message, custom_id)
         model = self._set_model or body.get("model") or self._model
         if type(model) is not str:
-            said = "no model in the row" if model is None else f"model must be a string, came {_kind(model)}"
-            return Rejection("no_model", f"{said}: name one there, or for all rows with --model", custom_id)
-        # as Admitted(…), at a third of its price: this is half of the check's time
+            problem = "no model in the row" if model is None else f"model must be a string, came {_kind(model)}"
+            return Rejection("no_model", f"{problem}: name one there, or for all rows with --model", custom_id)
+        # Admitted(…) in a third of the time: this is half of the check's time
         return tuple.__new__(Admitted, (custom_id, endpoint, model, form, row, body))
 
     def prepare(self, row: Admitted, line: bytes) -> Prepared:
-        """What is sent for `row`, which `line` holds."""
+        """What is sent for `row`, which is on `line`."""
         if row.form is Form.BATCH:
             return prepared(row.endpoint, values(line, "body")["body"], row.body, self.flags)
         body = {name: value for name, value in row.value.items() if name not in row.form.value}
@@ -150,7 +150,7 @@ class RowParser:
             return prepared(row.endpoint, line.strip(), body, self.flags)
         return prepared(row.endpoint, _without(line, row.form), body, self.flags)
 
-    def _strange_url(self, url: Any) -> str:
+    def _unknown_url(self, url: Any) -> str:
         known = ", ".join(self.known)
         if isinstance(url, str) and "://" in url:
             return f"expected a path of the service ({known}), came {_short(url)}: the host is named by --base-url"
@@ -165,18 +165,18 @@ def metadata(row: Admitted, line: bytes) -> bytes | None:
 
 
 def canonical(row: Any) -> bytes:
-    """JSON that is the same for the same row, however it was written; numbers count as doubles.
+    """JSON that is the same for equal rows, however they were written; numbers count as doubles.
 
-    Beyond 254 levels orjson does not write; such a row is written as Python shows it, which serves as well.
+    orjson does not write beyond 254 levels; `_written_deep` does.
     """
     try:
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
-        return _shown_deep(row)
+        return _written_deep(row)
 
 
 def content_key(text: bytes, of: str = "row") -> str:
-    """The key of what has no custom_id: `of` keeps the hashes of rows, of raw lines and of doubled ids apart."""
+    """The key of a row without a custom_id: `of` keeps the hashes of rows, raw lines and duplicate ids apart."""
     hashed = _HASHES[of].copy()  # twice as quick as a new one
     hashed.update(text)
     return "row-" + hashed.hexdigest()
@@ -185,7 +185,7 @@ def content_key(text: bytes, of: str = "row") -> str:
 _HASHES = {of: blake2b(digest_size=12, person=of.encode()) for of in ("row", "line", "id")}
 
 
-def _shown_deep(row: Any) -> bytes:
+def _written_deep(row: Any) -> bytes:
     # An explicit stack: recursion ends before orjson's own limit for reading does.
     parts: list[bytes] = []
     waiting: list[Any] = [row]
@@ -246,8 +246,8 @@ def _foreign(body: dict[str, Any]) -> str:
 
 
 def _empty(row: dict[str, Any]) -> str:
-    came = ", ".join(visible(name, 30) for name in list(row)[:6]) or "an empty object"
-    return f"expected body, or one of {', '.join(_CONTENT)}; came {came}"
+    fields = ", ".join(visible(name, 30) for name in list(row)[:6]) or "an empty object"
+    return f"expected body, or one of {', '.join(_CONTENT)}; came {fields}"
 
 
 def _kind(value: Any) -> str:

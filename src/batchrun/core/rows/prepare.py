@@ -1,8 +1,7 @@
 """What is sent for a row: the path it goes to, and its body with our fields in it.
 
 Ours are `background` and `stream`: batchrun submits and polls, so a row cannot choose them. `store` is set
-where the user left it out, because a service may keep an unstored result for ten minutes only; the user's
-own word is kept. `--model` fills rows that name none. `--set` sets a field in every row.
+where the user left it out, because a service may keep an unstored result for ten minutes only. `--model` fills rows that name none. `--set` sets a field in every row.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ _PREFIX = re.compile(r"(?:(?:/openai)?/v1)?(?=/)")
 class Endpoint:
     """A path of the service under its base URL, to which rows are POSTed.
 
-    With `background` the answer names a job; without, it is the result. Of a row's body, `ours` are fields that
-    we set whatever the row says, `default` those that it may set itself, `dropped` those that are taken out
-    where they ask for what nobody would read.
+    With `background` the response names a job; without, it is the result. Of a row's body, `ours` are fields that
+    we always set, `default` those that the row may set itself, `dropped` those that are removed unless they are false.
     """
 
     path: str
@@ -59,14 +57,14 @@ def plain_path(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BodyFlags:
-    """The flags that enter bodies; a batch keeps the ones that it began with. `settings` are names with JSON."""
+    """The flags that enter bodies; a batch keeps those that it was started with. `settings` are names with JSON."""
 
     model: str | None = None
     settings: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def read(cls, model: str | None = None, settings: Iterable[str] = ()) -> BodyFlags:
-        """The flags as they are typed, each setting `name=value`; ValueError names the mistake and its remedy."""
+        """The flags as they are typed, each setting `name=value`; ValueError has the mistake and its remedy."""
         if model is not None and not model:
             raise ValueError("--model is empty: name a model")
         return cls(model, tuple(dict(map(_setting, settings)).items()))
@@ -132,9 +130,9 @@ def _setting(text: str) -> tuple[str, bytes]:
             f"--set sets whole fields of the body, came {visible(name, 60)!r}: write {visible(remedy, 90)}"
         )
     try:
-        meant = orjson.loads(value)
+        parsed = orjson.loads(value)
     except orjson.JSONDecodeError:
         return name, orjson.dumps(value)  # a bare word is a string
-    if name == "model" and (not isinstance(meant, str) or not meant):
+    if name == "model" and (not isinstance(parsed, str) or not parsed):
         raise ValueError(f"expected --set model=NAME, came {shown!r}: a model is a string")
     return name, value.strip().encode()

@@ -1,8 +1,8 @@
 """An API key that does not show itself.
 
-A `Secret` has no way into a log, a traceback, a pickle or an f-string: only `reveal()` gives the value, and
-only the place that puts it into a header calls it. A key with a line break or a stray character is refused
-at once, because later an HTTP library would quote the whole header in its complaint.
+A `Secret` cannot get into a log, a traceback, a pickle or an f-string: only `reveal()` returns the value, and
+only the code that puts it into a header calls it. A key with a line break or a stray character is refused
+at once, because later an HTTP library would quote the whole header in its error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_LENGTH = 16_384
 
 
 class Secret:
-    """The value of an API key or token; `source` says where it came from and may be shown."""
+    """The value of an API key or token; `source` is where it came from and may be shown."""
 
     __slots__ = ("_value", "source")
 
@@ -30,7 +30,7 @@ class Secret:
         return self._value
 
     def fingerprint(self, salt: bytes) -> str:
-        """The same for the same value and `salt`; the value cannot be found from it."""
+        """The same for the same value and `salt`; the value cannot be derived from it."""
         return blake2b(self._value.encode(), key=salt[:64], digest_size=16).hexdigest()
 
     def __repr__(self) -> str:

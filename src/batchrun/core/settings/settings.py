@@ -1,7 +1,7 @@
-"""The one set of settings that command, environment and API share.
+"""The settings that command, environment and Python share.
 
-A field's metadata says all that the command needs to offer it: its group, its help, and how its value is
-written. The environment knows each as ``BATCHRUN_`` and its name in capitals.
+A field's metadata has all that the command needs to offer it: its group, its help, and how its value is
+written. The environment variable of each is ``BATCHRUN_`` and its name in capitals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONGEST_GAP = 300.0
 
 
 class InvalidSetting(ValueError):
-    """A setting that makes no sense, named as the command names it; `setting` is its name, if it is about one."""
+    """An impossible setting, named as the command names it; `setting` is its name, if it is about one."""
 
     def __init__(self, message: str, setting: str | None = None) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class InvalidSetting(ValueError):
 
 
 class SettingKind(Enum):
-    """How a setting is written by a person."""
+    """How the value of a setting is written."""
 
     TEXT = "text"
     TEXTS = "text, may be repeated"
@@ -55,172 +55,57 @@ def _setting(default: Any, group: FlagGroup, kind: SettingKind, help: str) -> An
 class Settings:
     """How a batch is run. Times are seconds, sizes bytes, rates per minute or as named."""
 
-    service: str | None = _setting(
-        None, FlagGroup.SERVICE, SettingKind.TEXT, "openai, azure, proxyapi, compatible, or a TOML file with a profile"
-    )
-    base_url: str | None = _setting(
-        None, FlagGroup.SERVICE, SettingKind.TEXT, "address of the service, up to and with /v1"
-    )
-    allow_http: bool = _setting(
-        False, FlagGroup.SERVICE, SettingKind.SWITCH, "allow a base URL without TLS that is not this machine"
-    )
-    key_file: str | None = _setting(
-        None,
-        FlagGroup.SERVICE,
-        SettingKind.TEXT,
-        "read the API key from this file (mode 0600) instead of the environment",
-    )
-    token_command: str | None = _setting(
-        None, FlagGroup.SERVICE, SettingKind.TEXT, "a command that prints a bearer token; run again when it expires"
-    )
-    wire: str = _setting(
-        "own",
-        FlagGroup.SERVICE,
-        SettingKind.TEXT,
-        "own, or httpx: what carries requests; through HTTPS_PROXY it is always httpx",
-    )
+    # fmt: off
+    service: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "openai, azure, proxyapi, compatible, or a TOML file with a profile")
+    base_url: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "address of the service, up to and with /v1")
+    allow_http: bool = _setting(False, FlagGroup.SERVICE, SettingKind.SWITCH, "allow a base URL without TLS that is not this machine")
+    key_file: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "read the API key from this file (mode 0600) instead of the environment")
+    token_command: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "a command that prints a bearer token; run again when it expires")
+    wire: str = _setting("own", FlagGroup.SERVICE, SettingKind.TEXT, "own, or httpx: what carries requests; through HTTPS_PROXY it is always httpx")
 
     model: str | None = _setting(None, FlagGroup.INPUT, SettingKind.TEXT, "model of the rows that name none")
-    set: tuple[str, ...] = _setting(
-        (), FlagGroup.INPUT, SettingKind.TEXTS, "name=value: set a field in the body of every row"
-    )
-    skip_bad: bool = _setting(
-        False, FlagGroup.INPUT, SettingKind.SWITCH, "write bad rows as `rejected` and run the others"
-    )
+    set: tuple[str, ...] = _setting((), FlagGroup.INPUT, SettingKind.TEXTS, "name=value: set a field in the body of every row")
+    skip_bad: bool = _setting(False, FlagGroup.INPUT, SettingKind.SWITCH, "write bad rows as `rejected` and run the others")
     max_row: int = _setting(32 << 20, FlagGroup.INPUT, SettingKind.BYTES, "longest line")
-    limit: int | None = _setting(
-        None, FlagGroup.INPUT, SettingKind.COUNT, "take so many rows now and leave the rest to the next run"
-    )
+    limit: int | None = _setting(None, FlagGroup.INPUT, SettingKind.COUNT, "take so many rows now and leave the rest to the next run")
 
-    concurrency: int = _setting(
-        500, FlagGroup.SPEED, SettingKind.COUNT, "jobs in flight (64 where all rows end at the submit)"
-    )
-    submits: int = _setting(
-        32,
-        FlagGroup.SPEED,
-        SettingKind.COUNT,
-        "POSTs in flight: what one crash can leave unconfirmed (as --concurrency where all rows end at the submit)",
-    )
+    concurrency: int = _setting(500, FlagGroup.SPEED, SettingKind.COUNT, "jobs in flight (64 where all rows end at the submit)")
+    submits: int = _setting(32, FlagGroup.SPEED, SettingKind.COUNT, "POSTs in flight: what one crash can leave unconfirmed (as --concurrency where all rows end at the submit)")
     rpm: float | None = _setting(None, FlagGroup.SPEED, SettingKind.NUMBER, "submits a minute, spread evenly")
-    tpm: float | None = _setting(
-        None,
-        FlagGroup.SPEED,
-        SettingKind.NUMBER,
-        "tokens a minute, estimated, then corrected by what the service counted",
-    )
-    poll_min: float = _setting(
-        1.0, FlagGroup.SPEED, SettingKind.SECONDS, "first gap between two looks at a job; it grows by half each time"
-    )
-    poll_max: float = _setting(
-        30.0, FlagGroup.SPEED, SettingKind.SECONDS, "longest gap between two looks, at most 300 s"
-    )
+    tpm: float | None = _setting(None, FlagGroup.SPEED, SettingKind.NUMBER, "tokens a minute, estimated, then corrected by what the service counted")
+    poll_min: float = _setting(1.0, FlagGroup.SPEED, SettingKind.SECONDS, "first gap between two looks at a job; it grows by half each time")
+    poll_max: float = _setting(30.0, FlagGroup.SPEED, SettingKind.SECONDS, "longest gap between two looks, at most 300 s")
     poll_rate: float = _setting(200.0, FlagGroup.SPEED, SettingKind.NUMBER, "looks a second, all jobs together")
-    connections: int = _setting(
-        1_000, FlagGroup.SPEED, SettingKind.COUNT, "most connections at once; as many as needed are opened"
-    )
+    connections: int = _setting(1_000, FlagGroup.SPEED, SettingKind.COUNT, "most connections at once; as many as needed are opened")
 
-    retries: int = _setting(
-        4, FlagGroup.PATIENCE, SettingKind.COUNT, "new attempts a row at most, each a new paid job; fewer by code"
-    )
-    retry_budget: int | None = _setting(
-        None,
-        FlagGroup.PATIENCE,
-        SettingKind.COUNT,
-        "new attempts of the whole batch, then it halts (100 + 25%% of the accepted jobs)",
-    )
-    deadline: float = _setting(
-        86_400.0,
-        FlagGroup.PATIENCE,
-        SettingKind.SECONDS,
-        "longest time for a job; then one last look, and it is cancelled",
-    )
-    max_wait: float | None = _setting(
-        None,
-        FlagGroup.PATIENCE,
-        SettingKind.SECONDS,
-        "longest time for this run; jobs go on and are collected by the next",
-    )
-    drain: float = _setting(
-        30.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest wait for POSTs in flight at the first Ctrl-C"
-    )
+    retries: int = _setting(4, FlagGroup.PATIENCE, SettingKind.COUNT, "new attempts a row at most, each a new paid job; fewer by code")
+    retry_budget: int | None = _setting(None, FlagGroup.PATIENCE, SettingKind.COUNT, "new attempts of the whole batch, then it halts (100 + 25%% of the accepted jobs)")
+    deadline: float = _setting(86_400.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest time for a job; then one last look, and it is cancelled")
+    max_wait: float | None = _setting(None, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest time for this run; jobs go on and are collected by the next")
+    drain: float = _setting(30.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest wait for POSTs in flight at the first Ctrl-C")
     connect_timeout: float = _setting(10.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "to connect")
-    submit_timeout: float = _setting(
-        120.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a POST that starts a background job, as a whole"
-    )
-    answer_timeout: float = _setting(
-        600.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a POST that is answered with the result, as a whole"
-    )
+    submit_timeout: float = _setting(120.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a POST that starts a background job, as a whole")
+    answer_timeout: float = _setting(600.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a POST that is answered with the result, as a whole")
     poll_timeout: float = _setting(120.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a look, as a whole")
     cancel_timeout: float = _setting(30.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a cancel, as a whole")
-    cancel_settle: float = _setting(
-        10.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "after a cancel, before the last look"
-    )
-    cancel_patience: float = _setting(
-        300.0,
-        FlagGroup.PATIENCE,
-        SettingKind.SECONDS,
-        "after a cancel that is not granted, before it is written as cancelled all the same",
-    )
-    cancel_on_interrupt: bool = _setting(
-        False,
-        FlagGroup.PATIENCE,
-        SettingKind.SWITCH,
-        "at Ctrl-C cancel what runs over there, instead of leaving it to the next run",
-    )
-    detach: bool = _setting(
-        False,
-        FlagGroup.PATIENCE,
-        SettingKind.SWITCH,
-        "send every row, watch none and leave; the same command without it, or `collect`, brings the results home",
-    )
-    keep_going: bool = _setting(
-        False, FlagGroup.PATIENCE, SettingKind.SWITCH, "go on although every row so far is refused"
-    )
+    cancel_settle: float = _setting(10.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "after a cancel, before the last look")
+    cancel_patience: float = _setting(300.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "after a cancel that is not granted, before it is written as cancelled all the same")
+    cancel_on_interrupt: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "at Ctrl-C cancel what runs over there, instead of leaving it to the next run")
+    detach: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "send every row, watch none and leave; the same command without it, or `collect`, brings the results home")
+    keep_going: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "go on although every row so far is refused")
 
-    retry_failed: tuple[str, ...] | None = _setting(
-        None,
-        FlagGroup.RESUME,
-        SettingKind.STATES,
-        "run rows again that ended in these states (without states: all that did not succeed); looks before it pays",
-    )
-    resubmit_unconfirmed: bool = _setting(
-        False, FlagGroup.RESUME, SettingKind.SWITCH, "send rows again whose answer was lost; may pay twice"
-    )
-    accept_changes: bool = _setting(
-        False,
-        FlagGroup.RESUME,
-        SettingKind.SWITCH,
-        "go on with changed rows or flags; only rows not yet sent take them",
-    )
-    fresh: bool = _setting(
-        False, FlagGroup.RESUME, SettingKind.SWITCH, "move the files of an earlier run aside and start anew"
-    )
-    new_journal: bool = _setting(
-        False,
-        FlagGroup.RESUME,
-        SettingKind.SWITCH,
-        "go on without the journal: rows that are not in the output are sent again",
-    )
-    repair: bool = _setting(
-        False, FlagGroup.RESUME, SettingKind.SWITCH, "cut a damaged journal where it is damaged and go on"
-    )
-    write_off: bool = _setting(
-        False,
-        FlagGroup.RESUME,
-        SettingKind.SWITCH,
-        "give up jobs that the service does not find, even if it finds none",
-    )
+    retry_failed: tuple[str, ...] | None = _setting(None, FlagGroup.RESUME, SettingKind.STATES, "run rows again that ended in these states (without states: all that did not succeed); looks before it pays")
+    resubmit_unconfirmed: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "send rows again whose answer was lost; may pay twice")
+    accept_changes: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "go on with changed rows or flags; only rows not yet sent take them")
+    fresh: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "move the files of an earlier run aside and start anew")
+    new_journal: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "go on without the journal: rows that are not in the output are sent again")
+    repair: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "cut a damaged journal where it is damaged and go on")
+    write_off: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "give up jobs that the service does not find, even if it finds none")
 
-    artifacts: str | None = _setting(
-        None,
-        FlagGroup.MEMORY,
-        SettingKind.TEXT,
-        "write results that are files (images) into this folder; the records then name them in place of base64",
-    )
+    artifacts: str | None = _setting(None, FlagGroup.MEMORY, SettingKind.TEXT, "write results that are files (images) into this folder; the records then name them in place of base64")
     max_body: int = _setting(64 << 20, FlagGroup.MEMORY, SettingKind.BYTES, "longest answer that is taken")
-    max_memory: int = _setting(
-        256 << 20, FlagGroup.MEMORY, SettingKind.BYTES, "answers and records in memory at once; reading waits beyond"
-    )
+    max_memory: int = _setting(256 << 20, FlagGroup.MEMORY, SettingKind.BYTES, "answers and records in memory at once; reading waits beyond")
+    # fmt: on
 
     def __post_init__(self) -> None:
         for name in _ABOVE_ZERO:
@@ -243,24 +128,24 @@ class Settings:
             raise _error("poll_min", f"at most --poll-max ({self.poll_max:g})", self.poll_min)
 
     @property
-    def places(self) -> int:
-        """Jobs in flight at most: no more than --poll-rate can all look at every LONGEST_GAP seconds.
+    def max_jobs(self) -> int:
+        """Most jobs in flight: no more than --poll-rate can poll once in LONGEST_GAP seconds.
 
-        Some services forget a result after ten minutes; a paid one must not be found too late.
+        Some services forget a result after ten minutes; a paid one must not be fetched too late.
         """
         return max(1, min(self.concurrency, int(self.poll_rate * LONGEST_GAP)))
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], *, at_once: bool = False) -> Settings:
-        """The settings that were `given`, and the defaults; `at_once` where every row ends at its submit."""
-        unknown = given.keys() - {one.name for one in fields(cls)}
+    def of(cls, values: Mapping[str, Any], *, at_once: bool = False) -> Settings:
+        """The settings in `values`, and the defaults; `at_once` where every row ends at its submit."""
+        unknown = values.keys() - {one.name for one in fields(cls)}
         if unknown:
             raise InvalidSetting(f"unknown setting {min(unknown)!r}")
-        values = dict(given)
+        settings = dict(values)
         if at_once:
-            values.setdefault("concurrency", AT_ONCE_CONCURRENCY)
-            values.setdefault("submits", values["concurrency"])
-        return cls(**values)
+            settings.setdefault("concurrency", AT_ONCE_CONCURRENCY)
+            settings.setdefault("submits", settings["concurrency"])
+        return cls(**settings)
 
 
 AT_ONCE_CONCURRENCY = 64
@@ -272,6 +157,6 @@ _ABOVE_ZERO = (
 _ZERO_OR_MORE = ("retries", "retry_budget", "drain", "cancel_settle", "cancel_patience")
 
 
-def _error(name: str, expected: str, came: object) -> InvalidSetting:
+def _error(name: str, expected: str, actual: object) -> InvalidSetting:
     flag = "--" + name.replace("_", "-")
-    return InvalidSetting(f"{flag}: expected {expected}, got {came!r}", name)
+    return InvalidSetting(f"{flag}: expected {expected}, got {actual!r}", name)

@@ -1,6 +1,6 @@
-"""How the rule of the taxonomy is found for what a service said.
+"""Which rule of the taxonomy an error falls under.
 
-The most telling fact first: billing by code, billing by type, code, HTTP status, type, and last the
+The most specific fact first: billing by code, billing by type, code, HTTP status, type, and last the
 group of the status word. Two exceptions, both for safety: an HTTP 401 or 402 always halts, and the code
 `invalid_request_error`, which services also use as a type, never outranks an HTTP status.
 """
@@ -17,7 +17,7 @@ _BY: dict[WordField, dict[str, Rule]] = {
 }
 _JOB_FAILED = _BY[WordField.STATUS]["failed"]
 
-# A queue that is full may answer 400 (OGX): refused for now, whatever the status says.
+# A full queue may be reported with a 400 (OGX): refused for now, in spite of the status.
 _QUEUE_FULL = _BY[WordField.TOOL]["queue_full"]
 _QUEUE_IS_FULL = re.compile(
     r"queue\W+(?:\w+\W+){0,3}full|full\W+queue|queue (?:capacity|limit|size)|(?:maximum|too many) (?:queued|pending)",
@@ -30,12 +30,12 @@ _TEXT_RULES: tuple[tuple[re.Pattern[str], Rule], ...] = (
 
 
 def rule(field: WordField, word: str) -> Rule:
-    """The rule of a word that is known to stand in the table."""
+    """The rule of a word that is in the table."""
     return _BY[field][word]
 
 
 def http_rule(status: int) -> Rule | None:
-    """The rule of an HTTP status; None where the status is no error."""
+    """The rule of an HTTP status; None where the status is not an error."""
     rules = _BY[WordField.HTTP]
     exact = rules.get(str(status))
     if exact is not None:
@@ -55,7 +55,7 @@ def classify(
     status_word: str | None = None,
     message: str = "",
 ) -> tuple[Rule, bool]:
-    """The rule for an error, and whether only its text gave it away.
+    """The rule for an error, and whether only its message led to it.
 
     `http_status` counts only where it is an error; a code that is a number (vLLM, Azure) counts as one.
     `status_word` is the normalised final word of a job.

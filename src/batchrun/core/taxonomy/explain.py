@@ -1,4 +1,4 @@
-"""Everything the taxonomy knows of one word, whoever uses it: a service, an SDK, a record."""
+"""All that the taxonomy has on one word, be it of a service, an SDK or a record; and advice for rows that failed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from batchrun.core.taxonomy.classify import http_rule
 from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Rule, WordField
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State, StateGroup, normalise
 
-# Ended so for a reason that another day may mend; the others need another input.
+# States whose cause may pass by itself; rows in the others need a changed input.
 WORTH_ANOTHER = (
     State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
     State.INTERNAL_ERROR, State.ABORTED, State.EXPIRED,
 )  # fmt: skip
 HALT_MEANING = "halts: no further submit, open jobs are watched to their end, resumable"
-_ASPECT_TITLE = {
+_FIELD_TITLE = {
     WordField.CODE: "error code",
     WordField.TYPE: "error type",
     WordField.REASON: "reason why a job stopped early",
@@ -48,19 +48,19 @@ def explain(word: str) -> list[Explanation]:
     """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state."""
     wanted, exact = normalise(word) or "", word.strip()
     found = [_of_rule(rule) for rule in TAXONOMY if rule.word.lower() in (wanted, exact.lower())]
-    if exact.isascii() and exact.isdigit() and not any(one.title == _ASPECT_TITLE[WordField.HTTP] for one in found):
+    if exact.isascii() and exact.isdigit() and not any(one.title == _FIELD_TITLE[WordField.HTTP] for one in found):
         rule = http_rule(int(exact)) if len(exact) == 3 else None
         if rule is not None:
             found.append(_of_rule(rule, exact))
-    if wanted in WORDS and not any(one.title == _ASPECT_TITLE[WordField.STATUS] for one in found):
-        found.append(Explanation(wanted, _ASPECT_TITLE[WordField.STATUS], _group_facts(WORDS[wanted])))
+    if wanted in WORDS and not any(one.title == _FIELD_TITLE[WordField.STATUS] for one in found):
+        found.append(Explanation(wanted, _FIELD_TITLE[WordField.STATUS], _group_facts(WORDS[wanted])))
     found += [_of_kind(name) for name in KINDS if name.lower() == exact.lower()]
     found += [_of_state(state) for state in State if state.value == wanted]
     return found
 
 
 def nearest(word: str) -> str:
-    """The known word that looks most like `word`."""
+    """The known word that is spelled most like `word`."""
     known = sorted({rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | {state.value for state in State})
     by_lower = {name.lower(): name for name in known}
     return by_lower[difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.0)[0]]
@@ -103,17 +103,17 @@ def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
     facts |= {
         "ends as": f"{rule.state}: {STATE_MEANING[rule.state]}",
         "exception": f"batchrun.errors.{rule.kind} ({sdk})",
-        "new attempt": _ATTEMPTS[rule.retry.value],
+        "new attempt": _RETRIES[rule.retry.value],
     }
     if rule.billing_reason:
         facts["billing"] = rule.billing_reason
     if rule.halts:
         facts["the run"] = HALT_MEANING
     facts["advice"] = rule.advice
-    return Explanation(word or rule.word, _ASPECT_TITLE[rule.field], facts, rule)
+    return Explanation(word or rule.word, _FIELD_TITLE[rule.field], facts, rule)
 
 
-_ATTEMPTS = {
+_RETRIES = {
     "no": "no",
     "once": "once",
     "twice": "at most twice",
@@ -149,19 +149,19 @@ def _of_state(state: State) -> Explanation:
 
 
 def rule_of(state: str, code: str) -> Rule | None:
-    """What the taxonomy says of an error code with which rows ended in `state`."""
+    """The rule for an error code of rows that ended in `state`."""
     rules = [one.rule for one in explain(code) if one.rule is not None]
     return next((rule for rule in rules if rule.state == state), rules[0] if rules else None)
 
 
 def advice_of(state: str, code: str) -> str:
-    """What to do about rows that ended so."""
+    """What to do about such rows."""
     rule = rule_of(state, code)
     return rule.advice if rule is not None else STATE_MEANING[State(state)]
 
 
 def worst_first(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:
-    """(state, code, rows) of what deserves advice: what halts, then what may have been paid and lost, then by rows."""
+    """(state, code, rows), most important first: what halts, then what may have been paid and lost, then by rows."""
 
     def weight(item: tuple[tuple[str, str], int]) -> tuple[bool, bool, int, tuple[str, str]]:
         (state, code), rows = item

@@ -4,7 +4,7 @@ A background job that failed answers its poll with 200 OK, so no SDK raises anyt
 (openai-python#3212). This table closes the gap. It is public and versioned: `TAXONOMY_VERSION` changes
 with its content, and a test holds them together.
 
-Here stand the data; how a rule is found is told in ``failures``.
+This module is data; ``classify`` finds the rule for an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TAXONOMY_VERSION = 1
 
 
 class Retry(StrEnum):
-    """How many new attempts a failure is worth, each a new paid job."""
+    """How many retries a failure is worth, each a new paid job."""
 
     NO = "no"
     ONCE = "once"
@@ -28,7 +28,7 @@ class Retry(StrEnum):
     YES = "yes"
 
     def allowance(self, retries: int) -> int:
-        """New attempts allowed when the user allows `retries` at most."""
+        """Retries allowed when the user allows `retries` at most."""
         return min(_ALLOWANCE.get(self, retries), retries)
 
 
@@ -36,7 +36,7 @@ _ALLOWANCE = {Retry.NO: 0, Retry.ONCE: 1, Retry.TWICE: 2, Retry.LIMITED: 2}
 
 
 class WordField(StrEnum):
-    """Where the word of a rule stands."""
+    """The field of a response in which the word of a rule occurs."""
 
     CODE = "code"
     TYPE = "type"
@@ -54,8 +54,8 @@ class Rule:
     field: WordField
     kind: str  # the exception's name in batchrun.errors
     sdk: str | None  # the openai SDK's class
-    http_status: int  # what the service would have answered, had it failed at once
-    type: str  # the error's type where the service names none
+    http_status: int  # the status that the service would have sent, had the submit failed
+    type: str  # the error's type, where the service names none
     retry: Retry
     state: State
     advice: str
@@ -142,7 +142,7 @@ def _table() -> Iterator[Rule]:
     code, type_, reason, http, status, tool = WordField
     no, once, twice, limited, yes = Retry
 
-    # Billing: the same row will run as soon as somebody has paid.
+    # Billing: the same row will run once the account is topped up.
     quota = "top up or raise the limit, then run the same command again; the row itself is fine"
     yield from _rules(code, "insufficient_quota", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
     yield from _rules(code, "credit_balance_exhausted organization_usage_limit_exceeded usage_not_included", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
@@ -203,7 +203,7 @@ def _table() -> Iterator[Rule]:
     yield from _rules(type_, "server_error api_error internal_server_error internal_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
     yield from _rules(type_, "timeout_error", "APITimeoutError", limited, State.TIMEOUT, late)
 
-    # HTTP. On a poll everything of 408, 429 and 5xx is transient: the job goes on over there.
+    # HTTP. On a poll 408, 429 and 5xx are all transient: the job is still running on the service.
     yield from _rules(http, "3xx", "APIStatusError", no, State.REJECTED, "redirects are never followed: name the final address with --base-url", http_status=307)
     yield from _rules(http, "400", "BadRequestError", no, State.REJECTED, request)
     yield from _rules(http, "401", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
@@ -220,7 +220,7 @@ def _table() -> Iterator[Rule]:
     yield from _rules(http, "529", "InternalServerError", yes, State.OVERLOADED, outage, http_status=529)
     yield from _rules(http, "5xx", "InternalServerError", twice, State.INTERNAL_ERROR, outage)
 
-    # The status word, where the answer says nothing else.
+    # The status word, where the response says nothing else.
     yield from _rules(status, "failed fail error errored user_error", "JobFailed", no, State.FAILED, "the service gave no reason that the taxonomy knows; look at error.message and the response")
     yield from _rules(status, "blocked", "ContentPolicyError", no, State.BLOCKED, content)
     yield from _rules(status, "rejected", "BadRequestError", no, State.REJECTED, request)
@@ -235,7 +235,7 @@ def _table() -> Iterator[Rule]:
     yield from _rules(status, "internal_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
     yield from _rules(status, "aborted", "APIStatusError", no, State.ABORTED, "broken off; tried again only where the answer says that the system did it", http_status=500)
 
-    # What we say ourselves.
+    # Errors that batchrun itself states.
     row = "mend the line in the input and run the same command again"
     yield from _rules(tool, "invalid_json invalid_utf8 invalid_unicode not_an_object invalid_custom_id row_too_large no_body no_model unknown_url invalid_method unknown_field", "BadRequestError", no, State.REJECTED, row)
     yield from _rules(tool, "duplicate_id", "BadRequestError", no, State.REJECTED, "give the later of the two rows another custom_id")

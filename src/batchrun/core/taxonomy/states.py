@@ -1,11 +1,11 @@
-"""The words by which services name the state of a job, and the one closed list of states that is ours.
+"""The status words of services, and the closed list of states of a record.
 
 Services agree neither on words nor on spelling: OpenAI says ``cancelled``, its eval runs say
 ``canceled``, RunPod says ``TIMED_OUT``, Google ``JOB_STATE_SUCCEEDED``. Every word is normalised and
 then belongs to exactly one group. The group says what a runner may do next; it never says that a
-payload is good (``failures`` and ``payload`` look deeper).
+payload is good (`classify` and `payload` find that out).
 
-Two laws:
+Invariants:
 
 1. A word that is not in the table never means success. The job is polled on until its deadline.
 2. A group is final or it is not; nothing in between.
@@ -59,7 +59,7 @@ STATE_MEANING: dict[State, str] = {
 
 
 class StateGroup(StrEnum):
-    """What a runner may make of a status word."""
+    """What a status word means for the run."""
 
     IN_PROGRESS = "in progress"
     CANCELLING = "cancelling"
@@ -108,13 +108,13 @@ _WORDS_OF_GROUP: dict[StateGroup, str] = {
         "timeout timed_out timeout_exceeded rate_limited overloaded service_unavailable internal_error aborted"
     ),
     StateGroup.PERSON: "requires_action requires_continuation paused",
-    # `ended` (Anthropic batches) says that a job stopped but not how; a profile must say where that stands.
+    # `ended` (Anthropic batches) says that a job stopped but not how; a profile must name the field that does.
     StateGroup.UNKNOWN: "unspecified ended",
 }
 
 WORDS: dict[str, StateGroup] = {word: group for group, words in _WORDS_OF_GROUP.items() for word in words.split()}
 
-# In progress, and not merely waiting for its turn over there: what sets `running_at`.
+# In progress and not merely queued on the service: these set `running_at`.
 STARTED_WORDS = frozenset(
     "in_progress processing running generating searching interpreting calling finalizing "
     "compressing uploading updating".split()
@@ -124,9 +124,9 @@ _SEPARATORS = re.compile(r"[\s-]+")
 
 
 def normalise(word: object) -> str | None:
-    """Spell a status word the one way the tables do: ``" JOB_STATE_Timed-Out "`` becomes ``"timed_out"``.
+    """A status word as the tables spell it: ``" JOB_STATE_Timed-Out "`` becomes ``"timed_out"``.
 
-    None for what is no word at all: null, numbers, lists, the empty string.
+    None for what is not a word: null, numbers, lists, the empty string.
     """
     if not isinstance(word, str):
         return None
@@ -147,5 +147,5 @@ _WORDS = {state.value: state.value for state in State}
 
 
 def interned_state(word: str) -> str:
-    """`word`, as the one string that all who hold that state share."""
+    """The one shared string equal to `word`, to save memory."""
     return _WORDS.get(word, word)

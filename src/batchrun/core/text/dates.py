@@ -1,7 +1,7 @@
 """Civil time from seconds since 1970 and back, by arithmetic alone.
 
-The standard library's ``datetime`` was declined: it brings a clock (``now``) into rooms that must not
-have one, and it refuses years that hostile headers contain. The calendar formulas are Howard Hinnant's
+The standard library's ``datetime`` was declined: it brings a clock (``now``) into core, which must not
+have one, and it refuses years that occur in hostile headers. The calendar formulas are Howard Hinnant's
 ``days_from_civil`` and ``civil_from_days`` (public domain), for the proleptic Gregorian calendar.
 """
 
@@ -23,15 +23,17 @@ _HTTP_DATE = re.compile(
 
 def utc(seconds: float) -> str:
     """The moment as ISO 8601 in UTC with milliseconds: ``2026-11-20T08:34:18.120Z``."""
-    millis = round(seconds * 1000)
-    days, rest = divmod(millis, 86_400_000)
-    hour, rest = divmod(rest, 3_600_000)
-    minute, rest = divmod(rest, 60_000)
-    second, milli = divmod(rest, 1000)
-    return f"{_date(days)}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+    minutes, millis = divmod(round(seconds * 1000), 60_000)
+    return f"{_minute(minutes)}:{millis // 1000:02}.{millis % 1000:03}Z"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # moments that are written together are near each other
+def _minute(minutes: int) -> str:
+    """Date, hour and minute, so many minutes after 1970-01-01."""
+    days, rest = divmod(minutes, 1440)
+    return f"{_date(days)}T{rest // 60:02}:{rest % 60:02}"
+
+
 def _date(days: int) -> str:
     """The date so many days after 1970-01-01."""
     day_of_era_base = days + 719_468
@@ -55,7 +57,7 @@ def seconds_of_utc(text: str) -> float | None:
 
 
 def seconds_of_http_date(text: str) -> float | None:
-    """Seconds since 1970 of an HTTP date (``Fri, 20 Nov 2026 08:34:18 GMT``); None if it is none."""
+    """Seconds since 1970 of an HTTP date (``Fri, 20 Nov 2026 08:34:18 GMT``); None if it is not one."""
     found = _HTTP_DATE.fullmatch(text.strip())
     if found is None:
         return None

@@ -160,7 +160,7 @@ def read_refused(line: bytes) -> Any:
     """The value of `line`, which orjson refused, or its `Fault`. Numbers beyond a double become text: compare, do not send.
 
     orjson's refusals do not distinguish a wrong encoding from a wrong comma, and it refuses integers beyond a double,
-    which are valid JSON and are sent as they are written. Two passes, so that a hostile line cannot take for ever.
+    which are valid JSON and are sent as they are written. Two passes, so that the time stays linear on a hostile line.
     """
     try:
         text = line.decode()

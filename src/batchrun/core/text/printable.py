@@ -8,6 +8,7 @@ import unicodedata
 # Besides control characters (Cc): format characters, among them the bidi overrides (Cf), line and
 # paragraph separators (Zl, Zp), lone surrogates (Cs), unassigned and private ones (Cn, Co).
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Cn", "Co"})
+_MAX_ID = 1_024
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 
 
@@ -30,4 +31,10 @@ def _shown(char: str) -> str:
 
 def is_safe_id(value: object) -> bool:
     """Whether a job id may become a path segment and a file name; checked wherever one is read."""
-    return isinstance(value, str) and value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
+    if not isinstance(value, str):
+        return False
+    if (
+        len(value) <= _MAX_ID and value.isascii() and value.replace("_", "").isalnum()
+    ):  # a third of the expression's time
+        return True
+    return value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None

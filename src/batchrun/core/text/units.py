@@ -1,7 +1,7 @@
 """Times, sizes and numbers as people write them, and back.
 
-``read_…`` take what a person typed and raise ValueError with what was expected; ``spelled_…`` write a value
-such that reading it gives the same value again; ``duration`` and ``size`` are for reading only, and round.
+``read_…`` read what a person typed or raise ValueError with what was expected; ``spelled_…`` write a value so
+that reading it gives the same value again; ``duration`` and ``size`` are for reading only, and round.
 """
 
 from __future__ import annotations

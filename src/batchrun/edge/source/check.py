@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
-from batchrun.core.rows.estimate import answer_tokens
+from batchrun.core.rows.estimate import result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
 from batchrun.core.text.json_text import duplicate_keys
@@ -161,7 +161,7 @@ class _Check:
                         kept = number
                     share.rows += 1
                     share.size += size
-                    share.answers += answer_tokens(body)
+                    share.answers += result_tokens(body)
             else:
                 if not line.strip():
                     report.blank_lines += 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.rows.estimate import answer_tokens, input_tokens
+from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
@@ -68,26 +68,24 @@ class Checked:
             if own is None and not tokens:
                 about = self._about(found.model)
             else:
-                about = About(found.model, own, input_tokens(len(line)) + answer_tokens(found.body) if tokens else 0)
+                about = About(found.model, own, input_tokens(len(line)) + result_tokens(found.body) if tokens else 0)
             yield Row(key, about, row_sha256(line))
 
     def row(self, ordinal: int) -> Row:
         """The row with this ordinal."""
         return next(self.rows_at((ordinal,)))
 
-    def row_as_sent(self, ordinal: int, key: str, sha256: str) -> Row:
-        """The row with this ordinal, of which `find_all` said that it has this key and hash: rarely read again."""
+    def about(self, ordinal: int) -> About | None:
+        """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
         number = self._reader.index.model_of[ordinal]
-        return (
-            self.row(ordinal) if number == READ else Row(key, self._about(self._reader.index.names[number - 1]), sha256)
-        )
+        return None if number == READ else self._about(self._reader.index.names[number - 1])
 
-    def find_all(self, keys: Iterable[str], sha256_of: Callable[[str], str]) -> Iterator[tuple[str, int, bool]]:
-        """The rows with these keys, in order: key, ordinal, and whether the row has the hash that it is to have.
+    def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
+        """The rows with these keys, in order: key, ordinal, and whether the row has the hash that is given with the key.
 
-        Where `sha256_of` gives "" no hash is known, and any will do.
+        Where the hash is empty, it is unknown, and any row agrees with it.
         """
-        return self._reader.find_all(keys, sha256_of)
+        return self._reader.find_all(rows)
 
     def all_keys(self) -> Iterator[str]:
         """The key of every row in order, bad ones included: place n has ordinal n."""

@@ -83,7 +83,12 @@ class Index:
 
     def is_unlike(self, ordinal: int) -> bool:
         """Whether the row is good and the check met no other like it: its bytes then tell its key."""
-        return not (ordinal < len(self._alike) and self._alike[ordinal]) and not (self.bad and self.is_bad(ordinal))
+        return not (ordinal < len(self._alike) and self._alike[ordinal]) and not self.is_bad(ordinal)
+
+    @property
+    def all_unlike(self) -> bool:
+        """Whether that is so for every row."""
+        return not self._alike and not self.bad
 
     def which(self, ordinal: int) -> int:
         """1 for the first of rows that are alike, 2 for the second, and so on."""

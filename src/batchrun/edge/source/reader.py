@@ -75,17 +75,16 @@ class Reader:
                 return ordinal
         return None
 
-    def find_all(self, keys: Iterable[str], sha256_of: Callable[[str], str]) -> Iterator[tuple[str, int, bool]]:
-        """The rows with these keys: key, ordinal, whether the row is the one with that hash; in order, rows found only
-        after a chance apart.
+    def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
+        """The rows with these keys: key, ordinal, whether the row has the hash that is given with the key.
 
-        A row with the mark of the key and the hash of the row that had the key is that row, and is not parsed. Any
-        other is, also where no hash is known (an empty one, which every row agrees with).
+        They come in the order of the input, but for those that were first mistaken for another. A row with the mark of
+        the key and that hash is the row, and is not parsed. Any other is, also where the hash is empty, since it is
+        unknown; every row agrees with that.
         """
-        candidates, ordinals, marks, mark = list[str](), array("I"), self.index.seen.marks, self.mark
-        is_unlike = self.index.is_unlike
+        keys, hashes, ordinals, marks, mark = list[str](), list[str](), array("I"), self.index.seen.marks, self.mark
         following, rising = 0, True
-        for key in keys:
+        for key, sha256_then in rows:
             of_key = mark(key)
             if following >= len(marks) or marks[following] != of_key:  # rows were mostly sent in the order of the input
                 ordinal = next(self.index.seen.at(of_key), None)
@@ -93,21 +92,22 @@ class Reader:
                     continue
                 rising = rising and ordinal >= following
                 following = ordinal
-            candidates.append(key)
+            keys.append(key)
+            hashes.append(sha256_then)
             ordinals.append(following)
             following += 1
         if not rising:
             order = sorted(range(len(ordinals)), key=ordinals.__getitem__)
-            candidates = [candidates[place] for place in order]
+            keys, hashes = [keys[place] for place in order], [hashes[place] for place in order]
             ordinals = array("I", (ordinals[place] for place in order))
-        for key, (ordinal, line) in zip(candidates, self.lines(ordinals), strict=True):
-            expected = sha256_of(key)
-            if expected and row_sha256(line) == expected and is_unlike(ordinal):
+        all_unlike, is_unlike = self.index.all_unlike, self.index.is_unlike
+        for key, sha256_then, (ordinal, line) in zip(keys, hashes, self.lines(ordinals), strict=True):
+            if sha256_then and row_sha256(line) == sha256_then and (all_unlike or is_unlike(ordinal)):
                 yield key, ordinal, True
             elif self.key(ordinal, line, self.found(line)) == key:
-                yield key, ordinal, expected in ("", row_sha256(line))
+                yield key, ordinal, sha256_then in ("", row_sha256(line))
             elif (other := self.find(key)) is not None:
-                yield key, other, expected in ("", row_sha256(self.line(other)))
+                yield key, other, sha256_then in ("", row_sha256(self.line(other)))
 
     def taken(self, ordinal: int) -> tuple[bytes, Admitted | Rejection]:
         """The line of a row and what it holds; read once for whoever has just found it by its key."""

@@ -1,4 +1,4 @@
-"""The two files that a run appends to: the journal and the output, each with the thread that syncs it."""
+"""The files that a run writes: journal and output, each with the thread that syncs it, and the folder of artifacts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from batchrun.core.jobs.messages import Append, BatchFile, Emit, Event, Synced, WriteFailed
+from batchrun.core.jobs.messages import (
+    Append,
+    ArtifactsDiscarded,
+    ArtifactsFailed,
+    ArtifactsStored,
+    BatchFile,
+    DiscardArtifacts,
+    Emit,
+    Event,
+    StoreArtifacts,
+    Synced,
+    WriteFailed,
+)  # fmt: skip
 from batchrun.core.journal.entries import Entry, mark
-from batchrun.edge.append_file import BatchFilesError, Lines, OpenFile, WriterThread
+from batchrun.core.records.artifact_names import left_behind
+from batchrun.core.records.artifacts import Stored
+from batchrun.core.text.units import many
+from batchrun.edge.append_file import BatchFilesError, FileRefused, Lines, OpenFile, WriterThread
+from batchrun.edge.append_file.writer_thread import Loop
+from batchrun.edge.artifacts import ArtifactWriter, Folder
+from batchrun.runner.opening.open import OpenBatch
 
 
 class BatchFiles:
-    """Journal and output, open. `feed` is told what is synced and what failed; `reported` how many records are safe."""
+    """Journal and output, open. `feed` is told what is synced and what failed; `saved` how many records are."""
 
     def __init__(
         self,
@@ -20,10 +38,10 @@ class BatchFiles:
         output: OpenFile,
         loop: asyncio.AbstractEventLoop,
         feed: Callable[[Event], None],
-        reported: Callable[[int], object],
+        saved: Callable[[int], None],
     ) -> None:
         self._feed = feed
-        self._reported = reported
+        self._saved = saved
         self._journal = self._lines(BatchFile.JOURNAL, journal, mark)
         self._output = self._lines(BatchFile.OUTPUT, output, None)
         self._scribes = [WriterThread(lines.file, loop) for lines in (self._journal, self._output)]
@@ -72,4 +90,51 @@ class BatchFiles:
     def _safe(self, kind: BatchFile, lines: int) -> None:
         self._feed(Synced(kind, lines))
         if kind is BatchFile.OUTPUT:
-            self._reported(lines)
+            self._saved(lines)
+
+
+class ArtifactFiles:
+    """Carries out what the engine asks for in `folder`; its end comes back by `feed`."""
+
+    def __init__(self, folder: Folder, feed: Callable[[Event], None], loop: Loop) -> None:
+        self._storer = ArtifactWriter(folder, loop)
+        self._feed = feed
+        self.close = self._storer.close
+
+    def store(self, order: StoreArtifacts) -> None:
+        job, attempt, body, found = order
+
+        def told(result: tuple[Stored | None, ...] | str) -> None:
+            if isinstance(result, str):
+                self._feed(ArtifactsFailed(job, attempt, result))
+            else:
+                self._feed(ArtifactsStored(job, attempt, result))
+
+        self._storer.store(body, found, told)
+
+    def discard(self, order: DiscardArtifacts) -> None:
+        job, attempt, names = order
+
+        def told(result: tuple[Stored | None, ...] | str) -> None:
+            if isinstance(result, str):
+                self._feed(ArtifactsFailed(job, attempt, result))
+            else:
+                self._feed(ArtifactsDiscarded(job, attempt, names))
+
+        self._storer.discard(names, told)
+
+
+def find_files(batch: OpenBatch, folder: Folder) -> None:
+    """Note the files that an earlier run stored for rows whose record it did not get to write; remove half written ones.
+
+    Raises FileRefused where the folder cannot be read or written.
+    """
+    try:
+        batch.files, halves = left_behind(folder.names(), batch.header.run_id, batch.recovery.open_trails)
+        folder.remove(halves)
+    except OSError as error:
+        told = f"expected to read and write it, but: {error}"
+        raise FileRefused(folder.path, told, "mend the cause, then run the same command again") from error
+    if batch.files:
+        count = sum(map(len, batch.files.values()))
+        batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

@@ -1,4 +1,4 @@
-"""The rows of the input, read on as the engine asks for them."""
+"""The rows of a run: those that an earlier run left open, and those that the engine asks for of the input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,53 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from batchrun.core.jobs.job import Row
+from batchrun.core.jobs.messages import Recovered, RowsTakenUp
+from batchrun.core.settings.settings import Settings
 from batchrun.edge.source import Checked, Growing
+from batchrun.runner.loop.cancel_requests import CancelRequestReader
+from batchrun.runner.opening.open import OpenBatch
+from batchrun.runner.opening.read import no_collections
+
+_ROWS_AT_ONCE = 1_000
+"""Rows that are taken up before anything else gets its turn: some ten milliseconds."""
+
+
+def recovered(batch: OpenBatch, hearing: CancelRequestReader, *, output_end: int) -> Recovered:
+    """The counts, and what other processes wished meanwhile."""
+    state = batch.state
+    return Recovered(
+        finished=batch.finished,
+        accepted=state.accepted,
+        retries=state.retries,
+        gen=state.gen,
+        heard_to=state.heard_to,
+        cancel_all=state.cancel_all,
+        wished=hearing.wanted,
+        doubted=batch.doubted,
+        files=batch.files,
+        output_end=output_end,
+    )
+
+
+def taken_up(
+    batch: OpenBatch, source: Checked | None, hearing: CancelRequestReader, settings: Settings, *, only_wished: bool
+) -> Iterator[RowsTakenUp]:
+    """The rows that are taken up, in parts, read as they are asked for. Raises InputChanged.
+
+    With `only_wished` those rows alone that are to end; without an input and without new attempts (``--retries 0``) also
+    those that wait for one.
+    """
+    rows = batch.open_rows(
+        source,
+        hearing.concerns if only_wished else None,
+        last_attempts=not (only_wished or settings.retries),
+    )
+    more = True
+    with no_collections():
+        while more:
+            part = list(islice(rows, _ROWS_AT_ONCE))
+            more = len(part) == _ROWS_AT_ONCE
+            yield RowsTakenUp(part, more)
 
 
 class Rows:

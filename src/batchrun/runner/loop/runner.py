@@ -1,8 +1,11 @@
 """The short loop: instructions of the engine go out, events come back.
 
-An event is handed over wherever it happens: by a worker whose exchange has ended, by a tape's report, by the
+An event is handed over wherever it happens: by a worker whose exchange has ended, by a file's report, by the
 one timer. `feed` takes them one at a time, in order; an event that comes while another is being handled waits
-its turn, so that the engine sees one world.
+its turn, so that the engine sees one state.
+
+All tasks of a run are in one task group: workers, heartbeat, and what the caller runs alongside. It ends before the
+files are closed. What a task or a callback raises ends the run, and is raised by `run` as it is.
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import anyio
+import anyio.lowlevel
 from aiolimiter import AsyncLimiter
+from anyio.abc import TaskGroup
 
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs.job import CancelReason
@@ -49,6 +56,7 @@ from batchrun.core.jobs.messages import (
 from batchrun.core.journal.entries import Started, Stopped
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
+from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.halts import HaltReason
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
@@ -56,14 +64,12 @@ from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.unreadable import keep_unreadable
-from batchrun.runner.loop.artifacts import ArtifactFiles
-from batchrun.runner.loop.beginning import recovered, taken_up
 from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.loop.exchanges import Exchanges, Keys, submit_ceiling
-from batchrun.runner.loop.files import BatchFiles
-from batchrun.runner.loop.heartbeat import ROUNDS_A_SECOND, Heartbeat, clock
-from batchrun.runner.loop.rows import Rows
-from batchrun.runner.loop.workers import Workers
+from batchrun.runner.loop.files import ArtifactFiles, BatchFiles
+from batchrun.runner.loop.heartbeat import ROUNDS_A_SECOND, beat, clock
+from batchrun.runner.loop.rows import Rows, recovered, taken_up
+from batchrun.runner.loop.workers import Workers, task_group
 from batchrun.runner.observer import RunObserver
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.services.service import Service
@@ -106,8 +112,7 @@ class Runner:
         run_id = batch.header.run_id
         self._folder = folder
         self._budget = budget or Budget(settings.max_memory)
-        self._files: ArtifactFiles | None = None
-        self.engine = Engine(
+        self._engine = Engine(
             settings,
             run_id=run_id,
             now=now,
@@ -119,7 +124,7 @@ class Runner:
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
-        exchanges = Exchanges(
+        self._exchanges = Exchanges(
             service,
             wire,
             source,
@@ -130,86 +135,108 @@ class Runner:
             keys=keys,
             ceiling=ceiling,
         )
-        self._submits: Workers[Submit] = Workers(exchanges.submit, settings.submits, self._broke)
-        self._polls: Workers[Poll] = Workers(exchanges.poll, settings.connections, self._broke)
-        self._cancels: Workers[Cancel] = Workers(exchanges.cancel, _CANCELS_AT_ONCE, self._broke)
         self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
         state = batch.state
         self._hearing = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
         )  # fmt: skip
-        self.reported: Callable[[int], object] = _nobody  # is told how many records of this run are on the disk
         self._events: deque[Event] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
-        self._tapes: BatchFiles | None = None
-        self._ended: asyncio.Future[Outcome] | None = None
+        self._files: BatchFiles | None = None
+        self._over = asyncio.Event()  # there is an outcome or an error
+        self._outcome: Outcome | None = None
+        self._error: BaseException | None = None
         self._input_error: InputChanged | None = None
         self._taken_up = False  # what an earlier run left is in hand
         self._stop_reason = ""
         self._stops = 0
-        self._carriers: dict[type, Callable[..., object]] = {
-            Poll: self._polls.put,
-            Submit: self._submits.put,
-            Cancel: self._cancels.put,
+        self._carriers: dict[type, Callable[..., object]] = {}
+
+    async def run(self, alongside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> Outcome:
+        """Run the batch to its outcome. Raises what should never happen; the files are then as after a crash.
+
+        `alongside` is called in the run's task group and cancelled at its end. Raises InputChanged where the input is no
+        longer what was checked; everything else is then as after a stop.
+        """
+        self._loop = asyncio.get_running_loop()
+        gate = self._engine.gate
+        gate.shared.join(gate, lambda: self._loop.call_soon(self._take_turn))
+        journal, output = self._batch.open_tapes()
+        files = self._files = BatchFiles(journal, output, self._loop, self.feed, self._observer.saved)
+        artifacts = None if self._folder is None else ArtifactFiles(self._folder, self.feed, self._loop)
+        files.note(Started(os.getpid(), self._wall(), None if self._source is None else len(self._source)))
+        try:
+            async with task_group() as group:
+                self._carriers = self._carriers_in(group, files, artifacts)
+                group.start_soon(beat, self._woke, self._each_round)
+                if alongside is not None:
+                    group.start_soon(alongside)
+                await self._begin(output.size)
+                await self._over.wait()
+                group.cancel_scope.cancel()
+            if self._error is not None:
+                raise self._error
+            if self._outcome is None:
+                raise RuntimeError("a task of the run was cancelled by something else than the run")
+        finally:
+            gate.shared.leave(gate)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._feeding = True  # what the last syncs report is no longer of interest
+            if artifacts is not None:
+                artifacts.close()
+            self._close(files)
+            with anyio.CancelScope(shield=True):
+                await self._wire.aclose()
+            self._observer.progressed(self.snapshot())
+        if self._input_error is not None:
+            raise self._input_error
+        if files.failure is None or self._outcome is Outcome.WRITE_FAILED:
+            return self._outcome
+        # The last lines did not reach their file: nothing is left to be told by then but this.
+        self._observer.halted(HaltReason.WRITE_FAILED.value, str(files.failure))
+        return Outcome.WRITE_FAILED
+
+    def _carriers_in(
+        self, group: TaskGroup, files: BatchFiles, artifacts: ArtifactFiles | None
+    ) -> dict[type, Callable[..., object]]:
+        """What carries out each kind of instruction."""
+        batch, exchanges, settings = self._batch, self._exchanges, self._settings
+        submits: Workers[Submit] = Workers(group, exchanges.submit, settings.submits)
+        polls: Workers[Poll] = Workers(group, exchanges.poll, settings.connections)
+        cancels: Workers[Cancel] = Workers(group, exchanges.cancel, _CANCELS_AT_ONCE)
+        for serve in (submits.serve, polls.serve, cancels.serve):
+            group.start_soon(serve)
+        carriers: dict[type, Callable[..., object]] = {
+            Poll: polls.put,
+            Submit: submits.put,
+            Cancel: cancels.put,
+            Append: files.append,
             Emit: self._emit,
             Wake: self._wake,
             ReadRows: lambda order: self._loop.call_soon(self._read, order.rows),
-            Halt: lambda order: observer.halted(order.reason, order.message),
+            Halt: lambda order: self._observer.halted(order.reason, order.message),
             KeepUnreadable: lambda order: keep_unreadable(batch.names.unreadable, order.key, order.body),
             Finish: self._finish,
         }
+        if artifacts is not None:
+            carriers |= {StoreArtifacts: artifacts.store, DiscardArtifacts: artifacts.discard}
+        return carriers
 
-    async def run(self) -> Outcome:
-        """Run the batch to its outcome. Raises what should never happen; the files then stand as after a crash.
-
-        Raises InputChanged where the input is no longer what was checked; everything else is then as after a stop.
-        """
-        self._loop = asyncio.get_running_loop()
-        self._ended = self._loop.create_future()
-        shared = self.engine.gate.shared
-        shared.join(self.engine.gate, lambda: self._loop.call_soon(self._take_turn))
-        journal, output = self._batch.open_tapes()
-        tapes = self._tapes = BatchFiles(journal, output, self._loop, self.feed, self.reported)
-        self._carriers[Append] = tapes.append
-        if self._folder is not None:
-            self._files = ArtifactFiles(self._folder, self.feed, self._loop)
-            self._carriers |= {StoreArtifacts: self._files.store, DiscardArtifacts: self._files.discard}
-        tapes.note(Started(os.getpid(), self._wall(), None if self._source is None else len(self._source)))
-        pulse = Heartbeat(self._woke, self._each_round, self._broke)
-        outcome = Outcome.WRITE_FAILED
-        try:
-            await self._begin(output.size)
-            outcome = await self._ended
-        finally:
-            pulse.stop()
-            shared.leave(self.engine.gate)
-            if self._timer is not None:
-                self._timer.cancel()
-            await asyncio.gather(self._submits.close(), self._polls.close(), self._cancels.close())
-            self._feeding = True  # what the last syncs report concerns nobody any more
-            if self._files is not None:
-                self._files.close()
-            tapes.look()
-            if tapes.failure is None:
-                halted = self.engine.snapshot().halted
-                told = None if halted is None else f"{halted[0]}: {halted[1]}"
-                done = "cancelled" if self._only_wished else "collected" if self._source is None else outcome.value
-                how = self._stop_reason or done
-                tapes.note(Stopped(how, self._wall(), told))
-            tapes.close()
-            await self._wire.aclose()
-            self._observer.progressed(self.engine.snapshot())
-        if self._input_error is not None:
-            raise self._input_error
-        if tapes.failure is None or outcome is Outcome.WRITE_FAILED:
-            return outcome
-        # The last lines did not reach their file: nothing is left to be told by then but this.
-        self._observer.halted(HaltReason.WRITE_FAILED.value, str(tapes.failure))
-        return Outcome.WRITE_FAILED
+    def _close(self, files: BatchFiles) -> None:
+        """Note how the run ended, sync what there is, and give the files back."""
+        files.look()
+        if files.failure is None:
+            halted = self.snapshot().halted
+            message = None if halted is None else f"{halted[0]}: {halted[1]}"
+            outcome = Outcome.WRITE_FAILED if self._outcome is None else self._outcome
+            done = "cancelled" if self._only_wished else "collected" if self._source is None else outcome.value
+            files.note(Stopped(self._stop_reason or done, self._wall(), message))
+        files.close()
 
     def _take_turn(self) -> None:
-        gate = self.engine.gate
+        gate = self._engine.gate
         self.feed(PlaceFreed())
         gate.shared.passed(gate)
 
@@ -226,7 +253,11 @@ class Runner:
 
     def synced_output(self) -> int:
         """Bytes of the output that are safely on the disk."""
-        return 0 if self._tapes is None else self._tapes.output_safe
+        return 0 if self._files is None else self._files.output_safe
+
+    def snapshot(self) -> Snapshot:
+        """The counts of the run now."""
+        return self._engine.snapshot()
 
     def feed(self, event: Event) -> None:
         """Hand an event to the engine and carry out what it asks for."""
@@ -236,11 +267,13 @@ class Runner:
         self._feeding = True
         try:
             while self._events:
-                self._carry_out(self.engine.handle(self._events.popleft(), clock()))
-                if self._budget.handed_over != self.engine.desk.unsynced_records:
-                    self._budget.set_handed_over(self.engine.desk.unsynced_records)
+                self._carry_out(self._engine.handle(self._events.popleft(), clock()))
+                if self._budget.handed_over != self._engine.jobs.unsynced_records:
+                    self._budget.set_handed_over(self._engine.jobs.unsynced_records)
         except BaseException as error:
-            self._broke(error)
+            if not self._over.is_set():
+                self._error = error
+                self._over.set()
             raise
         finally:
             self._feeding = False
@@ -252,8 +285,8 @@ class Runner:
             self._carriers[type(instruction)](instruction)
 
     def _emit(self, order: Emit) -> None:
-        assert self._tapes is not None
-        self._tapes.emit(order)
+        assert self._files is not None
+        self._files.emit(order)
         self._observer.recorded(order.line)
 
     def _wake(self, order: Wake) -> None:
@@ -262,19 +295,13 @@ class Runner:
         self._timer = self._loop.call_later(max(0.0, order.at - clock()), self.feed, TimerFired())
 
     def _finish(self, order: Finish) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(order.outcome)
-
-    def _broke(self, error: BaseException) -> None:
-        """Something that should never happen did: end the run as a crash would, and say what it was."""
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_exception(error)
+        self._outcome = order.outcome
+        self._over.set()
 
     # --- rows ---
 
     async def _begin(self, output_end: int) -> None:
         """Take up what an earlier run left; what is due meanwhile is not kept waiting."""
-        assert self._ended is not None
         wishes = self._hearing.new(self._rows.are_to_come)
         begun = clock()
         self.feed(recovered(self._batch, self._hearing, output_end=output_end))
@@ -283,8 +310,8 @@ class Runner:
             for part in parts:
                 self.feed(part)
                 if part.more:
-                    await asyncio.sleep(0)
-                if self._ended.done():
+                    await anyio.lowlevel.checkpoint()
+                if self._over.is_set():
                     return
         except InputChanged as error:
             self._input_is_gone(error)
@@ -332,9 +359,9 @@ class Runner:
             if self._batch.lock.is_lost():
                 told = f"{self._batch.names.lock} was removed or replaced while the run went on"
                 self.feed(WriteFailed(BatchFile.OUTPUT, told))
-            elif self._tapes is not None:
-                self._tapes.look()
-        self._observer.progressed(self.engine.snapshot())
+            elif self._files is not None:
+                self._files.look()
+        self._observer.progressed(self.snapshot())
 
     def _hear(self) -> None:
         """Take up what other processes wish."""
@@ -345,7 +372,3 @@ class Runner:
             self.feed(RowsRecalled(list(self._batch.open_rows(None, self._hearing.concerns))))
         for wish in wishes:
             self.feed(wish)
-
-
-def _nobody(_: int) -> None:
-    """Nobody asked to be told."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,41 +64,37 @@ def _flags(flags: Mapping[str, Any]) -> str:
     return " ".join(told) or "no --model and no --set"
 
 
+@dataclass(slots=True)
 class InputRows:
     """The rows of an input that the files of its batch know: their keys, and where they stand, in order."""
 
-    __slots__ = ("_keys", "_ordinals")
-
-    def __init__(self, found: Iterable[tuple[str, int]] = ()) -> None:
-        self._keys: list[str] = []
-        self._ordinals = array("I")
-        for key, ordinal in found:
-            self.add(key, ordinal)
+    keys: list[str] = field(default_factory=list)
+    ordinals: array[int] = field(default_factory=lambda: array("I"))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.keys)
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return zip(self._keys, self._ordinals, strict=True)
-
-    def add(self, key: str, ordinal: int) -> None:
-        self._keys.append(key)
-        self._ordinals.append(ordinal)
+        return zip(self.keys, self.ordinals, strict=True)
 
 
 def find_rows(source: Checked, state: JournalState, recovery: Recovery) -> InputRows:
     """The rows of the input that journal or output know."""
-    return InputRows((key, ordinal) for key, ordinal, _ in source.find_all(_known(state, recovery), _sha256_in(state)))
+    rows = InputRows()
+    for key, ordinal, _ in source.find_all(_known(state, recovery)):
+        rows.keys.append(key)
+        rows.ordinals.append(ordinal)
+    return rows
 
 
-def _known(state: JournalState, recovery: Recovery) -> Iterator[str]:
-    yield from state.trails
-    yield from (key for key in recovery.finished if key not in state.trails)
-
-
-def _sha256_in(state: JournalState) -> Callable[[str], str]:
+def _known(state: JournalState, recovery: Recovery) -> Iterator[tuple[str, str]]:
+    """All rows that the files know, each with the hash that it had when it was sent."""
     trails = state.trails
-    return lambda key: trails[key].row_sha256 if key in trails else ""
+    for key, trail in trails.items():
+        yield key, trail.row_sha256
+    for key in recovery.finished:
+        if key not in trails:
+            yield key, ""
 
 
 @dataclass(slots=True)
@@ -120,16 +116,20 @@ def compare_rows(
     result = Differences()
     if not trails and not finished:
         return result
-    add, missing, in_output = result.input_rows.add, set(open_trails), 0
+    add_key, add_ordinal = result.input_rows.keys.append, result.input_rows.ordinals.append
+    in_output = still_open = 0
     changed: list[int] = []
-    for key, ordinal, unchanged in source.find_all(_known(state, recovery), _sha256_in(state)):
-        add(key, ordinal)
-        missing.discard(key)
-        in_output += key in finished
+    for key, ordinal, unchanged in source.find_all(_known(state, recovery)):
+        add_key(key)
+        add_ordinal(ordinal)
+        if key in finished:
+            in_output += 1
+        elif key in open_trails:
+            still_open += 1
+            if not unchanged:
+                result.changed.add(key)
         if not unchanged:
             changed.append(ordinal)
-            if key in open_trails:
-                result.changed.add(key)
     if not result.input_rows:
         raise InputRefused(
             f"{source.name}: none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was "
@@ -142,7 +142,8 @@ def compare_rows(
             f"{source.name}: rows that {names.journal} knows have changed since, on line {lines}{more}; undo the changes, or go "
             "on with --accept-changes: only rows not yet sent take them"
         )
-    result.vanished = sorted(missing)
+    if still_open < len(open_trails):
+        result.vanished = sorted(open_trails.keys() - set(result.input_rows.keys))
     result.elsewhere = len(finished) - in_output
     return result
 

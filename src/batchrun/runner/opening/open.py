@@ -118,7 +118,8 @@ class OpenBatch:
         if key in self.differences.changed:
             row = source.row(ordinal)
             return replace(row, about=replace(row.about, sendable=False))
-        return source.row_as_sent(ordinal, key, trail.row_sha256) if trail.row_sha256 else source.row(ordinal)
+        about = source.about(ordinal) if trail.row_sha256 else None
+        return source.row(ordinal) if about is None else Row(key, about, trail.row_sha256)
 
     def open_tapes(self) -> tuple[OpenFile, OpenFile]:
         """Journal and output, for appends."""

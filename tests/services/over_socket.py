@@ -1,4 +1,4 @@
-"""A service that is asked over a real socket, and its answers read: what the runner will do, without it."""
+"""A service over a real socket: what its responses mean, without a runner."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ def openai(origin, **options):
     return choose({"OPENAI_API_KEY": KEY}, base_url=f"{origin}/v1", **options)
 
 
-def talk(script, *calls, service_of=openai, open_transport=None, timeout=30.0, caps=None, limit=None):
+def verdicts_of(script, *calls, service_of=openai, open_transport=None, timeout=30.0, caps=None, limit=None):
     """What each call of `calls` comes to, one after the other; a call is ("submit", path), ("poll", id), …
 
     With `limit` no answer is expected to come in time: a longer one is tried where this machine was too slow for the
@@ -34,7 +34,7 @@ def talk(script, *calls, service_of=openai, open_transport=None, timeout=30.0, c
                 finally:
                     seen.append(conversation.server.bytes_seen)
 
-            verdicts = talk(
+            verdicts = verdicts_of(
                 noted, *calls, service_of=service_of, open_transport=open_transport, timeout=longer, caps=caps
             )
             if any(seen):
@@ -57,16 +57,16 @@ def talk(script, *calls, service_of=openai, open_transport=None, timeout=30.0, c
 
 
 def submitted(script, **options):
-    (verdict,) = talk(script, ("submit", "/responses"), **options)
+    (verdict,) = verdicts_of(script, ("submit", "/responses"), **options)
     return verdict
 
 
 def polled(script, job_id="resp_1", **options):
-    (verdict,) = talk(script, ("poll", job_id), **options)
+    (verdict,) = verdicts_of(script, ("poll", job_id), **options)
     return verdict
 
 
-def misuse(function, *args, **options):
+def usage_error(function, *args, **options):
     """The complaint about a wrong set-up."""
     try:
         function(*args, **options)
