@@ -5,7 +5,7 @@ import time
 import pytest
 
 from batchrun.cli import main
-from batchrun.core.engine import polls as watch
+from batchrun.core.engine import polls
 from tests.e2e.holding import holding
 from tests.e2e.stage import CANARY, PATIENT, Batch, rows, serving, wait_until
 
@@ -124,7 +124,7 @@ def test_p08_another_project_on_resume_writes_nothing_off(tmp_path, monkeypatch,
         assert batch.end(process).code == 143
         port = service.port
     with serving(tmp_path, "seed = 9\n", port=port) as another:
-        monkeypatch.setattr(watch, "WATCHED_FOR", 1.0)
+        monkeypatch.setattr(polls, "WRITE_OFF_AFTER", 1.0)
         monkeypatch.setenv("OPENAI_API_KEY", CANARY)
         code = main([str(batch.input), "-o", str(batch.output), "--base-url", another.url, *FLAGS])
         said = " ".join(capsys.readouterr().err.split())

@@ -142,7 +142,7 @@ def test_a_finished_batch_is_left_as_it_is_and_nothing_is_sent(finished, command
 
 
 def requests(service):
-    books = service.books()
+    books = service.statistics()
     return books["posts"] + books["polls"] + books["cancels"]
 
 

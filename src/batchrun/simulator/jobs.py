@@ -93,7 +93,7 @@ class Cancelled(NamedTuple):
         return "cancelled" if self.way == "late_completed" else job.status(min(now, math.nextafter(job.ends, 0)))
 
 
-class Jobs:
+class JobTable:
     """All jobs by serial number, as fixed-size records in one block of memory."""
 
     __slots__ = ("_block", "_model_number", "_models", "cancelled", "count", "deleted", "echoes")

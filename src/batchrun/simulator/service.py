@@ -8,7 +8,7 @@ from batchrun.simulator.replies import HANG_UP, NO_ANSWER, Reply, error, page, r
 from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario, parse
 from batchrun.simulator.store import JobStore
-from batchrun.simulator.submits import SUBMITS, Submits
+from batchrun.simulator.submits import SUBMITS, SubmitHandler
 
 _PREFIXES = (b"/v1/", b"/openai/v1/", b"/")
 _MODELS = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-3-small", "gpt-image-1")
@@ -29,7 +29,7 @@ class SimulatedService:
         if (scenario.seed, scenario.demo) != (self.scenario.seed, self.scenario.demo):
             raise ScenarioError("seed and demo stand in the ids of jobs and cannot change; start a new simulator")
         self.scenario = self._store.scenario = scenario
-        self._submits = Submits(scenario, self._store, self.statistics, now)
+        self._submits = SubmitHandler(scenario, self._store, self.statistics, now)
         self._since = now
 
     def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes, now: float) -> Reply:

@@ -8,7 +8,7 @@ from batchrun.simulator import bodies
 from batchrun.simulator.distributions import AT_ONCE
 from batchrun.simulator.draws import quantile
 from batchrun.simulator.ids import Ids, demo_id, job_of_demo_id
-from batchrun.simulator.jobs import Cancelled, Jobs, SimulatedJob
+from batchrun.simulator.jobs import Cancelled, JobTable, SimulatedJob
 from batchrun.simulator.replies import Reply, error, page, refusal, reply
 from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario
@@ -22,7 +22,7 @@ class JobStore:
     def __init__(self, scenario: Scenario, statistics: RequestStatistics) -> None:
         self.scenario = scenario
         self._statistics = statistics
-        self._jobs = Jobs()
+        self._jobs = JobTable()
         self._ids = Ids(scenario.seed)
         self._demo_serials: dict[bytes, int] = {}
 

@@ -100,7 +100,7 @@ SUBMITS = {
 }
 
 
-class Submits:
+class SubmitHandler:
     """Answers POSTs by one scenario, which started at `now`."""
 
     def __init__(self, scenario: Scenario, store: JobStore, statistics: RequestStatistics, now: float) -> None:
