@@ -6,7 +6,7 @@ Two invariants:
    are printed from here.
 2. What is not in the table cannot happen. If it does, it raises with all that is known of the job.
 
-A cancel is no phase: it is a flag beside the phase (``Job.cancel_reason``). It never moves a job by itself; it
+A cancel is no phase: it is a flag next to the phase (``Job.cancel_reason``). It never moves a job by itself; it
 decides which of the steps below is taken next. A job whose cancel is journaled passes *cancelling* and
 *settling* as soon as it has an id, and its record says so whatever the service answers later.
 
