@@ -140,11 +140,11 @@ def test_what_one_began_the_other_finishes(sides, tmp_path, begun_by, finished_b
         images = [file for record in records.values() for file in record["artifacts"]]
         assert all((batch.folder / image["file"]).stat().st_size == image["size"] for image in images)
 
-        asked = {name: service.books()[name] for name in ("posts", "polls", "cancels")}
+        asked = {name: service.statistics()[name] for name in ("posts", "polls", "cancels")}
         output = batch.output.read_bytes()
         first.run(batch)  # there is nothing left to do for either
         second.run(batch)
-        assert {name: service.books()[name] for name in asked} == asked
+        assert {name: service.statistics()[name] for name in asked} == asked
         assert batch.output.read_bytes() == output
     states = Counter(record["state"] for record in records.values())
     print(
@@ -171,4 +171,4 @@ def test_what_one_finished_the_other_tries_again(sides, tmp_path, begun_by, fini
         assert service.posts() == {"0": 1, "1": 2, "2": 2, "3": 1}
         assert b'"gen":1' in b"".join(entries(batch, "rewritten"))
         sides[begun_by].run(batch)
-        assert service.books()["posts"] == 6
+        assert service.statistics()["posts"] == 6
