@@ -35,7 +35,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parent.parent
 POLLS = 8
@@ -55,8 +54,9 @@ Files = list[str]  # in the order in which they were entered, each once
 class Trace:
     """Calls of functions below `folder`, and the parts of them that are counted."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, polled: Callable[[], object] = lambda: None) -> None:
         self._folder = f"{folder}/"
+        self._polled = polled  # is called after POLLS polls
         self._from_main: dict[str, None] = {}
         self._from_row: dict[str, None] | None = None
         self._from_opening: dict[str, None] | None = None
@@ -84,6 +84,8 @@ class Trace:
                 self._answering = None
                 if self._from_timer is not None:
                     self._count("poll", self._from_timer)
+                    if len(self.counted["poll"]) == POLLS:
+                        self._polled()
                     self._from_timer = None
             return
         if event != "call":
@@ -136,7 +138,7 @@ def _has(frame: FrameType | None, names: frozenset[str]) -> bool:
 def traced(result: str, arguments: list[str]) -> int:
     """Run the command in this process, and leave what was counted in the file `result`."""
     folder = next(path for path in sys.path if Path(path, "batchrun", "__init__.py").exists())
-    trace = Trace(str(Path(folder, "batchrun")))
+    trace = Trace(str(Path(folder, "batchrun")), Path(result).touch)
     trace.begin()
     try:
         from batchrun.cli import main
@@ -174,10 +176,6 @@ class Runs:
                 yield
             finally:
                 process.kill()
-
-    def polls(self) -> int:
-        with urlopen(f"{self.url.removesuffix('/v1')}/_books", timeout=LONGEST) as answer:
-            return int(json.load(answer)["polls"])
 
     def start(self, name: str, prompt: str, *, trace: bool) -> subprocess.Popen[bytes]:
         """The command on a batch of one row called `name`."""
@@ -223,9 +221,8 @@ def entered(source: Path = ROOT / "src", python: str = sys.executable) -> dict[s
             killed.wait(LONGEST)
             resume = runs.counted("resume", runs.start("resume", "hello", trace=True))
 
-            before = runs.polls()
             polled = runs.start("polled", "[[sleep 600]]", trace=True)
-            _until(lambda: runs.polls() >= before + POLLS)
+            _until((Path(name) / "polled.json").exists)
             runs.cancel("polled")
             polls = runs.counted("polled", polled)
     [(usual, _)] = Counter(tuple(files) for files in polls["poll"]).most_common(1)

@@ -142,8 +142,8 @@ def test_a_finished_batch_is_left_as_it_is_and_nothing_is_sent(finished, command
 
 
 def requests(service):
-    books = service.statistics()
-    return books["posts"] + books["polls"] + books["cancels"]
+    counts = service.statistics()
+    return counts["posts"] + counts["polls"] + counts["cancels"]
 
 
 @PATIENT
