@@ -152,7 +152,7 @@ def test_any_flipped_bit_leads_to_no_second_post(night):
     whole = night.journal.read_bytes()
     header = whole.index(b"\n") + 1
     posts = len(night.wire.posts)
-    last_mark = entries_of(night).synced_to
+    last_mark = entries_of(night).synced_to - 1  # the line feed before the mark is read as part of it
     for offset in range(header, len(whole), 23):
         night.journal.write_bytes(whole)
         flip(night.journal, offset, 1 << offset % 8)
