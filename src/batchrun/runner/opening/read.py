@@ -72,7 +72,8 @@ def lines_of(path: str | None, start: int = 0) -> Iterator[bytes]:
     if file is not None:
         with os.fdopen(file.descriptor, "rb", buffering=1 << 20) as lines:
             lines.seek(start)
-            yield from lines
+            while part := lines.readlines(_BLOCK):
+                yield from part
 
 
 def fold_file(path: str, past_damage_to: int = 0) -> JournalState:
