@@ -92,11 +92,14 @@ class OpenBatch:
             self.in_hand = in_hand = bytearray(len(source))
             rows, self.differences.input_rows = self.differences.input_rows, InputRows()
             for key, ordinal in rows:
-                trail = trails.get(key)
+                trail = trails.pop(key, None)
                 in_hand[ordinal] = trail is not None or key in finished
-                if trail is not None and (wanted is None or wanted(key, trail)):
-                    del trails[key]
+                if trail is None:
+                    continue
+                if wanted is None or wanted(key, trail):
                     yield self._as_sent(source, ordinal, key, trail), trail
+                else:
+                    trails[key] = trail
         for key in list(trails):
             if wanted is not None and not wanted(key, trails[key]):
                 continue
@@ -118,7 +121,7 @@ class OpenBatch:
     def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
         if key in self.differences.changed:
             row = source.row(ordinal)
-            return replace(row, about=replace(row.about, sendable=False))
+            return row._replace(about=replace(row.about, sendable=False))
         about = source.about(ordinal) if trail.row_sha256 else None
         return source.row(ordinal) if about is None else Row(key, about, trail.row_sha256)
 
