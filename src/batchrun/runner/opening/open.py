@@ -28,10 +28,10 @@ from batchrun.edge.append_file import (
 )  # fmt: skip
 from batchrun.edge.lock import Locks
 from batchrun.edge.source.checked import Checked
+from batchrun.edge.source.reader import FoundRows
 from batchrun.runner.opening.compare import (
     Differences,
     Identity,
-    InputRows,
     compare_header,
     compare_rows,
     find_rows,
@@ -90,7 +90,7 @@ class OpenBatch:
         self.state.trails.clear()
         if source is not None:
             self.in_hand = in_hand = bytearray(len(source))
-            rows, self.differences.input_rows = self.differences.input_rows, InputRows()
+            rows, self.differences.input_rows = self.differences.input_rows, FoundRows()
             for key, ordinal in rows:
                 trail = trails.pop(key, None)
                 in_hand[ordinal] = trail is not None or key in finished
@@ -273,7 +273,7 @@ def _cut_notes(cut: int, path: str | None) -> list[str]:
 def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
     trails = batch.recovery.open_trails
-    if gone := sum(trail.marker is not None for trail in trails.values()):
+    if gone := sum(trail.recorded_at is not None for trail in trails.values()):
         batch.notes.append(
             f"{gone:,} records are gone from {batch.names.output}; they are fetched again, and nothing is sent"
         )
