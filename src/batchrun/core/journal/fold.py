@@ -173,13 +173,13 @@ class Folding:
                     tag, values = entry.popitem()
                     if entry:
                         pass  # more than one tag: no entry
+                    elif bad is None and (take := takers.get(tag)) is not None:
+                        good = take(values)
                     elif tag == "synced":
                         greatest_mark = max(greatest_mark, values["to"])
                         good = True
                     elif bad is not None:
                         good = True
-                    elif (take := takers.get(tag)) is not None:
-                        good = take(values)
                     elif result.header is not None and type(values) is dict:
                         result.unknown += 1
                         good = True

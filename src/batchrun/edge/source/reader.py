@@ -64,12 +64,14 @@ class Reader:
         window, base, end, ahead = b"", 0, 0, 0
         for ordinal in ordinals:
             at = offsets[ordinal]
-            following = offsets[ordinal + 1] if ordinal + 1 < len(offsets) else index.end
-            if at < base or following > end:
-                ahead = min(max(4 * ahead, _AHEAD), _WINDOW) if end and at - end <= max(ahead, _AHEAD) else 0
-                window = self._read(at, max(min(following - at, limit + 1), ahead))
-                base, end = at, at + len(window)
-            feed = window.find(b"\n", at - base)
+            feed = window.find(b"\n", at - base) if at >= base else -1
+            if feed < 0:
+                following = offsets[ordinal + 1] if ordinal + 1 < len(offsets) else index.end
+                if at < base or following > end:
+                    ahead = min(max(4 * ahead, _AHEAD), _WINDOW) if end and at - end <= max(ahead, _AHEAD) else 0
+                    window = self._read(at, max(min(following - at, limit + 1), ahead))
+                    base, end = at, at + len(window)
+                    feed = window.find(b"\n")
             line = window[at - base : len(window) if feed < 0 else feed][:limit]
             if crc32(line) != sums[ordinal]:
                 number = index.line_of(ordinal)
