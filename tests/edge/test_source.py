@@ -67,13 +67,14 @@ def found_again(source: Checked):
     rows = {one.key: (ordinal, one) for ordinal, one in enumerate(source.rows())}
     sent = {key: one.row_sha256 for key, (_, one) in rows.items()}
     for keys in (list(rows), list(rows)[::-1], [*list(rows)[1::2], "nobody has this id", *list(rows)[::2]]):
-        found = list(source.find_all((key, sent.get(key, "0")) for key in keys))
-        assert sorted(found) == sorted((key, ordinal, True) for key, (ordinal, _) in rows.items())
-        for key, ordinal, _ in found:
+        found = source.find_all((key, sent.get(key, "0")) for key in keys)
+        assert sorted(found) == sorted((key, ordinal) for key, (ordinal, _) in rows.items())
+        assert not found.changed
+        for key, ordinal in found:
             if (about := source.about(ordinal)) is not None:
                 assert Row(key, about, sent[key]) == rows[key][1]
-        changed = list(source.find_all((key, "0" * 32) for key in keys))
-        assert sorted(changed) == sorted((key, ordinal, False) for key, (ordinal, _) in rows.items())
+        found = source.find_all((key, "0" * 32) for key in keys)
+        assert sorted(found.changed) == sorted(found) == sorted((key, ordinal) for key, (ordinal, _) in rows.items())
 
 
 def rejected(source: Checked):

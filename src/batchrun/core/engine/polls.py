@@ -15,6 +15,7 @@ turned into `completed` minutes later. What comes after the record is written no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -133,7 +134,13 @@ class Polls:
             self.begin_cancel(job)
             return
         self._jobs.move(job, Step.RECOVERED)
-        self._timers.put(job, self._jobs.now + self._jobs.chance() * self._pacing.gap(0, 0.5))
+        self.poll_soon((job,))
+
+    def poll_soon(self, jobs: Iterable[Job]) -> None:
+        """Poll these jobs, which were not polled yet, spread over the first gap."""
+        now, chance, put, gap = self._jobs.now, self._jobs.chance, self._timers.put, self._pacing.gap(0, 0.5)
+        for job in jobs:
+            put(job, now + chance() * gap)
 
     def spread(self) -> None:
         """The process was suspended: overdue polls do not go all at once."""

@@ -156,11 +156,22 @@ class RowsIn:
         self._take_up_all(event.rows, None)
 
     def _take_up_all(self, rows: Sequence[tuple[Row, JournaledRow]], to_cancel: AbstractSet[str] | None) -> None:
+        jobs, known = self._jobs, self._known
+        watched, wall = jobs.watched, jobs.wall
+        sent: list[Job] = []
         for row, journaled in rows:
-            if row.key not in self._known:
-                self._known.add(row.key)
-                cancel = to_cancel is None or row.key in to_cancel or journaled.job_id in to_cancel
+            key, job_id = row.key, journaled.job_id
+            if key in known:
+                continue
+            known.add(key)
+            cancel = to_cancel is None or bool(to_cancel and (key in to_cancel or job_id in to_cancel))
+            rare = cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended
+            if rare or job_id is None or job_id in watched:
                 self._take_up(row, journaled, cancel=cancel)
+            else:
+                at = journaled.submitted_at
+                sent.append(jobs.open_sent(row, journaled.attempt, job_id, at if at < wall else wall))
+        self._polls.poll_soon(sent)
 
     def _take_up(self, row: Row, journaled: JournaledRow, *, cancel: bool) -> None:
         """Resume a row where its entries end.

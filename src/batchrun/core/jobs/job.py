@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.records.record import Attempt
@@ -27,8 +28,8 @@ class About:
     sendable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@final
+class Row(NamedTuple):
     """One row of the input as the engine knows it; its body stays in the input until it is sent.
 
     `key` is the custom_id, or a hash of the row with its occurrence, and leads back to the line.
@@ -224,6 +225,13 @@ class Job:
         if attempts or self.history is not None:
             history = self._remember()
             history.attempts = attempts
+
+    def resumed_with_id(self, attempt: int, job_id: str, submitted_at: float) -> None:
+        """Resume a row that the service knows by `job_id`, at its `attempt`, with none before it to be remembered."""
+        self.attempt = attempt
+        self.job_id = job_id
+        self.submitted_at = submitted_at
+        self.row_sha256 = ""
 
     def reopened(self, earlier_state: State, at: float) -> None:
         """The job had ended in `earlier_state` and its record was dropped: it is polled again."""

@@ -99,6 +99,17 @@ class Jobs:
         self.in_phase[Phase.WAITING] += 1
         return job
 
+    def open_sent(self, row: Row, attempt: int, job_id: str, submitted_at: float) -> Job:
+        """A new job for a row that an earlier run sent, watched: `open`, `identify` and RECOVERED in one."""
+        job = Job(row)
+        job.resumed_with_id(attempt, job_id, submitted_at)
+        job.phase = _RECOVERED
+        self.watched[job_id] = job
+        self.in_phase[_RECOVERED] += 1
+        self.open_jobs += 1
+        self.changed = True
+        return job
+
     def move(self, job: Job, step: Step) -> None:
         """Let `job` take a step; raises ImpossibleTransition for one that is not in the table."""
         phase = job.phase
@@ -208,6 +219,7 @@ class Jobs:
 
 
 _NO_JOB = Job(Row(""))
+_RECOVERED = TRANSITIONS[Phase.WAITING, Step.RECOVERED]
 
 
 def _nothing(_: Job) -> None:

@@ -59,7 +59,11 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     while good_to < len(output) and (known_to := _known_behind(output, good_to, trails, finished)) > good_to:
         corrupt = good_to if corrupt is None else corrupt
         good_to = _scan(output, known_to, len(output), finished)
-    open_trails = {key: trail for key, trail in fold.trails.items() if key not in finished and not trail.is_void}
+    open_trails = {
+        key: trail
+        for key, trail in trails.items()
+        if (trail.job_id is not None or not trail.is_void) and key not in finished
+    }
     return Recovery(finished, open_trails, good_to, corrupt)
 
 

@@ -33,8 +33,6 @@ def is_safe_id(value: object) -> bool:
     """Whether a job id may become a path segment and a file name; checked wherever one is read."""
     if not isinstance(value, str):
         return False
-    if (
-        len(value) <= _MAX_ID and value.isascii() and value.replace("_", "").isalnum()
-    ):  # a third of the expression's time
+    if len(value) <= _MAX_ID and value.isascii() and value.isidentifier():  # a sixth of the expression's time
         return True
     return value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None

@@ -148,11 +148,9 @@ class _Check:
             end = offset + size
             if type(found) is Admitted:
                 key, endpoint, model, _, value, body = found
+                text = canonical(value)
                 if key is None:
-                    text = canonical(value)
                     key = content_key(text)
-                else:
-                    text = canonical(value)
                 if text.count(b'"') != line.count(b'"'):
                     self._warn_of_doubled_keys(line)
                 if "background" in body or "stream" in body:

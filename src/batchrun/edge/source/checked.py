@@ -15,7 +15,7 @@ from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
 from batchrun.core.text.wording import worded
 from batchrun.edge.source.index import READ
-from batchrun.edge.source.reader import Reader, row_sha256
+from batchrun.edge.source.reader import FoundRows, Reader, row_sha256
 from batchrun.edge.source.report import Report
 from batchrun.edge.source.spool import Spool
 
@@ -82,8 +82,8 @@ class Checked:
         number = index.model_of[ordinal]
         return None if number == READ else self._about(index.names[number - 1])
 
-    def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
-        """The rows with these keys, in order: key, ordinal, and whether the row has the hash that is given with the key.
+    def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
+        """The rows with these keys, in order, and those of them that have not the hash that is given with the key.
 
         Where the hash is empty, it is unknown, and any row agrees with it.
         """

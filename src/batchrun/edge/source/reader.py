@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from hashlib import sha256
 from zlib import crc32
 
@@ -15,6 +16,21 @@ from batchrun.edge.source.refusals import InputChanged
 
 _AHEAD, _WINDOW = 1 << 12, 1 << 18
 _KEY_BYTES = 1 << 16  # of a line that is no row; the beginning tells lines apart that are too long to hold
+
+
+@dataclass(slots=True)
+class FoundRows:
+    """Rows that were looked for by their keys: the keys, and where the rows stand."""
+
+    keys: list[str] = field(default_factory=list)
+    ordinals: array[int] = field(default_factory=lambda: array("I"))
+    changed: list[tuple[str, int]] = field(default_factory=list)  # those of them that have another hash
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return zip(self.keys, self.ordinals, strict=True)
 
 
 class Reader:
@@ -48,12 +64,14 @@ class Reader:
         window, base, end, ahead = b"", 0, 0, 0
         for ordinal in ordinals:
             at = offsets[ordinal]
-            following = offsets[ordinal + 1] if ordinal + 1 < len(offsets) else index.end
-            if at < base or following > end:
-                ahead = min(max(4 * ahead, _AHEAD), _WINDOW) if end and at - end <= max(ahead, _AHEAD) else 0
-                window = self._read(at, max(min(following - at, limit + 1), ahead))
-                base, end = at, at + len(window)
-            feed = window.find(b"\n", at - base)
+            feed = window.find(b"\n", at - base) if at >= base else -1
+            if feed < 0:
+                following = offsets[ordinal + 1] if ordinal + 1 < len(offsets) else index.end
+                if at < base or following > end:
+                    ahead = min(max(4 * ahead, _AHEAD), _WINDOW) if end and at - end <= max(ahead, _AHEAD) else 0
+                    window = self._read(at, max(min(following - at, limit + 1), ahead))
+                    base, end = at, at + len(window)
+                    feed = window.find(b"\n")
             line = window[at - base : len(window) if feed < 0 else feed][:limit]
             if crc32(line) != sums[ordinal]:
                 number = index.line_of(ordinal)
@@ -78,12 +96,11 @@ class Reader:
                 return ordinal
         return None
 
-    def find_all(self, rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
-        """The rows with these keys: key, ordinal, whether the row has the hash that is given with the key.
+    def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
+        """The rows with these keys; each key comes with the hash that its row had, empty where that is unknown.
 
-        They come in the order of the input, but for those that were first mistaken for another. A row with the mark of
-        the key and that hash is the row, and is not parsed. Any other is, also where the hash is empty, since it is
-        unknown; every row agrees with that.
+        They are in the order of the input, but for those that were first mistaken for another. A row with the mark of
+        the key and that hash is the row, and is not parsed. Any other is, also where the hash is unknown.
         """
         keys, hashes, ordinals, marks, mark = list[str](), list[str](), array("I"), self.index.seen.marks, self.mark
         following, rising = 0, True
@@ -104,13 +121,23 @@ class Reader:
             keys, hashes = [keys[place] for place in order], [hashes[place] for place in order]
             ordinals = array("I", (ordinals[place] for place in order))
         all_unlike, is_unlike = self.index.all_unlike, self.index.is_unlike
-        for key, sha256_then, (ordinal, line) in zip(keys, hashes, self.lines(ordinals), strict=True):
-            if sha256_then and row_sha256(line) == sha256_then and (all_unlike or is_unlike(ordinal)):
-                yield key, ordinal, True
-            elif self.key(ordinal, line, self.found(line)) == key:
-                yield key, ordinal, sha256_then in ("", row_sha256(line))
-            elif (other := self.find(key)) is not None:
-                yield key, other, sha256_then in ("", row_sha256(self.line(other)))
+        changed, gone = list[tuple[str, int]](), list[int]()
+        for place, (ordinal, line) in enumerate(self.lines(ordinals)):
+            sha256_now = row_sha256(line)
+            if sha256_now == hashes[place] and (all_unlike or is_unlike(ordinal)):
+                continue
+            key = keys[place]
+            if self.key(ordinal, line, self.found(line)) != key:
+                other = self.find(key)
+                if other is None:
+                    gone.append(place)
+                    continue
+                ordinals[place], sha256_now = other, row_sha256(self.line(other))
+            if hashes[place] not in ("", sha256_now):
+                changed.append((key, ordinals[place]))
+        for place in reversed(gone):
+            del keys[place], ordinals[place]
+        return FoundRows(keys, ordinals, changed)
 
     def taken(self, ordinal: int) -> tuple[bytes, Admitted | Rejection]:
         """The line of a row and what it holds; read once for whoever has just found it by its key."""

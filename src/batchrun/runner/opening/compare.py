@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from batchrun.core.text.wording import Option, Part
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked
+from batchrun.edge.source.reader import FoundRows
 from batchrun.runner.opening.read import refuse
 from batchrun.runner.opening.repair import records_behind
 
@@ -73,27 +73,9 @@ def _options(flags: Mapping[str, Any]) -> tuple[Part, ...]:
     return found[0], *(part for option in found[1:] for part in (" ", option))
 
 
-@dataclass(slots=True)
-class InputRows:
-    """The rows of an input that the files of its batch know: their keys, and where they stand, in order."""
-
-    keys: list[str] = field(default_factory=list)
-    ordinals: array[int] = field(default_factory=lambda: array("I"))
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return zip(self.keys, self.ordinals, strict=True)
-
-
-def find_rows(source: Checked, state: JournalState, recovery: Recovery) -> InputRows:
+def find_rows(source: Checked, state: JournalState, recovery: Recovery) -> FoundRows:
     """The rows of the input that journal or output know."""
-    rows = InputRows()
-    for key, ordinal, _ in source.find_all(_known(state, recovery)):
-        rows.keys.append(key)
-        rows.ordinals.append(ordinal)
-    return rows
+    return source.find_all(_known(state, recovery))
 
 
 def _known(state: JournalState, recovery: Recovery) -> Iterator[tuple[str, str]]:
@@ -110,7 +92,7 @@ def _known(state: JournalState, recovery: Recovery) -> Iterator[tuple[str, str]]
 class Differences:
     """How the rows of the input differ from those that the journal knows."""
 
-    input_rows: InputRows = field(default_factory=InputRows)
+    input_rows: FoundRows = field(default_factory=FoundRows)
     changed: set[str] = field(default_factory=set)  # keys of open rows whose line is not the one that was sent
     vanished: list[str] = field(default_factory=list)  # keys of open rows that the input no longer holds
     elsewhere: int = 0  # finished rows that it no longer holds
@@ -125,20 +107,8 @@ def compare_rows(
     result = Differences()
     if not trails and not finished:
         return result
-    add_key, add_ordinal = result.input_rows.keys.append, result.input_rows.ordinals.append
-    in_output = still_open = 0
-    changed: list[int] = []
-    for key, ordinal, unchanged in source.find_all(_known(state, recovery)):
-        add_key(key)
-        add_ordinal(ordinal)
-        if key in finished:
-            in_output += 1
-        elif key in open_trails:
-            still_open += 1
-            if not unchanged:
-                result.changed.add(key)
-        if not unchanged:
-            changed.append(ordinal)
+    rows = result.input_rows = find_rows(source, state, recovery)
+    result.changed = {key for key, _ in rows.changed if key in open_trails}
     if not result.input_rows:
         raise InputRefused(
             f"none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
@@ -146,17 +116,18 @@ def compare_rows(
             ("name that input, or another output with ", Option("out")),
             source.name,
         )
-    if changed and not settings.accept_changes:
-        lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in sorted(changed)[:NAMED])
+    if rows.changed and not settings.accept_changes:
+        changed = sorted(ordinal for _, ordinal in rows.changed)
+        lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in changed[:NAMED])
         more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
         raise InputRefused(
             f"rows that {names.journal} knows have changed since, on line {lines}{more}",
             ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
             source.name,
         )
-    if still_open < len(open_trails):
-        result.vanished = sorted(open_trails.keys() - set(result.input_rows.keys))
-    result.elsewhere = len(finished) - in_output
+    if sum(map(open_trails.__contains__, rows.keys)) < len(open_trails):
+        result.vanished = sorted(open_trails.keys() - set(rows.keys))
+    result.elsewhere = len(finished) - sum(map(finished.__contains__, rows.keys))
     return result
 
 
@@ -172,7 +143,7 @@ def named(keys: list[str]) -> str:
 
 
 def refuse_foreign(
-    names: FileNames, source: Checked, recovery: Recovery, input_rows: InputRows, size: int, settings: Settings
+    names: FileNames, source: Checked, recovery: Recovery, input_rows: FoundRows, size: int, settings: Settings
 ) -> None:
     """Refuse an output that has no journal, unless the user accepts that rows may be sent again."""
     path, finished = str(names.output), recovery.finished

@@ -28,10 +28,10 @@ from batchrun.edge.append_file import (
 )  # fmt: skip
 from batchrun.edge.lock import Locks
 from batchrun.edge.source.checked import Checked
+from batchrun.edge.source.reader import FoundRows
 from batchrun.runner.opening.compare import (
     Differences,
     Identity,
-    InputRows,
     compare_header,
     compare_rows,
     find_rows,
@@ -90,13 +90,16 @@ class OpenBatch:
         self.state.trails.clear()
         if source is not None:
             self.in_hand = in_hand = bytearray(len(source))
-            rows, self.differences.input_rows = self.differences.input_rows, InputRows()
+            rows, self.differences.input_rows = self.differences.input_rows, FoundRows()
             for key, ordinal in rows:
-                trail = trails.get(key)
+                trail = trails.pop(key, None)
                 in_hand[ordinal] = trail is not None or key in finished
-                if trail is not None and (wanted is None or wanted(key, trail)):
-                    del trails[key]
+                if trail is None:
+                    continue
+                if wanted is None or wanted(key, trail):
                     yield self._as_sent(source, ordinal, key, trail), trail
+                else:
+                    trails[key] = trail
         for key in list(trails):
             if wanted is not None and not wanted(key, trails[key]):
                 continue
@@ -118,7 +121,7 @@ class OpenBatch:
     def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
         if key in self.differences.changed:
             row = source.row(ordinal)
-            return replace(row, about=replace(row.about, sendable=False))
+            return row._replace(about=replace(row.about, sendable=False))
         about = source.about(ordinal) if trail.row_sha256 else None
         return source.row(ordinal) if about is None else Row(key, about, trail.row_sha256)
 
@@ -270,7 +273,7 @@ def _cut_notes(cut: int, path: str | None) -> list[str]:
 def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
     trails = batch.recovery.open_trails
-    if gone := sum(trail.marker is not None for trail in trails.values()):
+    if gone := sum(trail.recorded_at is not None for trail in trails.values()):
         batch.notes.append(
             f"{gone:,} records are gone from {batch.names.output}; they are fetched again, and nothing is sent"
         )

@@ -72,7 +72,8 @@ def lines_of(path: str | None, start: int = 0) -> Iterator[bytes]:
     if file is not None:
         with os.fdopen(file.descriptor, "rb", buffering=1 << 20) as lines:
             lines.seek(start)
-            yield from lines
+            while part := lines.readlines(_BLOCK):
+                yield from part
 
 
 def fold_file(path: str, past_damage_to: int = 0) -> JournalState:
@@ -102,13 +103,19 @@ def output_of(names: FileNames) -> Iterator[Readable]:
 
 @contextmanager
 def no_collections() -> Iterator[None]:
-    """Millions of objects are about to be made, and none of them is garbage: to look for it costs half of the time."""
+    """Millions of objects are about to be made, and none of them is garbage: to look for it costs half of the time.
+
+    At the end they count as old, as if they had been looked at; else the next collection would look at all of them.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            if not gc.get_freeze_count():  # else somebody froze objects, and they must stay so
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
