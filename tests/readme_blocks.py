@@ -22,7 +22,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.halts import HALT_ADVICE
 from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
 from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State
-from batchrun.core.text.wording import flag, worded
+from batchrun.core.text.readable import flag, worded
 from benchmarks import table, wire_chart
 
 

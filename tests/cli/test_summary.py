@@ -13,7 +13,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
 from batchrun.core.taxonomy.states import State
-from batchrun.core.text.wording import worded
+from batchrun.core.text.readable import worded
 from tests.core.snapshots import snapshot
 
 COMMAND = ("in.jsonl", "-o", "out.jsonl")

@@ -8,7 +8,7 @@ import pytest
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.settings import Settings
-from batchrun.core.text.wording import worded
+from batchrun.core.text.readable import worded
 from batchrun.edge.credentials import TokenCommand
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.runner.loop.exchanges import Exchanges

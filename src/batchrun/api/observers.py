@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from batchrun.api.wording import halt_in_python, in_python
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.wording import Text
+from batchrun.core.text.readable import Text
 from batchrun.results.record import Record
 from batchrun.results.run_errors import SettingsError
 

@@ -27,9 +27,7 @@ from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option, many, visible
 from batchrun.results.records import Records
 from batchrun.results.run_errors import FilesError, Halted, Interrupted
 from batchrun.runner.session import Opening, Result, Task, run_session

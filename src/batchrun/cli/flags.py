@@ -22,7 +22,7 @@ from batchrun.core.settings.parsing import (
     spelled,
 )
 from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
-from batchrun.core.text.wording import flag, variable
+from batchrun.core.text.readable import flag, variable
 
 _METAVAR = {
     SettingKind.TEXT: "TEXT", SettingKind.TEXTS: "NAME=VALUE", SettingKind.COUNT: "N", SettingKind.NUMBER: "N", SettingKind.SECONDS: "TIME",

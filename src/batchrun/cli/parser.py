@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TypeVar
 
 from batchrun.cli.flags import add_flags
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.version import __version__
 
 _Space = TypeVar("_Space", bound=argparse.Namespace)

@@ -25,9 +25,7 @@ from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
 from batchrun.core.settings.usage_error import Refusal, UsageError
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Option, Text, worded
+from batchrun.core.text.readable import Option, Text, many, visible, worded
 from batchrun.edge.append_file import BatchFilesError, FileNames, InputIsOutput, expect_regular, refuse_shared
 from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld

@@ -19,8 +19,7 @@ from batchrun.cli.status_notes import StatusPaths
 from batchrun.cli.status_page import page
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.status.status import BatchStatus
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import size
+from batchrun.core.text.readable import size, visible
 from batchrun.edge.append_file import BatchFilesError, FileNames
 from batchrun.runner.opening.read import size_of
 from batchrun.runner.status import StatusReader

@@ -12,8 +12,7 @@ from batchrun.cli.run_result import command, commands_for_failed, commands_to_le
 from batchrun.cli.summary import still_running
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun
 from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
-from batchrun.core.text.units import duration, many
-from batchrun.core.text.wording import worded
+from batchrun.core.text.readable import duration, many, worded
 
 
 @dataclass(frozen=True, slots=True)

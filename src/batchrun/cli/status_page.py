@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows, table, wrapped
 from batchrun.core.status.status import BatchStage, BatchStatus, RunState
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import duration, many
+from batchrun.core.text.readable import duration, many, visible
 
 _DONE = {"collected": "collected what was in flight", "cancelled": "ended what `batchrun cancel` asked for"}
 _SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}

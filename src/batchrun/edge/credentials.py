@@ -26,8 +26,7 @@ import anyio
 
 from batchrun.core.settings.secret import Secret
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.printable import visible
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option, visible
 
 _OPTION = Option("token_command")
 MAX_BYTES = 65_536  # of a file, or of what a command prints

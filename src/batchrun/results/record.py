@@ -23,7 +23,7 @@ from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import Usage
 from batchrun.core.taxonomy.rules import KINDS
 from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.results.images import images_in
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)

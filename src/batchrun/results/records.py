@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from batchrun.core.responses.usage import Usage
 from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
+from batchrun.core.text.readable import many, visible
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:

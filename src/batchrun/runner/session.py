@@ -21,7 +21,7 @@ from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.wording import Option, Part, parts
+from batchrun.core.text.readable import Option, Part, parts
 from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange.budget import Budget

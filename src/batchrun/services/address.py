@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option
 
 _BASE = re.compile(
     r"(?P<scheme>https?)://"

@@ -81,7 +81,7 @@ def test_a_record_waits_for_its_files_and_names_them():
 
 
 def utc(seconds):
-    from batchrun.core.text import dates as clock
+    from batchrun.core.text import readable as clock
 
     return clock.utc(1_000_000.0 + seconds)
 

@@ -24,7 +24,7 @@ from batchrun.core.responses.verdict import (  # fmt: skip
 )
 from batchrun.core.taxonomy.rules import Retry
 from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import is_safe_id  # fmt: skip
+from batchrun.core.text.readable import is_safe_id  # fmt: skip
 
 WALL = 1_800_000_000.0
 

@@ -12,7 +12,7 @@ from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WordField
 from batchrun.core.text.json_text import duplicate_keys, edited, members, values
-from batchrun.core.text.wording import worded
+from batchrun.core.text.readable import worded
 from tests.cost import costs_at_most
 
 pytestmark = pytest.mark.timeout(300)  # properties of hundreds of examples

@@ -37,7 +37,7 @@ from batchrun.core.journal.entries import (
     Unconfirmed,
 )  # fmt: skip
 from batchrun.core.taxonomy.states import State, interned_state
-from batchrun.core.text.printable import is_safe_id
+from batchrun.core.text.readable import is_safe_id
 
 PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
 Marker = tuple[int, int, int, int, str]

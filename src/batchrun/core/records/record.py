@@ -9,7 +9,7 @@ from typing import Annotated
 from batchrun.core.records.keys import Moment
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.taxonomy.states import State
-from batchrun.core.text.dates import utc
+from batchrun.core.text.readable import utc
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,7 @@ import orjson
 
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, Prepared, plain_path, prepared
 from batchrun.core.text.json_text import Fault, members, read_refused, values
-from batchrun.core.text.printable import visible
-from batchrun.core.text.wording import Option, Text
+from batchrun.core.text.readable import Option, Text, visible
 
 MAX_CUSTOM_ID = 1_024  # bytes
 _SURELY_SHORT = MAX_CUSTOM_ID // 4  # characters

@@ -15,8 +15,7 @@ import orjson
 
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.json_text import edited
-from batchrun.core.text.printable import visible
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option, visible
 
 _OURS = frozenset({"background", "stream", "stream_options"})
 _PREFIX = re.compile(r"(?:(?:/openai)?/v1)?(?=/)")

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import NoReturn, Self
 
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option
 
 MAX_LENGTH = 16_384
 

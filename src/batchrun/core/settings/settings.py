@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option, Text, parts
+from batchrun.core.text.readable import Option, Text, parts
 
 LONGEST_GAP = 300.0
 """No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""

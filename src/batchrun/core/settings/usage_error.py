@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from batchrun.core.text.wording import Option, Part, Text, as_given, parts, worded
+from batchrun.core.text.readable import Option, Part, Text, as_given, parts, worded
 
 
 class Refusal(Exception):

@@ -17,7 +17,7 @@ import orjson
 
 from batchrun.core.journal.fold import Folding, JournalState
 from batchrun.core.taxonomy.states import State, interned_state
-from batchrun.core.text.dates import seconds_of_utc, utc
+from batchrun.core.text.readable import seconds_of_utc, utc
 
 _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
 _STATES = frozenset(state.value for state in State)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from batchrun.core.text.wording import Action, Option, Text
+from batchrun.core.text.readable import Action, Option, Text
 
 
 class HaltReason(StrEnum):

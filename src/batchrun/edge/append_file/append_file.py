@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from batchrun.core.text.units import many
+from batchrun.core.text.readable import many
 from batchrun.edge.append_file.opening import OpenFile
 from batchrun.edge.append_file.refusals import AppendFailed, AppendFileClosed, Step
 

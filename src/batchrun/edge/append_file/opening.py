@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchrun.core.text.wording import Action, Option, Text
+from batchrun.core.text.readable import Action, Option, Text
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
 from batchrun.edge.append_file.refusals import FileRefused
 

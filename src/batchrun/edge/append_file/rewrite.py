@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from batchrun.core.text.dates import utc
+from batchrun.core.text.readable import utc
 from batchrun.edge.append_file.append_file import AppendFile
 from batchrun.edge.append_file.disk import REAL_DISK, Disk
 from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of

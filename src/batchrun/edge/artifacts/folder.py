@@ -17,7 +17,7 @@ from hashlib import sha256
 
 from batchrun.core.records.artifact_names import unfinished
 from batchrun.core.records.artifacts import Found, Stored, base64_of
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option
 from batchrun.edge.append_file import REAL_DISK, Disk, FileRefused
 from batchrun.edge.append_file.opening import PRIVATE_MODE, identity_of, refused
 

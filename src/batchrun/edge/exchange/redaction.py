@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 from batchrun.core.settings.secret import Secret
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 
 MARK = "[redacted]"
 

@@ -17,7 +17,7 @@ from batchrun.core.rows.estimate import result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
 from batchrun.core.text.json_text import duplicate_keys
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import is_same_file
 from batchrun.edge.source.checked import Checked, doubled_message
 from batchrun.edge.source.growing import Growing

@@ -12,8 +12,7 @@ from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata
 from batchrun.core.rows.prepare import Prepared
-from batchrun.core.text.printable import visible
-from batchrun.core.text.wording import worded
+from batchrun.core.text.readable import visible, worded
 from batchrun.edge.source.index import READ
 from batchrun.edge.source.reader import Reader, row_sha256
 from batchrun.edge.source.report import Report

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.source.refusals import InputChanged, InputCutOff, InputRefused
 from batchrun.version import install
 

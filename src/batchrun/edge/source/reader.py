@@ -9,7 +9,7 @@ from hashlib import sha256
 from zlib import crc32
 
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
-from batchrun.core.text.wording import Option
+from batchrun.core.text.readable import Option
 from batchrun.edge.source.index import Index
 from batchrun.edge.source.refusals import InputChanged
 

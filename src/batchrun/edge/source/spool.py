@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.source.refusals import SpoolFailed
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

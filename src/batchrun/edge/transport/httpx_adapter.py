@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 
 from batchrun.core.responses.http import Cause
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.exchange import DEFAULT_CONNECTIONS, POLL_KEEPALIVE, POST_KEEPALIVE, Caps
 from batchrun.edge.exchange.environment import tls_context
 from batchrun.edge.exchange.failures import ExchangeError

@@ -22,8 +22,7 @@ from batchrun.core.jobs.messages import (
 from batchrun.core.journal.entries import Entry, mark
 from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.records.artifacts import Stored
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Action, worded
+from batchrun.core.text.readable import Action, many, worded
 from batchrun.edge.append_file import BatchFilesError, FileRefused, Lines, OpenFile, WriterThread
 from batchrun.edge.append_file.writer_thread import Loop
 from batchrun.edge.artifacts import ArtifactWriter, Folder

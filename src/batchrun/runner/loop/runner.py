@@ -58,7 +58,7 @@ from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.text.wording import Text
+from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget

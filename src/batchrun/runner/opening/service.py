@@ -10,7 +10,7 @@ from typing import Any
 
 from batchrun.core.settings.settings import Settings
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option, Text
+from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps, HttpTransport
 from batchrun.edge.exchange.budget import Budget
