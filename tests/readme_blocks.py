@@ -19,9 +19,16 @@ from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.keys import Moment, keys_of
 from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.halts import HALT_ADVICE
-from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
-from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State
+from batchrun.core.taxonomy.rules import (
+    GROUP_MEANING,
+    HALT_ADVICE,
+    STATE_MEANING,
+    TAXONOMY,
+    TAXONOMY_VERSION,
+    WORDS,
+    Rule,
+    State,
+)
 from batchrun.core.text.readable import flag, worded
 from benchmarks import table, wire_chart
 

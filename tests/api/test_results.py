@@ -17,7 +17,7 @@ from batchrun.core.records.record import Attempt, Response, moment, record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.results import tables
 from batchrun.results.record import Record
 from batchrun.results.records import Records

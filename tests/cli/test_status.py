@@ -22,7 +22,7 @@ from batchrun.core.journal.entries import (
     Stopped,
     Submitted,
 )
-from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import worded
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand

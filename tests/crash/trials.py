@@ -11,7 +11,7 @@ from batchrun.core.jobs import messages as m
 from batchrun.core.journal.entries import Rewrite
 from batchrun.core.journal.recover import read_record
 from batchrun.core.records.artifact_names import left_behind
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from tests.crash.crashing import JOURNAL, OUTPUT, crash, names_on, shelf
 from tests.crash.service import CREATED, Service
 from tests.crash.startup import Found, Startup

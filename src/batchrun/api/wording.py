@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from batchrun.core.settings.settings import SettingKind, Settings
 from batchrun.core.settings.usage_error import Refusal
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Action, Option, Part, Text, visible, worded
 from batchrun.edge.append_file import BatchFilesError, InputIsOutput
 from batchrun.edge.source import InputFileError, SpoolFailed

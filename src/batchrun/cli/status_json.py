@@ -32,7 +32,7 @@ from typing import Any
 from batchrun.cli.run_result import failures
 from batchrun.cli.status_notes import StatusPaths, halt_of, next_commands, notes_of, tokens_of
 from batchrun.core.status.status import BatchStage, BatchStatus
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import utc
 
 STATUS_VERSION = 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from batchrun.cli.run_result import command, commands_for_failed, commands_to_learn
 from batchrun.cli.summary import still_running
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun
-from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import duration, many, worded
 
 

@@ -37,8 +37,7 @@ from batchrun.cli.run_result import (
 )
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.taxonomy.explain import advice_of, worst_first
-from batchrun.core.taxonomy.halts import HALT_ADVICE
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import HALT_ADVICE, State
 from batchrun.core.text.readable import duration, many, visible, worded
 from batchrun.edge.append_file import write_whole
 

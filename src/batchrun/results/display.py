@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchrun.core.responses.usage import Usage
 from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, worst_first
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import many, visible
 from batchrun.results.record import Record
 

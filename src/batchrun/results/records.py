@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import many, visible
 from batchrun.results.record import Record
 

@@ -20,8 +20,7 @@ from batchrun.core.records.schema import RECORD_SCHEMA, object_schema
 from batchrun.core.responses.error import ErrorParts, Problem, Source, judge, our_problem
 from batchrun.core.responses.outcome import Billing, Ended, Running
 from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.rules import KINDS
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import KINDS, State
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
 GOLDEN = Path(__file__).parent / "records.jsonl"

@@ -22,8 +22,7 @@ from batchrun.core.responses.verdict import (  # fmt: skip
     read_poll,
     read_submit,
 )
-from batchrun.core.taxonomy.rules import Retry
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import Retry, State
 from batchrun.core.text.readable import is_safe_id  # fmt: skip
 
 WALL = 1_800_000_000.0

@@ -68,7 +68,7 @@ from batchrun.core.limits.gate import Gate, HaltState
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason
 
 
 class Engine:

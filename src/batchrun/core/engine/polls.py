@@ -34,8 +34,7 @@ from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
 from batchrun.core.settings.settings import LONGEST_GAP
-from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 WRITE_OFF_POLLS, WRITE_OFF_AFTER = 3, 120.0
 """A job that is not found is polled at least so often, over at least so many seconds."""

@@ -13,8 +13,7 @@ from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
-from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 RETRIES_FREE, RETRIES_SHARE = 100, 4
 """The batch's own budget of retries: RETRIES_FREE + accepted jobs / RETRIES_SHARE."""

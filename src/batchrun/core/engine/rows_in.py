@@ -25,7 +25,7 @@ from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Attempt
 from batchrun.core.responses.outcome import Billing
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 READ_AHEAD = 64
 """Rows in memory beyond those that may be in flight."""

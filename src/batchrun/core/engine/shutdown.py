@@ -22,7 +22,7 @@ from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.jobs.timers import NEVER
 from batchrun.core.limits.gate import Gate
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason
 
 
 class Shutdown:

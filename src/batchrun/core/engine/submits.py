@@ -17,7 +17,7 @@ from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.verdict import Refused
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 
 class Submits:

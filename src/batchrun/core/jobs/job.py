@@ -10,7 +10,7 @@ from batchrun.core.records.record import Attempt
 from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.usage import NO_USAGE, Usage
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 
 @dataclass(frozen=True, slots=True)

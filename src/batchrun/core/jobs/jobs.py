@@ -19,7 +19,7 @@ from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 Wait = Callable[[Job], None]
 """What is done with a job once its line is synced."""

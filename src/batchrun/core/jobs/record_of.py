@@ -11,7 +11,7 @@ from batchrun.core.records.record import Response, moment, record_id, seconds_be
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.responses.outcome import Billing, Ended
 from batchrun.core.responses.usage import NO_USAGE
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 _GOOD = frozenset({State.SUCCEEDED, State.INCOMPLETE})
 

@@ -36,7 +36,7 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.taxonomy.states import State, interned_state
+from batchrun.core.taxonomy.rules import State, interned_state
 from batchrun.core.text.readable import is_safe_id
 
 PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file

@@ -25,7 +25,7 @@ from batchrun.core.limits.sharing import Shared
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason
 
 AMBIGUOUS_IN_A_ROW = 5
 FIRST_PROBE, LONGEST_PROBE_GAP, PROBES = 5.0, 60.0, 30

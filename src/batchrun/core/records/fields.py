@@ -19,7 +19,7 @@ from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.responses.usage import NO_USAGE, Usage
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: orjson writes it a third faster without

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from batchrun.core.records.keys import Moment
 from batchrun.core.responses.outcome import Billing
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import utc
 
 

@@ -13,8 +13,7 @@ from batchrun.core.responses.payload import PayloadFindings, inspect
 from batchrun.core.responses.retry_after import retry_after
 from batchrun.core.responses.usage import NO_USAGE, Usage, read_usage
 from batchrun.core.taxonomy.classify import reason_rule, rule
-from batchrun.core.taxonomy.rules import Retry, WordField
-from batchrun.core.taxonomy.states import STARTED_WORDS, State, StateGroup, group_of, normalise
+from batchrun.core.taxonomy.rules import STARTED_WORDS, Retry, State, StateGroup, WordField, group_of, normalise
 
 
 class Billing(StrEnum):

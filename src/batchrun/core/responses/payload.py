@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrun.core.responses.error import ErrorParts, read_error
-from batchrun.core.taxonomy.states import normalise
+from batchrun.core.taxonomy.rules import normalise
 
 _FAILED_WORDS = frozenset({"failed", "incomplete"})
 _STOPPED_EARLY = frozenset({"length", "content_filter", "max_tokens"})

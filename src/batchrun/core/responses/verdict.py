@@ -35,8 +35,7 @@ from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.outcome import Ended, Running, ended, outcome_of, running
 from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import Rule, WordField
-from batchrun.core.taxonomy.states import WORDS, State, StateGroup, group_of
+from batchrun.core.taxonomy.rules import WORDS, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import ParsedJson, read_json
 from batchrun.core.text.readable import is_safe_id
 

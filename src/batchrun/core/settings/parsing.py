@@ -14,7 +14,7 @@ from typing import Any
 
 from batchrun.core.settings.settings import SettingKind, Settings
 from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import (
     PREFIX,
     Option,

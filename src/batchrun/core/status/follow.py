@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from batchrun.core.journal.fold import Folding, JournalState
-from batchrun.core.taxonomy.states import State, interned_state
+from batchrun.core.taxonomy.rules import State, interned_state
 from batchrun.core.text.readable import seconds_of_utc, utc
 
 _TOKENS = ("input_tokens", "output_tokens", "total_tokens")

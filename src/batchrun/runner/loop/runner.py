@@ -57,7 +57,7 @@ from batchrun.core.journal.entries import Started, Stopped
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
