@@ -10,7 +10,7 @@ import trustme
 import uvloop
 
 from batchrun.core.responses.http import Answer, Cause, Request
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE
 from batchrun.edge.transport import OwnTransport, dialing
 from batchrun.edge.transport.dialing import parse_origin

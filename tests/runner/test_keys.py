@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from batchrun.core.responses.http import Answer, Cause, Failure
-from batchrun.core.settings.secret import Secret
-from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.settings import Secret, Settings
 from batchrun.core.text.readable import worded
 from batchrun.edge.credentials import TokenCommand
 from batchrun.edge.exchange.redaction import Redactor

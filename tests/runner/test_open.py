@@ -14,7 +14,7 @@ from batchrun.core.jobs.messages import Outcome, Recovered, RowsTakenUp, Suspens
 from batchrun.core.journal.entries import AttemptEnded, Header, Intent, Submitted, frame
 from batchrun.core.journal.fold import fold
 from batchrun.core.rows.prepare import BodyFlags
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.append_file import REAL_DISK, AppendFailed, BatchFilesError, FileNames, FileRefused, open_append
 from batchrun.edge.lock import Lock, LockHeld, Locks
 from batchrun.edge.source import InputChanged, InputRefused, check

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.httpx_transport import HttpxTransport

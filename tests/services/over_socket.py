@@ -2,7 +2,7 @@
 
 import asyncio
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.exchange import Caps
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.services.choice import choose

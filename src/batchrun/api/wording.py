@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 
-from batchrun.core.settings.settings import SettingKind, Settings
-from batchrun.core.settings.usage_error import Refusal
+from batchrun.core.settings.settings import Refusal, SettingKind, Settings
 from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Action, Option, Part, Text, visible, worded
 from batchrun.edge.append_file import BatchFilesError, InputIsOutput

@@ -23,7 +23,7 @@ from batchrun.cli.run_result import RunResult, exit_code
 from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
-from batchrun.core.settings.usage_error import Refusal, UsageError
+from batchrun.core.settings.settings import Refusal, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Text, many, visible, worded
 from batchrun.edge.append_file import BatchFilesError, FileNames, InputIsOutput, expect_regular, refuse_shared

@@ -17,7 +17,7 @@ from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_SIGNAL, EXIT_USAGE
 from batchrun.cli.status_json import facts
 from batchrun.cli.status_notes import StatusPaths
 from batchrun.cli.status_page import page
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.status.status import BatchStatus
 from batchrun.core.text.readable import size, visible
 from batchrun.edge.append_file import BatchFilesError, FileNames

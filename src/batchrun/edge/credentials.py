@@ -24,8 +24,7 @@ from typing import Any
 
 import anyio
 
-from batchrun.core.settings.secret import Secret
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Secret, UsageError
 from batchrun.core.text.readable import Option, visible
 
 _OPTION = Option("token_command")

@@ -32,7 +32,7 @@ import anyio
 import httpx
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from batchrun.core.journal.entries import RequestsAccepted, read_line
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import State
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.cancel_file import append_request

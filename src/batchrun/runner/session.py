@@ -18,8 +18,7 @@ from aiolimiter import AsyncLimiter
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.limits.sharing import Shared
 from batchrun.core.rows.prepare import BodyFlags
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, parts
 from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared

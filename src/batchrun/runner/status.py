@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.status.follow import JournalFollower, RecordCounts
 from batchrun.core.status.snapshot import RECENT_SECONDS
 from batchrun.core.status.status import BatchStatus, status_of

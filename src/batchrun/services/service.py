@@ -20,8 +20,7 @@ from batchrun.core.responses.verdict import (
     read_submit,
 )
 from batchrun.core.rows.prepare import Endpoint
-from batchrun.core.settings.secret import Secret, SecretHeaders
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Secret, SecretHeaders, UsageError
 from batchrun.core.text.readable import is_safe_id
 from batchrun.services.address import BaseUrl, is_secret
 from batchrun.services.profile import Auth, Call, Profile

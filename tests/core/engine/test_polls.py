@@ -11,8 +11,7 @@ from batchrun.core.jobs.job import Row
 from batchrun.core.jobs.timers import TICKS_PER_SECOND
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.settings.settings import LONGEST_GAP, Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import LONGEST_GAP, Settings, UsageError
 from tests.core.driver import DROPPED, Driver, answer, error
 
 MIDDLE = {"chance": lambda: 0.5}  # every gap exactly as long as its base

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.rows.parse import _FOREIGN, Admitted, Rejection, RowParser, canonical, content_key, metadata
 from batchrun.core.rows.prepare import ENDPOINTS, BodyFlags, Endpoint, overridden, plain_path
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WordField
 from batchrun.core.text.json_text import duplicate_keys, edited, members, values

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.json_text import edited
 from batchrun.core.text.readable import Option, visible
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from batchrun.core.settings.settings import SettingKind, Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import SettingKind, Settings, UsageError
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import (
     PREFIX,

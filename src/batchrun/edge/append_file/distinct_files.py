@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import Option, flag
 from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
 from batchrun.edge.append_file.opening import identity_of

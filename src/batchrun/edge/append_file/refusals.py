@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from batchrun.core.settings.usage_error import Refusal
+from batchrun.core.settings.settings import Refusal
 from batchrun.core.text.readable import Action, Option, Text
 
 Step = Literal["write", "sync", "replaced", "cut"]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 
 
 def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
-from batchrun.core.settings.secret import Secret
+from batchrun.core.settings.settings import Secret
 from batchrun.core.text.readable import visible
 
 MARK = "[redacted]"

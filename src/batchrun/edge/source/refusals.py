@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchrun.core.settings.usage_error import Refusal
+from batchrun.core.settings.settings import Refusal
 
 
 class InputFileError(Refusal):

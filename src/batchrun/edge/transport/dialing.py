@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 
 _PORTS = {"http": 80, "https": 443}
 

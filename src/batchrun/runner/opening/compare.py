@@ -10,8 +10,7 @@ from typing import Any
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import JournalState
 from batchrun.core.journal.recover import Recovery
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import Option, Part, many, visible
 from batchrun.edge.append_file import FileNames

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
 from batchrun.edge.exchange import Caps, HttpTransport
