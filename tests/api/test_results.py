@@ -15,8 +15,7 @@ from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.keys import keys_of
 from batchrun.core.records.record import Attempt, Response, moment, record_id
 from batchrun.core.responses.error import our_problem
-from batchrun.core.responses.outcome import Billing
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import State
 from batchrun.results import tables
 from batchrun.results.record import Record

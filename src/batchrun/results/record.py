@@ -19,8 +19,7 @@ from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.keys import read
 from batchrun.core.records.record import Attempt
 from batchrun.core.responses.error import Problem
-from batchrun.core.responses.outcome import Billing
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import KINDS, State
 from batchrun.core.text.readable import visible
 from batchrun.results.images import images_in

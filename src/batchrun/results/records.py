@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Usage
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import many, visible
 from batchrun.results.record import Record

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.keys import Moment, keys_of
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Usage
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:

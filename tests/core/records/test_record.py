@@ -18,8 +18,7 @@ from batchrun.core.records.keys import Moment, keys_of, read
 from batchrun.core.records.record import Attempt, Response, moment, record_id
 from batchrun.core.records.schema import RECORD_SCHEMA, object_schema
 from batchrun.core.responses.error import ErrorParts, Problem, Source, judge, our_problem
-from batchrun.core.responses.outcome import Billing, Ended, Running
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Billing, Ended, Running, Usage
 from batchrun.core.taxonomy.rules import KINDS, State
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)

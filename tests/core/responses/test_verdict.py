@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.responses.error import Source
 from batchrun.core.responses.http import Answer, Cause, Failure
-from batchrun.core.responses.outcome import Billing, Ended, Running
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Billing, Ended, Running, Usage
 from batchrun.core.responses.verdict import (  # fmt: skip
     Accepted,
     Ambiguous,

@@ -8,8 +8,7 @@ from enum import StrEnum
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.records.record import Attempt
 from batchrun.core.responses.error import Problem
-from batchrun.core.responses.outcome import Running
-from batchrun.core.responses.usage import NO_USAGE, Usage
+from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
 from batchrun.core.taxonomy.rules import State
 
 

@@ -9,8 +9,7 @@ from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.record import Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.responses.outcome import Billing, Ended
-from batchrun.core.responses.usage import NO_USAGE
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
 from batchrun.core.taxonomy.rules import State
 
 _GOOD = frozenset({State.SUCCEEDED, State.INCOMPLETE})

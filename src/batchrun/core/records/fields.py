@@ -17,8 +17,7 @@ from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.keys import Moment
 from batchrun.core.records.record import Attempt, Response
 from batchrun.core.responses.error import Problem
-from batchrun.core.responses.outcome import Billing
-from batchrun.core.responses.usage import NO_USAGE, Usage
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Usage
 from batchrun.core.taxonomy.rules import State
 
 
