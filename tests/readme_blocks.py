@@ -15,8 +15,8 @@ from batchrun.cli import status_json as status_json_room
 from batchrun.cli.flags import metavar
 from batchrun.cli.parser import EXIT_CODES
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
-from batchrun.core.records.fields import RecordLine
 from batchrun.core.records.keys import Moment, keys_of
+from batchrun.core.records.record import RecordLine
 from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import (

@@ -4,8 +4,7 @@ import openai
 import pytest
 
 from batchrun import errors
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.record import record_id
+from batchrun.core.records.record import RecordLine, record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.verdict import read_poll, read_submit

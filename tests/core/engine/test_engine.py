@@ -10,7 +10,7 @@ from batchrun.core.jobs.job import About, CancelReason, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.journal.entries import AttemptEnded
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 from batchrun.core.responses.error import our_problem
 from tests.core.driver import DROPPED, UNSENT, Driver, answer, error
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from batchrun.core.jobs.job import CancelReason, Job
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.record import Response, moment, record_id, seconds_between
+from batchrun.core.records.record import RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
 from batchrun.core.taxonomy.rules import State
