@@ -16,7 +16,7 @@ import anyio.to_thread
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
-from batchrun.core.limits.sharing import Shared
+from batchrun.core.limits.gate import Shared
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot

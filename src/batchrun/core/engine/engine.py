@@ -64,8 +64,7 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.jobs.timers import NEVER
-from batchrun.core.limits.gate import Gate, HaltState
-from batchrun.core.limits.sharing import Shared
+from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason

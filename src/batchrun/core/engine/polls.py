@@ -27,8 +27,7 @@ from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, 
 from batchrun.core.jobs.record_of import cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.timers import NEVER, Timers
 from batchrun.core.journal.entries import Cancelling
-from batchrun.core.limits.gate import Gate
-from batchrun.core.limits.rate import Rate
+from batchrun.core.limits.gate import Gate, Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
