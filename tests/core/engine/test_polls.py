@@ -7,7 +7,7 @@ import pytest
 
 from batchrun.core.engine.polls import Exponential
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.job import Row
+from batchrun.core.jobs.jobs import Row
 from batchrun.core.jobs.timers import TICKS_PER_SECOND
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure

@@ -20,8 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from batchrun.core.jobs.job import CancelReason, Job
-from batchrun.core.jobs.jobs import Jobs, Wait
+from batchrun.core.jobs.jobs import CancelReason, Job, Jobs, Wait
 from batchrun.core.jobs.lifecycle import Step
 from batchrun.core.jobs.messages import (
     ArtifactsDiscarded,

@@ -17,8 +17,7 @@ from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs.job import CancelReason, Job
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import CancelReason, Job, Jobs
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested
 from batchrun.core.jobs.record_of import cancelled

@@ -20,8 +20,7 @@ from typing import Protocol
 
 from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.retries import Retries
-from batchrun.core.jobs.job import CancelReason, History, Job
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import CancelReason, History, Job, Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
 from batchrun.core.jobs.record_of import cancelled, ended_by_us, keeps_payload

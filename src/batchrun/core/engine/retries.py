@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from batchrun.core.engine.artifacts import Endings
-from batchrun.core.jobs.job import Job
-from batchrun.core.jobs.jobs import Jobs, Wait
+from batchrun.core.jobs.jobs import Job, Jobs, Wait
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.record_of import cancelled, keeps_payload
 from batchrun.core.jobs.timers import Timers

@@ -16,8 +16,7 @@ from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.retries import Retries
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs.job import CancelReason, Job, Row
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import CancelReason, Job, Jobs, Row
 from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp
 from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
 from batchrun.core.journal.entries import AttemptEnded, Cancelling

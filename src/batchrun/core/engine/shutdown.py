@@ -16,8 +16,7 @@ from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancel_requests import CancelRequests
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
-from batchrun.core.jobs.job import CancelReason
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import CancelReason, Jobs
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.jobs.timers import NEVER

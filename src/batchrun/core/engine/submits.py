@@ -7,8 +7,7 @@ from collections import deque
 from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.retries import Retries
-from batchrun.core.jobs.job import Job
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import Job, Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
 from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected

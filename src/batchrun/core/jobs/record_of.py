@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchrun.core.jobs.job import CancelReason, Job
+from batchrun.core.jobs.jobs import CancelReason, Job
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem

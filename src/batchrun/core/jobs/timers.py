@@ -14,7 +14,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from math import ceil
 
-from batchrun.core.jobs.job import IDLE, Job
+from batchrun.core.jobs.jobs import IDLE, Job
 
 TICKS_PER_SECOND = 64
 NEVER = float("inf")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from batchrun.core.jobs.job import About, Row
+from batchrun.core.jobs.jobs import About, Row
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.rows.estimate import input_tokens, result_tokens
 from batchrun.core.rows.parse import Admitted, Rejection, metadata

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from batchrun.core.jobs.job import Row
+from batchrun.core.jobs.jobs import Row
 from batchrun.core.rows.parse import Admitted, Rejection, canonical
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.reader import Reader

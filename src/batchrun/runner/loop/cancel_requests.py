@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
-from batchrun.core.jobs.job import CancelReason
+from batchrun.core.jobs.jobs import CancelReason
 from batchrun.core.jobs.messages import CancelRequested
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.edge.append_file import BatchFilesError, FileNames
