@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.jobs.jobs import Row
 from batchrun.core.rows.key_index import KeyIndex
-from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.text.readable import Option
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
 from batchrun.edge.source.lines import lines

@@ -24,7 +24,7 @@ from batchrun.api.progress_bar import Bar
 from batchrun.api.reading import records_in
 from batchrun.api.wording import halt_in_python, in_python, refusals_in_python
 from batchrun.core.jobs.messages import Outcome, StopMode
-from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import Option, many, visible

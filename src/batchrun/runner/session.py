@@ -17,7 +17,7 @@ from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.limits.gate import Shared
-from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, parts

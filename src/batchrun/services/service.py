@@ -19,7 +19,7 @@ from batchrun.core.responses.verdict import (
     read_poll,
     read_submit,
 )
-from batchrun.core.rows.prepare import Endpoint
+from batchrun.core.rows.parse import Endpoint
 from batchrun.core.settings.settings import Secret, SecretHeaders, UsageError
 from batchrun.core.text.readable import is_safe_id
 from batchrun.services.address import BaseUrl, is_secret

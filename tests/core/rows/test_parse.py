@@ -6,8 +6,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchrun.core.rows.parse import _FOREIGN, Admitted, Rejection, RowParser, canonical, content_key, metadata
-from batchrun.core.rows.prepare import ENDPOINTS, BodyFlags, Endpoint, overridden, plain_path
+from batchrun.core.rows.parse import (
+    _FOREIGN,
+    ENDPOINTS,
+    Admitted,
+    BodyFlags,
+    Endpoint,
+    Rejection,
+    RowParser,
+    canonical,
+    content_key,
+    metadata,
+    overridden,
+    plain_path,
+)
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WordField

@@ -13,9 +13,19 @@ from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
-from batchrun.core.rows.estimate import result_tokens
-from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
-from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
+from batchrun.core.rows.parse import (
+    ENDPOINTS,
+    NO_FLAGS,
+    Admitted,
+    BodyFlags,
+    Endpoint,
+    Rejection,
+    RowParser,
+    canonical,
+    content_key,
+    overridden,
+    result_tokens,
+)
 from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import is_same_file

@@ -9,9 +9,7 @@ from typing import Self
 
 from batchrun.core.jobs.jobs import About, Row
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.rows.estimate import input_tokens, result_tokens
-from batchrun.core.rows.parse import Admitted, Rejection, metadata
-from batchrun.core.rows.prepare import Prepared
+from batchrun.core.rows.parse import Admitted, Prepared, Rejection, input_tokens, metadata, result_tokens
 from batchrun.core.text.readable import visible, worded
 from batchrun.edge.source.index import READ
 from batchrun.edge.source.reader import Reader, row_sha256
