@@ -23,8 +23,7 @@ from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, parts
 from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange import Budget, Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
 from batchrun.runner.loop.runner import Runner, RunObserver

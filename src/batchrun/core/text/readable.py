@@ -25,11 +25,11 @@ def visible(text: str, limit: int = 500) -> str:
     'a\\\\x1b[2Jb'
     """
     cut = text if len(text) <= limit else text[: limit - 1]
-    shown = cut if cut.isascii() and cut.isprintable() else "".join(map(_shown, cut))
+    shown = cut if cut.isascii() and cut.isprintable() else "".join(map(_escaped, cut))
     return shown if len(text) <= limit else shown + "…"
 
 
-def _shown(char: str) -> str:
+def _escaped(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")

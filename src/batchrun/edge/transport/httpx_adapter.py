@@ -25,11 +25,16 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.text.readable import visible
-from batchrun.edge.exchange import DEFAULT_CONNECTIONS, POLL_KEEPALIVE, POST_KEEPALIVE, Caps
-from batchrun.edge.exchange.environment import tls_context
-from batchrun.edge.exchange.failures import ExchangeError
-from batchrun.edge.exchange.packages import package_of
-from batchrun.edge.exchange.reading import ResponseHead
+from batchrun.edge.exchange import (
+    DEFAULT_CONNECTIONS,
+    POLL_KEEPALIVE,
+    POST_KEEPALIVE,
+    Caps,
+    ExchangeError,
+    ResponseHead,
+    package_of,
+    tls_context,
+)
 from batchrun.edge.transport.dialing import Address, ResumingContext, address_of
 from batchrun.edge.transport.exchange import (
     ConnectionBroke,

@@ -60,8 +60,7 @@ from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
-from batchrun.edge.exchange import HttpTransport
-from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.exchange import Budget, HttpTransport
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.refusals import InputChanged
 from batchrun.edge.unreadable import keep_unreadable

@@ -11,10 +11,7 @@ from typing import Any
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
-from batchrun.edge.exchange import Caps, HttpTransport
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.environment import proxy_for
-from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange import Budget, Caps, HttpTransport, Redactor, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from batchrun.services.choice import choose
