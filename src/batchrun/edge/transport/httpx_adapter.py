@@ -35,8 +35,7 @@ from batchrun.edge.exchange import (
     package_of,
     tls_context,
 )
-from batchrun.edge.transport.dialing import Address, ResumingContext, address_of
-from batchrun.edge.transport.exchange import (
+from batchrun.edge.transport.connection import (
     ConnectionBroke,
     Exchange,
     ExchangeStage,
@@ -45,7 +44,7 @@ from batchrun.edge.transport.exchange import (
     header_lines,
     request_head,
 )
-from batchrun.edge.transport.pool import ConnectionPool, shared_buffer
+from batchrun.edge.transport.pool import Address, ConnectionPool, ResumingContext, address_of, shared_buffer
 
 HIGH = 256 * 1024  # bytes
 _MAX_POOLS = 256  # more only while their connections are in use

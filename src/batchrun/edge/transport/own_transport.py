@@ -29,9 +29,8 @@ from batchrun.edge.exchange import (
     ResponseHead,
     tls_context,
 )
-from batchrun.edge.transport.dialing import ResumingContext, parse_origin
-from batchrun.edge.transport.exchange import Exchange, ExchangeStage, Slots, TimedOut, header_lines, request_head
-from batchrun.edge.transport.pool import ConnectionPool, shared_buffer
+from batchrun.edge.transport.connection import Exchange, ExchangeStage, Slots, TimedOut, header_lines, request_head
+from batchrun.edge.transport.pool import ConnectionPool, ResumingContext, parse_origin, shared_buffer
 
 T = TypeVar("T")
 
