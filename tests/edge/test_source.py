@@ -13,8 +13,7 @@ from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.text.readable import Option
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
-from batchrun.edge.source.lines import lines
-from batchrun.edge.source.spool import Spool
+from batchrun.edge.source.opening import Spool, lines
 
 try:
     from compression import zstd

@@ -14,9 +14,8 @@ Invariants:
 """
 
 from batchrun.edge.source.check import MAX_ROW, check
-from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.growing import Growing
-from batchrun.edge.source.refusals import InputChanged, InputFileError, InputRefused, SpoolFailed
+from batchrun.edge.source.checked import Checked, Growing
+from batchrun.edge.source.opening import InputChanged, InputFileError, InputRefused, SpoolFailed
 from batchrun.edge.source.report import OTHERS, Finding, InputFindings, Report, Share
 
 __all__ = [

@@ -29,15 +29,17 @@ from batchrun.core.rows.parse import (
 from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import is_same_file
-from batchrun.edge.source.checked import Checked, doubled_message
-from batchrun.edge.source.growing import Growing
-from batchrun.edge.source.index import READ
-from batchrun.edge.source.lines import lines
-from batchrun.edge.source.opening import OpenInput, open_input, refuse_other_encodings
-from batchrun.edge.source.reader import Reader, base_key
-from batchrun.edge.source.refusals import InputCutOff, InputRefused
+from batchrun.edge.source.checked import READ, Checked, Growing, Reader, base_key, doubled_message
+from batchrun.edge.source.opening import (
+    InputCutOff,
+    InputRefused,
+    OpenInput,
+    Spool,
+    lines,
+    open_input,
+    refuse_other_encodings,
+)
 from batchrun.edge.source.report import Report, Share
-from batchrun.edge.source.spool import Spool
 
 MAX_ROW = 32 << 20
 _BOM = b"\xef\xbb\xbf"

@@ -62,7 +62,7 @@ from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import Budget, HttpTransport
 from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.refusals import InputChanged
+from batchrun.edge.source.opening import InputChanged
 from batchrun.edge.unreadable import keep_unreadable
 from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.loop.exchanges import Exchanges, Keys, submit_ceiling
