@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import Option, flag
 from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
-from batchrun.edge.append_file.opening import identity_of
-from batchrun.edge.append_file.refusals import InputIsOutput
+from batchrun.edge.append_file.opening import InputIsOutput, identity_of
 
 
 def refuse_shared(names: FileNames, source: str | int | None = None, others: Mapping[str, str] | None = None) -> None:
