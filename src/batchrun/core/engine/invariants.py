@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from batchrun.core.engine.artifacts import Endings
+from batchrun.core.engine.endings import Endings
 from batchrun.core.engine.polls import Polls
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, Phase

@@ -18,8 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.retries import Retries
+from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.jobs.jobs import CancelReason, History, Job, Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from batchrun.core.engine.artifacts import Endings
+from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.engine.retries import Retries
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs.jobs import CancelReason, Job, Jobs, Row
 from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from batchrun.core.engine.artifacts import Endings
+from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.engine.retries import Retries
 from batchrun.core.jobs.jobs import Job, Jobs
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
