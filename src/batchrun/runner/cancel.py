@@ -16,9 +16,8 @@ from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import State
 from batchrun.edge.append_file import FileNames
-from batchrun.edge.cancel_file import append_request
+from batchrun.edge.cancel_file import append_request, cancel_request
 from batchrun.edge.lock import LockHeld, Locks
-from batchrun.runner.loop.cancel_requests import cancel_request
 from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
 
 _LOOK_EVERY = 0.1

@@ -60,11 +60,11 @@ from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
+from batchrun.edge.cancel_file import CancelRequestReader
 from batchrun.edge.exchange import Budget, HttpTransport
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.opening import InputChanged
 from batchrun.edge.unreadable import keep_unreadable
-from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.loop.exchanges import Exchanges, Keys, Workers, submit_ceiling, task_group
 from batchrun.runner.loop.files import ArtifactFiles, BatchFiles
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
