@@ -26,7 +26,7 @@ from results import record
 
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import Row
+from batchrun.core.jobs.job import Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.verdict import JobReport, read_poll

@@ -12,7 +12,7 @@ import orjson
 
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import About, Row
+from batchrun.core.jobs.job import About, Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.records.artifacts import Stored, base64_of
 from batchrun.core.responses.http import Answer, Cause, Failure

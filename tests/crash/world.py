@@ -15,7 +15,7 @@ import orjson
 
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import CancelReason, Job, Row
+from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.journal.entries import Header, Started, mark
 from batchrun.core.journal.fold import JournaledRow, JournalState

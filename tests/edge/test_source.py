@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchrun.core.jobs.jobs import Row
+from batchrun.core.jobs.job import Row
 from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.text.readable import Option

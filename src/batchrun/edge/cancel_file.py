@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
-from batchrun.core.jobs.jobs import CancelReason
+from batchrun.core.jobs.job import CancelReason
 from batchrun.core.jobs.messages import CancelRequested
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.edge.append_file import (

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import CancelReason, Row
+from batchrun.core.jobs.job import CancelReason, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.records.artifact_names import row_name
 from batchrun.core.records.record import RECORD_SCHEMA

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import CancelReason, Row
+from batchrun.core.jobs.job import CancelReason, Row
 from batchrun.core.journal.entries import Header, frame
 from batchrun.core.journal.fold import JournaledRow, fold
 from tests.core.driver import Driver, answer

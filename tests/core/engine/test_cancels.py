@@ -3,7 +3,7 @@
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import CancelReason
+from batchrun.core.jobs.job import CancelReason
 from batchrun.core.jobs.lifecycle import Phase
 from tests.core.driver import Driver, answer, error
 

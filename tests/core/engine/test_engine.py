@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import About, CancelReason, Row
+from batchrun.core.jobs.job import About, CancelReason, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.journal.entries import AttemptEnded
 from batchrun.core.journal.fold import JournaledRow

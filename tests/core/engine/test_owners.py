@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchrun import core
-from batchrun.core.jobs.jobs import History
+from batchrun.core.jobs.job import History
 
 ROOT = Path(core.__file__).parent
 FILES = sorted(path for folder in ("engine", "jobs", "limits") for path in (ROOT / folder).glob("*.py"))

@@ -7,8 +7,7 @@ import pytest
 
 from batchrun.core.engine.polls import Exponential
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import Row
-from batchrun.core.jobs.timers import TICKS_PER_SECOND
+from batchrun.core.jobs.job import TICKS_PER_SECOND, Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
 from batchrun.core.settings.settings import LONGEST_GAP, Settings, UsageError

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import About, CancelReason, Row
+from batchrun.core.jobs.job import About, CancelReason, Row
 from batchrun.core.journal.entries import AttemptEnded, Header, Intent, frame
 from batchrun.core.journal.fold import JournaledRow, fold
 from tests.core.driver import Driver, answer

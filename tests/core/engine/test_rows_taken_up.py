@@ -3,7 +3,7 @@
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import CancelReason, Row
+from batchrun.core.jobs.job import CancelReason, Row
 from batchrun.core.journal.entries import AttemptEnded
 from batchrun.core.journal.fold import JournaledRow
 from tests.core.driver import Driver, answer

@@ -1,7 +1,7 @@
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.jobs import Job, Row
+from batchrun.core.jobs.job import Job, Row
 from batchrun.core.jobs.lifecycle import (
     OPEN_PHASES,
     PHASE_MEANING,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.jobs.jobs import About, History, Job, Row
-from batchrun.core.jobs.record_of import record_of
+from batchrun.core.jobs.job import About, History, Job, Row
+from batchrun.core.jobs.jobs import record_of
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.keys import Moment, keys_of, read
 from batchrun.core.records.record import RECORD_SCHEMA, Attempt, RecordLine, Response, moment, object_schema, record_id

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from batchrun.core.jobs.jobs import CancelReason, Job, Jobs, Wait
+from batchrun.core.jobs.job import CancelReason, Job, Timers
+from batchrun.core.jobs.jobs import Jobs, Wait, cancelled, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import (
     ArtifactsDiscarded,
@@ -29,8 +30,6 @@ from batchrun.core.jobs.messages import (
     DiscardArtifacts,
     StoreArtifacts,
 )
-from batchrun.core.jobs.record_of import cancelled, keeps_payload
-from batchrun.core.jobs.timers import Timers
 from batchrun.core.journal.entries import AttemptEnded
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.artifact_names import row_name

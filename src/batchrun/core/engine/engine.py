@@ -28,7 +28,8 @@ from batchrun.core.engine.invariants import check
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs.jobs import CancelReason, Job, Jobs
+from batchrun.core.jobs.job import NEVER, CancelReason, Job
+from batchrun.core.jobs.jobs import Jobs, cancelled
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import (
     ArtifactsDiscarded,
@@ -60,8 +61,6 @@ from batchrun.core.jobs.messages import (
     Wake,
     WriteFailed,
 )  # fmt: skip
-from batchrun.core.jobs.record_of import cancelled
-from batchrun.core.jobs.timers import NEVER
 from batchrun.core.journal.entries import Cancelling, RequestsAccepted
 from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.settings.settings import Settings

@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchrun.core.engine.endings import Endings, Retries
-from batchrun.core.jobs.jobs import CancelReason, History, Job, Jobs
+from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
+from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
-from batchrun.core.jobs.record_of import cancelled, ended_by_us, keeps_payload
-from batchrun.core.jobs.timers import NEVER, Timers
 from batchrun.core.journal.entries import Cancelling
 from batchrun.core.limits.gate import Gate, Rate
 from batchrun.core.records.record import Response

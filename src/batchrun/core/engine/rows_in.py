@@ -15,9 +15,9 @@ from collections.abc import Set as AbstractSet
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs.jobs import CancelReason, Job, Jobs, Row
+from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
 from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp
-from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
 from batchrun.core.journal.entries import AttemptEnded, Cancelling
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.limits.gate import Gate

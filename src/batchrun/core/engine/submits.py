@@ -6,10 +6,10 @@ from collections import deque
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.jobs.jobs import Job, Jobs
+from batchrun.core.jobs.job import Job
+from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
-from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
 from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response

@@ -8,256 +8,19 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from zlib import crc32
 
+from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
-from batchrun.core.jobs.record_of import record_of
 from batchrun.core.journal.entries import Done, Entry
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.record import Attempt, Response
-from batchrun.core.responses.error import Problem
-from batchrun.core.responses.outcome import NO_USAGE, Ended, Running, Usage
+from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
+from batchrun.core.responses.error import Problem, our_problem
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
-
-# --- What the user gave, and what is in flight: a row, and the job that is made of it ---
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a record needs of its row. Rows without metadata of their own share one.
-
-    `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
-    `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
-    """
-
-    model: str | None = None
-    metadata: bytes | None = None
-    tokens: int = 0
-    sendable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the input as the engine knows it; its body stays in the input until it is sent.
-
-    `key` is the custom_id, or a hash of the row with its occurrence, and leads back to the line.
-    `problem` is set where the check refused the row: it then ends without a request.
-    """
-
-    key: str
-    about: About = About()
-    row_sha256: str = ""
-    problem: Problem | None = None
-
-
-class CancelReason(StrEnum):
-    """Why a job is cancelled."""
-
-    USER = "user"
-    DEADLINE = "deadline"
-    INTERRUPT = "interrupt"
-
-
-class History:
-    """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
-
-    __slots__ = (
-        "attempts",
-        "cancel_reason",
-        "cancel_sent",
-        "cancel_synced",
-        "cancelled_at",
-        "earlier_state",
-        "ended_at",
-        "not_found",
-        "not_found_since",
-        "reopened_at",
-        "usage",
-        "warnings",
-    )
-
-    def __init__(self) -> None:
-        self.attempts: tuple[Attempt, ...] = ()
-        self.warnings: tuple[str, ...] = ()
-        # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
-        self.earlier_state: State | None = None
-        self.reopened_at = 0.0
-        # polls in a row that did not find the job, and since when
-        self.not_found = 0
-        self.not_found_since = 0.0
-        # the cancelled flag
-        self.cancel_reason: CancelReason | None = None
-        self.cancelled_at = 0.0
-        self.cancel_synced = False
-        self.cancel_sent = False
-        self.ended_at: float | None = None  # when a cancelled job was first seen to be over
-        self.usage: Usage = NO_USAGE
-
-
-IDLE = -1
-"""The `due` of a job that waits for no time."""
-
-
-class Job:
-    """A row in flight: small, because there may be a million of them.
-
-    Only its own methods set its fields, but for two: `phase` is set by `Jobs.move`, `due` by `Timers`. The runner
-    carries it from an instruction to the event that answers it and reads `key`, `job_id` and `attempt`.
-    """
-
-    __slots__ = (
-        "about",
-        "attempt",
-        "due",
-        "history",
-        "job_id",
-        "key",
-        "last_seen",
-        "phase",
-        "polls",
-        "row_sha256",
-        "running_at",
-        "submitted_at",
-    )
-
-    def __init__(self, row: Row) -> None:
-        self.key = row.key
-        self.about = row.about
-        self.row_sha256 = row.row_sha256
-        self.phase = Phase.WAITING
-        self.attempt = 1
-        self.due = IDLE
-        self.job_id: str | None = None
-        self.last_seen: Running | None = None
-        self.polls = 0
-        self.submitted_at: float | None = None
-        self.running_at: float | None = None
-        self.history: History | None = None
-
-    @property
-    def cancel_reason(self) -> CancelReason | None:
-        """Why the job is to end; None while it is not."""
-        return None if self.history is None else self.history.cancel_reason
-
-    @property
-    def cancel_synced(self) -> bool:
-        """Whether the entry of its cancel is on the disk."""
-        return self.history is not None and self.history.cancel_synced
-
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """The attempts before this one."""
-        return () if self.history is None else self.history.attempts
-
-    def warn(self, *warnings: str) -> None:
-        history = self._remember()
-        history.warnings = tuple(dict.fromkeys((*history.warnings, *warnings)))
-
-    # --- submits ---
-
-    def submitted(self, at: float, job_id: str | None = None) -> None:
-        """The row was sent, or may have been: `job_id` is what the service calls it."""
-        self.job_id = job_id
-        self.submitted_at = at
-
-    def identified(self, job_id: str, submitted_at: float) -> None:
-        """The service knows the job by `job_id`; what was only needed to submit it is dropped."""
-        self.job_id = job_id
-        self.submitted_at = submitted_at
-        self.row_sha256 = ""
-
-    def retried(self, ended: Attempt) -> None:
-        """An attempt ended and another follows: the job is a row without an id again."""
-        history = self._remember()
-        history.attempts = (*history.attempts, ended)
-        history.earlier_state = None
-        self.attempt += 1
-        self.job_id = self.last_seen = self.submitted_at = self.running_at = None
-
-    # --- polls ---
-
-    def seen(self, running: Running, at: float) -> None:
-        """What the service says of the job, which is not over."""
-        self.last_seen = running
-        if running.started and self.running_at is None:
-            self.running_at = at
-        if running.warnings:
-            self.warn(*running.warnings)
-
-    def found(self) -> None:
-        """A poll was answered."""
-        self.polls += 1
-        history = self.history
-        if history is not None:
-            history.not_found = 0
-
-    def not_seen(self) -> None:
-        """A poll failed."""
-        self.polls += 1
-
-    def not_found(self, now: float) -> tuple[int, float]:
-        """A poll failed because the service does not know the job: how many did so in a row, and since when."""
-        history = self._remember()
-        if history.not_found == 0:
-            history.not_found_since = now
-        history.not_found += 1
-        return history.not_found, history.not_found_since
-
-    # --- cancels ---
-
-    def cancel(self, reason: CancelReason, now: float, *, synced: bool = False) -> None:
-        """Set the cancelled flag; `synced` where its entry is on the disk."""
-        history = self._remember()
-        history.cancel_reason = reason
-        history.cancelled_at = now
-        history.cancel_synced = synced
-
-    def cancel_is_synced(self) -> None:
-        history = self._remember()
-        history.cancel_synced = True
-
-    def cancel_is_sent(self) -> None:
-        history = self._remember()
-        history.cancel_sent = True
-
-    def over_after_cancel(self, now: float, usage: Usage) -> None:
-        """A cancelled job was seen to be over, with what it used."""
-        history = self._remember()
-        history.ended_at, history.usage = now, usage
-
-    # --- what an earlier run left ---
-
-    def resumed(self, attempt: int, attempts: tuple[Attempt, ...]) -> None:
-        """Resume a row at its `attempt`, after the `attempts` before it."""
-        self.attempt = attempt
-        if attempts or self.history is not None:
-            history = self._remember()
-            history.attempts = attempts
-
-    def reopened(self, earlier_state: State, at: float) -> None:
-        """The job had ended in `earlier_state` and its record was dropped: it is polled again."""
-        history = self._remember()
-        history.earlier_state, history.reopened_at = earlier_state, at
-
-    def _remember(self) -> History:
-        if self.history is None:
-            self.history = History()
-        return self.history
-
-    def __repr__(self) -> str:
-        return f"<Job {self.key} {self.phase} attempt {self.attempt} id {self.job_id}>"
-
-    def describe(self) -> str:
-        """All that is known of the job, for an error that should never be seen."""
-        parts = [f"{name}={getattr(self, name)!r}" for name in self.__slots__ if name != "history"]
-        if self.history is not None:
-            parts += [f"{name}={getattr(self.history, name)!r}" for name in History.__slots__]
-        return ", ".join(parts)
-
 
 Wait = Callable[[Job], None]
 """What is done with a job once its line is synced."""
@@ -450,3 +213,93 @@ _NO_JOB = Job(Row(""))
 
 def _nothing(_: Job) -> None:
     """For lines that nothing waits for."""
+
+
+# --- How a job's end becomes its record ---
+
+
+_GOOD = frozenset({State.SUCCEEDED, State.INCOMPLETE})
+
+
+def record_of(
+    job: Job, end: Ended, response: Response | None, run_id: str, wall: float, artifacts: tuple[Artifact, ...] = ()
+) -> RecordLine:
+    """The record of a job that ended so, at `wall` seconds since 1970."""
+    history = job.history
+    warnings = end.warnings
+    usage = end.usage
+    if history is not None:
+        warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
+        if usage is NO_USAGE:
+            usage = history.usage
+    status = end.status
+    if status is None and job.last_seen is not None:
+        status = job.last_seen.status
+    return RecordLine(
+        id=record_id(run_id, job.key),
+        custom_id=job.key,
+        job_id=job.job_id,
+        state=end.state,
+        status=status,
+        model=end.model or job.about.model,
+        retry_count=len(job.attempts),
+        billing=end.billing,
+        billing_reason=end.billing_reason,
+        error=end.problem,
+        output_text=end.text,
+        response=response,
+        artifacts=artifacts,
+        warnings=warnings,
+        usage=usage,
+        polls=job.polls,
+        attempts=job.attempts,
+        submitted_at=moment(job.submitted_at),
+        running_at=moment(job.running_at),
+        finished_at=moment(wall),
+        queued_s=seconds_between(job.submitted_at, job.running_at),
+        running_s=seconds_between(job.running_at, wall),
+        metadata=job.about.metadata or b"{}",
+    )
+
+
+def cancelled(reason: CancelReason, final: Ended | None, *, sent: bool) -> Ended:
+    """The end of a cancelled job: `final` is how it ended on the service, if that is known.
+
+    The user's cancel drops the payload of a job that completed nevertheless; its usage and a warning stay. A deadline
+    does not drop a result: what is finished by then is kept.
+    """
+    if reason is CancelReason.DEADLINE:
+        if final is not None and keeps_payload(reason, final):
+            return _with_warning(final, "after_deadline")
+        return ended_by_us(State.TIMEOUT, "deadline_exceeded", "the job was not done within its deadline", final)
+    code = "cancelled_by_user" if reason is CancelReason.USER else "cancelled_by_interrupt"
+    message = "cancelled before it was sent" if not sent else "cancelled; the service may have finished and billed it"
+    end = ended_by_us(State.CANCELLED, code, message, final)
+    if not sent:
+        return Ended(end.state, problem=end.problem, billing=Billing.NOT_BILLED)
+    late = final is not None and final.state in _GOOD
+    return _with_warning(end, "late_completed") if late else end
+
+
+def keeps_payload(reason: CancelReason | None, final: Ended) -> bool:
+    """Whether the payload of `final` goes into the record of a job that was cancelled for `reason`."""
+    return reason is None or (reason is CancelReason.DEADLINE and final.state in _GOOD)
+
+
+def ended_by_us(state: State, code: str, message: str, final: Ended | None = None) -> Ended:
+    """An end that we state; status, usage and billing are the service's where it gave them."""
+    problem = our_problem(code, message)
+    if final is None:
+        return Ended(state, problem=problem)
+    return Ended(
+        state, status=final.status, problem=problem, billing=final.billing, usage=final.usage, model=final.model
+    )
+
+
+def rejected(problem: Problem, state: State = State.REJECTED, billing_reason: str | None = None) -> Ended:
+    """The end of a row that was refused: by the check before the run, or by the service."""
+    return Ended(state, problem=problem, billing=Billing.NOT_BILLED, billing_reason=billing_reason)
+
+
+def _with_warning(end: Ended, warning: str) -> Ended:
+    return replace(end, warnings=(*end.warnings, warning))

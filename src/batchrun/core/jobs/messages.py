@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from batchrun.core.jobs.jobs import CancelReason, Job, Row
+from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.records.artifacts import Found, Stored
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Unclear

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from zlib import crc32
 
-from batchrun.core.jobs.jobs import About, Row
+from batchrun.core.jobs.job import About, Row
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.parse import (

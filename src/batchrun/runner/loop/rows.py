@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from batchrun.core.jobs.jobs import Row
+from batchrun.core.jobs.job import Row
 from batchrun.core.jobs.messages import Recovered, RowsTakenUp
 from batchrun.core.settings.settings import Settings
 from batchrun.edge.cancel_file import CancelRequestReader

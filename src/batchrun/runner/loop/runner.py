@@ -24,7 +24,7 @@ from aiolimiter import AsyncLimiter
 from anyio.abc import TaskGroup
 
 from batchrun.core.engine.engine import Engine
-from batchrun.core.jobs.jobs import CancelReason
+from batchrun.core.jobs.job import CancelReason
 from batchrun.core.jobs.messages import (
     Append,
     BatchFile,

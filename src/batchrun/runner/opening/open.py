@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from batchrun.core.jobs.jobs import About, Row
+from batchrun.core.jobs.job import About, Row
 from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery

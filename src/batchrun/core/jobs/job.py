@@ -1,0 +1,326 @@
+"""What the user gave, and what is in flight: a row, and the job that is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from heapq import heappop, heappush
+from math import ceil
+
+from batchrun.core.jobs.lifecycle import Phase
+from batchrun.core.records.record import Attempt
+from batchrun.core.responses.error import Problem
+from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
+from batchrun.core.taxonomy.rules import State
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a record needs of its row. Rows without metadata of their own share one.
+
+    `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
+    `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
+    """
+
+    model: str | None = None
+    metadata: bytes | None = None
+    tokens: int = 0
+    sendable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the input as the engine knows it; its body stays in the input until it is sent.
+
+    `key` is the custom_id, or a hash of the row with its occurrence, and leads back to the line.
+    `problem` is set where the check refused the row: it then ends without a request.
+    """
+
+    key: str
+    about: About = About()
+    row_sha256: str = ""
+    problem: Problem | None = None
+
+
+class CancelReason(StrEnum):
+    """Why a job is cancelled."""
+
+    USER = "user"
+    DEADLINE = "deadline"
+    INTERRUPT = "interrupt"
+
+
+class History:
+    """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
+
+    __slots__ = (
+        "attempts",
+        "cancel_reason",
+        "cancel_sent",
+        "cancel_synced",
+        "cancelled_at",
+        "earlier_state",
+        "ended_at",
+        "not_found",
+        "not_found_since",
+        "reopened_at",
+        "usage",
+        "warnings",
+    )
+
+    def __init__(self) -> None:
+        self.attempts: tuple[Attempt, ...] = ()
+        self.warnings: tuple[str, ...] = ()
+        # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
+        self.earlier_state: State | None = None
+        self.reopened_at = 0.0
+        # polls in a row that did not find the job, and since when
+        self.not_found = 0
+        self.not_found_since = 0.0
+        # the cancelled flag
+        self.cancel_reason: CancelReason | None = None
+        self.cancelled_at = 0.0
+        self.cancel_synced = False
+        self.cancel_sent = False
+        self.ended_at: float | None = None  # when a cancelled job was first seen to be over
+        self.usage: Usage = NO_USAGE
+
+
+IDLE = -1
+"""The `due` of a job that waits for no time."""
+
+
+class Job:
+    """A row in flight: small, because there may be a million of them.
+
+    Only its own methods set its fields, but for two: `phase` is set by `Jobs.move`, `due` by `Timers`. The runner
+    carries it from an instruction to the event that answers it and reads `key`, `job_id` and `attempt`.
+    """
+
+    __slots__ = (
+        "about",
+        "attempt",
+        "due",
+        "history",
+        "job_id",
+        "key",
+        "last_seen",
+        "phase",
+        "polls",
+        "row_sha256",
+        "running_at",
+        "submitted_at",
+    )
+
+    def __init__(self, row: Row) -> None:
+        self.key = row.key
+        self.about = row.about
+        self.row_sha256 = row.row_sha256
+        self.phase = Phase.WAITING
+        self.attempt = 1
+        self.due = IDLE
+        self.job_id: str | None = None
+        self.last_seen: Running | None = None
+        self.polls = 0
+        self.submitted_at: float | None = None
+        self.running_at: float | None = None
+        self.history: History | None = None
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Why the job is to end; None while it is not."""
+        return None if self.history is None else self.history.cancel_reason
+
+    @property
+    def cancel_synced(self) -> bool:
+        """Whether the entry of its cancel is on the disk."""
+        return self.history is not None and self.history.cancel_synced
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts before this one."""
+        return () if self.history is None else self.history.attempts
+
+    def warn(self, *warnings: str) -> None:
+        history = self._remember()
+        history.warnings = tuple(dict.fromkeys((*history.warnings, *warnings)))
+
+    # --- submits ---
+
+    def submitted(self, at: float, job_id: str | None = None) -> None:
+        """The row was sent, or may have been: `job_id` is what the service calls it."""
+        self.job_id = job_id
+        self.submitted_at = at
+
+    def identified(self, job_id: str, submitted_at: float) -> None:
+        """The service knows the job by `job_id`; what was only needed to submit it is dropped."""
+        self.job_id = job_id
+        self.submitted_at = submitted_at
+        self.row_sha256 = ""
+
+    def retried(self, ended: Attempt) -> None:
+        """An attempt ended and another follows: the job is a row without an id again."""
+        history = self._remember()
+        history.attempts = (*history.attempts, ended)
+        history.earlier_state = None
+        self.attempt += 1
+        self.job_id = self.last_seen = self.submitted_at = self.running_at = None
+
+    # --- polls ---
+
+    def seen(self, running: Running, at: float) -> None:
+        """What the service says of the job, which is not over."""
+        self.last_seen = running
+        if running.started and self.running_at is None:
+            self.running_at = at
+        if running.warnings:
+            self.warn(*running.warnings)
+
+    def found(self) -> None:
+        """A poll was answered."""
+        self.polls += 1
+        history = self.history
+        if history is not None:
+            history.not_found = 0
+
+    def not_seen(self) -> None:
+        """A poll failed."""
+        self.polls += 1
+
+    def not_found(self, now: float) -> tuple[int, float]:
+        """A poll failed because the service does not know the job: how many did so in a row, and since when."""
+        history = self._remember()
+        if history.not_found == 0:
+            history.not_found_since = now
+        history.not_found += 1
+        return history.not_found, history.not_found_since
+
+    # --- cancels ---
+
+    def cancel(self, reason: CancelReason, now: float, *, synced: bool = False) -> None:
+        """Set the cancelled flag; `synced` where its entry is on the disk."""
+        history = self._remember()
+        history.cancel_reason = reason
+        history.cancelled_at = now
+        history.cancel_synced = synced
+
+    def cancel_is_synced(self) -> None:
+        history = self._remember()
+        history.cancel_synced = True
+
+    def cancel_is_sent(self) -> None:
+        history = self._remember()
+        history.cancel_sent = True
+
+    def over_after_cancel(self, now: float, usage: Usage) -> None:
+        """A cancelled job was seen to be over, with what it used."""
+        history = self._remember()
+        history.ended_at, history.usage = now, usage
+
+    # --- what an earlier run left ---
+
+    def resumed(self, attempt: int, attempts: tuple[Attempt, ...]) -> None:
+        """Resume a row at its `attempt`, after the `attempts` before it."""
+        self.attempt = attempt
+        if attempts or self.history is not None:
+            history = self._remember()
+            history.attempts = attempts
+
+    def reopened(self, earlier_state: State, at: float) -> None:
+        """The job had ended in `earlier_state` and its record was dropped: it is polled again."""
+        history = self._remember()
+        history.earlier_state, history.reopened_at = earlier_state, at
+
+    def _remember(self) -> History:
+        if self.history is None:
+            self.history = History()
+        return self.history
+
+    def __repr__(self) -> str:
+        return f"<Job {self.key} {self.phase} attempt {self.attempt} id {self.job_id}>"
+
+    def describe(self) -> str:
+        """All that is known of the job, for an error that should never be seen."""
+        parts = [f"{name}={getattr(self, name)!r}" for name in self.__slots__ if name != "history"]
+        if self.history is not None:
+            parts += [f"{name}={getattr(self.history, name)!r}" for name in History.__slots__]
+        return ", ".join(parts)
+
+
+# --- Everything that waits for a time, by due time ---
+#
+# A wheel of buckets: one list of jobs for each tick of 1/64 s, and a heap of the ticks in use. There are at
+# most a few thousand ticks between now and the farthest poll, so the heap stays small however many jobs
+# wait: putting and taking cost the same at a thousand jobs and at a million. A plain heap of jobs was
+# declined: its cost and its memory (a tuple and a float for each entry) grow with the number of jobs.
+#
+# A job waits for one time at most: `job.due` is its tick. An entry whose job has meanwhile moved is stale
+# and skipped when its tick comes. Due times are rounded up to the tick, never down.
+
+
+TICKS_PER_SECOND = 64
+NEVER = float("inf")
+
+
+class Timers:
+    """Jobs by due time; times are seconds on the engine's clock."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[Job]] = {}
+        self._ticks: list[int] = []
+
+    def put(self, job: Job, at: float) -> None:
+        """Let `job` wait until `at`; an earlier wait of it is forgotten."""
+        tick = ceil(at * TICKS_PER_SECOND)
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._buckets[tick] = [job]
+            heappush(self._ticks, tick)
+        else:
+            bucket.append(job)
+        job.due = tick
+
+    @staticmethod
+    def forget(job: Job) -> None:
+        """Let `job` wait for nothing."""
+        job.due = IDLE
+
+    def take(self, now: float) -> Job | None:
+        """The next job that is due, or None; it waits no longer."""
+        ticks = self._ticks
+        while ticks and ticks[0] <= now * TICKS_PER_SECOND:
+            tick = ticks[0]
+            bucket = self._buckets[tick]
+            while bucket:
+                job = bucket.pop()
+                if job.due == tick:
+                    job.due = IDLE
+                    return job
+            heappop(ticks)
+            del self._buckets[tick]
+        return None
+
+    def soonest(self) -> float:
+        """A time before which no job is due, near enough to ask again then; NEVER where none waits.
+
+        Unlike `next_due` it does not check whether that tick's entries are stale.
+        """
+        return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
+
+    def next_due(self) -> float | None:
+        """When the next job will be due; None where none waits."""
+        while self._ticks:
+            tick = self._ticks[0]
+            bucket = self._buckets[tick]
+            while bucket:
+                if bucket[-1].due == tick:
+                    return tick / TICKS_PER_SECOND
+                bucket.pop()
+            heappop(self._ticks)
+            del self._buckets[tick]
+        return None
+
+    def waiting(self) -> list[Job]:
+        """All jobs that wait, each once; for inspection, not for the hot path."""
+        found = {id(job): job for tick, bucket in self._buckets.items() for job in bucket if job.due == tick}
+        return list(found.values())
