@@ -30,10 +30,7 @@ if __name__ == "__main__":
     sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
 from batchrun.cli.run import Collector  # noqa: E402 - runs from a checkout as well
-from batchrun.core.jobs.job import (
-    Job,  # noqa: E402
-    Timers,  # noqa: E402
-)
+from batchrun.core.jobs.job import Job, Timers  # noqa: E402
 from batchrun.core.jobs.messages import StopMode  # noqa: E402
 from batchrun.core.status.snapshot import Snapshot  # noqa: E402
 from batchrun.edge.progress import ProgressBar  # noqa: E402

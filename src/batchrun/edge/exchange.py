@@ -1,8 +1,5 @@
 """What every HTTP transport shares: one request goes out, and a response or a failure comes back.
 
-Reading order: `reading` (headers and body of a response), `failures`, `budget` (memory), `redaction`, `environment`
-(proxy, certificate authorities), `packages` (httpx or httpx2).
-
 Invariants of every transport:
 
 1. An exchange has one timeout, for all of it: waiting for a connection, TLS, sending, and the last byte of

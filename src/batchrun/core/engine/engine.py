@@ -6,7 +6,7 @@ the runner, by tables of exact times, and by a simulator that crashes it at ever
 Its parts, each of which knows only those before it:
 
 - ``Jobs`` (core/jobs) changes jobs and writes entries and records; ``Gate`` (core/limits) says when a submit may go
-- ``Endings`` (artifacts.py) ends a job: its files, then its record
+- ``Endings`` (endings.py) ends a job: its files, then its record
 - ``Retries`` decides whether an ended job is retried
 - ``Polls`` has the jobs with an id: polls, cancels, deadlines
 - ``Submits`` has the rows that wait for their turn, and the POSTs
@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from batchrun.core.engine.endings import Endings, Retries
-from batchrun.core.engine.invariants import check
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
@@ -107,7 +106,7 @@ class CancelRequests:
     def taken_up(self) -> None:
         """All rows that an earlier run left open are jobs now: what was requested meanwhile concerns them too."""
         repeated, self._to_repeat = self._to_repeat or [], None
-        if self._rows_in.all_cancelled:
+        if self._jobs.all_cancelled:
             self._cancel(self._all_jobs(), CancelReason.USER)
         for event in repeated:
             self.requested(event)
@@ -130,18 +129,18 @@ class CancelRequests:
             self.interrupted = True
             self._cancel([job for job in jobs if job.phase not in _UNSENT], event.reason)
         else:
-            self._rows_in.cancel_all()
+            self._jobs.cancel_all()
             self._cancel(jobs, event.reason)
         if accept and event.read_to is not None:
             self._read_to = event.read_to
-        if accept or (self._rows_in.all_cancelled and event.keys is None):
+        if accept or (self._jobs.all_cancelled and event.keys is None):
             self._accept()
 
     def all_done(self) -> bool:
         """Every row of the input has its record. True where no cancel of all rows stands; else its end is journaled."""
-        if not self._rows_in.all_cancelled:
+        if not self._jobs.all_cancelled:
             return True
-        self._rows_in.all_are_cancelled()
+        self._jobs.cancel_all(stands=False)
         self._accept()
         return False
 
@@ -155,7 +154,7 @@ class CancelRequests:
             if job.phase is Phase.ENDING:  # its record stands, if it reaches the disk; if not, the cancel does
                 self._jobs.note(Cancelling(job.key, job.attempt, reason.value, self._jobs.wall))
                 continue
-            self._polls.cancel(job, reason)
+            self._jobs.cancel(job, reason, self._polls.cancel_synced)
             if job.phase is Phase.WAITING:
                 self._endings.end(job, cancelled(reason, None, sent=bool(job.attempts)), None)
             elif job.phase is Phase.INTENDING:
@@ -164,7 +163,7 @@ class CancelRequests:
                 self._polls.begin_cancel(job)
 
     def _accept(self) -> None:
-        self._jobs.note(RequestsAccepted(self._read_to, self._rows_in.all_cancelled, self._left_from))
+        self._jobs.note(RequestsAccepted(self._read_to, self._jobs.all_cancelled, self._left_from))
 
 
 # --- How a run ends: what was asked for (a stop, an end to waiting), and what has come to rest by then ---
@@ -455,7 +454,3 @@ class Engine:
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),
         )
-
-    def check_invariants(self) -> None:
-        """Raise AssertionError where counts and jobs do not agree; costs a walk over all jobs."""
-        check(self.jobs, self.endings, self.gate, self.polls)

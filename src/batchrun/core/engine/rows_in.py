@@ -56,7 +56,6 @@ class RowsIn:
         self._submits = submits
         self.taken_up = not collecting
         self.ended = self.dry = self.left_out = False
-        self.all_cancelled = False
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
         self._left_out: set[str] = set()  # rows that were read and are left to the next run
         self._cancelled: dict[str, CancelReason] = {}  # rows that are not read yet
@@ -81,7 +80,7 @@ class RowsIn:
         self._taken += 1
         if self._taken == self._jobs.settings.limit:
             self.ended = self.left_out = True
-        reason = self._cancelled.pop(row.key, CancelReason.USER if self.all_cancelled else None)
+        reason = self._cancelled.pop(row.key, CancelReason.USER if self._jobs.all_cancelled else None)
         job = self._jobs.open(row)
         if row.problem is not None:
             self._endings.end(job, rejected(row.problem), None)
@@ -121,13 +120,6 @@ class RowsIn:
             self._cancelled[key] = reason
             self._jobs.note(Cancelling(key, 1, reason.value, self._jobs.wall))
 
-    def cancel_all(self) -> None:
-        self.all_cancelled = True
-
-    def all_are_cancelled(self) -> None:
-        """Every row of the input has its record: the cancel of all rows concerns no later one."""
-        self.all_cancelled = False
-
     # --- rows that an earlier run left open ---
 
     def recovered(self, event: Recovered) -> None:
@@ -139,7 +131,7 @@ class RowsIn:
         if event.new_key:
             self._gate.doubt_key()
         if event.cancel_all:
-            self.cancel_all()
+            self._jobs.cancel_all()
 
     def rows_taken_up(self, event: RowsTakenUp) -> None:
         self._take_up_all(event.rows, self._to_cancel)
@@ -177,7 +169,7 @@ class RowsIn:
             reason = CancelReason.USER
             jobs.note(Cancelling(row.key, journaled.attempt, reason.value, jobs.wall))
         if reason is not None:
-            jobs.cancel(job, reason, synced=True)
+            jobs.cancel(job, reason)
         if journaled.job_id is not None and journaled.job_id not in jobs.watched:
             jobs.identify(job, journaled.job_id, min(journaled.submitted_at, jobs.wall))
             if journaled.again is not None:

@@ -14,7 +14,7 @@ from zlib import crc32
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
-from batchrun.core.journal.entries import Done, Entry
+from batchrun.core.journal.entries import Cancelling, Done, Entry
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
@@ -46,6 +46,7 @@ class Jobs:
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
         self.to_end = 0  # cancelled jobs without a record
+        self.all_cancelled = False
 
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
@@ -127,10 +128,16 @@ class Jobs:
             self.unsubmitted[job.key] = job
         job.retried(ended)
 
-    def cancel(self, job: Job, reason: CancelReason, *, synced: bool = False) -> None:
-        """Set the job's cancelled flag: it ends as cancelled whatever comes."""
-        job.cancel(reason, self.now, synced=synced)
+    def cancel(self, job: Job, reason: CancelReason, then: Wait | None = None) -> None:
+        """Set the job's cancelled flag, it ends as cancelled whatever comes; `then` where that is not journaled yet."""
+        job.cancel(reason, self.now, synced=then is None)
         self.to_end += 1
+        if then is not None:
+            self.append(Cancelling(job.key, job.attempt, reason.value, self.wall), job, then)
+
+    def cancel_all(self, *, stands: bool = True) -> None:
+        """A cancel of all rows stands, those included that are not read yet; it stands no more once all have a record."""
+        self.all_cancelled = stands
 
     def count_accepted(self) -> None:
         self.accepted += 1

@@ -5,7 +5,7 @@
 - **slots**: at most `submits` requests whose outcome is not yet safe on the disk (the W of the promise
   "one crash leaves at most W rows unconfirmed"), and at most `concurrency` jobs in flight, never more
   than can all be polled in time
-- **rates**: requests and tokens a minute, spread over short windows (``rate``)
+- **rates**: requests and tokens a minute, spread over short windows (`Rate`)
 - **slow start**: the first submit goes alone; each acceptance opens the window by one, up to `submits`
 - **pauses**: a refusal that asks to wait stops all submits; all refusals within one pause are one
   incident

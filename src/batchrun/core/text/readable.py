@@ -1,4 +1,7 @@
-"""Text from outside: made safe to show (one line, nothing hidden, nothing that a terminal obeys), or safe in a path."""
+"""What people read and write: text from outside, times, sizes, counts, dates, and messages with options in them.
+
+Text from outside is made safe to show: one line, nothing hidden, nothing that a terminal obeys; or safe in a path.
+"""
 
 from __future__ import annotations
 

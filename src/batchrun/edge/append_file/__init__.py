@@ -1,7 +1,7 @@
 """Files that survive a crash: append files, and the few operations that replace or repair them.
 
-Reading order: `file_names` (a batch's paths), `opening`, `append_file` (group commit), `writer_thread` (the same next to
-an event loop), `torn_tail`, `rewrite` (replace or move files), `distinct_files`, `refusals` (errors), `disk`.
+Reading order: `file_names` (a batch's paths), `opening` (errors, the disk, torn tails), `append_file` (group commit),
+`writer_thread` (the same next to an event loop), `rewrite` (replace or move files), `distinct_files`.
 
 Invariants:
 

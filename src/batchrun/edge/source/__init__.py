@@ -8,7 +8,7 @@
 
 Invariants:
 
-1. Memory does not grow with the size of rows, and by less than 40 bytes with each of them (`index`).
+1. Memory does not grow with the size of rows, and by less than 40 bytes with each of them (`Index`).
 2. Everything that is read again is held to what the check saw; a changed line is an error, never a request.
 3. Bytes are sent as they are: what is sent is cut from the line, not encoded again (`core.splice`).
 """
