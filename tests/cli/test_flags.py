@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import COMMANDS, main
-from batchrun.cli.flags import read_settings
-from batchrun.cli.parser import run_parser
+from batchrun.cli.parser import read_settings, run_parser
 from batchrun.core.settings.parsing import example, read_states, spelled
 from batchrun.core.settings.settings import SettingKind, Settings, UsageError
 from batchrun.core.text.readable import flag, variable

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
-from batchrun.cli.flags import add_flags
+from batchrun.cli.parser import add_flags
 from batchrun.cli.run import run_task
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import many, visible

@@ -19,7 +19,7 @@ import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.banner import start_lines, stopping
-from batchrun.cli.flags import from_environment, read_settings
+from batchrun.cli.parser import from_environment, read_settings
 from batchrun.cli.run_result import RunResult, exit_code
 from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
