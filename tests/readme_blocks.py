@@ -14,8 +14,7 @@ from batchrun.cli import main, summary
 from batchrun.cli import status as status_json_room
 from batchrun.cli.parser import EXIT_CODES, metavar
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
-from batchrun.core.records.keys import Moment, keys_of
-from batchrun.core.records.record import RecordLine
+from batchrun.core.records.record import Moment, RecordLine, keys_of
 from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import (

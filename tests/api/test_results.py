@@ -11,8 +11,7 @@ import pytest
 
 import batchrun
 from batchrun import errors
-from batchrun.core.records.keys import keys_of
-from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id
+from batchrun.core.records.record import Attempt, RecordLine, Response, keys_of, moment, record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import State

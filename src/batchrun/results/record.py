@@ -15,8 +15,7 @@ from typing import Any, Self
 
 import orjson
 
-from batchrun.core.records.keys import read
-from batchrun.core.records.record import Attempt, RecordLine
+from batchrun.core.records.record import Attempt, RecordLine, read
 from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import KINDS, State

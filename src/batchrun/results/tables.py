@@ -10,8 +10,7 @@ from enum import Enum, EnumType
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchrun.core.records.keys import Moment, keys_of
-from batchrun.core.records.record import RecordLine
+from batchrun.core.records.record import Moment, RecordLine, keys_of
 from batchrun.core.responses.outcome import Usage
 from batchrun.results.record import Record
 

@@ -13,8 +13,18 @@ from hypothesis import strategies as st
 from batchrun.core.jobs.job import About, History, Job, Row
 from batchrun.core.jobs.jobs import record_of
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.keys import Moment, keys_of, read
-from batchrun.core.records.record import RECORD_SCHEMA, Attempt, RecordLine, Response, moment, object_schema, record_id
+from batchrun.core.records.record import (
+    RECORD_SCHEMA,
+    Attempt,
+    Moment,
+    RecordLine,
+    Response,
+    keys_of,
+    moment,
+    object_schema,
+    read,
+    record_id,
+)
 from batchrun.core.responses.error import ErrorParts, Problem, Source, judge, our_problem
 from batchrun.core.responses.outcome import Billing, Ended, Running, Usage
 from batchrun.core.taxonomy.rules import KINDS, State

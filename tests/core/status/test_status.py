@@ -19,8 +19,15 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.status.follow import JournalFollower, RecordCounts
-from batchrun.core.status.status import LastRun, Oldest, RecentCounts, RunState, status_of
+from batchrun.core.status.status import (
+    JournalFollower,
+    LastRun,
+    Oldest,
+    RecentCounts,
+    RecordCounts,
+    RunState,
+    status_of,
+)
 from batchrun.core.text.readable import seconds_of_utc, utc
 from tests.core.journal.test_entries import HEADER
 
