@@ -19,8 +19,7 @@ import anyio
 
 from batchrun.api.limits import Limits
 from batchrun.api.location import Location, location_of
-from batchrun.api.observers import Fan, Observer
-from batchrun.api.progress_bar import Bar
+from batchrun.api.observers import Bar, Fan, Observer
 from batchrun.api.reading import records_in
 from batchrun.api.wording import halt_in_python, in_python, refusals_in_python
 from batchrun.core.jobs.messages import Outcome, StopMode

@@ -64,9 +64,8 @@ from batchrun.edge.cancel_file import CancelRequestReader
 from batchrun.edge.exchange import Budget, HttpTransport
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.opening import InputChanged
-from batchrun.edge.unreadable import keep_unreadable
 from batchrun.runner.loop.exchanges import Exchanges, Keys, Workers, submit_ceiling, task_group
-from batchrun.runner.loop.files import ArtifactFiles, BatchFiles
+from batchrun.runner.loop.files import ArtifactFiles, BatchFiles, keep_unreadable
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.services.service import Service
