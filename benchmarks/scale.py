@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from batchrun.core.journal.entries import Intent, Started, Submitted, mark  # noqa: E402
-from batchrun.core.rows.prepare import BodyFlags  # noqa: E402 - runs from a checkout as well
+from batchrun.core.rows.parse import BodyFlags  # noqa: E402 - runs from a checkout as well
 from batchrun.edge.source import check  # noqa: E402
 from benchmarks import services, whole  # noqa: E402
 from benchmarks.results import record  # noqa: E402

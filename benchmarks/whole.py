@@ -29,13 +29,12 @@ ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
     sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
-from batchrun.cli.gc_tuning import Collector  # noqa: E402 - runs from a checkout as well
-from batchrun.core.jobs.job import Job  # noqa: E402
+from batchrun.cli.run import Collector  # noqa: E402 - runs from a checkout as well
+from batchrun.core.jobs.job import Job, Timers  # noqa: E402
 from batchrun.core.jobs.messages import StopMode  # noqa: E402
-from batchrun.core.jobs.timers import Timers  # noqa: E402
 from batchrun.core.status.snapshot import Snapshot  # noqa: E402
 from batchrun.edge.progress import ProgressBar  # noqa: E402
-from batchrun.runner.loop.heartbeat import clock  # noqa: E402
+from batchrun.runner.loop.runner import clock  # noqa: E402
 from batchrun.runner.session import Opening, Task, run_session  # noqa: E402
 from batchrun.services.service import Service  # noqa: E402
 from benchmarks.services import CLIENT_CORE, pinned, resident  # noqa: E402

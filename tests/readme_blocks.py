@@ -11,18 +11,23 @@ from types import ModuleType
 from typing import get_args, get_origin
 
 from batchrun.cli import main, summary
-from batchrun.cli import status_json as status_json_room
-from batchrun.cli.flags import metavar
-from batchrun.cli.parser import EXIT_CODES
+from batchrun.cli import status as status_json_room
+from batchrun.cli.parser import EXIT_CODES, metavar
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.keys import Moment, keys_of
+from batchrun.core.records.record import Moment, RecordLine, keys_of
 from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.halts import HALT_ADVICE
-from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule
-from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State
-from batchrun.core.text.wording import flag, worded
+from batchrun.core.taxonomy.rules import (
+    GROUP_MEANING,
+    HALT_ADVICE,
+    STATE_MEANING,
+    TAXONOMY,
+    TAXONOMY_VERSION,
+    WORDS,
+    Rule,
+    State,
+)
+from batchrun.core.text.readable import flag, worded
 from benchmarks import table, wire_chart
 
 

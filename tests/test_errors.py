@@ -4,13 +4,11 @@ import openai
 import pytest
 
 from batchrun import errors
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.record import record_id
+from batchrun.core.records.record import RecordLine, record_id
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.verdict import read_poll, read_submit
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, WordField
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, State, WordField
 from batchrun.results.record import Record
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchrun.api.observers import Observer
     from batchrun.api.reading import read
     from batchrun.core.status.snapshot import Snapshot
-    from batchrun.core.taxonomy.states import State
+    from batchrun.core.taxonomy.rules import State
     from batchrun.errors import BatchrunError, Halted, Interrupted
     from batchrun.results.record import Record
     from batchrun.results.records import Records
@@ -55,7 +55,7 @@ _HOMES = {
     "Record": "batchrun.results.record",
     "Records": "batchrun.results.records",
     "Snapshot": "batchrun.core.status.snapshot",
-    "State": "batchrun.core.taxonomy.states",
+    "State": "batchrun.core.taxonomy.rules",
     "open": "batchrun.api.calls",
     "read": "batchrun.api.reading",
     "run": "batchrun.api.calls",

@@ -14,9 +14,8 @@ import pytest
 import batchrun
 from batchrun.api.setting_types import SettingArguments
 from batchrun.api.wording import error_in_python, in_python
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Action, Option, worded
+from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.core.text.readable import Action, Option, worded
 
 ROOT = Path(__file__).parents[2]
 

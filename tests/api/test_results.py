@@ -11,13 +11,10 @@ import pytest
 
 import batchrun
 from batchrun import errors
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.keys import keys_of
-from batchrun.core.records.record import Attempt, Response, moment, record_id
+from batchrun.core.records.record import Attempt, RecordLine, Response, keys_of, moment, record_id
 from batchrun.core.responses.error import our_problem
-from batchrun.core.responses.outcome import Billing
-from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.states import State
+from batchrun.core.responses.outcome import Billing, Usage
+from batchrun.core.taxonomy.rules import State
 from batchrun.results import tables
 from batchrun.results.record import Record
 from batchrun.results.records import Records

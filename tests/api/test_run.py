@@ -116,7 +116,7 @@ def test_it_says_in_one_line_where_it_is_kept(capsys):
 
 
 def test_a_bar_where_somebody_looks(capsys, monkeypatch):
-    from batchrun.api import progress_bar as bar
+    from batchrun.api import observers as bar
 
     monkeypatch.setattr(bar, "_can_be_seen", lambda: True)
 

@@ -6,8 +6,7 @@ import pytest
 
 from batchrun.cli import main
 from batchrun.core.taxonomy.explain import explain
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION
-from batchrun.core.taxonomy.states import WORDS, State
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, WORDS, State
 
 
 @pytest.mark.parametrize(

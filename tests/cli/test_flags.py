@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from batchrun.cli import COMMANDS, main
-from batchrun.cli.flags import read_settings
-from batchrun.cli.parser import run_parser
+from batchrun.cli.parser import read_settings, run_parser
 from batchrun.core.settings.parsing import example, read_states, spelled
-from batchrun.core.settings.settings import SettingKind, Settings
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import flag, variable
+from batchrun.core.settings.settings import SettingKind, Settings, UsageError
+from batchrun.core.text.readable import flag, variable
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {setting.name: setting for setting in fields(Settings)}

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from batchrun.cli.gc_tuning import GROWTH, THRESHOLDS, YOUNG, Collector
+from batchrun.cli.run import GROWTH, THRESHOLDS, YOUNG, Collector
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from batchrun.cli import main
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
 QUICK = "[[completed]] [[sleep 0.05]]"

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from batchrun.cli import main, status_json
-from batchrun.cli.status_json import facts
-from batchrun.cli.status_notes import StatusPaths, next_commands
-from batchrun.cli.status_page import moment, page
+from batchrun.cli import main
+from batchrun.cli import status as status_json
+from batchrun.cli.status import StatusPaths, facts, moment, next_commands, page
 from batchrun.core.journal.entries import (
     AttemptEnded,
     Cancelling,
@@ -22,8 +21,8 @@ from batchrun.core.journal.entries import (
     Stopped,
     Submitted,
 )
-from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
-from batchrun.core.text.wording import worded
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
+from batchrun.core.text.readable import worded
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
 

@@ -11,9 +11,8 @@ from batchrun.cli.summary import facts, summary
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.explain import advice_of, worst_first
-from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.wording import worded
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason, State
+from batchrun.core.text.readable import worded
 from tests.core.snapshots import snapshot
 
 COMMAND = ("in.jsonl", "-o", "out.jsonl")

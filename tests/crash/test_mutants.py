@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from batchrun.core.engine import polls, retries
+from batchrun.core.engine import endings as retries
+from batchrun.core.engine import polls
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.jobs import Jobs

@@ -17,7 +17,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 CANARY = "sk-canary-5f0e9d1c7b"

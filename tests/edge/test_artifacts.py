@@ -14,8 +14,7 @@ import pytest
 
 from batchrun.core.records.artifacts import find
 from batchrun.edge.append_file import REAL_DISK, FileRefused
-from batchrun.edge.artifacts import ArtifactWriter, Folder, JobFiles, open_folder
-from batchrun.edge.artifacts.folder import PIECE
+from batchrun.edge.artifacts import PIECE, ArtifactWriter, Folder, JobFiles, open_folder
 from tests.edge.paper_disk import Crash, PaperDisk
 
 PNG = b"\x89PNG\r\n\x1a\n" + os.urandom(3 * PIECE // 2)

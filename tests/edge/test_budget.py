@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from batchrun.core.responses.http import Answer, Request
-from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.exchange import Budget
 from tests.edge.transports import OURS
 
 PIECE, PIECES, JOBS = 64 * 1024, 16, 20  # a megabyte an answer

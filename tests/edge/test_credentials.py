@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.credentials import TokenCommand, read_key_file, read_token
 
 KEY = "sk-canary-77c1e0aa5b"

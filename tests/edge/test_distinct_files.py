@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.append_file import FileNames, FileRefused, InputIsOutput, refuse_shared, write_whole
 
 

@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.edge.exchange.environment import proxy_for, tls_context
+from batchrun.core.settings.settings import UsageError
+from batchrun.edge.exchange import proxy_for, tls_context
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from tests.edge.hostile_server import HostileServer, answer

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from batchrun.core.responses.http import Answer, Cause
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.httpx_transport import HttpxTransport
 from tests.edge.hostile_server import HostileServer, always, answer
 from tests.edge.transports import POST, by_httpx, exchanged, to_origin

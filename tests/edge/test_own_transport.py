@@ -10,11 +10,12 @@ import trustme
 import uvloop
 
 from batchrun.core.responses.http import Answer, Cause, Request
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE
-from batchrun.edge.transport import OwnTransport, dialing
-from batchrun.edge.transport.dialing import parse_origin
+from batchrun.edge.transport import OwnTransport
+from batchrun.edge.transport import pool as dialing
 from batchrun.edge.transport.own_transport import Deadlines
+from batchrun.edge.transport.pool import parse_origin
 from tests.edge.hostile_server import HostileServer, always, answer
 from tests.edge.transports import GET, POST, exchanged, own
 

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from batchrun.core.jobs.job import Row
 from batchrun.core.rows.key_index import KeyIndex
-from batchrun.core.rows.prepare import BodyFlags
-from batchrun.core.text.wording import Option
+from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.text.readable import Option
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
-from batchrun.edge.source.lines import lines
-from batchrun.edge.source.spool import Spool
+from batchrun.edge.source.opening import Spool, lines
 
 try:
     from compression import zstd

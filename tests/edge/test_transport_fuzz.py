@@ -9,14 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.responses.http import Cause
-from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.failures import ExchangeError
-from batchrun.edge.transport.connection import Connection
-from batchrun.edge.transport.dialing import parse_origin
-from batchrun.edge.transport.exchange import ExchangeStage, Slots
+from batchrun.edge.exchange import Budget, Caps, ExchangeError
+from batchrun.edge.transport.connection import Connection, ExchangeStage, Slots
 from batchrun.edge.transport.own_transport import BufferedExchange
-from batchrun.edge.transport.pool import ConnectionPool, shared_buffer
+from batchrun.edge.transport.pool import ConnectionPool, parse_origin, shared_buffer
 from tests.edge.hostile_server import answer
 
 GOOD = [

@@ -11,8 +11,7 @@ import batchrun
 from batchrun.core.journal.entries import Entry, mark
 from batchrun.core.journal.fold import fold
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.record import Response, moment, seconds_between
+from batchrun.core.records.record import RecordLine, Response, moment, seconds_between
 from tests.e2e.stage import ENVIRONMENT, PATIENT, Batch, serving
 from tests.golden.generate import KEY, digests, moved, tags
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.responses.http import Answer
-from batchrun.core.rows.prepare import BodyFlags
+from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Settings
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import check

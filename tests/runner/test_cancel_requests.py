@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.edge.cancel_file import LINE_BYTES, append_request
-from batchrun.runner.loop.cancel_requests import cancel_request
+from batchrun.edge.cancel_file import LINE_BYTES, append_request, cancel_request
 from tests.runner.night import Night, row
 
 

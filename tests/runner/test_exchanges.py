@@ -7,9 +7,8 @@ import pytest
 
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, Poll, PollFailed, Submit, SubmitFailed
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.rows.prepare import Prepared
-from batchrun.core.settings.secret import Secret
-from batchrun.core.settings.settings import Settings
+from batchrun.core.rows.parse import Prepared
+from batchrun.core.settings.settings import Secret, Settings
 from batchrun.runner.loop.exchanges import Exchanges
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile

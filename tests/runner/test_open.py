@@ -13,8 +13,8 @@ from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs.messages import Outcome, Recovered, RowsTakenUp, SuspensionEnded
 from batchrun.core.journal.entries import AttemptEnded, Header, Intent, Submitted, frame
 from batchrun.core.journal.fold import fold
-from batchrun.core.rows.prepare import BodyFlags
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.append_file import REAL_DISK, AppendFailed, BatchFilesError, FileNames, FileRefused, open_append
 from batchrun.edge.lock import Lock, LockHeld, Locks
 from batchrun.edge.source import InputChanged, InputRefused, check

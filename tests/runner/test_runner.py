@@ -6,8 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from batchrun.runner.loop.exchanges import task_group
 from batchrun.runner.loop.runner import Runner
-from batchrun.runner.loop.workers import task_group
 from tests.runner.night import Night, Observer, row
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.core.journal.entries import Header
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.runner.session import input_of
 
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from batchrun.core.journal.entries import Done, Header, Intent, Rewritten, Started, Stopped, Submitted, frame, mark
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.status.status import BatchStage, RunState
 from batchrun.edge.append_file import FileNames, FileRefused, rewrite
 from batchrun.edge.lock import Lock

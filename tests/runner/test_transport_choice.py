@@ -4,10 +4,8 @@ import asyncio
 
 import pytest
 
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.redaction import Redactor
+from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.edge.exchange import Budget, Redactor
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from batchrun.runner.opening.service import wire_to

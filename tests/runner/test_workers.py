@@ -2,7 +2,7 @@
 
 import asyncio
 
-from batchrun.runner.loop.workers import IDLE_FOR, Workers, task_group
+from batchrun.runner.loop.exchanges import IDLE_FOR, Workers, task_group
 
 
 class Loop(asyncio.SelectorEventLoop):

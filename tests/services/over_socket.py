@@ -2,9 +2,8 @@
 
 import asyncio
 
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.redaction import Redactor
+from batchrun.core.settings.settings import UsageError
+from batchrun.edge.exchange import Caps, Redactor
 from batchrun.services.choice import choose
 from tests.edge.hostile_server import HostileServer
 from tests.edge.transports import own

@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from batchrun.core.rows.parse import RowParser
-from batchrun.core.settings.secret import Secret
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import Secret, UsageError
 from batchrun.services.address import BaseUrl, read_base_url
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile

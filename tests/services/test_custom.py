@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.core.responses.verdict import CodeOverrides, JobReport
-from batchrun.core.taxonomy.states import StateGroup
+from batchrun.core.taxonomy.rules import StateGroup
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
 from batchrun.services.field_map import ABSENT, WORD_OF_GROUP, FieldMap, JsonPath, meaning_of

@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from batchrun.core.responses.outcome import Ended, Running
-from batchrun.core.responses.usage import NO_USAGE
+from batchrun.core.responses.outcome import NO_USAGE, Ended, Running
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Trouble, Unclear
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.edge.exchange import Caps
 from tests.edge.hostile_server import always, answer
 from tests.edge.transports import OURS, TRANSPORTS

@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.verdict import Accepted, JobReport, Refused, Trouble, Unclear
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
 from tests.edge.hostile_server import answer

@@ -16,8 +16,7 @@ from batchrun.api.rows import Row, line_of
 from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.submitting import Submitting
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
+from batchrun.core.text.readable import many, visible
 from batchrun.edge.source import Growing
 from batchrun.results.record import Record
 from batchrun.results.run_errors import InputError, Interrupted

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from batchrun.api.rows import lines_of, path_of
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.results.run_errors import FilesError, InputError
 
 FOLDER = ".batchrun"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import BatchFilesError, open_to_read
 from batchrun.results.record import Record
 from batchrun.results.records import Records

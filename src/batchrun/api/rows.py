@@ -17,7 +17,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.results.run_errors import InputError
 
 Row: TypeAlias = str | Mapping[str, Any]

@@ -19,17 +19,14 @@ import anyio
 
 from batchrun.api.limits import Limits
 from batchrun.api.location import Location, location_of
-from batchrun.api.observers import Fan, Observer
-from batchrun.api.progress_bar import Bar
+from batchrun.api.observers import Bar, Fan, Observer
 from batchrun.api.reading import records_in
 from batchrun.api.wording import halt_in_python, in_python, refusals_in_python
 from batchrun.core.jobs.messages import Outcome, StopMode
-from batchrun.core.rows.prepare import BodyFlags
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.halts import HALT_ADVICE, HaltReason
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Option
+from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
+from batchrun.core.text.readable import Option, many, visible
 from batchrun.results.records import Records
 from batchrun.results.run_errors import FilesError, Halted, Interrupted
 from batchrun.runner.session import Opening, Result, Task, run_session

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from batchrun.api.wording import error_in_python, in_python
 from batchrun.core.rows.parse import Rejection, canonical
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import BatchFilesError, Lines, WriterThread, cut_torn, open_append
 from batchrun.edge.source import Growing
 from batchrun.results.record import BatchrunError

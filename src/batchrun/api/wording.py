@@ -6,11 +6,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 
-from batchrun.core.settings.settings import SettingKind, Settings
-from batchrun.core.settings.usage_error import Refusal
-from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.text.printable import visible
-from batchrun.core.text.wording import Action, Option, Part, Text, worded
+from batchrun.core.settings.settings import Refusal, SettingKind, Settings
+from batchrun.core.taxonomy.rules import HaltReason
+from batchrun.core.text.readable import Action, Option, Part, Text, visible, worded
 from batchrun.edge.append_file import BatchFilesError, InputIsOutput
 from batchrun.edge.source import InputFileError, SpoolFailed
 from batchrun.results.record import BatchrunError

@@ -88,7 +88,7 @@ def _unknown_word(word: str) -> str | None:
     from difflib import get_close_matches
     from pathlib import Path
 
-    from batchrun.core.text.printable import visible
+    from batchrun.core.text.readable import visible
 
     if word.startswith("-"):
         return None

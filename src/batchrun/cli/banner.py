@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 
 from batchrun.core.settings.settings import LONGEST_GAP, Settings
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import duration, many
+from batchrun.core.text.readable import duration, many, visible
 
 
 def start_lines(

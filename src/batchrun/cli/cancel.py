@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
-from batchrun.cli.flags import add_flags
+from batchrun.cli.parser import add_flags
 from batchrun.cli.run import run_task
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.text.readable import many, visible
 from batchrun.edge.append_file import BatchFilesError, FileNames
 from batchrun.edge.lock import LockHeld
 from batchrun.runner.cancel import CancelResult, SentRequest, standing, wait_until_heard, whose, wish_to_cancel

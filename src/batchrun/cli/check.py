@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_USAGE
-from batchrun.core.rows.estimate import input_tokens, output_bytes
-from batchrun.core.rows.prepare import BodyFlags, plain_path
-from batchrun.core.settings.usage_error import Refusal
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import worded
+from batchrun.core.rows.parse import BodyFlags, input_tokens, output_bytes, plain_path
+from batchrun.core.settings.settings import Refusal
+from batchrun.core.text.readable import many, visible, worded
 from batchrun.edge.source import MAX_ROW, InputFindings, Report, SpoolFailed, check
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

@@ -11,9 +11,16 @@ from collections.abc import Iterator
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.taxonomy.explain import Explanation, explain, nearest, whole_table
-from batchrun.core.taxonomy.rules import TAXONOMY, TAXONOMY_VERSION, Rule, WordField
-from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS
-from batchrun.core.text.printable import visible
+from batchrun.core.taxonomy.rules import (
+    GROUP_MEANING,
+    STATE_MEANING,
+    TAXONOMY,
+    TAXONOMY_VERSION,
+    WORDS,
+    Rule,
+    WordField,
+)
+from batchrun.core.text.readable import visible
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

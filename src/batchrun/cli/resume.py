@@ -8,8 +8,8 @@ import sys
 from batchrun.cli import EXIT_USAGE
 from batchrun.cli.parser import add_run_options
 from batchrun.cli.run import run_task
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.printable import visible
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import BatchFilesError
 from batchrun.runner.session import Task, input_of
 

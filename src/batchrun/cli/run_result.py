@@ -15,8 +15,7 @@ from batchrun.core.jobs.messages import Outcome
 from batchrun.core.settings.parsing import read_states
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, explain, worst_first
-from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 _NAMES_SERVICE = (HaltReason.UNKNOWN_TO_SERVICE, HaltReason.UNAUTHORISED)
 

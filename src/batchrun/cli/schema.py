@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
 from batchrun.simulator.directives import DIRECTIVES
 from batchrun.simulator.outcomes import CANCELS, CODES, OUTCOMES, REFUSALS

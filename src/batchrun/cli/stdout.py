@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 
 _CHUNK = 1 << 20
 

@@ -37,11 +37,8 @@ from batchrun.cli.run_result import (
 )
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.taxonomy.explain import advice_of, worst_first
-from batchrun.core.taxonomy.halts import HALT_ADVICE
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import duration, many
-from batchrun.core.text.wording import worded
+from batchrun.core.taxonomy.rules import HALT_ADVICE, State
+from batchrun.core.text.readable import duration, many, visible, worded
 from batchrun.edge.append_file import write_whole
 
 SUMMARY_VERSION = 1

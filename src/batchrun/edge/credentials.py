@@ -24,10 +24,8 @@ from typing import Any
 
 import anyio
 
-from batchrun.core.settings.secret import Secret
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.printable import visible
-from batchrun.core.text.wording import Option
+from batchrun.core.settings.settings import Secret, UsageError
+from batchrun.core.text.readable import Option, visible
 
 _OPTION = Option("token_command")
 MAX_BYTES = 65_536  # of a file, or of what a command prints

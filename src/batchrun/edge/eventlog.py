@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from batchrun.core.text.dates import utc
+from batchrun.core.text.readable import utc
 from batchrun.edge.append_file import open_append
 
 EventName = Literal["start", "record", "pause", "outage", "halt", "stop", "end"]

@@ -32,21 +32,24 @@ import anyio
 import httpx
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import UsageError
 from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,
     DEFAULT_CONNECTIONS,
     POLL_KEEPALIVE,
     POST_KEEPALIVE,
+    Body,
+    Budget,
     Caps,
+    ExchangeError,
+    Redactor,
+    package_of,
+    proxy_for,
+    read_headers,
+    tls_context,
+    why_no_connection,
 )
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.environment import proxy_for, tls_context
-from batchrun.edge.exchange.failures import ExchangeError, why_no_connection
-from batchrun.edge.exchange.packages import package_of
-from batchrun.edge.exchange.reading import Body, read_headers
-from batchrun.edge.exchange.redaction import Redactor
 
 
 class Closable(Protocol):

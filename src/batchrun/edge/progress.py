@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
-from batchrun.core.text.units import duration
+from batchrun.core.text.readable import duration
 
 if TYPE_CHECKING:
     from tqdm import tqdm

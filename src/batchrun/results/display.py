@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Usage
 from batchrun.core.taxonomy.explain import WORTH_ANOTHER, advice_of, worst_first
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
+from batchrun.core.taxonomy.rules import State
+from batchrun.core.text.readable import many, visible
 from batchrun.results.record import Record
 
 _SHOWN = 10

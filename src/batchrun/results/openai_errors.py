@@ -7,8 +7,7 @@ from types import ModuleType
 
 from batchrun.core.responses.error import Problem
 from batchrun.core.taxonomy.classify import classify
-from batchrun.core.taxonomy.rules import KINDS
-from batchrun.core.taxonomy.states import normalise
+from batchrun.core.taxonomy.rules import KINDS, normalise
 from batchrun.version import install
 
 SYNTHETIC_HEADER = "x-batchrun-synthetic"

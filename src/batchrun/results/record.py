@@ -15,15 +15,11 @@ from typing import Any, Self
 
 import orjson
 
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.keys import read
-from batchrun.core.records.record import Attempt
+from batchrun.core.records.record import Attempt, RecordLine, read
 from batchrun.core.responses.error import Problem
-from batchrun.core.responses.outcome import Billing
-from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.rules import KINDS
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
+from batchrun.core.responses.outcome import Billing, Usage
+from batchrun.core.taxonomy.rules import KINDS, State
+from batchrun.core.text.readable import visible
 from batchrun.results.images import images_in
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)

@@ -9,10 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
+from batchrun.core.responses.outcome import Usage
+from batchrun.core.taxonomy.rules import State
+from batchrun.core.text.readable import many, visible
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:

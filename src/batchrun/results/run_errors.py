@@ -11,8 +11,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
+from batchrun.core.text.readable import many, visible
 from batchrun.results.record import BatchrunError
 from batchrun.results.records import NO_RECORDS, Records
 

@@ -10,9 +10,8 @@ from enum import Enum, EnumType
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.keys import Moment, keys_of
-from batchrun.core.responses.usage import Usage
+from batchrun.core.records.record import Moment, RecordLine, keys_of
+from batchrun.core.responses.outcome import Usage
 from batchrun.results.record import Record
 
 if TYPE_CHECKING:

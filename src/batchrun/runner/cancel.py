@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 
 from batchrun.core.journal.entries import RequestsAccepted, read_line
 from batchrun.core.journal.fold import JournaledRow
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.states import State
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.taxonomy.rules import State
 from batchrun.edge.append_file import FileNames
-from batchrun.edge.cancel_file import append_request
+from batchrun.edge.cancel_file import append_request, cancel_request
 from batchrun.edge.lock import LockHeld, Locks
-from batchrun.runner.loop.cancel_requests import cancel_request
 from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
 
 _LOOK_EVERY = 0.1

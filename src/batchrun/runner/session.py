@@ -16,16 +16,14 @@ import anyio.to_thread
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
-from batchrun.core.limits.sharing import Shared
-from batchrun.core.rows.prepare import BodyFlags
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.limits.gate import Shared
+from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.wording import Option, Part, parts
+from batchrun.core.text.readable import Option, Part, parts
 from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange import Budget, Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
 from batchrun.runner.loop.runner import Runner, RunObserver

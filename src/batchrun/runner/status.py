@@ -14,10 +14,9 @@ import os
 import time
 from collections.abc import Iterator
 
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.status.follow import JournalFollower, RecordCounts
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.status.snapshot import RECENT_SECONDS
-from batchrun.core.status.status import BatchStatus, status_of
+from batchrun.core.status.status import BatchStatus, JournalFollower, RecordCounts, status_of
 from batchrun.edge.append_file import FileNames, open_to_read
 from batchrun.edge.append_file.opening import refused
 from batchrun.edge.lock import Holder, holder_of

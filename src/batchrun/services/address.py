@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.text.readable import Option
 
 _BASE = re.compile(
     r"(?P<scheme>https?)://"

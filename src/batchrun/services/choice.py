@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from batchrun.core.settings.secret import Secret
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option
+from batchrun.core.settings.settings import Secret, UsageError
+from batchrun.core.text.readable import Option
 from batchrun.services.address import BaseUrl, checked_headers, custom_headers, read_base_url
 from batchrun.services.profile import AZURE, BEARER, COMPATIBLE, KNOWN, OPENAI, Auth, Profile
 from batchrun.services.service import Service

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from batchrun.core.responses.verdict import CodeOverrides
-from batchrun.core.rows.prepare import Endpoint
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.states import normalise
+from batchrun.core.rows.parse import Endpoint
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.taxonomy.rules import normalise
 from batchrun.services.address import checked_headers, read_base_url
 from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
 from batchrun.services.profile import Auth, Call, Profile

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.states import WORDS, StateGroup, normalise
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.taxonomy.rules import WORDS, StateGroup, normalise
 
 _WHOLE = re.compile(r"(?:[A-Za-z0-9_-]+|\[[0-9]{1,6}\])(?:\.[A-Za-z0-9_-]+|\[[0-9]{1,6}\])*", re.ASCII)
 _STEP = re.compile(r"\[([0-9]+)\]|([A-Za-z0-9_-]+)", re.ASCII)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from batchrun.core.responses.verdict import NO_OVERRIDES, CodeOverrides
-from batchrun.core.rows.prepare import RESPONSES, SYNCHRONOUS, Endpoint
+from batchrun.core.rows.parse import RESPONSES, SYNCHRONOUS, Endpoint
 from batchrun.services.field_map import FieldMap
 
 

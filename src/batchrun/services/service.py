@@ -19,10 +19,9 @@ from batchrun.core.responses.verdict import (
     read_poll,
     read_submit,
 )
-from batchrun.core.rows.prepare import Endpoint
-from batchrun.core.settings.secret import Secret, SecretHeaders
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.printable import is_safe_id
+from batchrun.core.rows.parse import Endpoint
+from batchrun.core.settings.settings import Secret, SecretHeaders, UsageError
+from batchrun.core.text.readable import is_safe_id
 from batchrun.services.address import BaseUrl, is_secret
 from batchrun.services.profile import Auth, Call, Profile
 from batchrun.version import __version__

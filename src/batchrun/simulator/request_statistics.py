@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
-from batchrun.simulator.draws import row_of, row_of_name
+from batchrun.simulator.distributions import row_of, row_of_name
 
 # Upper bounds, in seconds, of the gaps between two polls of one job.
 GAP_BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, math.inf)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batchrun.simulator import bodies
-from batchrun.simulator.distributions import AT_ONCE
-from batchrun.simulator.draws import quantile
+from batchrun.simulator.distributions import AT_ONCE, quantile
 from batchrun.simulator.ids import Ids, demo_id, job_of_demo_id
 from batchrun.simulator.jobs import Cancelled, JobTable, SimulatedJob
 from batchrun.simulator.replies import Reply, error, page, refusal, reply

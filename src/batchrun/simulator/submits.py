@@ -16,8 +16,7 @@ import orjson
 
 from batchrun.simulator import bodies
 from batchrun.simulator.directives import NO_SCRIPT, Script, script_of
-from batchrun.simulator.distributions import ScenarioError
-from batchrun.simulator.draws import Draw, draw, row_of
+from batchrun.simulator.distributions import Draw, ScenarioError, draw, row_of
 from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.limits import Allowance, header_lines, retry_lines
 from batchrun.simulator.outcomes import CODES, COMPLETED, LOST, STUCK_QUEUED, STUCK_RUNNING

@@ -11,7 +11,7 @@ from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import CancelReason, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.records.artifact_names import row_name
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 from tests.core.driver import Driver, answer
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
@@ -81,7 +81,7 @@ def test_a_record_waits_for_its_files_and_names_them():
 
 
 def utc(seconds):
-    from batchrun.core.text import dates as clock
+    from batchrun.core.text import readable as clock
 
     return clock.utc(1_000_000.0 + seconds)
 

@@ -16,7 +16,7 @@ from batchrun.core.jobs.job import History
 
 ROOT = Path(core.__file__).parent
 FILES = sorted(path for folder in ("engine", "jobs", "limits") for path in (ROOT / folder).glob("*.py"))
-EXCEPTIONS = {("jobs/jobs.py", "job.phase"), ("jobs/timers.py", "job.due")}
+EXCEPTIONS = {("jobs/jobs.py", "job.phase"), ("jobs/job.py", "job.due")}
 EXCEPTIONS |= {("jobs/job.py", f"history.{name}") for name in History.__slots__}
 MUTATING = {
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert",

@@ -7,12 +7,10 @@ import pytest
 
 from batchrun.core.engine.polls import Exponential
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.job import Row
-from batchrun.core.jobs.timers import TICKS_PER_SECOND
+from batchrun.core.jobs.job import TICKS_PER_SECOND, Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
-from batchrun.core.settings.settings import LONGEST_GAP, Settings
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.settings.settings import LONGEST_GAP, Settings, UsageError
 from tests.core.driver import DROPPED, Driver, answer, error
 
 MIDDLE = {"chance": lambda: 0.5}  # every gap exactly as long as its base

@@ -2,8 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from batchrun.core.jobs.job import Job, Row
-from batchrun.core.jobs.timers import TICKS_PER_SECOND, Timers
+from batchrun.core.jobs.job import TICKS_PER_SECOND, Job, Row, Timers
 
 
 @given(st.lists(st.floats(0, 100), min_size=1))

@@ -23,8 +23,8 @@ from batchrun.core.journal.entries import (
 from batchrun.core.journal.fold import JournaledRow, fold
 from batchrun.core.journal.recover import recover
 from batchrun.core.journal.rewrite import announcement, entries_of, new_journal, new_output, spans
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.taxonomy.states import State
+from batchrun.core.records.record import RecordLine
+from batchrun.core.taxonomy.rules import State
 
 HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "in.jsonl", 1.0)
 FAILED = {"failed", "cancelled", "unconfirmed", "rejected", "expired", "incomplete"}

@@ -11,17 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.core.jobs.job import About, History, Job, Row
-from batchrun.core.jobs.record_of import record_of
+from batchrun.core.jobs.jobs import record_of
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.fields import RecordLine
-from batchrun.core.records.keys import Moment, keys_of, read
-from batchrun.core.records.record import Attempt, Response, moment, record_id
-from batchrun.core.records.schema import RECORD_SCHEMA, object_schema
+from batchrun.core.records.record import (
+    RECORD_SCHEMA,
+    Attempt,
+    Moment,
+    RecordLine,
+    Response,
+    keys_of,
+    moment,
+    object_schema,
+    read,
+    record_id,
+)
 from batchrun.core.responses.error import ErrorParts, Problem, Source, judge, our_problem
-from batchrun.core.responses.outcome import Billing, Ended, Running
-from batchrun.core.responses.usage import Usage
-from batchrun.core.taxonomy.rules import KINDS
-from batchrun.core.taxonomy.states import State
+from batchrun.core.responses.outcome import Billing, Ended, Running, Usage
+from batchrun.core.taxonomy.rules import KINDS, State
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)
 GOLDEN = Path(__file__).parent / "records.jsonl"

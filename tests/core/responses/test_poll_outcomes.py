@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 from tests.core.driver import Driver, answer
 
 VALIDATOR = jsonschema.Draft202012Validator(RECORD_SCHEMA)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.core.responses.retry_after import MAX_RETRY_AFTER, retry_after
-from batchrun.core.text.dates import seconds_of_http_date
+from batchrun.core.text.readable import seconds_of_http_date
 
 WALL = seconds_of_http_date("Fri, 20 Nov 2026 08:00:00 GMT")
 

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.records.schema import RECORD_SCHEMA
+from batchrun.core.records.record import RECORD_SCHEMA
 from batchrun.core.responses.http import Cause, Failure
 from batchrun.core.responses.verdict import read_submit
 from tests.core.driver import DROPPED, UNSENT, Driver, answer, error

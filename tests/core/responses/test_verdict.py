@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.responses.error import Source
 from batchrun.core.responses.http import Answer, Cause, Failure
-from batchrun.core.responses.outcome import Billing, Ended, Running
-from batchrun.core.responses.usage import Usage
+from batchrun.core.responses.outcome import Billing, Ended, Running, Usage
 from batchrun.core.responses.verdict import (  # fmt: skip
     Accepted,
     Ambiguous,
@@ -22,9 +21,8 @@ from batchrun.core.responses.verdict import (  # fmt: skip
     read_poll,
     read_submit,
 )
-from batchrun.core.taxonomy.rules import Retry
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import is_safe_id  # fmt: skip
+from batchrun.core.taxonomy.rules import Retry, State
+from batchrun.core.text.readable import is_safe_id  # fmt: skip
 
 WALL = 1_800_000_000.0
 

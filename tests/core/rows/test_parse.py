@@ -6,13 +6,25 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchrun.core.rows.parse import _FOREIGN, Admitted, Rejection, RowParser, canonical, content_key, metadata
-from batchrun.core.rows.prepare import ENDPOINTS, BodyFlags, Endpoint, overridden, plain_path
-from batchrun.core.settings.usage_error import UsageError
+from batchrun.core.rows.parse import (
+    _FOREIGN,
+    ENDPOINTS,
+    Admitted,
+    BodyFlags,
+    Endpoint,
+    Rejection,
+    RowParser,
+    canonical,
+    content_key,
+    metadata,
+    overridden,
+    plain_path,
+)
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WordField
 from batchrun.core.text.json_text import duplicate_keys, edited, members, values
-from batchrun.core.text.wording import worded
+from batchrun.core.text.readable import worded
 from tests.cost import costs_at_most
 
 pytestmark = pytest.mark.timeout(300)  # properties of hundreds of examples

@@ -19,9 +19,16 @@ from batchrun.core.journal.entries import (
     Submitted,
     Unconfirmed,
 )  # fmt: skip
-from batchrun.core.status.follow import JournalFollower, RecordCounts
-from batchrun.core.status.status import LastRun, Oldest, RecentCounts, RunState, status_of
-from batchrun.core.text.dates import seconds_of_utc, utc
+from batchrun.core.status.status import (
+    JournalFollower,
+    LastRun,
+    Oldest,
+    RecentCounts,
+    RecordCounts,
+    RunState,
+    status_of,
+)
+from batchrun.core.text.readable import seconds_of_utc, utc
 from tests.core.journal.test_entries import HEADER
 
 NOW = 1_800_000_000.0

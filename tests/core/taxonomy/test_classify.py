@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from batchrun.core.taxonomy.classify import classify, http_rule, reason_rule
 from batchrun.core.taxonomy.explain import whole_table
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Retry, WordField
-from batchrun.core.taxonomy.states import WORDS, State, StateGroup
+from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, WORDS, Retry, State, StateGroup, WordField
 
 # A published table has a version. Whoever changes its content raises TAXONOMY_VERSION and adds a line here.
 DIGESTS = {1: "22a92e02a979b478"}

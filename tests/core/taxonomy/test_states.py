@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.taxonomy.states import (
+from batchrun.core.taxonomy.rules import (
     GROUP_MEANING,
     STARTED_WORDS,
     STATE_MEANING,

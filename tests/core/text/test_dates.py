@@ -4,7 +4,7 @@ from email.utils import format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.text.dates import seconds_of_http_date, utc
+from batchrun.core.text.readable import seconds_of_http_date, utc
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.text.units import (
+from batchrun.core.text.readable import (
     duration,
     many,
     read_bytes,

@@ -1,12 +1,8 @@
 """What happens to rows: events in, instructions out.
 
-- `engine`: dispatches each event, and returns the instructions
+- `engine`: dispatches each event, and returns the instructions; what users ask to end, and how a run ends
 - `rows_in`: rows that an earlier run left open, then those of the input
 - `submits`: from a row that waits for its turn to a job with an id on the disk
 - `polls`: polls and cancels of a job, until it is over
-- `retries`: what follows on an attempt that ended
-- `artifacts`: how a job ends: its files, if it has any, then its record
-- `cancel_requests`: rows that users ask to end
-- `shutdown`: how a run ends
-- `invariants`: what is true between any two events
+- `endings`: how an attempt ends: a retry, or the job's files and its record
 """

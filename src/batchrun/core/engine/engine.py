@@ -6,7 +6,7 @@ the runner, by tables of exact times, and by a simulator that crashes it at ever
 Its parts, each of which knows only those before it:
 
 - ``Jobs`` (core/jobs) changes jobs and writes entries and records; ``Gate`` (core/limits) says when a submit may go
-- ``Endings`` (artifacts.py) ends a job: its files, then its record
+- ``Endings`` (endings.py) ends a job: its files, then its record
 - ``Retries`` decides whether an ended job is retried
 - ``Polls`` has the jobs with an id: polls, cancels, deadlines
 - ``Submits`` has the rows that wait for their turn, and the POSTs
@@ -20,18 +20,15 @@ A part sets no field of another: it calls a method that says what happened. Ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.cancel_requests import CancelRequests
-from batchrun.core.engine.invariants import check
+from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.engine.retries import Retries
 from batchrun.core.engine.rows_in import RowsIn
-from batchrun.core.engine.shutdown import Shutdown
 from batchrun.core.engine.submits import Submits
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.job import NEVER, CancelReason, Job
+from batchrun.core.jobs.jobs import Jobs, cancelled
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import (
     ArtifactsDiscarded,
@@ -63,12 +60,209 @@ from batchrun.core.jobs.messages import (
     Wake,
     WriteFailed,
 )  # fmt: skip
-from batchrun.core.jobs.timers import NEVER
-from batchrun.core.limits.gate import Gate, HaltState
-from batchrun.core.limits.sharing import Shared
+from batchrun.core.journal.entries import Cancelling, RequestsAccepted
+from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.halts import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason
+
+# --- What users ask to end: rows by their keys or by their jobs' ids, or all of them ---
+#
+# Invariants:
+#
+# 1. A request is accepted once `RequestsAccepted` is journaled behind the `Cancelling` entries that it caused: only
+# then
+#    may the next run pass over its bytes. Read again it does nothing new.
+# 2. A request for all rows stands until the last one has its record, across runs: rows that are not read yet have no
+#    entry of their own.
+# 3. An interrupt ends jobs, not rows: what was never sent stays open.
+
+
+_UNSENT = frozenset({Phase.WAITING, Phase.INTENDING})
+
+
+class CancelRequests:
+    """Carries out cancels. With `collecting` there is no input: an unknown key is left to a run with one."""
+
+    def __init__(
+        self, jobs: Jobs, endings: Endings, polls: Polls, submits: Submits, rows_in: RowsIn, *, collecting: bool
+    ) -> None:
+        self._jobs = jobs
+        self._endings = endings
+        self._polls = polls
+        self._submits = submits
+        self._rows_in = rows_in
+        self._collecting = collecting
+        self._read_to = 0  # how far the file of requests was read
+        self._left_from: int | None = None  # where the first request begins that is left to a run with an input
+        self._to_repeat: list[CancelRequested] | None = None  # what came while rows were being taken up
+        self.interrupted = False
+
+    def recovered(self, read_to: int) -> None:
+        """Earlier runs accepted the requests up to `read_to`; rows are being taken up."""
+        self._read_to = read_to
+        self._to_repeat = []
+
+    def taken_up(self) -> None:
+        """All rows that an earlier run left open are jobs now: what was requested meanwhile concerns them too."""
+        repeated, self._to_repeat = self._to_repeat or [], None
+        if self._jobs.all_cancelled:
+            self._cancel(self._all_jobs(), CancelReason.USER)
+        for event in repeated:
+            self.requested(event)
+
+    def requested(self, event: CancelRequested) -> None:
+        """Cancel these rows, and accept the request."""
+        jobs = self._all_jobs()
+        accept = event.read_to is not None
+        if self._to_repeat is not None:
+            self._to_repeat.append(event)
+            accept = False  # only once it is repeated (invariant 1)
+        if event.keys is not None:
+            wanted = [job for job in jobs if job.key in event.keys or job.job_id in event.keys]
+            unknown = self._rows_in.unknown(event.keys - {name for job in wanted for name in (job.key, job.job_id)})
+            if self._collecting and unknown and self._left_from is None and self._to_repeat is None:
+                self._left_from = self._read_to
+            self._rows_in.cancel_unread(unknown, event.unread, event.reason)
+            self._cancel(wanted, event.reason)
+        elif event.reason is CancelReason.INTERRUPT:
+            self.interrupted = True
+            self._cancel([job for job in jobs if job.phase not in _UNSENT], event.reason)
+        else:
+            self._jobs.cancel_all()
+            self._cancel(jobs, event.reason)
+        if accept and event.read_to is not None:
+            self._read_to = event.read_to
+        if accept or (self._jobs.all_cancelled and event.keys is None):
+            self._accept()
+
+    def all_done(self) -> bool:
+        """Every row of the input has its record. True where no cancel of all rows stands; else its end is journaled."""
+        if not self._jobs.all_cancelled:
+            return True
+        self._jobs.cancel_all(stands=False)
+        self._accept()
+        return False
+
+    def _all_jobs(self) -> tuple[Job, ...]:
+        return (*self._jobs.unsubmitted.values(), *self._jobs.watched.values())
+
+    def _cancel(self, jobs: Iterable[Job], reason: CancelReason) -> None:
+        for job in jobs:
+            if job.cancel_reason is not None or job.phase is Phase.FINISHED:
+                continue
+            if job.phase is Phase.ENDING:  # its record stands, if it reaches the disk; if not, the cancel does
+                self._jobs.note(Cancelling(job.key, job.attempt, reason.value, self._jobs.wall))
+                continue
+            self._jobs.cancel(job, reason, self._polls.cancel_synced)
+            if job.phase is Phase.WAITING:
+                self._endings.end(job, cancelled(reason, None, sent=bool(job.attempts)), None)
+            elif job.phase is Phase.INTENDING:
+                self._submits.cancel_intending(job)
+            elif job.phase is Phase.WATCHING:
+                self._polls.begin_cancel(job)
+
+    def _accept(self) -> None:
+        self._jobs.note(RequestsAccepted(self._read_to, self._jobs.all_cancelled, self._left_from))
+
+
+# --- How a run ends: what was asked for (a stop, an end to waiting), and what has come to rest by then ---
+#
+# Invariants:
+#
+# 1. A run ends in good order only when nothing is under way: no POST whose outcome is not safe, no line that something
+#    waits for, no file. Two things end it before: time is up for a stop, or the files cannot be written.
+# 2. A detached run polls nothing, so nothing but its own submits can hold it.
+# 3. While rows that an earlier run left open are being taken up only a stop ends it: those that are still to come stay
+#    open.
+# 4. With a cancel of all rows the batch is complete only once the end of that cancel is journaled.
+
+
+class Shutdown:
+    """Knows when the run is over. With `collecting` there is no input to come to its end."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        endings: Endings,
+        gate: Gate,
+        polls: Polls,
+        rows_in: RowsIn,
+        requests: CancelRequests,
+        *,
+        collecting: bool,
+    ) -> None:
+        self._jobs = jobs
+        self._endings = endings
+        self._gate = gate
+        self._polls = polls
+        self._rows_in = rows_in
+        self._requests = requests
+        self._collecting = collecting
+        self._mode: StopMode | None = None
+        self._stop_at = NEVER
+        max_wait = jobs.settings.max_wait
+        self._max_wait_at = jobs.now + max_wait if max_wait else NEVER
+
+    def requested(self, event: StopRequested) -> None:
+        settings, gate, polls = self._jobs.settings, self._gate, self._polls
+        mode = self._mode = StopMode.DRAIN if event.mode is StopMode.INTERRUPT else event.mode
+        if event.mode is StopMode.INTERRUPT and settings.cancel_on_interrupt:
+            self._requests.requested(CancelRequested(None, CancelReason.INTERRUPT))
+        interrupted = self._requests.interrupted
+        if mode is StopMode.DETACH:
+            gate.lift_places()
+            poll = gate.doubted
+        else:
+            gate.close()
+            poll = interrupted  # what an interrupt cancelled is polled once more, and only that
+            grace = settings.drain + (settings.cancel_settle if interrupted else 0.0)
+            self._stop_at = self._jobs.now + (grace if mode is StopMode.DRAIN else 0.0)
+        if poll:
+            polls.resume()
+        else:
+            polls.stop()
+
+    def next_time(self) -> float:
+        """When to be called again without an event."""
+        return min(self._stop_at, self._max_wait_at)
+
+    def advance(self) -> None:
+        """Stop polling where the time for that has come."""
+        if self._jobs.now >= self._max_wait_at:
+            self._gate.halt(HaltReason.MAX_WAIT, f"--max-wait of {self._jobs.settings.max_wait:g} s is over")
+            self._polls.stop()
+        if self._mode is StopMode.DETACH and not self._gate.doubted:
+            self._polls.stop()
+
+    def outcome(self) -> Outcome | None:
+        """How the run is over; None while it is not."""
+        jobs, gate, rows_in = self._jobs, self._gate, self._rows_in
+        cancels_in_flight = self._polls.cancels_in_flight
+        if jobs.now >= self._stop_at:
+            return Outcome.STOPPED
+        if gate.exposed or not jobs.all_synced or not self._endings.at_rest():
+            return None
+        if self._mode is StopMode.DRAIN:
+            interrupted = self._requests.interrupted
+            waits = (jobs.to_end or not rows_in.taken_up) if interrupted else cancels_in_flight
+            return Outcome.STOPPED if not waits else None
+        if not rows_in.taken_up:
+            return None
+        settled = jobs.open_jobs == 0
+        if gate.halted is not None:
+            return Outcome.HALTED if settled or (self._polls.stopped and not cancels_in_flight) else None
+        if self._collecting:
+            if not settled:
+                return None
+            return Outcome.STOPPED if jobs.in_phase[Phase.WAITING] else Outcome.COMPLETE
+        if not rows_in.ended or jobs.in_phase[Phase.WAITING]:
+            return None
+        if self._mode is StopMode.DETACH:
+            return Outcome.DETACHED if not cancels_in_flight else None
+        if not settled:
+            return None
+        return Outcome.COMPLETE if rows_in.left_out or self._requests.all_done() else None
 
 
 class Engine:
@@ -260,7 +454,3 @@ class Engine:
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),
         )
-
-    def check_invariants(self) -> None:
-        """Raise AssertionError where counts and jobs do not agree; costs a walk over all jobs."""
-        check(self.jobs, self.endings, self.gate, self.polls)

@@ -19,24 +19,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.retries import Retries
-from batchrun.core.jobs.job import CancelReason, History, Job
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.engine.endings import Endings, Retries
+from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
+from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
-from batchrun.core.jobs.record_of import cancelled, ended_by_us, keeps_payload
-from batchrun.core.jobs.timers import NEVER, Timers
-from batchrun.core.journal.entries import Cancelling
-from batchrun.core.limits.gate import Gate
-from batchrun.core.limits.rate import Rate
+from batchrun.core.limits.gate import Gate, Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
 from batchrun.core.settings.settings import LONGEST_GAP
-from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 WRITE_OFF_POLLS, WRITE_OFF_AFTER = 3, 120.0
 """A job that is not found is polled at least so often, over at least so many seconds."""
@@ -210,7 +204,7 @@ class Polls:
             if job.history is not None and job.history.cancel_reason is not None:
                 self._settle(job, None)
             elif (deadline := self._deadline_of(job)) <= jobs.now:
-                self.cancel(job, CancelReason.DEADLINE)
+                jobs.cancel(job, CancelReason.DEADLINE, self.cancel_synced)
                 self.begin_cancel(job)
             else:
                 jobs.move(job, Step.STILL_OPEN)
@@ -285,20 +279,15 @@ class Polls:
             return True
         seen_since = self._last_found is not None and self._last_found > deadline
         if seen_since or jobs.now - deadline >= UNSEEN_FOR:
-            self.cancel(job, CancelReason.DEADLINE)
+            jobs.cancel(job, CancelReason.DEADLINE, self.cancel_synced)
             self.begin_cancel(job)
             return True
         return False
 
     # --- cancels, and the polls after them ---
 
-    def cancel(self, job: Job, reason: CancelReason) -> None:
-        """Set the job's cancelled flag and journal it: it ends as cancelled, whatever comes."""
-        jobs = self._jobs
-        jobs.cancel(job, reason)
-        jobs.append(Cancelling(job.key, job.attempt, reason.value, jobs.wall), job, self._cancel_synced)
-
-    def _cancel_synced(self, job: Job) -> None:
+    def cancel_synced(self, job: Job) -> None:
+        """The job's cancelled flag is on the disk."""
         job.cancel_is_synced()
         if job.phase is Phase.CANCELLING and job.history is not None and not job.history.cancel_sent:
             self._send_cancel(job)

@@ -12,20 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from batchrun.core.engine.artifacts import Endings
+from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.engine.retries import Retries
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs.job import CancelReason, Job, Row
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
 from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp
-from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
 from batchrun.core.journal.entries import AttemptEnded, Cancelling
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Attempt
 from batchrun.core.responses.outcome import Billing
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 READ_AHEAD = 64
 """Rows in memory beyond those that may be in flight."""
@@ -58,7 +56,6 @@ class RowsIn:
         self._submits = submits
         self.taken_up = not collecting
         self.ended = self.dry = self.left_out = False
-        self.all_cancelled = False
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
         self._left_out: set[str] = set()  # rows that were read and are left to the next run
         self._cancelled: dict[str, CancelReason] = {}  # rows that are not read yet
@@ -83,7 +80,7 @@ class RowsIn:
         self._taken += 1
         if self._taken == self._jobs.settings.limit:
             self.ended = self.left_out = True
-        reason = self._cancelled.pop(row.key, CancelReason.USER if self.all_cancelled else None)
+        reason = self._cancelled.pop(row.key, CancelReason.USER if self._jobs.all_cancelled else None)
         job = self._jobs.open(row)
         if row.problem is not None:
             self._endings.end(job, rejected(row.problem), None)
@@ -123,13 +120,6 @@ class RowsIn:
             self._cancelled[key] = reason
             self._jobs.note(Cancelling(key, 1, reason.value, self._jobs.wall))
 
-    def cancel_all(self) -> None:
-        self.all_cancelled = True
-
-    def all_are_cancelled(self) -> None:
-        """Every row of the input has its record: the cancel of all rows concerns no later one."""
-        self.all_cancelled = False
-
     # --- rows that an earlier run left open ---
 
     def recovered(self, event: Recovered) -> None:
@@ -141,7 +131,7 @@ class RowsIn:
         if event.new_key:
             self._gate.doubt_key()
         if event.cancel_all:
-            self.cancel_all()
+            self._jobs.cancel_all()
 
     def rows_taken_up(self, event: RowsTakenUp) -> None:
         self._take_up_all(event.rows, self._to_cancel)
@@ -170,7 +160,7 @@ class RowsIn:
                 self._take_up(row, journaled, cancel=cancel)
             else:
                 at = journaled.submitted_at
-                sent.append(jobs.open_sent(row, journaled.attempt, job_id, at if at < wall else wall))
+                sent.append(jobs.open_sent(row, journaled.attempt, job_id, min(wall, at)))
         self._polls.poll_soon(sent)
 
     def _take_up(self, row: Row, journaled: JournaledRow, *, cancel: bool) -> None:
@@ -190,7 +180,7 @@ class RowsIn:
             reason = CancelReason.USER
             jobs.note(Cancelling(row.key, journaled.attempt, reason.value, jobs.wall))
         if reason is not None:
-            jobs.cancel(job, reason, synced=True)
+            jobs.cancel(job, reason)
         if journaled.job_id is not None and journaled.job_id not in jobs.watched:
             jobs.identify(job, journaled.job_id, min(journaled.submitted_at, jobs.wall))
             if journaled.again is not None:

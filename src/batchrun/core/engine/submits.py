@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 
-from batchrun.core.engine.artifacts import Endings
+from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.engine.retries import Retries
 from batchrun.core.jobs.job import Job
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
-from batchrun.core.jobs.record_of import cancelled, ended_by_us, rejected
 from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.verdict import Refused
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 
 class Submits:

@@ -1,9 +1,7 @@
 """Rows in flight.
 
 - `lifecycle`: the phases of a job, and the transition table
-- `job`: a row, and the job that is made of it
+- `job`: a row, the job that is made of it, and the times for which jobs wait
 - `messages`: the events and instructions of the engine
 - `jobs`: the one owner of all jobs: their phases, journal entries and records
-- `timers`: all that waits for a time
-- `record_of`: the record of a job that ended
 """

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from zlib import crc32
 
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
-from batchrun.core.jobs.record_of import record_of
-from batchrun.core.journal.entries import Done, Entry
+from batchrun.core.journal.entries import Cancelling, Done, Entry
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.records.record import Attempt, Response
-from batchrun.core.responses.outcome import Ended
+from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
+from batchrun.core.responses.error import Problem, our_problem
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 Wait = Callable[[Job], None]
 """What is done with a job once its line is synced."""
@@ -45,6 +46,7 @@ class Jobs:
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
         self.to_end = 0  # cancelled jobs without a record
+        self.all_cancelled = False
 
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
@@ -137,10 +139,16 @@ class Jobs:
             self.unsubmitted[job.key] = job
         job.retried(ended)
 
-    def cancel(self, job: Job, reason: CancelReason, *, synced: bool = False) -> None:
-        """Set the job's cancelled flag: it ends as cancelled whatever comes."""
-        job.cancel(reason, self.now, synced=synced)
+    def cancel(self, job: Job, reason: CancelReason, then: Wait | None = None) -> None:
+        """Set the job's cancelled flag, it ends as cancelled whatever comes; `then` where that is not journaled yet."""
+        job.cancel(reason, self.now, synced=then is None)
         self.to_end += 1
+        if then is not None:
+            self.append(Cancelling(job.key, job.attempt, reason.value, self.wall), job, then)
+
+    def cancel_all(self, *, stands: bool = True) -> None:
+        """A cancel of all rows stands, those included that are not read yet; it stands no more once all have a record."""
+        self.all_cancelled = stands
 
     def count_accepted(self) -> None:
         self.accepted += 1
@@ -224,3 +232,93 @@ _RECOVERED = TRANSITIONS[Phase.WAITING, Step.RECOVERED]
 
 def _nothing(_: Job) -> None:
     """For lines that nothing waits for."""
+
+
+# --- How a job's end becomes its record ---
+
+
+_GOOD = frozenset({State.SUCCEEDED, State.INCOMPLETE})
+
+
+def record_of(
+    job: Job, end: Ended, response: Response | None, run_id: str, wall: float, artifacts: tuple[Artifact, ...] = ()
+) -> RecordLine:
+    """The record of a job that ended so, at `wall` seconds since 1970."""
+    history = job.history
+    warnings = end.warnings
+    usage = end.usage
+    if history is not None:
+        warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
+        if usage is NO_USAGE:
+            usage = history.usage
+    status = end.status
+    if status is None and job.last_seen is not None:
+        status = job.last_seen.status
+    return RecordLine(
+        id=record_id(run_id, job.key),
+        custom_id=job.key,
+        job_id=job.job_id,
+        state=end.state,
+        status=status,
+        model=end.model or job.about.model,
+        retry_count=len(job.attempts),
+        billing=end.billing,
+        billing_reason=end.billing_reason,
+        error=end.problem,
+        output_text=end.text,
+        response=response,
+        artifacts=artifacts,
+        warnings=warnings,
+        usage=usage,
+        polls=job.polls,
+        attempts=job.attempts,
+        submitted_at=moment(job.submitted_at),
+        running_at=moment(job.running_at),
+        finished_at=moment(wall),
+        queued_s=seconds_between(job.submitted_at, job.running_at),
+        running_s=seconds_between(job.running_at, wall),
+        metadata=job.about.metadata or b"{}",
+    )
+
+
+def cancelled(reason: CancelReason, final: Ended | None, *, sent: bool) -> Ended:
+    """The end of a cancelled job: `final` is how it ended on the service, if that is known.
+
+    The user's cancel drops the payload of a job that completed nevertheless; its usage and a warning stay. A deadline
+    does not drop a result: what is finished by then is kept.
+    """
+    if reason is CancelReason.DEADLINE:
+        if final is not None and keeps_payload(reason, final):
+            return _with_warning(final, "after_deadline")
+        return ended_by_us(State.TIMEOUT, "deadline_exceeded", "the job was not done within its deadline", final)
+    code = "cancelled_by_user" if reason is CancelReason.USER else "cancelled_by_interrupt"
+    message = "cancelled before it was sent" if not sent else "cancelled; the service may have finished and billed it"
+    end = ended_by_us(State.CANCELLED, code, message, final)
+    if not sent:
+        return Ended(end.state, problem=end.problem, billing=Billing.NOT_BILLED)
+    late = final is not None and final.state in _GOOD
+    return _with_warning(end, "late_completed") if late else end
+
+
+def keeps_payload(reason: CancelReason | None, final: Ended) -> bool:
+    """Whether the payload of `final` goes into the record of a job that was cancelled for `reason`."""
+    return reason is None or (reason is CancelReason.DEADLINE and final.state in _GOOD)
+
+
+def ended_by_us(state: State, code: str, message: str, final: Ended | None = None) -> Ended:
+    """An end that we state; status, usage and billing are the service's where it gave them."""
+    problem = our_problem(code, message)
+    if final is None:
+        return Ended(state, problem=problem)
+    return Ended(
+        state, status=final.status, problem=problem, billing=final.billing, usage=final.usage, model=final.model
+    )
+
+
+def rejected(problem: Problem, state: State = State.REJECTED, billing_reason: str | None = None) -> Ended:
+    """The end of a row that was refused: by the check before the run, or by the service."""
+    return Ended(state, problem=problem, billing=Billing.NOT_BILLED, billing_reason=billing_reason)
+
+
+def _with_warning(end: Ended, warning: str) -> Ended:
+    return replace(end, warnings=(*end.warnings, warning))

@@ -39,8 +39,8 @@ from batchrun.core.journal.entries import (
     Unconfirmed,
     frame,
 )  # fmt: skip
-from batchrun.core.taxonomy.states import State, interned_state
-from batchrun.core.text.printable import is_safe_id
+from batchrun.core.taxonomy.rules import State, interned_state
+from batchrun.core.text.readable import is_safe_id
 
 PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
 Marker = tuple[int, int, int, int, str]
@@ -333,7 +333,9 @@ def _entries_of(lines: list[bytes]) -> Iterable[Any]:
     """
     jsons = [line[9:-1] for line in lines]
     with suppress(ValueError):
-        if b"%08x %b\n" * len(jsons) % tuple(chain.from_iterable(zip(map(crc32, jsons), jsons))) == b"".join(lines):
+        if b"%08x %b\n" * len(jsons) % tuple(
+            chain.from_iterable(zip(map(crc32, jsons), jsons, strict=True))
+        ) == b"".join(lines):
             return list(map(orjson.loads, jsons))
     return [_json_of(line) for line in lines]
 

@@ -15,7 +15,7 @@ from zlib import crc32
 import orjson
 
 from batchrun.core.journal.fold import JournaledRow, JournalState, Marker
-from batchrun.core.taxonomy.states import interned_state
+from batchrun.core.taxonomy.rules import interned_state
 
 
 class Readable(Protocol):

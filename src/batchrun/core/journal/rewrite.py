@@ -42,7 +42,7 @@ from batchrun.core.journal.entries import (
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Readable
 from batchrun.core.responses.outcome import Billing
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import State
 
 _PIECE = 1 << 20
 

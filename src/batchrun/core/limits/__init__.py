@@ -1,6 +1,2 @@
 """When a submit may go.
-
-- `gate`: slots, slow start, pauses, outages and halts
-- `rate`: requests and tokens per minute
-- `sharing`: limits that several batches of one process share
-"""
+`gate`: slots, slow start, pauses, outages and halts, rates, and what several batches share."""

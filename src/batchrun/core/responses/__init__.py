@@ -2,9 +2,7 @@
 
 - `http`: a request, a response, or why there was none
 - `verdict`: what the response to a submit, a poll or a cancel means
-- `outcome`: what a job's body says: it is running, or how it ended
-- `payload`: what is in the result: text, refusals, failed tools, an early stop
+- `outcome`: what a job's body says: it is running, or how it ended, with which result and token counts
 - `error`: the error in a body of any known shape
-- `usage`: token counts
 - `retry_after`: how long to wait
 """

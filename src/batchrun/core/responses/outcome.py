@@ -2,19 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 from batchrun.core.responses.error import ErrorParts, Judged, Problem, Source, judge, problem_of, read_error
-from batchrun.core.responses.payload import PayloadFindings, inspect
 from batchrun.core.responses.retry_after import retry_after
-from batchrun.core.responses.usage import NO_USAGE, Usage, read_usage
 from batchrun.core.taxonomy.classify import reason_rule, rule
-from batchrun.core.taxonomy.rules import Retry, WordField
-from batchrun.core.taxonomy.states import STARTED_WORDS, State, StateGroup, group_of, normalise
+from batchrun.core.taxonomy.rules import STARTED_WORDS, Retry, State, StateGroup, WordField, group_of, normalise
+
+# --- Token counts, the same for all endpoints; what a service does not report is null, never a guess ---
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The `usage` of a record."""
+
+    input_tokens: Annotated[int | None, "tokens of the input"] = None
+    output_tokens: Annotated[int | None, "tokens of the output, `reasoning_tokens` included"] = None
+    total_tokens: Annotated[int | None, "tokens in all"] = None
+    cached_tokens: Annotated[int | None, "tokens of the input that the service had cached"] = None
+    reasoning_tokens: Annotated[int | None, "tokens of the output that were spent on reasoning"] = None
+
+    @property
+    def paid(self) -> bool | None:
+        """Whether any tokens were counted; None where the service reported none."""
+        counts = [n for n in (self.input_tokens, self.output_tokens, self.total_tokens) if n is not None]
+        return any(counts) if counts else None
+
+
+NO_USAGE = Usage()
+
+
+def read_usage(value: Any) -> Usage:
+    """The counts of a ``usage`` object of the responses, chat or embeddings endpoints."""
+    if not isinstance(value, Mapping):
+        return NO_USAGE
+    details_in = value.get("input_tokens_details") or value.get("prompt_tokens_details")
+    details_out = value.get("output_tokens_details") or value.get("completion_tokens_details")
+    return Usage(
+        input_tokens=_count(value, "input_tokens", "prompt_tokens"),
+        output_tokens=_count(value, "output_tokens", "completion_tokens"),
+        total_tokens=_count(value, "total_tokens"),
+        cached_tokens=_count(details_in, "cached_tokens"),
+        reasoning_tokens=_count(details_out, "reasoning_tokens"),
+    )
+
+
+def _count(value: Any, *names: str) -> int | None:
+    if isinstance(value, Mapping):
+        for name in names:
+            number = value.get(name)
+            if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63:
+                return number
+    return None
+
+
+# --- What is in the payload of a job that is called completed ---
+#
+# Services call a job completed whose output is empty, whose tool failed, or that was cut off; each of these
+# was seen in the wild. How the job ended is decided in ``outcome``, from these findings.
+
+
+_FAILED_WORDS = frozenset({"failed", "incomplete"})
+_STOPPED_EARLY = frozenset({"length", "content_filter", "max_tokens"})
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadFindings:
+    """What a payload holds. `stopped_by` is the service's reason for an early end."""
+
+    text: str | None = None
+    has_output: bool = False
+    refused: bool = False
+    stopped_by: str | None = None
+    failed_tools: tuple[str, ...] = ()
+    tool_error: ErrorParts | None = None
+
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of a job that otherwise succeeded."""
+        found = [f"tool_failed:{tool}" for tool in self.failed_tools]
+        if not self.has_output and not self.failed_tools and not self.refused:
+            found.append("empty_output")
+        if self.refused:
+            found.append("refusal")
+        return tuple(dict.fromkeys(found))
+
+
+def inspect(body: Mapping[str, Any]) -> PayloadFindings:
+    """The findings of a response of the responses, chat, embeddings or images endpoint."""
+    if isinstance(output := body.get("output"), list):
+        return _responses(body, output)
+    if isinstance(choices := body.get("choices"), list):
+        return _chat(choices)
+    if isinstance(data := body.get("data"), list):
+        return PayloadFindings(has_output=any(data))
+    return PayloadFindings(
+        text=output if isinstance(output, str) else None,
+        has_output=bool(output),
+        stopped_by=_reason(body),
+    )
+
+
+def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
+    texts: list[str] = []
+    failed: list[str] = []
+    has_output = refused = False
+    tool_error: ErrorParts | None = None
+    for item in _mappings(output):
+        kind = item.get("type")
+        if kind == "message" or (kind is None and "content" in item):
+            for part in _parts(item):
+                if isinstance(text := part.get("text"), str) and text:
+                    texts.append(text)
+                refused |= bool(part.get("refusal"))
+        elif kind != "reasoning":
+            if item.get("result") or normalise(item.get("status")) not in _FAILED_WORDS:
+                has_output = True
+            else:
+                failed.append(str(kind)[:100])
+                tool_error = tool_error or read_error(item)
+    # Some compatible services put the text next to an empty list.
+    if not texts and isinstance(extra := body.get("output_text"), str) and extra:
+        texts.append(extra)
+    return PayloadFindings(
+        text="".join(texts) or None,
+        has_output=has_output or bool(texts),
+        refused=refused and not texts,
+        stopped_by=_reason(body) or _reached_cap(body),
+        failed_tools=tuple(failed),
+        tool_error=tool_error,
+    )
+
+
+def _chat(choices: list[Any]) -> PayloadFindings:
+    text: str | None = None
+    has_output = refused = False
+    stopped_by: str | None = None
+    for choice in _mappings(choices):
+        message = choice.get("message")
+        message = message if isinstance(message, Mapping) else {}
+        content = message.get("content") or choice.get("text")
+        if isinstance(content, str):
+            text = content if text is None else text  # the first choice counts
+        has_output |= bool(content or message.get("tool_calls") or message.get("audio"))
+        refused |= bool(message.get("refusal"))
+        finish = choice.get("finish_reason")
+        if stopped_by is None and isinstance(finish, str) and finish in _STOPPED_EARLY:
+            stopped_by = finish
+    return PayloadFindings(text, has_output, refused and not has_output, stopped_by)
+
+
+def _reason(body: Mapping[str, Any]) -> str | None:
+    details = body.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, Mapping) else None
+    return reason[:100] if isinstance(reason, str) and reason else None
+
+
+def _reached_cap(body: Mapping[str, Any]) -> str | None:
+    """As long as the cap allows: cut off, although called complete (llama.cpp has no other sign of it)."""
+    cap, usage = body.get("max_output_tokens"), body.get("usage")
+    used = usage.get("output_tokens") if isinstance(usage, Mapping) else None
+    if isinstance(cap, int) and isinstance(used, int) and not isinstance(cap, bool) and used >= cap > 0:
+        return "max_output_tokens"
+    return None
+
+
+def _parts(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    content = item.get("content")
+    if isinstance(content, str):
+        yield {"text": content}
+    elif isinstance(content, list):
+        yield from _mappings(content)
+
+
+def _mappings(items: list[Any]) -> Iterator[Mapping[str, Any]]:
+    return (item for item in items if isinstance(item, Mapping))
 
 
 class Billing(StrEnum):

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from batchrun.core.text.dates import seconds_of_http_date
+from batchrun.core.text.readable import seconds_of_http_date
 
 MAX_RETRY_AFTER = 3600.0
 

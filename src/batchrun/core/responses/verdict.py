@@ -35,10 +35,9 @@ from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.outcome import Ended, Running, ended, outcome_of, running
 from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import Rule, WordField
-from batchrun.core.taxonomy.states import WORDS, State, StateGroup, group_of
+from batchrun.core.taxonomy.rules import WORDS, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import ParsedJson, read_json
-from batchrun.core.text.printable import is_safe_id
+from batchrun.core.text.readable import is_safe_id
 
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
 _NAMED_OVERLOAD = frozenset({"server_is_overloaded", "overloaded", "slow_down", "service_unavailable"})

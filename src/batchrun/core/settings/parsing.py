@@ -12,19 +12,21 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from batchrun.core.settings.settings import SettingKind, Settings
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import (
+from batchrun.core.settings.settings import SettingKind, Settings, UsageError
+from batchrun.core.taxonomy.rules import State
+from batchrun.core.text.readable import (
+    PREFIX,
+    Option,
+    as_given,
     read_bytes,
     read_count,
     read_number,
     read_seconds,
     spelled_bytes,
     spelled_seconds,
+    variable,
+    visible,
 )
-from batchrun.core.text.wording import PREFIX, Option, as_given, variable
 
 _ALL = "all"
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})

@@ -6,13 +6,121 @@ written. The environment variable of each is ``BATCHRUN_`` and its name in capit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
+from hashlib import blake2b
+from typing import Any, NoReturn, Self
 
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option, Text, parts
+from batchrun.core.text.readable import Option, Part, Text, as_given, parts, worded
+
+# --- Refusals, in parts: what is concerned, what is wrong with it, and what to do. Whoever shows one words it ---
+
+
+class Refusal(Exception):
+    """Something cannot be used; `about` is an option, a variable or a path. `str` is the command's wording."""
+
+    def __init__(self, problem: Text, remedy: Text = "", about: Option | str | None = None) -> None:
+        super().__init__(problem, remedy, about)
+        self.problem: Text = problem if about is None else (about, ": ", *parts(problem))
+        self.remedy = remedy
+        self.about = about
+
+    @property
+    def text(self) -> tuple[Part, ...]:
+        """All of it; a remedy that begins with a line feed stands on lines of its own."""
+        remedy = parts(self.remedy)
+        joint = "" if not self.remedy else ":" if str(remedy[0]).startswith("\n") else "; "
+        return (*parts(self.problem), joint, *remedy)
+
+    def worded(
+        self,
+        variables: Collection[str] = (),
+        named: Callable[[Part], str] = str,
+        typed: Callable[[Part], str] = str,
+    ) -> str:
+        """One string. What is wrong is `named` as it was given, by one of `variables` perhaps; the rest is to be `typed`."""
+        known = len(parts(self.problem))
+        problem = worded(as_given(self.text[:known], variables), named)
+        return problem + worded(self.text[known:], typed)
+
+    def __str__(self) -> str:
+        return self.worded()
+
+
+class UsageError(Refusal, ValueError):
+    """What the user set up cannot work: a flag, a variable or a file. Raised before anything is sent."""
+
+
+# --- An API key that does not show itself ---
+#
+# A `Secret` cannot get into a log, a traceback, a pickle or an f-string: only `reveal()` returns the value, and
+# only the code that puts it into a header calls it. A key with a line break or a stray character is refused
+# at once, because later an HTTP library would quote the whole header in its error.
+
+
+MAX_LENGTH = 16_384
+
+
+class Secret:
+    """The value of an API key or token; `source` is where it came from and may be shown."""
+
+    __slots__ = ("_value", "source")
+
+    def __init__(self, value: str, source: Option | str) -> None:
+        if fault := _fault(value):
+            raise UsageError(f"expected an API key of printable ASCII characters, {fault}", "set it again", source)
+        self._value = value
+        self.source = source
+
+    def reveal(self) -> str:
+        return self._value
+
+    def fingerprint(self, salt: bytes) -> str:
+        """The same for the same value and `salt`; the value cannot be derived from it."""
+        return blake2b(self._value.encode(), key=salt[:64], digest_size=16).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<secret from {self.source}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is never pickled")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+class SecretHeaders(dict[str, str]):
+    """The headers of a request, whose repr shows the names only: values may be secret."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
+
+
+def _fault(value: str) -> str | None:
+    if not value:
+        return "it is empty"
+    if len(value) > MAX_LENGTH:
+        return f"it has {len(value):,}, more than {MAX_LENGTH:,}"
+    for position, char in enumerate(value, 1):
+        if not "!" <= char <= "~":
+            kind = {"\n": "a line break", "\r": "a line break", " ": "a space"}.get(char, "another character")
+            return f"but character {position} of {len(value)} is {kind}"
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return "but it stands in quotes"
+    return None
+
 
 LONGEST_GAP = 300.0
 """No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""

@@ -1,8 +1,7 @@
 """What can go wrong with a job, and what that means.
 
-- `states`: the states of a record, and the status words of services by group
-- `rules`: the taxonomy itself: for each error code its exception, its retries and its advice
+- `rules`: the taxonomy itself: the states of a record, the status words of services by group, for each error code its
+  exception, its retries and its advice, and why a run submits nothing more
 - `classify`: which rule an error falls under
-- `halts`: why a run submits nothing more
 - `explain`: all that is known of one word; the advice for rows that did not succeed
 """

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 
-from batchrun.core.taxonomy.rules import TAXONOMY, Rule, WordField
-from batchrun.core.taxonomy.states import State
+from batchrun.core.taxonomy.rules import TAXONOMY, Rule, State, WordField
 
 _BY: dict[WordField, dict[str, Rule]] = {
     field: {rule.word.lower(): rule for rule in TAXONOMY if rule.field is field} for field in WordField

@@ -8,8 +8,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchrun.core.taxonomy.classify import http_rule
-from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, Rule, WordField
-from batchrun.core.taxonomy.states import GROUP_MEANING, STATE_MEANING, WORDS, State, StateGroup, normalise
+from batchrun.core.taxonomy.rules import (
+    GROUP_MEANING,
+    KINDS,
+    STATE_MEANING,
+    TAXONOMY,
+    TAXONOMY_VERSION,
+    WORDS,
+    Rule,
+    State,
+    StateGroup,
+    WordField,
+    normalise,
+)
 
 # States whose cause may pass by itself; rows in the others need a changed input.
 WORTH_ANOTHER = (

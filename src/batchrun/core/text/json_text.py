@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 
 MAX_DEPTH = 100
 """Levels of objects and lists in an escaped copy."""

@@ -1,7 +1,7 @@
 """Files that survive a crash: append files, and the few operations that replace or repair them.
 
-Reading order: `file_names` (a batch's paths), `opening`, `append_file` (group commit), `writer_thread` (the same next to
-an event loop), `torn_tail`, `rewrite` (replace or move files), `distinct_files`, `refusals` (errors), `disk`.
+Reading order: `file_names` (a batch's paths), `opening` (errors, the disk, torn tails), `append_file` (group commit),
+`writer_thread` (the same next to an event loop), `rewrite` (replace or move files), `distinct_files`.
 
 Invariants:
 
@@ -12,27 +12,27 @@ Invariants:
 """
 
 from batchrun.edge.append_file.append_file import AppendFile, Lines, SyncGroup
-from batchrun.edge.append_file.disk import REAL_DISK, Disk
 from batchrun.edge.append_file.distinct_files import is_same_file, refuse_shared
 from batchrun.edge.append_file.file_names import FileNames
 from batchrun.edge.append_file.opening import (
+    REAL_DISK,
+    AppendFailed,
+    AppendFileClosed,
+    BatchFilesError,
+    Disk,
+    FileRefused,
+    InputIsOutput,
     OpenFile,
+    cut_torn,
     expect_folder,
     expect_regular,
+    keep_torn,
     open_append,
     open_existing,
     open_to_read,
     read_chunks,
 )
-from batchrun.edge.append_file.refusals import (
-    AppendFailed,
-    AppendFileClosed,
-    BatchFilesError,
-    FileRefused,
-    InputIsOutput,
-)
 from batchrun.edge.append_file.rewrite import rewrite, set_aside, write_whole
-from batchrun.edge.append_file.torn_tail import cut_torn, keep_torn
 from batchrun.edge.append_file.writer_thread import WriterThread
 
 __all__ = [

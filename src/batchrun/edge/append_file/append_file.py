@@ -23,9 +23,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from batchrun.core.text.units import many
-from batchrun.edge.append_file.opening import OpenFile
-from batchrun.edge.append_file.refusals import AppendFailed, AppendFileClosed, Step
+from batchrun.core.text.readable import many
+from batchrun.edge.append_file.opening import AppendFailed, AppendFileClosed, OpenFile, Step
 
 # A group larger than this (a single line may be) is not gathered: its bytes are copied once to be written whole.
 GROUP_BYTES = 8 << 20

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option, flag
+from batchrun.core.settings.settings import UsageError
+from batchrun.core.text.readable import Option, flag
 from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
-from batchrun.edge.append_file.opening import identity_of
-from batchrun.edge.append_file.refusals import InputIsOutput
+from batchrun.edge.append_file.opening import InputIsOutput, identity_of
 
 
 def refuse_shared(names: FileNames, source: str | int | None = None, others: Mapping[str, str] | None = None) -> None:

@@ -9,12 +9,142 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from batchrun.core.text.wording import Action, Option, Text
-from batchrun.edge.append_file.disk import REAL_DISK, Disk
-from batchrun.edge.append_file.refusals import FileRefused
+from batchrun.core.settings.settings import Refusal
+from batchrun.core.text.readable import Action, Option, Text
+from batchrun.edge.append_file.file_names import torn_of
+
+# --- What can go wrong with our files. All of it ends the run (exit 4), but an input named as output (exit 2) ---
+
+
+Step = Literal["write", "sync", "replaced", "cut"]
+_EXPECTED = {
+    "write": "expected to write at",
+    "sync": "expected to sync at",
+    "replaced": "expected to find the open file at",
+    "cut": "expected to find all that was written up to",
+}
+
+
+class BatchFilesError(Refusal):
+    """A file of the batch cannot be used. What was synced before stays as it is, and a later run resumes."""
+
+
+class FileRefused(BatchFilesError):
+    """The file at `path` is not what it must be: `found` is what is there instead. Nothing was changed."""
+
+    def __init__(self, path: str, found: Text, remedy: Text) -> None:
+        super().__init__(found, remedy, path)
+        self.path = path
+        self.found = found
+
+
+class InputIsOutput(FileRefused):
+    """The input is one of the files that the run would write: a mistake in the command (exit 2)."""
+
+    def __init__(self, path: str, source: str) -> None:
+        remedy = ("choose another output with ", Option("out"))
+        super().__init__(path, f"is the same file as the input {source!r}", remedy)
+
+
+class AppendFailed(BatchFilesError):
+    """Writing or syncing failed; the file takes nothing more. Everything before `offset` is synced and stays.
+
+    `lost` counts the bytes that were appended and are not on the disk.
+    """
+
+    def __init__(self, path: str, step: Step, offset: int, cause: Exception, lost: int = 0) -> None:
+        super().__init__(
+            f"{_EXPECTED[step]} offset {offset}, but: {cause}", ("mend the cause, then ", Action.RUN_AGAIN), path
+        )
+        self.path = path
+        self.step = step
+        self.offset = offset
+        self.cause = cause
+        self.lost = lost
+
+
+class AppendFileClosed(BatchFilesError):
+    """An append after the file was closed: a mistake in this program, not in its use."""
+
+
+# --- The disk as a value: twelve functions that a test can replace one by one ---
+
+
+if sys.platform == "darwin":
+    import fcntl
+
+
+def full_sync(descriptor: int) -> None:
+    """Return when the content of the file would survive a power cut, as far as the disk is honest.
+
+    macOS returns from fsync when the bytes are in the drive's cache; F_FULLFSYNC empties that as well.
+    Where a file system (a network share) does not support it, fsync is used: that does not repeat a failed sync,
+    since none was started.
+    """
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+            os.fsync(descriptor)
+    else:
+        os.fdatasync(descriptor)
+
+
+def sync_folder(path: str) -> None:
+    """Return when the names in the folder `path` would survive a power cut.
+
+    File systems without such a sync return EINVAL; there is no other way to ask them.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The functions of an operating system that we use; signatures and errors are those of `os`.
+
+    `read` is pread(descriptor, size, offset); `write` may write less than it was given.
+    Of a stat only st_mode, st_dev, st_ino and st_size are read.
+    """
+
+    open: Callable[[str, int, int], int] = os.open
+    close: Callable[[int], None] = os.close
+    read: Callable[[int, int, int], bytes] = os.pread
+    write: Callable[[int, memoryview], int] = os.write
+    sync: Callable[[int], None] = full_sync
+    truncate: Callable[[int, int], None] = os.ftruncate
+    fchmod: Callable[[int, int], None] = os.fchmod
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    lstat: Callable[[str], os.stat_result] = os.lstat
+    rename: Callable[[str, str], None] = os.rename
+    remove: Callable[[str], None] = os.unlink
+    sync_folder: Callable[[str], None] = sync_folder
+
+    def write_all(self, descriptor: int, data: bytes) -> None:
+        """Write all of `data`, in as many writes as it takes."""
+        rest = memoryview(data)
+        while rest:
+            written = self.write(descriptor, rest)
+            if written <= 0:  # POSIX allows 0 without an error; looping on it could last for ever
+                raise OSError(errno.EIO, "the disk took no byte and named no error")
+            rest = rest[written:]
+
+
+REAL_DISK = Disk()
+
 
 PRIVATE_MODE = 0o600
 _CHUNK = 1 << 20
@@ -191,3 +321,64 @@ def _expect_regular(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise FileRefused(path, f"expected a regular file, found {kind}", "name a regular file, or a new one")
+
+
+# --- Keeping what a crash left half written or a disk has damaged in PATH.torn, and cutting it off ---
+#
+# This can be interrupted at any point and repeated: a tail may then be kept twice, and is never lost.
+
+
+def cut_torn(path: str, offset: int, disk: Disk = REAL_DISK) -> int:
+    """Keep the tail of `path` from `offset` in PATH.torn, then cut it off; the number of bytes cut.
+
+    Each tail ends with a line feed there, its own or an added one. Raises FileRefused; the tail is then
+    not cut.
+    """
+    file = open_existing(path, disk)
+    if file is None:
+        return 0
+    try:
+        if file.size > offset:
+            _keep(file, [(offset, file.size - offset)])
+            disk.truncate(file.descriptor, offset)
+            disk.sync(file.descriptor)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+    return max(0, file.size - offset)
+
+
+def keep_torn(path: str, ranges: Iterable[tuple[int, int]], disk: Disk = REAL_DISK) -> int:
+    """Keep ranges of `path`, each an offset and a length, in PATH.torn; the number of bytes kept.
+
+    `path` itself is not changed. Raises FileRefused.
+    """
+    file = open_existing(path, disk)
+    if file is None:
+        return 0
+    try:
+        return _keep(file, ranges)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+
+
+def _keep(file: OpenFile, ranges: Iterable[tuple[int, int]]) -> int:
+    disk = file.disk
+    kept = open_append(torn_of(file.path), disk)
+    size = 0
+    try:
+        for offset, length in ranges:
+            last = b""
+            for chunk in read_chunks(file, offset, offset + length):
+                disk.write_all(kept.descriptor, chunk)
+                last = chunk[-1:]
+                size += len(chunk)
+            if last != b"\n":
+                disk.write_all(kept.descriptor, b"\n")
+        disk.sync(kept.descriptor)
+    finally:
+        kept.close()
+    return size

@@ -19,11 +19,10 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from batchrun.core.text.dates import utc
+from batchrun.core.text.readable import utc
 from batchrun.edge.append_file.append_file import AppendFile
-from batchrun.edge.append_file.disk import REAL_DISK, Disk
 from batchrun.edge.append_file.file_names import FileNames, new_of, torn_of
-from batchrun.edge.append_file.opening import PRIVATE_MODE, expect_regular, open_append, refused
+from batchrun.edge.append_file.opening import PRIVATE_MODE, REAL_DISK, Disk, expect_regular, open_append, refused
 
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _WRITE_BYTES = 1 << 20

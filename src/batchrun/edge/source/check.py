@@ -13,21 +13,33 @@ from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
-from batchrun.core.rows.estimate import result_tokens
-from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
-from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint, overridden
+from batchrun.core.rows.parse import (
+    ENDPOINTS,
+    NO_FLAGS,
+    Admitted,
+    BodyFlags,
+    Endpoint,
+    Rejection,
+    RowParser,
+    canonical,
+    content_key,
+    overridden,
+    result_tokens,
+)
 from batchrun.core.text.json_text import duplicate_keys
-from batchrun.core.text.printable import visible
+from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import is_same_file
-from batchrun.edge.source.checked import Checked, doubled_message
-from batchrun.edge.source.growing import Growing
-from batchrun.edge.source.index import READ
-from batchrun.edge.source.lines import lines
-from batchrun.edge.source.opening import OpenInput, open_input, refuse_other_encodings
-from batchrun.edge.source.reader import Reader, base_key
-from batchrun.edge.source.refusals import InputCutOff, InputRefused
+from batchrun.edge.source.checked import READ, Checked, Growing, Reader, base_key, doubled_message
+from batchrun.edge.source.opening import (
+    InputCutOff,
+    InputRefused,
+    OpenInput,
+    Spool,
+    lines,
+    open_input,
+    refuse_other_encodings,
+)
 from batchrun.edge.source.report import Report, Share
-from batchrun.edge.source.spool import Spool
 
 MAX_ROW = 32 << 20
 _BOM = b"\xef\xbb\xbf"

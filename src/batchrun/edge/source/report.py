@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from batchrun.core.text.wording import Text
+from batchrun.core.text.readable import Text
 
 KEPT = 20  # findings with their lines; the others are counted
 _DISTINCT = 1_000  # pairs of endpoint and model; what comes later counts under OTHERS

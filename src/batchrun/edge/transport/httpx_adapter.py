@@ -24,14 +24,18 @@ from typing import Any
 import httpx
 
 from batchrun.core.responses.http import Cause
-from batchrun.core.text.printable import visible
-from batchrun.edge.exchange import DEFAULT_CONNECTIONS, POLL_KEEPALIVE, POST_KEEPALIVE, Caps
-from batchrun.edge.exchange.environment import tls_context
-from batchrun.edge.exchange.failures import ExchangeError
-from batchrun.edge.exchange.packages import package_of
-from batchrun.edge.exchange.reading import ResponseHead
-from batchrun.edge.transport.dialing import Address, ResumingContext, address_of
-from batchrun.edge.transport.exchange import (
+from batchrun.core.text.readable import visible
+from batchrun.edge.exchange import (
+    DEFAULT_CONNECTIONS,
+    POLL_KEEPALIVE,
+    POST_KEEPALIVE,
+    Caps,
+    ExchangeError,
+    ResponseHead,
+    package_of,
+    tls_context,
+)
+from batchrun.edge.transport.connection import (
     ConnectionBroke,
     Exchange,
     ExchangeStage,
@@ -40,7 +44,7 @@ from batchrun.edge.transport.exchange import (
     header_lines,
     request_head,
 )
-from batchrun.edge.transport.pool import ConnectionPool, shared_buffer
+from batchrun.edge.transport.pool import Address, ConnectionPool, ResumingContext, address_of, shared_buffer
 
 HIGH = 256 * 1024  # bytes
 _MAX_POOLS = 256  # more only while their connections are in use

@@ -20,16 +20,17 @@ from batchrun.edge.exchange import (
     DEFAULT_CONNECTIONS,
     POLL_KEEPALIVE,
     POST_KEEPALIVE,
+    Body,
+    Budget,
+    BudgetShare,
     Caps,
+    ExchangeError,
+    Redactor,
+    ResponseHead,
+    tls_context,
 )
-from batchrun.edge.exchange.budget import Budget, BudgetShare
-from batchrun.edge.exchange.environment import tls_context
-from batchrun.edge.exchange.failures import ExchangeError
-from batchrun.edge.exchange.reading import Body, ResponseHead
-from batchrun.edge.exchange.redaction import Redactor
-from batchrun.edge.transport.dialing import ResumingContext, parse_origin
-from batchrun.edge.transport.exchange import Exchange, ExchangeStage, Slots, TimedOut, header_lines, request_head
-from batchrun.edge.transport.pool import ConnectionPool, shared_buffer
+from batchrun.edge.transport.connection import Exchange, ExchangeStage, Slots, TimedOut, header_lines, request_head
+from batchrun.edge.transport.pool import ConnectionPool, ResumingContext, parse_origin, shared_buffer
 
 T = TypeVar("T")
 

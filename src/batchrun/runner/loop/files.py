@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import blake2b
 
 from batchrun.core.jobs.messages import (
     Append,
@@ -22,12 +24,33 @@ from batchrun.core.jobs.messages import (
 from batchrun.core.journal.entries import Entry, mark
 from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.records.artifacts import Stored
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Action, worded
+from batchrun.core.text.readable import Action, many, worded
 from batchrun.edge.append_file import BatchFilesError, FileRefused, Lines, OpenFile, WriterThread
 from batchrun.edge.append_file.writer_thread import Loop
 from batchrun.edge.artifacts import ArtifactWriter, Folder
 from batchrun.runner.opening.open import OpenBatch
+
+# --- OUT.unreadable/: responses that could not be parsed, kept as received. They were very likely paid for ---
+
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def keep_unreadable(folder: str, key: str, body: bytes) -> str | None:
+    """Write `body` into `folder` under a name made from the row's key; its path, or None if that failed.
+
+    The name is a hash, because a key may hold anything. A failure loses nothing that could be parsed: the
+    record says what happened, and the job can be fetched again while the service keeps it.
+    """
+    name = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    path = f"{folder}/{name}.body"
+    with suppress(OSError):
+        os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - paths are str in the edge
+        descriptor = os.open(path, _NEW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+        return path
+    return None
 
 
 class BatchFiles:

@@ -8,8 +8,8 @@ from itertools import islice
 from batchrun.core.jobs.job import Row
 from batchrun.core.jobs.messages import Recovered, RowsTakenUp
 from batchrun.core.settings.settings import Settings
+from batchrun.edge.cancel_file import CancelRequestReader
 from batchrun.edge.source import Checked, Growing
-from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.runner.opening.read import no_collections
 

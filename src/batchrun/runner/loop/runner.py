@@ -15,7 +15,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
@@ -54,25 +54,49 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
-from batchrun.core.limits.sharing import Shared
+from batchrun.core.limits.gate import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.halts import HaltReason
-from batchrun.core.text.wording import Text
+from batchrun.core.taxonomy.rules import HaltReason
+from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
-from batchrun.edge.exchange import HttpTransport
-from batchrun.edge.exchange.budget import Budget
+from batchrun.edge.cancel_file import CancelRequestReader
+from batchrun.edge.exchange import Budget, HttpTransport
 from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.refusals import InputChanged
-from batchrun.edge.unreadable import keep_unreadable
-from batchrun.runner.loop.cancel_requests import CancelRequestReader
-from batchrun.runner.loop.exchanges import Exchanges, Keys, submit_ceiling
-from batchrun.runner.loop.files import ArtifactFiles, BatchFiles
-from batchrun.runner.loop.heartbeat import ROUNDS_A_SECOND, beat, clock
+from batchrun.edge.source.opening import InputChanged
+from batchrun.runner.loop.exchanges import Exchanges, Keys, Workers, submit_ceiling, task_group
+from batchrun.runner.loop.files import ArtifactFiles, BatchFiles, keep_unreadable
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
-from batchrun.runner.loop.workers import Workers, task_group
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.services.service import Service
+
+# Time as the runner sees it: a clock that counts suspension, and what happens by itself a few times a second.
+
+
+ROUNDS_A_SECOND = 4
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_GAP_OF_A_SUSPENSION = 5.0
+
+
+def clock() -> float:
+    """Seconds on a clock that counts suspension where the system has one."""
+    return time.clock_gettime(_CLOCK)
+
+
+async def beat(woke: Callable[[float], Awaitable[None]], each: Callable[[int], None]) -> None:
+    """Call `each(round)` in every round, and `woke(gap)` before it where the process was suspended for `gap` seconds."""
+    loop = asyncio.get_running_loop()
+    behind = clock() - loop.time()
+    rounds = 0
+    while True:
+        await anyio.sleep(1 / ROUNDS_A_SECOND)
+        rounds += 1
+        gap = clock() - loop.time() - behind
+        behind += gap
+        if gap > _GAP_OF_A_SUSPENSION:
+            await woke(gap)
+        each(rounds)
+
 
 _CANCELS_AT_ONCE = 32
 _LONG = 1.0  # seconds; a million open rows take ten or more to be taken up

@@ -9,16 +9,12 @@ from typing import Any
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import JournalState
 from batchrun.core.journal.recover import Recovery
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.printable import visible
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Option, Part
+from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.core.taxonomy.rules import State
+from batchrun.core.text.readable import Option, Part, many, visible
 from batchrun.edge.append_file import FileNames
 from batchrun.edge.source import InputRefused
-from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.reader import FoundRows
+from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.read import refuse
 from batchrun.runner.opening.repair import records_behind
 

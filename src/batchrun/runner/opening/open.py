@@ -17,7 +17,7 @@ from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
-from batchrun.core.text.wording import Action, Option, Text
+from batchrun.core.text.readable import Action, Option, Text
 from batchrun.edge.append_file import (
     AppendFile,
     FileNames,
@@ -27,8 +27,7 @@ from batchrun.edge.append_file import (
     set_aside,
 )  # fmt: skip
 from batchrun.edge.lock import Locks
-from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.reader import FoundRows
+from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.compare import (
     Differences,
     Identity,

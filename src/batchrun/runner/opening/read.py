@@ -11,7 +11,7 @@ from typing import NoReturn
 from batchrun.core.journal.entries import VERSION, Header
 from batchrun.core.journal.fold import JournalState, fold
 from batchrun.core.journal.recover import Readable, Recovery, recover
-from batchrun.core.text.wording import Option, Text
+from batchrun.core.text.readable import Option, Text
 from batchrun.edge.append_file import FileNames, FileRefused, OpenFile, open_to_read, read_chunks
 
 _LONGEST_HEADER = 16 << 20  # --set may put whole schemas into it

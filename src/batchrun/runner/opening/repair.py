@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from batchrun.core.journal.entries import Done, Entry, Intent, SyncedMark, Unconfirmed, mark, read_line
 from batchrun.core.journal.fold import JournalState
 from batchrun.core.journal.recover import Recovery, read_record
-from batchrun.core.text.units import many
-from batchrun.core.text.wording import Option, Part
+from batchrun.core.text.readable import Option, Part, many
 from batchrun.edge.append_file import FileNames, keep_torn, rewrite
 from batchrun.edge.source.checked import Checked
 from batchrun.runner.opening.read import fold_file, lines_of, recovered, refuse, size_of

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator
 from batchrun.core.journal.entries import TAGS, Rewrite, mark, read_line
 from batchrun.core.journal.rewrite import announcement, new_journal, new_output
 from batchrun.core.settings.settings import Settings
-from batchrun.core.taxonomy.states import State
-from batchrun.core.text.units import many
+from batchrun.core.taxonomy.rules import State
+from batchrun.core.text.readable import many
 from batchrun.edge.append_file import rewrite
 from batchrun.edge.source import Checked
 from batchrun.runner.opening.open import OpenBatch

@@ -8,14 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batchrun.core.settings.settings import Settings
-from batchrun.core.settings.usage_error import UsageError
-from batchrun.core.text.wording import Option, Text
+from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
-from batchrun.edge.exchange import Caps, HttpTransport
-from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.environment import proxy_for
-from batchrun.edge.exchange.redaction import Redactor
+from batchrun.edge.exchange import Budget, Caps, HttpTransport, Redactor, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from batchrun.services.choice import choose

@@ -1,18 +1,16 @@
-"""What is true between any two events; tests ask after every few."""
+"""What is true of the engine between any two events."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from batchrun.core.engine.artifacts import Endings
-from batchrun.core.engine.polls import Polls
-from batchrun.core.jobs.jobs import Jobs
+from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, Phase
-from batchrun.core.limits.gate import Gate
 
 
-def check(jobs: Jobs, endings: Endings, gate: Gate, polls: Polls) -> None:
-    """Raise AssertionError where counts and jobs do not agree."""
+def check_invariants(engine: Engine) -> None:
+    """Raise AssertionError where counts and jobs do not agree; costs a walk over all jobs."""
+    jobs, endings, gate, polls = engine.jobs, engine.endings, engine.gate, engine.polls
     all_jobs = [*jobs.unsubmitted.values(), *jobs.watched.values()]
     actual = Counter(job.phase for job in all_jobs)
     for phase in Phase:
