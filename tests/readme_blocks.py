@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import get_args, get_origin
 
 from batchrun.cli import main, summary
-from batchrun.cli import status as status_json_room
+from batchrun.cli import status_json as status_json_room
 from batchrun.cli.parser import EXIT_CODES, metavar
 from batchrun.core.jobs.lifecycle import state_diagram, transition_table
 from batchrun.core.records.record import Moment, RecordLine, keys_of

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from batchrun.cli import main
-from batchrun.cli import status as status_json
-from batchrun.cli.status import StatusPaths, facts, moment, next_commands, page
+from batchrun.cli import main, status_json
+from batchrun.cli.status_json import facts
+from batchrun.cli.status_page import StatusPaths, moment, next_commands, page
 from batchrun.core.journal.entries import (
     AttemptEnded,
     Cancelling,

@@ -25,8 +25,7 @@ __all__ = ["ArtifactWriter", "Folder", "JobFiles", "open_folder"]
 # --- A folder of artifacts, and how the files of one job are written into it ---
 #
 # A file is written under a temporary name, synced, and renamed; then the folder is synced. So under its final name it
-# is
-# complete or missing, and an earlier one stays until then. No link is followed: the folder is none, and each file is
+# is complete or missing, and an earlier one stays until then. No link is followed: the folder is none, and each file is
 # newly created.
 
 
@@ -154,13 +153,11 @@ def _decoded(text: memoryview) -> Iterator[bytes]:
 
 # --- The threads that write artifacts next to an event loop ---
 #
-# There are two, so that one decodes while the other waits for the disk. Each takes what is queued, writes it, and
-# syncs
+# There are two, so that one decodes while the other waits for the disk. Each takes what is queued, writes it, and syncs
 # the folder once for all of it. The first error is the last: nothing is written after it, since a repeated sync can
 # report success falsely.
 #
-# A thread that wants the interpreter's lock may wait for ever next to a busy loop (see `append_file.writer_thread`),
-# so
+# A thread that wants the interpreter's lock may wait for ever next to a busy loop (see `append_file.writer_thread`), so
 # while tasks are unfinished the loop gives way every few milliseconds.
 
 

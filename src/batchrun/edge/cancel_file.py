@@ -139,8 +139,7 @@ def _cut_torn_line(file: OpenFile) -> OpenFile:
 # --- What other processes want of a run, between the file of requests and the engine ---
 #
 # A cancel request is one line of OUT.requests: ``{"cancel": ["row-7", …] or "all", "run_id": "…", "at": …}``. Rows are
-# named by
-# their keys or by their jobs' ids. A request for another batch, whose files once were here, is ignored.
+# named by their keys or by their jobs' ids. A request for another batch, whose files once were here, is ignored.
 
 
 ALL = "all"

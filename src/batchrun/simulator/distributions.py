@@ -194,13 +194,13 @@ def row_of(body: object) -> tuple[int, str | None]:
         if isinstance(metadata, dict) and isinstance(name := metadata.get("custom_id"), str) and name:
             return row_of_name(name), name
         body = {key: value for key, value in body.items() if key not in _CLIENTS_OWN}
-    return _hash(b"body", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)), None
+    return _hashed(b"body", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)), None
 
 
 def row_of_name(custom_id: str) -> int:
-    return _hash(b"name", custom_id.encode("utf-8", "surrogatepass"))
+    return _hashed(b"name", custom_id.encode("utf-8", "surrogatepass"))
 
 
-def _hash(kind: bytes, text: bytes) -> int:
+def _hashed(kind: bytes, text: bytes) -> int:
     number: int = _WORD.unpack(blake2b(text, person=kind, digest_size=8).digest())[0]
     return number

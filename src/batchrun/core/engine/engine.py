@@ -71,8 +71,7 @@ from batchrun.core.taxonomy.rules import HaltReason
 # Invariants:
 #
 # 1. A request is accepted once `RequestsAccepted` is journaled behind the `Cancelling` entries that it caused: only
-# then
-#    may the next run pass over its bytes. Read again it does nothing new.
+#    then may the next run pass over its bytes. Read again it does nothing new.
 # 2. A request for all rows stands until the last one has its record, across runs: rows that are not read yet have no
 #    entry of their own.
 # 3. An interrupt ends jobs, not rows: what was never sent stays open.

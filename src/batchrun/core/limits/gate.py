@@ -71,10 +71,9 @@ class Rate:
 # --- Limits that several batches of one process share: a rate of submits, and a number of jobs in flight ---
 #
 # The rate is one `Rate` that all of them charge. Places are given first come first served: a batch that finds none
-# waits
-# in line and is called when one is free, because the batch whose job has just ended would otherwise take its place
-# again at once, and the others would wait for its end. A batch that is called and no longer needs the place passes the
-# turn on.
+# waits in line and is called when one is free, because the batch whose job has just ended would otherwise take its
+# place again at once, and the others would wait for its end. A batch that is called and no longer needs the place
+# passes the turn on.
 
 
 class Shared:

@@ -21,14 +21,12 @@ from batchrun.core.text.readable import utc
 # --- A JSON object that is described by a class: its keys, read from the class itself ---
 #
 # The fields of a frozen dataclass are the keys of the object, in the order in which orjson writes them. Each says in
-# its
-# annotation what it means, and what its JSON Schema says beyond its type::
+# its annotation what it means, and what its JSON Schema says beyond its type::
 #
 #     sha256: Annotated[str, "the file's digest", {"pattern": "^[0-9a-f]{64}$"}]
 #
 # Types: str, Moment, int (a count), float (seconds), bool, an enum, bytes (JSON as it was received), another such
-# class,
-# a tuple of one type, and each of them with None.
+# class, a tuple of one type, and each of them with None.
 #
 # A key that is added later has a default, which a reader takes for lines of earlier versions, and says
 # ``{"required": False}``. A reader ignores the keys that it does not know.
@@ -120,10 +118,8 @@ def seconds_between(start: float | None, end: float | None) -> float | None:
 # --- The table of a record's keys: the terminal line of a row, a superset of the OpenAI Batch output line ---
 #
 # Everything else follows from the class `RecordLine`: orjson writes it (`to_json`), `batchrun.Record` reads it, the
-# JSON
-# Schema, the columns of a DataFrame and the README's table are made of its annotations. To add a key, add a field with
-# a
-# default and ``{"required": False}`` (see `keys`), its value in `core.jobs.record_of`, and an attribute to
+# JSON Schema, the columns of a DataFrame and the README's table are made of its annotations. To add a key, add a field
+# with a default and ``{"required": False}`` (see `keys`), its value in `core.jobs.record_of`, and an attribute to
 # `results.record.Record`. A key that is there keeps its meaning and its place.
 
 

@@ -399,11 +399,9 @@ def _short(value: Any) -> str:
 
 # --- Rough estimates of the tokens and bytes of a batch, before anything is paid ---
 #
-# No tokeniser is right for every model, and none is quick enough for ten million rows: four bytes a token is
-# the usual rule of thumb for English, too high for pictures and escapes. Results count as 500 tokens
-# where the row does not cap them lower. The sizes of records were measured on typical results; the text of a result is
-# in
-# its record twice.
+# No tokeniser is right for every model, and none is quick enough for ten million rows: four bytes a token is the usual
+# rule of thumb for English, too high for pictures and escapes. Results count as 500 tokens where the row does not cap
+# them lower. The sizes of records were measured on typical results; the text of a result is in its record twice.
 
 
 BYTES_PER_TOKEN = 4

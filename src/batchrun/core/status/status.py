@@ -19,11 +19,9 @@ from batchrun.core.text.readable import seconds_of_utc, utc
 # --- The two files of a batch, followed while they grow, by whoever only wants its status ---
 #
 # Of the output, counters alone are kept, however many records there are. Of the journal, the rows without a record: a
-# row
-# whose record is known is forgotten, so that memory depends on what is in flight and not on what is done.
+# row whose record is known is forgotten, so that memory depends on what is in flight and not on what is done.
 #
-# `done` entries are trusted for that, because comparing a million keys would be too slow. They are wrong where
-# somebody
+# `done` entries are trusted for that, because comparing a million keys would be too slow. They are wrong where somebody
 # shortened the output: `trusts_too_much` detects it, and a follower that is started again as `sceptical` forgets a row
 # only when its record was read.
 

@@ -32,10 +32,9 @@ from batchrun.edge.source.report import Report
 
 # --- What is kept of each row: where it stands, what it was, and the mark of its key. No text ---
 #
-# A row costs 8 bytes for its offset, 4 for its checksum, 1 for its model, 8 for its mark and 6 to 12 for the
-# table that finds it: 27 to 33, and 4 more where rows are alike. What is rare (blank lines, bad rows) has lists of its
-# own,
-# in the order of the file, so that one search finds a row in them.
+# A row costs 8 bytes for its offset, 4 for its checksum, 1 for its model, 8 for its mark and 6 to 12 for the table that
+# finds it: 27 to 33, and 4 more where rows are alike. What is rare (blank lines, bad rows) has lists of its own, in the
+# order of the file, so that one search finds a row in them.
 
 
 READ = 0  # instead of the number of a model: the row must be read again to know what its record needs

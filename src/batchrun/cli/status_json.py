@@ -1,0 +1,91 @@
+"""The status of a batch, for programs.
+
+The JSON of ``batchrun status OUT --json``, every key always present:
+
+    version       1
+    at            the moment of the look, ISO 8601 in UTC, as all moments here
+    run           {state, process, since, until, reason} of the run that is on or was last; state is starting, running,
+                  complete, halted, detached, stopped or lost (no farewell: then `until` is the last that is known of it)
+    rows          {total, done, open}; total and open are null where nobody knows
+    states        {state: rows} of the whole output
+    stages        {waiting, retrying, submitting, watching, cancelling}: rows without a record; waiting is null as above
+    failures      [{state, code, rows, advice}] of the whole output, most rows first
+    with_warnings rows that succeeded and have warnings
+    jobs          jobs that run over there, and are billed
+    oldest        null, or {key, job_id, submitted_at, age_s} of the job that is in flight for longest
+    lately        null where no run is on, or {seconds, submits, records, refused, unconfirmed}: what happened in the last
+                  seconds, 300 at most; refused counts submits that were withdrawn before they went, too
+    per_minute    null as above, or {submits, records}
+    left_s        null where nobody knows, or seconds to the last record at this pace
+    tokens        {input, output, total}, null while no record has told a number
+    new_attempts  jobs that ended in a way that was worth a new attempt
+    halted        null, or {reason, message, advice} of the last run
+    notes         [what else a person should know]
+    files         {output, journal}
+    next          [{command, what}]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchrun.cli.run_result import failures
+from batchrun.cli.status_page import StatusPaths, halt_of, next_commands, notes_of, tokens_of
+from batchrun.core.status.status import BatchStage, BatchStatus
+from batchrun.core.taxonomy.rules import State
+from batchrun.core.text.readable import utc
+
+STATUS_VERSION = 1
+
+
+def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: str) -> dict[str, Any]:
+    """The status for programs, in the shape above."""
+    run, recent, oldest, halt = status.run, status.recent, status.oldest, halt_of(status.run)
+    return {
+        "version": STATUS_VERSION,
+        "at": utc(status.at),
+        "run": {
+            "state": run.state.value,
+            "process": run.process,
+            "since": _utc(run.since),
+            "until": _utc(run.until),
+            "reason": run.reason,
+        },
+        "rows": {"total": status.total, "done": status.done, "open": status.open_rows},
+        "states": {state.value: rows for state in State if (rows := status.states.get(state, 0))},
+        "stages": {stage.value: status.stages.get(stage) for stage in BatchStage},
+        "failures": failures(status.codes),
+        "with_warnings": status.with_warnings,
+        "jobs": status.jobs,
+        "oldest": None
+        if oldest is None
+        else {
+            "key": oldest.key,
+            "job_id": oldest.job_id,
+            "submitted_at": utc(oldest.submitted_at),
+            "age_s": round(max(0.0, status.at - oldest.submitted_at), 3),
+        },
+        "lately": None
+        if recent is None
+        else {
+            "seconds": round(recent.seconds, 3),
+            "submits": recent.submits,
+            "records": recent.records,
+            "refused": recent.refused,
+            "unconfirmed": recent.unconfirmed,
+        },
+        "per_minute": None
+        if recent is None
+        else {"submits": round(recent.submits_a_minute, 3), "records": round(recent.records_a_minute, 3)},
+        "left_s": None if status.left is None else round(status.left, 1),
+        "tokens": tokens_of(status),
+        "new_attempts": status.new_attempts,
+        "halted": None if halt is None else dict(zip(("reason", "message", "advice"), halt, strict=True)),
+        "notes": list(notes_of(status)),
+        "files": {"output": output, "journal": journal},
+        "next": [{"command": typed, "what": what} for typed, what in next_commands(status, paths)],
+    }
+
+
+def _utc(at: float | None) -> str | None:
+    return None if at is None else utc(at)

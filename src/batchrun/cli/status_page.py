@@ -1,0 +1,229 @@
+"""The status of a batch as text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from batchrun.cli.run_result import command, commands_for_failed, commands_to_learn
+from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows, still_running, table, wrapped
+from batchrun.core.status.status import BatchStage, BatchStatus, LastRun, RunState
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
+from batchrun.core.text.readable import duration, many, visible, worded
+
+# --- What to know about the status of a batch besides its counts, and the commands to type next ---
+#
+# Shared by ``status_page`` (text) and ``status_json``.
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPaths:
+    """The files as their user names them.
+
+    `input_is_kept` is whether the input can be read again, `watched` whether the page is shown with --watch.
+    """
+
+    output: str
+    journal: str | None = None
+    input_is_kept: bool = True
+    watched: bool = False
+
+    def command(self, name: str, *more: str) -> list[str]:
+        """A command on these files."""
+        return [name, self.output, *(("--journal", self.journal) if self.journal else ()), *more]
+
+
+def notes_of(status: BatchStatus) -> Iterator[str]:
+    recent, run = status.recent, status.run
+    if recent is not None and (recent.refused or recent.unconfirmed):
+        failed = [f"{recent.refused:,} refused or withdrawn"] if recent.refused else []
+        failed += [f"{recent.unconfirmed:,} unconfirmed"] if recent.unconfirmed else []
+        yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
+    if status.with_warnings:
+        yield f"{many(status.with_warnings, 'row')} succeeded with warnings; look at `warnings`"
+    if status.cancel_all:
+        yield "all rows without a record are to end as cancelled"
+    if status.gone:
+        fetched = "they are fetched again" if run.is_on else "the next run fetches them again"
+        yield f"{many(status.gone, 'record')} that the journal knows are gone from the output; {fetched}"
+    if status.rewriting:
+        yield "the output is being rewritten" if run.is_on else "a rewriting was interrupted; the next run finishes it"
+    if run.is_on:
+        return
+    if status.stages[BatchStage.SUBMITTING]:
+        what = "may have been sent, and the answer is lost"
+        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed"
+    if status.jobs:
+        yield still_running(status.jobs, None, resumable=True)
+
+
+def halt_of(run: LastRun) -> tuple[str, str, str] | None:
+    """Reason, message and advice of a halt."""
+    if run.message is None:
+        return None
+    reason, _, message = run.message.partition(": ")
+    known = reason in set(HaltReason)
+    return reason, message, worded(HALT_ADVICE[HaltReason(reason)]) if known else ""
+
+
+def tokens_of(status: BatchStatus) -> dict[str, int | None]:
+    return {name.removesuffix("_tokens"): count for name, count in status.tokens.items()}
+
+
+def next_commands(status: BatchStatus, paths: StatusPaths) -> list[tuple[str, str]]:
+    """(command, what it does), the likeliest first."""
+    found: list[tuple[str, str]] = []
+    if status.run.is_on:
+        if not paths.watched:
+            found.append((command(paths.command("status", "--watch")), "goes on looking until the run is over"))
+        found.append((command(paths.command("cancel", "--all")), "ends every row that is not done, and its job"))
+        return found
+    access = _access(status)
+    base = paths.command("resume", *access)
+    if status.open_rows != 0:
+        if paths.input_is_kept:
+            found.append((command(base), "goes on where this run stopped"))
+        else:
+            again = command(["-", "-o", paths.output, *access])
+            found.append((f"… | {again}", "goes on, with the input piped in again"))
+    if status.jobs:
+        found.append((command(paths.command("collect", *access)), "brings home what is in flight; submits nothing"))
+        found.append((command(paths.command("cancel", "--all", *access)), "ends what is in flight"))
+    if paths.input_is_kept:
+        found += commands_for_failed(base, status.states)
+    return found + commands_to_learn(status.codes)
+
+
+def _access(status: BatchStatus) -> list[str]:
+    """The flags without which another command would not find the service of this batch."""
+    header = status.header
+    if header.service == "demo":
+        return ["--demo"]
+    return ["--base-url", header.origin] if header.service == "compatible" else []
+
+
+_DONE = {"collected": "collected what was in flight", "cancelled": "ended what `batchrun cancel` asked for"}
+_SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
+_STAGE_NAMES = {BatchStage.WATCHING: "in flight"}
+_LEFT_BEHIND = {BatchStage.SUBMITTING: "perhaps sent", BatchStage.WATCHING: "in flight"}  # where no run is on
+
+
+def page(status: BatchStatus, paths: StatusPaths, width: int) -> list[str]:
+    """The status in lines of at most `width` columns, except for commands."""
+    lines = "\n".join(_facts(status, width)).split("\n")
+    return [
+        *(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines),
+        *next_lines(next_commands(status, paths)),
+    ]
+
+
+def _facts(status: BatchStatus, width: int) -> Iterator[str]:
+    yield wrapped("", _first(status), width)
+    yield wrapped("", _progress(status), width)
+    done, open_rows = state_rows(status.states, status.codes), _open_rows(status)
+    for rows, others in ((done, open_rows), (open_rows, done)):
+        if rows:
+            yield ""
+            yield from table(rows, width, others)
+    if measures := list(_measures(status)):
+        yield ""
+        name_width = max(map(len, (*(row[0] for row in (*done, *open_rows)), *(name for name, _ in measures))))
+        for name, text in measures:
+            yield wrapped(f"  {name:<{name_width}}  ", text, width)
+    if halt := halt_of(status.run):
+        yield ""
+        reason, message, advice = halt
+        if status.run.state is not RunState.HALTED:
+            yield wrapped(f"{visible(reason, 60)}: ", visible(message), width)
+        if advice:
+            yield wrapped("", advice, width)
+    if notes := list(notes_of(status)):
+        yield ""
+        for note in notes:
+            yield wrapped("", note, width)
+    yield from advice_lines(status.codes, width)
+
+
+def _first(status: BatchStatus) -> str:
+    run, now = status.run, status.at
+    at = "" if run.until is None else moment(run.until, now)
+    who = "" if run.process is None else f", process {run.process}"
+    match run.state:
+        case RunState.STARTING:
+            return f"a run is starting{who}"
+        case RunState.RUNNING:
+            since = run.since or now
+            return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
+        case RunState.COMPLETE:
+            return f"ended in good order at {at}" if status.open_rows else f"complete at {at}"
+        case RunState.HALTED:
+            return f"halted at {at}" + (f": {visible(run.message)}" if run.message else "")
+        case RunState.DETACHED:
+            return f"detached at {at}"
+        case RunState.STOPPED:
+            reason = _SIGNALS.get(run.reason or "", run.reason)
+            if run.reason in _SIGNALS:
+                return f"stopped by {reason} at {at}"
+            if run.reason in _DONE:
+                return f"the last run {_DONE[run.reason]}, until {at}"
+            return f"stopped at {at}" + (f": {visible(reason)}" if reason else "")
+        case RunState.LOST:
+            return "no farewell: killed, or the power or the disk failed" + (f", after {at}" if at else "")
+
+
+def _progress(status: BatchStatus) -> str:
+    done, total, run = status.done, status.total, status.run
+    if total is None:
+        return f"{many(done, 'row')} done"
+    text = f"{done:,} of {many(total, 'row')} done" + (f", {100 * done // total}%" if total else "")
+    if status.left:
+        return f"{text}; about {duration(status.left)} left"
+    left = total - done
+    if not left or run.is_on:
+        return text
+    return f"{text}; {many(left, 'row')} {'is' if left == 1 else 'are'} left"
+
+
+def _open_rows(status: BatchStatus) -> list[TableRow]:
+    names = _STAGE_NAMES if status.run.is_on else _LEFT_BEHIND
+    return [
+        (
+            names.get(stage, stage.value),
+            status.stages[stage],
+            _oldest(status) if stage is BatchStage.WATCHING else "",
+        )
+        for stage in reversed(BatchStage)
+        if status.stages.get(stage)
+    ]
+
+
+def _oldest(status: BatchStatus) -> str:
+    oldest = status.oldest
+    if oldest is None:
+        return ""
+    age = duration(max(0.0, status.at - oldest.submitted_at))
+    return f"the oldest for {age}: {visible(oldest.key, 60)}, {visible(oldest.job_id, 200)}"
+
+
+def _measures(status: BatchStatus) -> Iterator[tuple[str, str]]:
+    recent = status.recent
+    if recent is not None:
+        rates = f"{_rate(recent.submits_a_minute)} submits and {_rate(recent.records_a_minute)} records a minute"
+        yield "pace", f"{rates}, over {duration(recent.seconds)}"
+    counts = [f"{count:,} {name}" for name, count in tokens_of(status).items() if count is not None]
+    if counts:
+        yield "tokens", ", ".join(counts)
+    if status.new_attempts:
+        yield "retries", many(status.new_attempts, "new attempt")
+
+
+def _rate(a_minute: float) -> str:
+    return f"{a_minute:,.0f}" if a_minute >= 9.95 else f"{a_minute:.1f}".removesuffix(".0")
+
+
+def moment(at: float, now: float) -> str:
+    """A moment in local time, with its date unless it is today."""
+    then = time.localtime(at)
+    form = "%H:%M" if then[:3] == time.localtime(now)[:3] else "%Y-%m-%d %H:%M"
+    return time.strftime(form, then)
