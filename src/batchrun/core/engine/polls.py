@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
@@ -45,17 +44,9 @@ UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
 
-class Pacing(Protocol):
-    """Decides when a job is polled again."""
-
-    def gap(self, polls: int, chance: float) -> float:
-        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
+    """When a job is polled again: after ``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
 
     Each job has its own jitter: jobs that were accepted in the same instant are spread over a whole first gap, so they
     never come back in step.
@@ -73,6 +64,7 @@ class Exponential:
         object.__setattr__(self, "_gaps", tuple(gaps))
 
     def gap(self, polls: int, chance: float) -> float:
+        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
         gaps = self._gaps
         base = gaps[polls] if polls < len(gaps) else gaps[-1]
         return min(base * (0.5 + chance), LONGEST_GAP)
@@ -90,7 +82,7 @@ class Polls:
         self._timers = Timers()
         self._rate = Rate(settings.poll_rate)
         self._paused_until = float("-inf")
-        self._pacing: Pacing = Exponential(settings.poll_min, settings.poll_max)
+        self._pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
         self.stopped = False
@@ -108,9 +100,6 @@ class Polls:
         since, message = self._unanswered
         answered = self._last_found is not None and self._last_found >= since
         return None if answered or self._jobs.now - since < REPORT_UNANSWERED_AFTER else message
-
-    def waiting(self) -> list[Job]:
-        return self._timers.waiting()
 
     # --- when to poll ---
 

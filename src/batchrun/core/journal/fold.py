@@ -11,7 +11,6 @@ tag is unknown here is passed over. A rewriting carries both on, but for the fie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from struct import Struct
@@ -332,19 +331,22 @@ def _entries_of(lines: list[bytes]) -> Iterable[Any]:
     A million rows are two million lines, nearly always good ones: their checksums are compared all at once.
     """
     jsons = [line[9:-1] for line in lines]
-    with suppress(ValueError):
+    try:
         if b"%08x %b\n" * len(jsons) % tuple(
             chain.from_iterable(zip(map(crc32, jsons), jsons, strict=True))
         ) == b"".join(lines):
             return list(map(orjson.loads, jsons))
+    except ValueError:
+        pass
     return [_json_of(line) for line in lines]
 
 
 def _json_of(line: bytes) -> Any:
     json = line[9:-1]
-    with suppress(ValueError):
+    try:
         return orjson.loads(json) if line == frame(json) else None
-    return None
+    except ValueError:
+        return None
 
 
 def _telling(
