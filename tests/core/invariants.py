@@ -27,9 +27,15 @@ def check_invariants(engine: Engine) -> None:
     assert gate.in_flight == actual[Phase.INTENDING] + actual[Phase.SUBMITTING]
     assert gate.in_flight <= gate.exposed <= jobs.settings.submits, "more intents open than --submits allows"
     assert polls.in_flight == actual[Phase.POLLING] <= jobs.settings.connections
-    waiting = {id(job) for job in polls.waiting()}
+    waiting = {id(job) for job in waiting_in(polls._timers)}
     assert waiting == {id(job) for job in all_jobs if job.phase in (Phase.WATCHING, Phase.SETTLING)}, (
         "a job waits for nothing"
     )
     assert jobs.unsynced_records >= 0
     assert actual[Phase.STORING] == endings.waiting()
+
+
+def waiting_in(timers):
+    """All jobs that wait in `timers`, each once."""
+    found = {id(job): job for tick, bucket in timers._buckets.items() for job in bucket if job.due == tick}
+    return list(found.values())

@@ -137,3 +137,10 @@ def test_with_another_key_a_job_of_any_part_has_to_be_found_first():
     run.rows = [Row("new")]
     run.feed(m.RowsTakenUp([]))
     assert run.run().outcome is m.Outcome.COMPLETE
+
+
+def test_a_row_in_flight_after_a_retry_keeps_the_attempt_before():
+    run = taking_up(left("a", attempt=2, ended=(OLD,)))
+    run.feed(m.RowsTakenUp([]))
+    run.run()
+    assert [one["job_id"] for one in run.records["a"]["attempts"]] == ["j-again"]

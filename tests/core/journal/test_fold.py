@@ -54,3 +54,12 @@ def test_who_is_told_hears_of_every_entry_that_counts_and_of_no_other():
     folding.take([Submitted("a", 1, "../x", 3.0).to_line(), Stopped("SIGINT", 9.0).to_line()])
     assert [tuple(values) for values in heard] == [tuple(entry.__slots__) for entry in good]
     assert folding.fold.torn
+
+
+def test_a_line_that_is_no_entry_by_itself_is_bad_among_many_good_ones():
+    lines = [HEADER.to_line(), *(Intent(f"row-{n}", 1, "sha", 1.0).to_line() for n in range(700))]
+    halves = b'{"unheard_of":{"a":1', b'"b":2}}', b'{"unheard_of":{}},{"other":{}}'  # three values in all, if joined
+    lines[400:400] = map(frame, halves)
+    state = fold(lines)
+    assert (state.good_to, state.torn, len(state.trails)) == (len(b"".join(lines[:400])), True, 399)
+    assert len(fold(lines, past_damage_to=10**6).trails) == 700

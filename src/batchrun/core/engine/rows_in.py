@@ -159,8 +159,7 @@ class RowsIn:
             if rare or job_id is None or job_id in watched:
                 self._take_up(row, journaled, cancel=cancel)
             else:
-                at = journaled.submitted_at
-                sent.append(jobs.open_sent(row, journaled.attempt, job_id, min(wall, at)))
+                sent.append(jobs.open_sent(row, journaled.attempt, job_id, min(journaled.submitted_at, wall)))
         self._polls.poll_soon(sent)
 
     def _take_up(self, row: Row, journaled: JournaledRow, *, cancel: bool) -> None:

@@ -331,10 +331,9 @@ def _entries_of(lines: list[bytes]) -> Iterable[Any]:
     A million rows are two million lines, nearly always good ones: their checksums are compared all at once.
     """
     jsons = [line[9:-1] for line in lines]
+    parts = chain.from_iterable(zip(map(crc32, jsons), jsons, strict=True))
     try:
-        if b"%08x %b\n" * len(jsons) % tuple(
-            chain.from_iterable(zip(map(crc32, jsons), jsons, strict=True))
-        ) == b"".join(lines):
+        if b"%08x %b\n" * len(jsons) % tuple(parts) == b"".join(lines):
             return list(map(orjson.loads, jsons))
     except ValueError:
         pass

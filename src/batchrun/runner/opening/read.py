@@ -74,6 +74,8 @@ def lines_of(path: str | None, start: int = 0) -> Iterator[bytes]:
             lines.seek(start)
             while part := lines.readlines(_BLOCK):
                 yield from part
+                if part[-1][-1:] != b"\n":  # the end, even where the file grows meanwhile
+                    return
 
 
 def fold_file(path: str, past_damage_to: int = 0) -> JournalState:
