@@ -18,6 +18,7 @@ from batchrun.core.records.artifacts import Stored, base64_of
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read_cancel, read_poll, read_submit
 from batchrun.core.settings.settings import Settings
+from tests.core.invariants import check_invariants
 
 Reply = Answer | Failure
 
@@ -124,7 +125,7 @@ class Driver:
                 self.feed(event)
         if until < float("inf"):
             self.now = until
-        self.engine.check_invariants()
+        check_invariants(self.engine)
         return self
 
     def feed(self, event: m.Event) -> list[m.Instruction]:

@@ -12,6 +12,7 @@ from batchrun.core.journal.entries import Rewrite
 from batchrun.core.journal.recover import read_record
 from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.taxonomy.states import State
+from tests.core.invariants import check_invariants
 from tests.crash.crashing import JOURNAL, OUTPUT, crash, names_on, shelf
 from tests.crash.service import CREATED, Service
 from tests.crash.startup import Found, Startup
@@ -249,7 +250,7 @@ class Trials:
         """The promises, held against the end of a batch."""
         truth, service = process.truth, process.service
         where = f"seed {seed}, {truth.crashes} crashes: "
-        process.engine.check_invariants()
+        check_invariants(process.engine)
         lines = process.paper.names[OUTPUT].durable.split(b"\n")
         if lines.pop() != b"":
             raise Violation(where + "the output ends in a torn line")

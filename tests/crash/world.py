@@ -25,6 +25,7 @@ from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read
 from batchrun.core.settings.settings import Settings
 from batchrun.edge.append_file import AppendFailed, Disk, Lines, SyncGroup, open_append
 from batchrun.edge.artifacts import Folder, JobFiles
+from tests.core.invariants import check_invariants
 from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
 from tests.edge.paper_disk import PaperDisk
@@ -197,7 +198,7 @@ class Process:
         for kind in PATHS:
             self.sync(kind)
         if self.count % 16 == 0:
-            self.engine.check_invariants()
+            check_invariants(self.engine)
 
     def wish(self, key: str | None) -> m.Event:
         """Another process wishes the end of a row, or of all: on the disk at once, and read a moment later."""

@@ -8,5 +8,4 @@
 - `artifacts`: how a job ends: its files, if it has any, then its record
 - `cancel_requests`: rows that users ask to end
 - `shutdown`: how a run ends
-- `invariants`: what is true between any two events
 """

@@ -25,7 +25,6 @@ from typing import Any
 
 from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.cancel_requests import CancelRequests
-from batchrun.core.engine.invariants import check
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.retries import Retries
 from batchrun.core.engine.rows_in import RowsIn
@@ -260,7 +259,3 @@ class Engine:
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),
         )
-
-    def check_invariants(self) -> None:
-        """Raise AssertionError where counts and jobs do not agree; costs a walk over all jobs."""
-        check(self.jobs, self.endings, self.gate, self.polls)

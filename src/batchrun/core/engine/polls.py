@@ -16,7 +16,6 @@ turned into `completed` minutes later. What comes after the record is written no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from batchrun.core.engine.artifacts import Endings
 from batchrun.core.engine.retries import Retries
@@ -50,17 +49,9 @@ UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
 
-class Pacing(Protocol):
-    """Decides when a job is polled again."""
-
-    def gap(self, polls: int, chance: float) -> float:
-        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
+    """When a job is polled again: after ``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
 
     Each job has its own jitter: jobs that were accepted in the same instant are spread over a whole first gap, so they
     never come back in step.
@@ -78,6 +69,7 @@ class Exponential:
         object.__setattr__(self, "_gaps", tuple(gaps))
 
     def gap(self, polls: int, chance: float) -> float:
+        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
         gaps = self._gaps
         base = gaps[polls] if polls < len(gaps) else gaps[-1]
         return min(base * (0.5 + chance), LONGEST_GAP)
@@ -95,7 +87,7 @@ class Polls:
         self._timers = Timers()
         self._rate = Rate(settings.poll_rate)
         self._paused_until = float("-inf")
-        self._pacing: Pacing = Exponential(settings.poll_min, settings.poll_max)
+        self._pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
         self.stopped = False
@@ -113,9 +105,6 @@ class Polls:
         since, message = self._unanswered
         answered = self._last_found is not None and self._last_found >= since
         return None if answered or self._jobs.now - since < REPORT_UNANSWERED_AFTER else message
-
-    def waiting(self) -> list[Job]:
-        return self._timers.waiting()
 
     # --- when to poll ---
 

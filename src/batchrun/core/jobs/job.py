@@ -49,40 +49,25 @@ class CancelReason(StrEnum):
     INTERRUPT = "interrupt"
 
 
+@dataclass(slots=True)
 class History:
     """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
 
-    __slots__ = (
-        "attempts",
-        "cancel_reason",
-        "cancel_sent",
-        "cancel_synced",
-        "cancelled_at",
-        "earlier_state",
-        "ended_at",
-        "not_found",
-        "not_found_since",
-        "reopened_at",
-        "usage",
-        "warnings",
-    )
-
-    def __init__(self) -> None:
-        self.attempts: tuple[Attempt, ...] = ()
-        self.warnings: tuple[str, ...] = ()
-        # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
-        self.earlier_state: State | None = None
-        self.reopened_at = 0.0
-        # polls in a row that did not find the job, and since when
-        self.not_found = 0
-        self.not_found_since = 0.0
-        # the cancelled flag
-        self.cancel_reason: CancelReason | None = None
-        self.cancelled_at = 0.0
-        self.cancel_synced = False
-        self.cancel_sent = False
-        self.ended_at: float | None = None  # when a cancelled job was first seen to be over
-        self.usage: Usage = NO_USAGE
+    attempts: tuple[Attempt, ...] = ()
+    warnings: tuple[str, ...] = ()
+    # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
+    earlier_state: State | None = None
+    reopened_at: float = 0.0
+    # polls in a row that did not find the job, and since when
+    not_found: int = 0
+    not_found_since: float = 0.0
+    # the cancelled flag
+    cancel_reason: CancelReason | None = None
+    cancelled_at: float = 0.0
+    cancel_synced: bool = False
+    cancel_sent: bool = False
+    ended_at: float | None = None  # when a cancelled job was first seen to be over
+    usage: Usage = NO_USAGE
 
 
 IDLE = -1

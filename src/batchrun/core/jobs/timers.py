@@ -77,8 +77,3 @@ class Timers:
             heappop(self._ticks)
             del self._buckets[tick]
         return None
-
-    def waiting(self) -> list[Job]:
-        """All jobs that wait, each once; for inspection, not for the hot path."""
-        found = {id(job): job for tick, bucket in self._buckets.items() for job in bucket if job.due == tick}
-        return list(found.values())

@@ -11,6 +11,7 @@ only when its record was read.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import orjson
@@ -108,14 +109,15 @@ class JournalFollower:
     """Takes the lines of a journal. The times of what happened before `since` are not kept."""
 
     def __init__(self, *, sceptical: bool = False) -> None:
+        self.submits, self.refused, self.lost = CountsPerSecond(), CountsPerSecond(), CountsPerSecond()
         self._folding = Folding(
             told={
                 "started": self._moment,
-                "intent": self._intent,
+                "intent": partial(self._count, self.submits),
                 "submitted": self._moment,
                 "ended": self._moment,
-                "cleared": self._cleared,
-                "unconfirmed": self._unconfirmed,
+                "cleared": partial(self._count, self.refused),
+                "unconfirmed": partial(self._count, self.lost),
                 "cancelling": self._moment,
                 "done": self._done,
             }
@@ -123,7 +125,6 @@ class JournalFollower:
         self.take = self._folding.take
         self.last_at = 0.0
         self.since = 0.0
-        self.submits, self.refused, self.lost = CountsPerSecond(), CountsPerSecond(), CountsPerSecond()
         self._ends: dict[int, int] = {}  # of a generation: where its last record ends
         self._seen: set[str] | None = set() if sceptical else None
 
@@ -151,16 +152,8 @@ class JournalFollower:
     def _moment(self, values: dict[str, Any]) -> None:
         self.last_at = max(self.last_at, values["at"])
 
-    def _intent(self, values: dict[str, Any]) -> None:
-        self._count(self.submits, values["at"])
-
-    def _cleared(self, values: dict[str, Any]) -> None:
-        self._count(self.refused, values["at"])
-
-    def _unconfirmed(self, values: dict[str, Any]) -> None:
-        self._count(self.lost, values["at"])
-
-    def _count(self, counts: CountsPerSecond, at: float) -> None:
+    def _count(self, counts: CountsPerSecond, values: dict[str, Any]) -> None:
+        at = values["at"]
         self.last_at = max(self.last_at, at)
         if at >= self.since:
             counts.add(at)
