@@ -13,7 +13,7 @@ from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.prepare import BodyFlags
 from batchrun.core.text.wording import Option
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
-from batchrun.edge.source.lines import lines
+from batchrun.edge.source.check import lines
 from batchrun.edge.source.spool import Spool
 
 try:

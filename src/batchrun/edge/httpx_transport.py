@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -40,11 +41,11 @@ from batchrun.edge.exchange import (
     POLL_KEEPALIVE,
     POST_KEEPALIVE,
     Caps,
+    package_of,
 )
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.environment import proxy_for, tls_context
 from batchrun.edge.exchange.failures import ExchangeError, why_no_connection
-from batchrun.edge.exchange.packages import package_of
 from batchrun.edge.exchange.reading import Body, read_headers
 from batchrun.edge.exchange.redaction import Redactor
 
@@ -101,17 +102,15 @@ class ClientPool(Generic[T]):
             await self._idle.popleft()[0].aclose()
 
 
+@dataclass(slots=True)
 class ExchangeProgress:
     """How far one exchange got, as httpcore reports it while it happens."""
 
-    __slots__ = ("_loop_turned", "answered", "connecting", "exact", "writing")
-
-    def __init__(self) -> None:
-        self.exact = True  # every step is reported, so no report means nothing was written; not so with a user's client
-        self.connecting = False
-        self.writing = False
-        self.answered = False
-        self._loop_turned = False
+    exact: bool = True  # every step is reported, so no report means nothing was written; not so with a user's client
+    connecting: bool = False
+    writing: bool = False
+    answered: bool = False
+    _loop_turned: bool = False
 
     async def observe(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith((".connect_tcp.started", ".start_tls.started")):

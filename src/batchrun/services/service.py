@@ -19,7 +19,6 @@ from batchrun.core.responses.verdict import (
     read_poll,
     read_submit,
 )
-from batchrun.core.rows.prepare import Endpoint
 from batchrun.core.settings.secret import Secret, SecretHeaders
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.text.printable import is_safe_id
@@ -67,15 +66,6 @@ class Service:
     def origin(self) -> str:
         """The only origin that requests are sent to, and the only one that sees the API key."""
         return self.base.origin
-
-    @property
-    def timeouts(self) -> Mapping[str, float]:
-        """Settings that the profile sets, in seconds."""
-        return self.profile.timeouts
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        return self.profile.endpoints
 
     @property
     def can_cancel(self) -> bool:

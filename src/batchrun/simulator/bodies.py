@@ -28,6 +28,7 @@ _TEXT = (_WORDS * (16_384 // len(_WORDS) + 2)).decode()
 _STARTS = [i + 1 for i, char in enumerate(_TEXT[: len(_WORDS)]) if char == " "]
 _LONGEST = 16_384
 _LETTERS_PER_TOKEN = 5
+_REFUSAL = "this simulated model refuses to answer"
 
 _HEAD = b'{"id":"%b","object":"response","created_at":%d,"status":"%b","background":%b,"completed_at":%b,"error":%b,"incomplete_details":%b,'
 _MIDDLE = (
@@ -89,10 +90,6 @@ def text_of(job: SimulatedJob) -> str:
     return _TEXT[start:end]
 
 
-def refusal_text() -> str:
-    return "this simulated model refuses to answer"
-
-
 def _usage(job: SimulatedJob) -> bytes:
     return (
         b'{"input_tokens":%d,"input_tokens_details":{"cache_write_tokens":0,"cached_tokens":0},"output_tokens":%d,'
@@ -118,7 +115,7 @@ def _items(job: SimulatedJob, name: bytes, outcome: str, image_bytes: int) -> li
         case "incomplete" | "filtered" | "partial":
             return [_message(own_id, "incomplete", _text_part(text_of(job)))]
         case "refusal":
-            return [_message(own_id, "completed", {"type": "refusal", "refusal": refusal_text()})]
+            return [_message(own_id, "completed", {"type": "refusal", "refusal": _REFUSAL})]
         case "tool_failed":
             return [_image(own_id, "failed", None)]
         case "image":
@@ -172,7 +169,7 @@ def chat_completion(job: SimulatedJob, name: str, body: Mapping[str, Any]) -> di
         case "empty":
             text = None
         case "refusal":
-            text, refused = None, refusal_text()
+            text, refused = None, _REFUSAL
         case _:
             pass
     choices = _count(body, "n", 1, _MOST_CHOICES)

@@ -23,8 +23,6 @@ _MAX_ROWS_SHOWN = 1000
 class MeasuredRate:
     """Events of the current second, and of the busiest."""
 
-    __slots__ = ("_count", "_second", "peak")
-
     def __init__(self) -> None:
         self._second = 0
         self._count = 0

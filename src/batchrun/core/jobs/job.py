@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from enum import StrEnum
 
 from batchrun.core.jobs.lifecycle import Phase
@@ -74,6 +74,7 @@ IDLE = -1
 """The `due` of a job that waits for no time."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """A row in flight: small, because there may be a million of them.
 
@@ -81,34 +82,22 @@ class Job:
     carries it from an instruction to the event that answers it and reads `key`, `job_id` and `attempt`.
     """
 
-    __slots__ = (
-        "about",
-        "attempt",
-        "due",
-        "history",
-        "job_id",
-        "key",
-        "last_seen",
-        "phase",
-        "polls",
-        "row_sha256",
-        "running_at",
-        "submitted_at",
-    )
+    row: InitVar[Row]
+    key: str = field(init=False)
+    about: About = field(init=False)
+    row_sha256: str = field(init=False)
+    phase: Phase = Phase.WAITING
+    attempt: int = 1
+    due: int = IDLE
+    job_id: str | None = None
+    last_seen: Running | None = None
+    polls: int = 0
+    submitted_at: float | None = None
+    running_at: float | None = None
+    history: History | None = None
 
-    def __init__(self, row: Row) -> None:
-        self.key = row.key
-        self.about = row.about
-        self.row_sha256 = row.row_sha256
-        self.phase = Phase.WAITING
-        self.attempt = 1
-        self.due = IDLE
-        self.job_id: str | None = None
-        self.last_seen: Running | None = None
-        self.polls = 0
-        self.submitted_at: float | None = None
-        self.running_at: float | None = None
-        self.history: History | None = None
+    def __post_init__(self, row: Row) -> None:
+        self.key, self.about, self.row_sha256 = row.key, row.about, row.row_sha256
 
     @property
     def cancel_reason(self) -> CancelReason | None:

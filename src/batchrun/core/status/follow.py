@@ -28,8 +28,6 @@ _EVER = ""
 class CountsPerSecond:
     """How often something happened in each second, as far back as is still asked for."""
 
-    __slots__ = ("_seconds",)
-
     def __init__(self) -> None:
         self._seconds: Counter[int] = Counter()
 

@@ -81,8 +81,6 @@ class Pace(NamedTuple):
 class Throughput:
     """Takes snapshots in the order of their time. `total` is None where unknown."""
 
-    __slots__ = ("_samples", "total")
-
     def __init__(self, total: int | None) -> None:
         self.total = total
         self._samples: deque[_Sample] = deque()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from batchrun.core.records.artifacts import Found, Stored
@@ -27,14 +28,12 @@ Report = Callable[["tuple[Stored | None, ...] | str"], None]
 """Gets the result of a task: what was stored (nothing, for a removal), or what went wrong."""
 
 
+@dataclass(slots=True)
 class _StoreTask:
-    __slots__ = ("error", "files", "report", "surplus")
-
-    def __init__(self, report: Report, files: JobFiles | None, surplus: Sequence[str]) -> None:
-        self.report = report
-        self.files = files
-        self.surplus = surplus
-        self.error: str | None = None
+    report: Report
+    files: JobFiles | None
+    surplus: Sequence[str]
+    error: str | None = None
 
     def result(self) -> tuple[Stored | None, ...] | str:
         return self.error or (() if self.files is None else tuple(self.files.stored))

@@ -1,7 +1,7 @@
 """What every HTTP transport shares: one request goes out, and a response or a failure comes back.
 
 Reading order: `reading` (headers and body of a response), `failures`, `budget` (memory), `redaction`, `environment`
-(proxy, certificate authorities), `packages` (httpx or httpx2).
+(proxy, certificate authorities).
 
 Invariants of every transport:
 
@@ -17,7 +17,9 @@ Invariants of every transport:
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol
 
 from batchrun.core.responses.http import Answer, Failure, Request
@@ -51,3 +53,12 @@ class Caps:
     error_body: int = MIB
     header_bytes: int = 64 * 1024
     headers: int = 256
+
+
+def package_of(value: object) -> ModuleType | None:
+    """The package whose classes go with `value`: httpx, httpx2 (the same classes), or whatever has their shape."""
+    for cls in type(value).__mro__:
+        package = sys.modules.get(cls.__module__.partition(".")[0])
+        if package is not None and hasattr(package, "AsyncBaseTransport") and hasattr(package, "Request"):
+            return package
+    return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
 class Budget:
@@ -26,7 +27,7 @@ class Budget:
 
     def begin(self, *, can_wait: bool) -> BudgetShare:
         """A new response; one that `can_wait` may be held back."""
-        share = BudgetShare(self, can_wait=can_wait)
+        share = BudgetShare(self, can_wait)
         self._shares[share] = None
         return share
 
@@ -65,15 +66,13 @@ class Budget:
         return self.handed_over > self.limit or next(iter(self._shares)) is not share
 
 
+@dataclass(slots=True, eq=False)
 class BudgetShare:
     """One response that is being read."""
 
-    __slots__ = ("_budget", "can_wait", "size")
-
-    def __init__(self, budget: Budget, *, can_wait: bool) -> None:
-        self._budget = budget
-        self.can_wait = can_wait
-        self.size = 0
+    _budget: Budget
+    can_wait: bool
+    size: int = 0
 
     async def add_chunk(self, chunk: bytes) -> None:
         """Count `chunk`; returns once the next one may be read."""

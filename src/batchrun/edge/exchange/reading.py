@@ -74,18 +74,18 @@ def too_many_headers(caps: Caps) -> ExchangeError:
 class Body:
     """Collects a body chunk by chunk, decoded, within the cap."""
 
-    __slots__ = ("_cap", "_content", "_decoder", "_is_error", "_raw_size")
+    __slots__ = ("_cap", "_content", "_inflate", "_is_error", "_raw_size")
 
     def __init__(self, status: int, coding: str, caps: Caps) -> None:
         self._is_error = status >= 300
         self._cap = caps.error_body if self._is_error else caps.body
         self._content = bytearray()
         self._raw_size = 0
-        self._decoder: _Decoder | None = None
+        self._inflate = None  # gzip or deflate, sent although it was not asked for
         if not coding or coding.lower() == "identity":
             return
         if coding.lower() in _WINDOW_BITS:
-            self._decoder = _Decoder(coding.lower())
+            self._inflate = zlib.decompressobj(_WINDOW_BITS[coding.lower()])
         else:
             raise ExchangeError(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
 
@@ -98,10 +98,13 @@ class Body:
         """Add `chunk`; True when no more is wanted. Raises ExchangeError beyond the cap."""
         self._raw_size += len(chunk)  # an endless stream that decodes to nothing would never reach the cap otherwise
         limit = self._cap - len(self._content)
-        if self._decoder is None:
-            self._content += chunk[: limit + 1]
-        else:
-            self._content += self._decoder.decode(chunk, limit + 1)
+        if self._inflate is not None:
+            try:
+                # What does not fit is not decoded: the limit is one more than allowed, so the cap has been passed then.
+                chunk = self._inflate.decompress(chunk, limit + 1)
+            except zlib.error as error:
+                raise ExchangeError(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None
+        self._content += chunk[: limit + 1]
         if len(self._content) <= self._cap and self._raw_size <= self._cap:
             return False
         if self._is_error:
@@ -113,26 +116,6 @@ class Body:
 
     def complete(self) -> bytes:
         """The body after its last chunk. Raises ExchangeError where the coding is cut off."""
-        if self._decoder is not None and self._raw_size and not self._decoder.complete and not self._is_error:
+        if self._inflate is not None and self._raw_size and not self._inflate.eof and not self._is_error:
             raise ExchangeError(Cause.PROTOCOL, "the compressed body is cut off")
         return bytes(self._content)
-
-
-class _Decoder:
-    """gzip or deflate, sent although it was not asked for; never more output than fits."""
-
-    __slots__ = ("_inflate",)
-
-    def __init__(self, coding: str) -> None:
-        self._inflate = zlib.decompressobj(_WINDOW_BITS[coding])
-
-    @property
-    def complete(self) -> bool:
-        return self._inflate.eof
-
-    def decode(self, chunk: bytes, limit: int) -> bytes:
-        try:
-            # What does not fit is not decoded: the limit is one more than allowed, so the cap has been passed then.
-            return self._inflate.decompress(chunk, limit)
-        except zlib.error as error:
-            raise ExchangeError(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None

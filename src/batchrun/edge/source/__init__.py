@@ -14,23 +14,19 @@ Invariants:
 """
 
 from batchrun.edge.source.check import MAX_ROW, check
-from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.growing import Growing
-from batchrun.edge.source.refusals import InputChanged, InputFileError, InputRefused, SpoolFailed
-from batchrun.edge.source.report import OTHERS, Finding, InputFindings, Report, Share
+from batchrun.edge.source.checked import Checked, Growing
+from batchrun.edge.source.opening import InputChanged, InputFileError, InputRefused, SpoolFailed
+from batchrun.edge.source.report import InputFindings, Report
 
 __all__ = [
     "MAX_ROW",
-    "OTHERS",
     "Checked",
-    "Finding",
     "Growing",
     "InputChanged",
     "InputFileError",
     "InputFindings",
     "InputRefused",
     "Report",
-    "Share",
     "SpoolFailed",
     "check",
 ]

@@ -19,13 +19,10 @@ from batchrun.core.rows.prepare import ENDPOINTS, NO_FLAGS, BodyFlags, Endpoint,
 from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.printable import visible
 from batchrun.edge.append_file import is_same_file
-from batchrun.edge.source.checked import Checked, doubled_message
-from batchrun.edge.source.growing import Growing
+from batchrun.edge.source.checked import Checked, Growing, doubled_message
 from batchrun.edge.source.index import READ
-from batchrun.edge.source.lines import lines
-from batchrun.edge.source.opening import OpenInput, open_input, refuse_other_encodings
+from batchrun.edge.source.opening import InputCutOff, InputRefused, OpenInput, open_input, refuse_other_encodings
 from batchrun.edge.source.reader import Reader, base_key
-from batchrun.edge.source.refusals import InputCutOff, InputRefused
 from batchrun.edge.source.report import Report, Share
 from batchrun.edge.source.spool import Spool
 
@@ -76,7 +73,7 @@ def check(
         os.close(opened.fd)
     if more is not None:
         assert copy is not None
-        return Growing(reader, report, copy, checking, report.size)
+        return Growing(reader, report, copy, checking.take)
     return Checked(reader, report, copy)
 
 
@@ -99,6 +96,38 @@ def _copied(blocks: Iterable[bytes], copy: Spool) -> Iterator[bytes]:
     for block in blocks:
         copy.write(block)
         yield block
+
+
+def lines(blocks: Iterable[bytes], max_row: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """The blocks cut into lines, in memory that no line can exceed: each without its line feed, with its offset. `start` is the offset of the first block.
+
+    Only LF ends a line: U+2028 and U+0085 may stand in strings, and a CR before it is white space to JSON.
+    Of a line longer than `max_row` the first `max_row` + 1 bytes are kept, which tells it and holds no more.
+    """
+    offset = start
+    held: list[bytes] = []  # the beginning of a line that continues in the next block
+    size = kept = 0  # its bytes, and how many of them are in `held`
+    for block in blocks:
+        pieces = block.split(b"\n")
+        last = pieces.pop()
+        if size and pieces:
+            first = pieces[0]
+            length = size + len(first)
+            held.append(first[: max_row + 1 - kept])
+            yield offset, b"".join(held)
+            offset += length + 1
+            held, size, kept = [], 0, 0
+            del pieces[0]
+        for piece in pieces:
+            yield offset, piece if len(piece) <= max_row else piece[: max_row + 1]
+            offset += len(piece) + 1
+        if last:
+            cut = last[: max_row + 1 - kept]
+            if cut:
+                held.append(cut)
+            size, kept = size + len(last), kept + len(cut)
+    if size:
+        yield offset, b"".join(held)
 
 
 class _Check:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.rows.estimate import input_tokens, result_tokens
-from batchrun.core.rows.parse import Admitted, Rejection, metadata
+from batchrun.core.rows.parse import Admitted, Rejection, canonical, metadata
 from batchrun.core.rows.prepare import Prepared
 from batchrun.core.text.printable import visible
 from batchrun.core.text.wording import worded
@@ -141,6 +141,43 @@ class Checked:
             code, message = found.code, worded(found.message)
         number = self.line_of(ordinal)
         return our_problem(code, f"{self.name}:{number}: {message}")
+
+
+class Growing(Checked):
+    """An input that takes rows while it runs: `append` adds one, `ended` says that none will follow.
+
+    Its copy (`OUT.input`) holds the rows that the batch was opened with, then those that earlier runs were given
+    while they ran, then those of this run. Whoever appends has made the line durable elsewhere (`OUT.submitted`):
+    the copy is written again by the next run, and need not be synced for a row's sake.
+
+    `take` is the check, going on with one line more: its offset and the line.
+    """
+
+    def __init__(self, reader: Reader, report: Report, spool: Spool, take: Callable[[int, bytes], None]) -> None:
+        super().__init__(reader, report, spool)
+        self._copy = spool
+        self._take = take
+        self._size = report.size
+        self.ended = False
+
+    def judge(self, line: bytes) -> Admitted | Rejection:
+        """What `line` is, without taking it."""
+        return self._reader.found(line)
+
+    def like(self, row: Admitted) -> bool | None:
+        """Whether the row that has this row's custom_id says the same; None where no row has it."""
+        at = None if row.custom_id is None else self.ordinal_of(row.custom_id)
+        if at is None:
+            return None
+        other = self._reader.found(self._reader.line(at))
+        return isinstance(other, Admitted) and canonical(other.value) == canonical(row.value)
+
+    def append(self, line: bytes) -> Row:
+        """Take a row, which `judge` found good, to the end. Raises SpoolFailed where the copy cannot be written."""
+        self._copy.write(line + b"\n")
+        self._take(self._size, line)
+        self._size += len(line) + 1
+        return self.row(len(self) - 1)
 
 
 def doubled_message(custom_id: str, first: int) -> str:

@@ -20,21 +20,6 @@ _FIRST = 1 << 31  # on the first of rows that are alike, with their number; the 
 class Index:
     """The rows of an input by ordinal, the bad ones included: they are rows too, and have records."""
 
-    __slots__ = (
-        "_alike",
-        "_blank_at",
-        "_blanks",
-        "_models",
-        "bad",
-        "doubled",
-        "end",
-        "model_of",
-        "names",
-        "offsets",
-        "seen",
-        "sums",
-    )
-
     def __init__(self) -> None:
         self.offsets = array("Q")
         self.sums = array("I")

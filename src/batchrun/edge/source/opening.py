@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from batchrun.core.settings.usage_error import Refusal
 from batchrun.core.text.printable import visible
-from batchrun.edge.source.refusals import InputChanged, InputCutOff, InputRefused
 from batchrun.version import install
 
 BLOCK = 1 << 16
@@ -33,6 +33,29 @@ _WIDE = {  # byte order marks first, then an object or a list in ASCII
     b"{\x00": "UTF-16 (little endian)",
     b"\x00{": "UTF-16 (big endian)",
 }
+
+
+# Why an input cannot be used as a whole. These end a run (exit code 2, the spool's 4); nothing is lost by them.
+
+
+class InputFileError(Refusal):
+    """The input cannot be used."""
+
+
+class InputRefused(InputFileError):
+    """It cannot be opened, or not be read as JSON lines. Nothing was sent."""
+
+
+class InputCutOff(InputRefused):
+    """Its compressed data end or break in the middle."""
+
+
+class InputChanged(InputFileError):
+    """It is no longer what the check saw. Jobs that were sent keep running; rows that were read stay good."""
+
+
+class SpoolFailed(Refusal):
+    """The copy of an input that cannot seek could not be written."""
 
 
 class _Reads(Protocol):

@@ -11,7 +11,7 @@ from zlib import crc32
 from batchrun.core.rows.parse import Admitted, Rejection, RowParser, canonical, content_key
 from batchrun.core.text.wording import Option
 from batchrun.edge.source.index import Index
-from batchrun.edge.source.refusals import InputChanged
+from batchrun.edge.source.opening import InputChanged
 
 _AHEAD, _WINDOW = 1 << 12, 1 << 18
 _KEY_BYTES = 1 << 16  # of a line that is no row; the beginning tells lines apart that are too long to hold

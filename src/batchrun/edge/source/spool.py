@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batchrun.core.text.printable import visible
-from batchrun.edge.source.refusals import SpoolFailed
+from batchrun.edge.source.opening import SpoolFailed
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -25,10 +25,9 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.text.printable import visible
-from batchrun.edge.exchange import DEFAULT_CONNECTIONS, POLL_KEEPALIVE, POST_KEEPALIVE, Caps
+from batchrun.edge.exchange import DEFAULT_CONNECTIONS, Caps, package_of
 from batchrun.edge.exchange.environment import tls_context
 from batchrun.edge.exchange.failures import ExchangeError
-from batchrun.edge.exchange.packages import package_of
 from batchrun.edge.exchange.reading import ResponseHead
 from batchrun.edge.transport.dialing import Address, ResumingContext, address_of
 from batchrun.edge.transport.exchange import (
@@ -256,8 +255,6 @@ class Transport(httpx.AsyncBaseTransport):
             self._tls if address.secure else None,
             Caps(),
             max_open=self._connections,
-            post_keepalive=POST_KEEPALIVE,
-            keepalive=POLL_KEEPALIVE,
             view=self._view,
         )
 

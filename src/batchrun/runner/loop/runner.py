@@ -63,7 +63,7 @@ from batchrun.edge.artifacts import Folder
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.source.checked import Checked
-from batchrun.edge.source.refusals import InputChanged
+from batchrun.edge.source.opening import InputChanged
 from batchrun.edge.unreadable import keep_unreadable
 from batchrun.runner.loop.cancel_requests import CancelRequestReader
 from batchrun.runner.loop.exchanges import Exchanges, Keys, submit_ceiling
