@@ -82,7 +82,8 @@ class ClientPool(Generic[T]):
                     if generation == self._generation:
                         now = time.monotonic()
                         self._idle.append((item, now))
-                        await self._close_old(now)
+                        while now - self._idle[0][1] > self._keepalive:
+                            await self._idle.popleft()[0].aclose()
                     else:
                         await item.aclose()
 
@@ -96,10 +97,6 @@ class ClientPool(Generic[T]):
         await self.drop_idle()
         for item in tuple(self._in_use):
             await item.aclose()
-
-    async def _close_old(self, now: float) -> None:
-        while self._idle and now - self._idle[0][1] > self._keepalive:
-            await self._idle.popleft()[0].aclose()
 
 
 @dataclass(slots=True)

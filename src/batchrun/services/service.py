@@ -77,7 +77,7 @@ class Service:
         named = [
             Secret(value, f"header {name}")
             for name, value in self._extra.items()
-            if is_secret(name) and _is_printable(value)
+            if value and is_secret(name) and value.isprintable() and " " not in value and value.isascii()
         ]
         return tuple(named) if self.key is None else (self.key, *named)
 
@@ -136,7 +136,3 @@ class Service:
         if not is_safe_id(job_id):
             raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
         return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)
-
-
-def _is_printable(value: str) -> bool:
-    return bool(value) and value.isprintable() and " " not in value and value.isascii()

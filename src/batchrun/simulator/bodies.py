@@ -12,6 +12,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import shake_128
 from typing import Any
 
@@ -40,7 +41,7 @@ _MIDDLE = (
 PLAIN_ECHO = b'"max_output_tokens":null,"metadata":{}}'
 _BOOLEAN = (b"false", b"true")
 _NULL = b"null"
-_MODEL_JSON: dict[str, bytes] = {}
+_as_json = lru_cache(maxsize=1_000)(orjson.dumps)  # of a model
 
 
 def echo_of(body: dict[str, Any]) -> bytes | None:
@@ -73,13 +74,8 @@ def response(
             reason = b'{"reason":"%b"}' % (b"content_filter" if outcome == "filtered" else b"max_output_tokens")
         if status in ("completed", "incomplete") or items:
             usage = _usage(job)
-    model = _MODEL_JSON.get(job.model)
-    if model is None:
-        if len(_MODEL_JSON) > 1000:
-            _MODEL_JSON.clear()
-        model = _MODEL_JSON[job.model] = orjson.dumps(job.model)
     head = _HEAD % (name, int(job.created), status.encode(), _BOOLEAN[job.background], completed, error, reason)
-    return head + _MIDDLE % (model, output, usage) + echo
+    return head + _MIDDLE % (_as_json(job.model), output, usage) + echo
 
 
 def text_of(job: SimulatedJob) -> str:

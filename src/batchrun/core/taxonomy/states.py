@@ -90,12 +90,13 @@ GROUP_MEANING: dict[StateGroup, str] = {
     StateGroup.UNKNOWN: "never success; poll on until the job's deadline, then say so",
 }
 
+_QUEUED = "queued pending submitted accepted waiting queuing in_queue starting validating validating_files"
+# In progress and not merely queued on the service: these set `running_at`.
+_STARTED = (
+    "in_progress processing running generating searching interpreting calling finalizing compressing uploading updating"
+)
 _WORDS_OF_GROUP: dict[StateGroup, str] = {
-    StateGroup.IN_PROGRESS: (
-        "queued pending submitted accepted waiting queuing in_queue starting validating validating_files "
-        "in_progress processing running generating searching interpreting calling finalizing compressing "
-        "uploading updating"
-    ),
+    StateGroup.IN_PROGRESS: f"{_QUEUED} {_STARTED}",
     StateGroup.CANCELLING: "cancelling canceling cancel_requested cancellation_requested",
     StateGroup.SUCCESS: "completed complete succeeded success done",
     StateGroup.PARTIAL: "incomplete partially_succeeded",
@@ -113,12 +114,7 @@ _WORDS_OF_GROUP: dict[StateGroup, str] = {
 }
 
 WORDS: dict[str, StateGroup] = {word: group for group, words in _WORDS_OF_GROUP.items() for word in words.split()}
-
-# In progress and not merely queued on the service: these set `running_at`.
-STARTED_WORDS = frozenset(
-    "in_progress processing running generating searching interpreting calling finalizing "
-    "compressing uploading updating".split()
-)
+STARTED_WORDS = frozenset(_STARTED.split())
 
 _SEPARATORS = re.compile(r"[\s-]+")
 

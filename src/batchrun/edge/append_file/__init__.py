@@ -20,7 +20,6 @@ from batchrun.edge.append_file.opening import (
     expect_folder,
     expect_regular,
     open_append,
-    open_existing,
     open_to_read,
     read_chunks,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "is_same_file",
     "keep_torn",
     "open_append",
-    "open_existing",
     "open_to_read",
     "read_chunks",
     "refuse_shared",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHe
     found: dict[str, str] = {}
     transfer: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        name = _known_names.get(raw_name) or _name(raw_name)
+        name = _name(raw_name)
         value = raw_value.decode("latin-1").strip()
         target = transfer if name in _DROPPED else found
         target[name] = f"{target[name]}, {value}" if name in target else value
@@ -56,14 +57,9 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHe
     return ResponseHead(found, transfer.get("content-encoding", ""), length is not None or chunked is not None)
 
 
-_known_names: dict[bytes, str] = {}  # cache by raw bytes; half the cost of a header is its name
-
-
+@lru_cache(maxsize=1_000)  # half the cost of a header is its name
 def _name(raw: bytes) -> str:
-    if len(_known_names) >= 1_000:
-        _known_names.clear()
-    name = _known_names[raw] = raw.decode("latin-1").lower()
-    return name
+    return raw.decode("latin-1").lower()
 
 
 def too_many_headers(caps: Caps) -> ExchangeError:
