@@ -13,7 +13,7 @@ from typing import get_args, get_origin
 from batchrun.cli import main, summary
 from batchrun.cli import status_json as status_json_room
 from batchrun.cli.parser import EXIT_CODES, metavar
-from batchrun.core.jobs.lifecycle import state_diagram, transition_table
+from batchrun.core.jobs.lifecycle import TRANSITIONS, Phase
 from batchrun.core.records.record import Moment, RecordLine, keys_of
 from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import Settings
@@ -102,6 +102,41 @@ def failures() -> str:
     ]
     table = _table(["where", "words", "`error.kind`", "openai SDK", "new attempt", "state"], rows)
     return f"Version {TAXONOMY_VERSION} of the taxonomy:\n\n{table}"
+
+
+PHASE_MEANING: dict[Phase, str] = {
+    Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a retry",
+    Phase.INTENDING: "the intent is journaled and not yet synced; nothing was sent",
+    Phase.SUBMITTING: "the POST is in flight",
+    Phase.RECORDING: "accepted; its id is journaled and not yet synced",
+    Phase.WATCHING: "waits for its next poll",
+    Phase.POLLING: "a poll is in flight",
+    Phase.CANCELLING: "the cancel is journaled, then in flight",
+    Phase.SETTLING: "cancelled; waits for one more poll before its record is written",
+    Phase.STORING: "over; its files are being written, or removed, and its record waits for them",
+    Phase.ENDING: "its record is written and not yet synced",
+    Phase.FINISHED: "its record is on the disk",
+}
+
+
+def transition_table() -> str:
+    """The table as Markdown."""
+    lines = ["| phase | what it waits for | step | next phase |", "| --- | --- | --- | --- |"]
+    for phase, meaning in PHASE_MEANING.items():
+        steps = [(step, target) for (source, step), target in TRANSITIONS.items() if source is phase] or [("", "")]
+        lines.append(f"| {phase} | {meaning} | {steps[0][0]} | {steps[0][1]} |")
+        lines += [f"| | | {step} | {target} |" for step, target in steps[1:]]
+    return "\n".join(lines)
+
+
+def state_diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    merged: dict[tuple[Phase, Phase], list[str]] = {}
+    for (phase, step), target in TRANSITIONS.items():
+        merged.setdefault((phase, target), []).append(str(step))
+    lines = ["stateDiagram-v2", "    [*] --> waiting"]
+    lines += [f"    {source} --> {target}: {', '.join(steps)}" for (source, target), steps in merged.items()]
+    return "\n".join([*lines, "    finished --> [*]"])
 
 
 def lifecycle() -> str:

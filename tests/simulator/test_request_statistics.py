@@ -74,13 +74,13 @@ def test_open_jobs_now_and_at_most_against_a_plain_count():
 def test_rates_and_gaps():
     bench = Bench("[times]\nduration = '1h'")
     jobs = [bench.job(f"row {i}") for i in range(5)]
-    assert bench.statistics.peak_submits_per_second == 5
+    assert bench.statistics.to_dict(bench.now)["peak_submits_per_second"] == 5
     bench.now = math.floor(bench.now) + 10
     for gap in (0.0, 0.1, 0.15, 40.0):
         bench.now += gap
         for job in jobs:
             bench.look(job)
-    assert (bench.statistics.polls, bench.statistics.peak_polls_per_second) == (20, 15)
+    assert (bench.statistics.polls, bench.statistics.to_dict(bench.now)["peak_polls_per_second"]) == (20, 15)
     gaps = json.loads(bench.ask("GET", "/_books").body)["poll_gaps"]
     assert (gaps["least"], gaps["most"]) == (0.1, 40.0)
     assert {bound: count for bound, count in gaps["up_to"].items() if count} == {"0.1": 5, "0.2": 5, "60": 5}

@@ -61,7 +61,7 @@ class Lock:
             try:
                 fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not file.is_replaced():
-                    _take_ofd_lock(file)
+                    _set_ofd_lock(file, fcntl.F_WRLCK)  # which `holder_of` queries
                     os.ftruncate(file.descriptor, 0)
                     os.write(file.descriptor, b"%d\n" % os.getpid())
                     return cls(file)
@@ -93,7 +93,7 @@ class Lock:
                     os.ftruncate(self._file.descriptor, 0)
                 with suppress(OSError):
                     fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
-                _release_ofd_lock(self._file)
+                _set_ofd_lock(self._file, fcntl.F_UNLCK)
             self._file.close()
 
 
@@ -146,15 +146,6 @@ def holder_of(path: str) -> Holder | None:
         return Holder(pid) if _is_held(file, pid) else None
     finally:
         file.close()
-
-
-def _take_ofd_lock(file: OpenFile) -> None:
-    """Take the OFD lock that `holder_of` queries; without it, it looks up the process."""
-    _set_ofd_lock(file, fcntl.F_WRLCK)
-
-
-def _release_ofd_lock(file: OpenFile) -> None:
-    _set_ofd_lock(file, fcntl.F_UNLCK)
 
 
 def _set_ofd_lock(file: OpenFile, kind: int) -> None:

@@ -36,7 +36,7 @@ def choose(
     environment = {name: value for name, value in environment.items() if value}
     profile = service if isinstance(service, Profile) else _named(service, environment)
     base = _base(profile, environment, base_url, allow_http=allow_http)
-    if profile is OPENAI and service is None and not _is_openai(base):
+    if profile is OPENAI and service is None and not f".{base.host}".endswith(".api.openai.com"):
         profile = COMPATIBLE
     headers = _headers(profile, environment)
     secret, auth = _key(profile, environment, key, token)
@@ -119,7 +119,3 @@ def _key(
             if name in environment:
                 return Secret(environment[name], name), auth
     return None, profile.auth
-
-
-def _is_openai(base: BaseUrl) -> bool:
-    return base.host == "api.openai.com" or base.host.endswith(".api.openai.com")

@@ -19,7 +19,6 @@ from batchrun.core.responses.verdict import (
     read_poll,
     read_submit,
 )
-from batchrun.core.rows.parse import Endpoint
 from batchrun.core.settings.settings import Secret, SecretHeaders, UsageError
 from batchrun.core.text.readable import is_safe_id
 from batchrun.services.address import BaseUrl, is_secret
@@ -68,15 +67,6 @@ class Service:
         return self.base.origin
 
     @property
-    def timeouts(self) -> Mapping[str, float]:
-        """Settings that the profile sets, in seconds."""
-        return self.profile.timeouts
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        return self.profile.endpoints
-
-    @property
     def can_cancel(self) -> bool:
         return self._cancel is not None
 
@@ -86,7 +76,7 @@ class Service:
         named = [
             Secret(value, f"header {name}")
             for name, value in self._extra.items()
-            if is_secret(name) and _is_printable(value)
+            if value and is_secret(name) and value.isprintable() and " " not in value and value.isascii()
         ]
         return tuple(named) if self.key is None else (self.key, *named)
 
@@ -145,7 +135,3 @@ class Service:
         if not is_safe_id(job_id):
             raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
         return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)
-
-
-def _is_printable(value: str) -> bool:
-    return bool(value) and value.isprintable() and " " not in value and value.isascii()

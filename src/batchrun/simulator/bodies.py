@@ -12,6 +12,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import shake_128
 from typing import Any
 
@@ -28,6 +29,7 @@ _TEXT = (_WORDS * (16_384 // len(_WORDS) + 2)).decode()
 _STARTS = [i + 1 for i, char in enumerate(_TEXT[: len(_WORDS)]) if char == " "]
 _LONGEST = 16_384
 _LETTERS_PER_TOKEN = 5
+_REFUSAL = "this simulated model refuses to answer"
 
 _HEAD = b'{"id":"%b","object":"response","created_at":%d,"status":"%b","background":%b,"completed_at":%b,"error":%b,"incomplete_details":%b,'
 _MIDDLE = (
@@ -39,7 +41,7 @@ _MIDDLE = (
 PLAIN_ECHO = b'"max_output_tokens":null,"metadata":{}}'
 _BOOLEAN = (b"false", b"true")
 _NULL = b"null"
-_MODEL_JSON: dict[str, bytes] = {}
+_as_json = lru_cache(maxsize=1_000)(orjson.dumps)  # of a model
 
 
 def echo_of(body: dict[str, Any]) -> bytes | None:
@@ -72,13 +74,8 @@ def response(
             reason = b'{"reason":"%b"}' % (b"content_filter" if outcome == "filtered" else b"max_output_tokens")
         if status in ("completed", "incomplete") or items:
             usage = _usage(job)
-    model = _MODEL_JSON.get(job.model)
-    if model is None:
-        if len(_MODEL_JSON) > 1000:
-            _MODEL_JSON.clear()
-        model = _MODEL_JSON[job.model] = orjson.dumps(job.model)
     head = _HEAD % (name, int(job.created), status.encode(), _BOOLEAN[job.background], completed, error, reason)
-    return head + _MIDDLE % (model, output, usage) + echo
+    return head + _MIDDLE % (_as_json(job.model), output, usage) + echo
 
 
 def text_of(job: SimulatedJob) -> str:
@@ -87,10 +84,6 @@ def text_of(job: SimulatedJob) -> str:
     length = min(job.output_tokens * _LETTERS_PER_TOKEN, _LONGEST - len(_WORDS))
     end = _TEXT.find(" ", start + max(length - 1, 0))
     return _TEXT[start:end]
-
-
-def refusal_text() -> str:
-    return "this simulated model refuses to answer"
 
 
 def _usage(job: SimulatedJob) -> bytes:
@@ -118,7 +111,7 @@ def _items(job: SimulatedJob, name: bytes, outcome: str, image_bytes: int) -> li
         case "incomplete" | "filtered" | "partial":
             return [_message(own_id, "incomplete", _text_part(text_of(job)))]
         case "refusal":
-            return [_message(own_id, "completed", {"type": "refusal", "refusal": refusal_text()})]
+            return [_message(own_id, "completed", {"type": "refusal", "refusal": _REFUSAL})]
         case "tool_failed":
             return [_image(own_id, "failed", None)]
         case "image":
@@ -172,7 +165,7 @@ def chat_completion(job: SimulatedJob, name: str, body: Mapping[str, Any]) -> di
         case "empty":
             text = None
         case "refusal":
-            text, refused = None, refusal_text()
+            text, refused = None, _REFUSAL
         case _:
             pass
     choices = _count(body, "n", 1, _MOST_CHOICES)

@@ -30,8 +30,6 @@ _LONGEST_MODEL = 200
 class Ids:
     """Ids for the jobs of one simulator."""
 
-    __slots__ = ("_key",)
-
     def __init__(self, seed: int) -> None:
         self._key = _SEED.pack(seed)
 

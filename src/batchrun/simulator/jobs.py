@@ -96,8 +96,6 @@ class Cancelled(NamedTuple):
 class JobTable:
     """All jobs by serial number, as fixed-size records in one block of memory."""
 
-    __slots__ = ("_block", "_model_number", "_models", "cancelled", "count", "deleted", "echoes")
-
     def __init__(self) -> None:
         self._block = bytearray()
         self._models: list[str] = []
@@ -138,10 +136,3 @@ class JobTable:
         last, polls = _POLLS.unpack_from(self._block, offset)
         _POLLS.pack_into(self._block, offset, now, min(polls + 1, MOST))
         return polls, now - last if polls else None
-
-    def rows(self) -> list[int]:
-        """The row of each job, by serial number."""
-        return [facts[4] for facts in map(self._facts, range(self.count))]
-
-    def _facts(self, serial: int) -> tuple[int, ...]:
-        return _FACTS.unpack_from(self._block, serial * _SIZE)

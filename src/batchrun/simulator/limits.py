@@ -17,8 +17,6 @@ _SLACK = 1e-6  # seconds; a float holds the time since 1970 to a quarter of it
 class Allowance:
     """What a rate still allows. A cost above one window's worth waits for a full window, and then runs up a debt."""
 
-    __slots__ = ("_at", "_level", "_rate", "capacity", "per_minute")
-
     def __init__(self, per_minute: float, window: float, now: float) -> None:
         self.per_minute = per_minute
         self._rate = per_minute / 60

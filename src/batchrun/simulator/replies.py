@@ -116,8 +116,6 @@ _STATUS_LINES = {status.value: _status_line(status.value) for status in HTTPStat
 class CommonLines:
     """The header lines of every answer: the date, formatted once per second, and a number for the request."""
 
-    __slots__ = ("_count", "_date", "_second")
-
     def __init__(self) -> None:
         self._second = -1
         self._date = b""

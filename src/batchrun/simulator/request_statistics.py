@@ -23,8 +23,6 @@ _MAX_ROWS_SHOWN = 1000
 class MeasuredRate:
     """Events of the current second, and of the busiest."""
 
-    __slots__ = ("_count", "_second", "peak")
-
     def __init__(self) -> None:
         self._second = 0
         self._count = 0
@@ -146,14 +144,6 @@ class RequestStatistics:
     def rows(self) -> int:
         return len(self._turns.keys() | self._refused_early.keys())
 
-    @property
-    def peak_submits_per_second(self) -> int:
-        return self._submit_rate.peak
-
-    @property
-    def peak_polls_per_second(self) -> int:
-        return self._poll_rate.peak
-
     def posts_per_row(self) -> dict[str, int]:
         """POSTs of every row, by custom_id or ``body-`` + hash."""
         rows = self._turns.keys() | self._refused_early.keys()
@@ -165,8 +155,7 @@ class RequestStatistics:
 
     def to_dict(self, now: float) -> dict[str, Any]:
         """All counts as JSON; `rows_with_more_jobs` names the first thousand rows that got more than one job."""
-        counts = ((row, turns - self._without_job.get(row, 0)) for row, turns in self._turns.items())
-        twice = {self._label(row): jobs for row, jobs in counts if jobs > 1}
+        twice = {row: jobs for row, jobs in self.jobs_per_row().items() if jobs > 1}
         return {
             "posts": self.posts,
             "rows": self.rows,
@@ -180,8 +169,8 @@ class RequestStatistics:
             "polls": self.polls,
             "cancels": self.cancels,
             "deletes": self.deletes,
-            "peak_submits_per_second": self.peak_submits_per_second,
-            "peak_polls_per_second": self.peak_polls_per_second,
+            "peak_submits_per_second": self._submit_rate.peak,
+            "peak_polls_per_second": self._poll_rate.peak,
             "refusals": dict(self.refusals),
             "answers": {str(status): count for status, count in sorted(self.answers.items())},
             "poll_gaps": {
@@ -197,7 +186,7 @@ class RequestStatistics:
         again = f" ({twice:,} of them more than one job)" if twice else ""
         return (
             f"{self.posts:,} submits of {self.rows:,} rows{again}, {self.jobs:,} jobs ({self.open_jobs(now):,} open, "
-            f"at most {self.peak_open_jobs:,} at once), {self.polls:,} polls (at most {self.peak_polls_per_second:,} a "
+            f"at most {self.peak_open_jobs:,} at once), {self.polls:,} polls (at most {self._poll_rate.peak:,} a "
             f"second), {self.cancels:,} cancels"
         )
 

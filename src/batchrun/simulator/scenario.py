@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from batchrun.simulator.distributions import AT_ONCE, Distribution, ScenarioError, Trace, distribution, seconds
 from batchrun.simulator.outcomes import (
@@ -26,6 +26,7 @@ from batchrun.simulator.outcomes import (
     share,
 )
 
+T = TypeVar("T")
 NEVER = math.inf
 _TWO_SECONDS = Distribution(2.0, 2.0)
 _TOKENS = Distribution(20, 200)
@@ -199,27 +200,23 @@ def _outage(value: Any) -> Outage:
     return outage
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ScenarioError(f"expected a table, got {value!r}")
-    return value
+def _a(kind: type[T], shown: str) -> Callable[[Any], T]:
+    def read(value: Any) -> T:
+        if not isinstance(value, kind):
+            raise ScenarioError(f"expected {shown}, got {value!r}")
+        return value
+
+    return read
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ScenarioError(f"expected a list, got {value!r}")
-    return value
+_table = _a(dict, "a table")
+_list = _a(list, "a list")
+_boolean = _a(bool, "true or false")
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
         raise ScenarioError(f"expected printable ASCII text, got {value!r}")
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ScenarioError(f"expected true or false, got {value!r}")
     return value
 
 

@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from batchrun.core.jobs.job import TICKS_PER_SECOND, Job, Row, Timers
+from tests.core.invariants import waiting_in
 
 
 @given(st.lists(st.floats(0, 100), min_size=1))
@@ -51,7 +52,7 @@ class AgendaModel(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self):
-        assert set(self.agenda.waiting()) == set(self.model)
+        assert set(waiting_in(self.agenda)) == set(self.model)
         due = self.agenda.next_due()
         assert (due is None) == (not self.model)
         if due is not None:

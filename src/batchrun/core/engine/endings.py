@@ -75,10 +75,6 @@ class Endings:
         """Whether no file is being written or removed."""
         return len(self._endings) == self._stuck
 
-    def waiting(self) -> int:
-        """How many jobs wait for their files."""
-        return len(self._endings)
-
     def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
         """Write the record of a job that ended so, after its files; `then(job)` is called once it is synced."""
         if self._folder is None or not self._files_first(job, end, response, then):

@@ -16,7 +16,6 @@ turned into `completed` minutes later. What comes after the record is written no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
@@ -44,17 +43,9 @@ UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
 
-class Pacing(Protocol):
-    """Decides when a job is polled again."""
-
-    def gap(self, polls: int, chance: float) -> float:
-        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
+    """When a job is polled again: after ``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
 
     Each job has its own jitter: jobs that were accepted in the same instant are spread over a whole first gap, so they
     never come back in step.
@@ -72,6 +63,7 @@ class Exponential:
         object.__setattr__(self, "_gaps", tuple(gaps))
 
     def gap(self, polls: int, chance: float) -> float:
+        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
         gaps = self._gaps
         base = gaps[polls] if polls < len(gaps) else gaps[-1]
         return min(base * (0.5 + chance), LONGEST_GAP)
@@ -89,7 +81,7 @@ class Polls:
         self._timers = Timers()
         self._rate = Rate(settings.poll_rate)
         self._paused_until = float("-inf")
-        self._pacing: Pacing = Exponential(settings.poll_min, settings.poll_max)
+        self._pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
         self.stopped = False
@@ -107,9 +99,6 @@ class Polls:
         since, message = self._unanswered
         answered = self._last_found is not None and self._last_found >= since
         return None if answered or self._jobs.now - since < REPORT_UNANSWERED_AFTER else message
-
-    def waiting(self) -> list[Job]:
-        return self._timers.waiting()
 
     # --- when to poll ---
 
@@ -148,7 +137,7 @@ class Polls:
             return NEVER
         jobs, timers, rate = self._jobs, self._timers, self._rate
         now = jobs.now
-        while self._has_room():
+        while self.in_flight < self._connections and jobs.unsynced_records < self._max_memory:
             due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
             if due > now or ready_at > now or paused_until > now:
                 return max(due, ready_at, paused_until)
@@ -159,9 +148,6 @@ class Polls:
                 jobs.move(job, Step.POLL_DUE)
                 jobs.instruct(Poll(job, job.attempt))
         return NEVER  # a response or a sync makes room
-
-    def _has_room(self) -> bool:
-        return self.in_flight < self._connections and self._jobs.unsynced_records < self._max_memory
 
     def _poll_later(self, job: Job, floor: float, deadline: float) -> None:
         """Wait for the job's next poll: `floor` seconds at least, until its `deadline` at most."""

@@ -3,7 +3,7 @@
 Two invariants:
 
 1. The table is the truth. Code that decides a phase elsewhere is a bug; the README's table and diagram
-   are printed from here.
+   are printed from it.
 2. What is not in the table cannot happen. If it does, it raises with all that is known of the job.
 
 A cancel is no phase: it is a flag next to the phase (``Job.cancel_reason``). It never moves a job by itself; it
@@ -25,37 +25,22 @@ from enum import Enum
 class Phase(Enum):
     """What a row in flight waits for."""
 
-    WAITING = "waiting"
-    INTENDING = "intending"
-    SUBMITTING = "submitting"
-    RECORDING = "recording"
-    WATCHING = "watching"
-    POLLING = "polling"
-    CANCELLING = "cancelling"
-    SETTLING = "settling"
-    STORING = "storing"
-    ENDING = "ending"
+    WAITING = "waiting"  # for its turn: a slot, the rate, a pause, the delay before a retry
+    INTENDING = "intending"  # for the sync of its intent; nothing was sent
+    SUBMITTING = "submitting"  # for the answer to its POST
+    RECORDING = "recording"  # accepted: for the sync of its id
+    WATCHING = "watching"  # for its next poll
+    POLLING = "polling"  # for the answer to its poll
+    CANCELLING = "cancelling"  # for the sync of its cancel, then for the answer
+    SETTLING = "settling"  # cancelled: for one more poll before its record is written
+    STORING = "storing"  # over: for its files to be written, or removed
+    ENDING = "ending"  # for the sync of its record
     FINISHED = "finished"
 
     __hash__ = object.__hash__  # members are single objects; this is on the poll path
 
     def __str__(self) -> str:
         return self.value
-
-
-PHASE_MEANING: dict[Phase, str] = {
-    Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a retry",
-    Phase.INTENDING: "the intent is journaled and not yet synced; nothing was sent",
-    Phase.SUBMITTING: "the POST is in flight",
-    Phase.RECORDING: "accepted; its id is journaled and not yet synced",
-    Phase.WATCHING: "waits for its next poll",
-    Phase.POLLING: "a poll is in flight",
-    Phase.CANCELLING: "the cancel is journaled, then in flight",
-    Phase.SETTLING: "cancelled; waits for one more poll before its record is written",
-    Phase.STORING: "over; its files are being written, or removed, and its record waits for them",
-    Phase.ENDING: "its record is written and not yet synced",
-    Phase.FINISHED: "its record is on the disk",
-}
 
 
 class Step(Enum):
@@ -84,61 +69,36 @@ class Step(Enum):
         return self.value
 
 
-_ARROWS: dict[Phase, dict[Step, Phase]] = {
-    Phase.WAITING: {
-        Step.TURN_TAKEN: Phase.INTENDING,
-        Step.ENDED: Phase.ENDING,  # rejected by the check, cancelled before its submit, lost by an earlier crash
-        Step.FILES_FIRST: Phase.STORING,  # cancelled, and an earlier run left files of it
-        Step.RECOVERED: Phase.WATCHING,
-        Step.CANCEL_DUE: Phase.CANCELLING,  # recovered with an id and a cancel
-    },
-    Phase.INTENDING: {
-        Step.INTENT_SYNCED: Phase.SUBMITTING,
-        Step.WITHDRAWN: Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
-        Step.ENDED: Phase.ENDING,  # cancelled
-        Step.FILES_FIRST: Phase.STORING,
-    },
-    Phase.SUBMITTING: {
-        Step.ACCEPTED: Phase.RECORDING,
-        Step.REFUSED: Phase.WAITING,
-        Step.TO_BE_RETRIED: Phase.WAITING,
-        Step.ENDED: Phase.ENDING,  # over at once, refused for good, or the answer was lost
-        Step.FILES_FIRST: Phase.STORING,
-    },
-    Phase.RECORDING: {
-        Step.ID_SYNCED: Phase.WATCHING,
-        Step.CANCEL_DUE: Phase.CANCELLING,
-    },
-    Phase.WATCHING: {
-        Step.POLL_DUE: Phase.POLLING,
-        Step.CANCEL_DUE: Phase.CANCELLING,
-    },
-    Phase.POLLING: {
-        Step.STILL_OPEN: Phase.WATCHING,
-        Step.ENDED: Phase.ENDING,
-        Step.FILES_FIRST: Phase.STORING,
-        Step.TO_BE_RETRIED: Phase.WAITING,
-        Step.CANCEL_DUE: Phase.CANCELLING,
-        Step.UNSETTLED: Phase.SETTLING,
-    },
-    Phase.CANCELLING: {
-        Step.CANCEL_ANSWERED: Phase.SETTLING,
-    },
-    Phase.SETTLING: {
-        Step.POLL_DUE: Phase.POLLING,
-    },
-    Phase.STORING: {
-        Step.ENDED: Phase.ENDING,
-    },
-    Phase.ENDING: {
-        Step.RECORD_SYNCED: Phase.FINISHED,
-    },
-    Phase.FINISHED: {},
-}
-
-# One flat table for the hot path, made from the arrows above.
 TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
-    (phase, step): target for phase, arrows in _ARROWS.items() for step, target in arrows.items()
+    (Phase.WAITING, Step.TURN_TAKEN): Phase.INTENDING,
+    # rejected by the check, cancelled before its submit, lost by an earlier crash
+    (Phase.WAITING, Step.ENDED): Phase.ENDING,
+    (Phase.WAITING, Step.FILES_FIRST): Phase.STORING,  # cancelled, and an earlier run left files of it
+    (Phase.WAITING, Step.RECOVERED): Phase.WATCHING,
+    (Phase.WAITING, Step.CANCEL_DUE): Phase.CANCELLING,  # recovered with an id and a cancel
+    (Phase.INTENDING, Step.INTENT_SYNCED): Phase.SUBMITTING,
+    (Phase.INTENDING, Step.WITHDRAWN): Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
+    (Phase.INTENDING, Step.ENDED): Phase.ENDING,  # cancelled
+    (Phase.INTENDING, Step.FILES_FIRST): Phase.STORING,
+    (Phase.SUBMITTING, Step.ACCEPTED): Phase.RECORDING,
+    (Phase.SUBMITTING, Step.REFUSED): Phase.WAITING,
+    (Phase.SUBMITTING, Step.TO_BE_RETRIED): Phase.WAITING,
+    (Phase.SUBMITTING, Step.ENDED): Phase.ENDING,  # over at once, refused for good, or the answer was lost
+    (Phase.SUBMITTING, Step.FILES_FIRST): Phase.STORING,
+    (Phase.RECORDING, Step.ID_SYNCED): Phase.WATCHING,
+    (Phase.RECORDING, Step.CANCEL_DUE): Phase.CANCELLING,
+    (Phase.WATCHING, Step.POLL_DUE): Phase.POLLING,
+    (Phase.WATCHING, Step.CANCEL_DUE): Phase.CANCELLING,
+    (Phase.POLLING, Step.STILL_OPEN): Phase.WATCHING,
+    (Phase.POLLING, Step.ENDED): Phase.ENDING,
+    (Phase.POLLING, Step.FILES_FIRST): Phase.STORING,
+    (Phase.POLLING, Step.TO_BE_RETRIED): Phase.WAITING,
+    (Phase.POLLING, Step.CANCEL_DUE): Phase.CANCELLING,
+    (Phase.POLLING, Step.UNSETTLED): Phase.SETTLING,
+    (Phase.CANCELLING, Step.CANCEL_ANSWERED): Phase.SETTLING,
+    (Phase.SETTLING, Step.POLL_DUE): Phase.POLLING,
+    (Phase.STORING, Step.ENDED): Phase.ENDING,
+    (Phase.ENDING, Step.RECORD_SYNCED): Phase.FINISHED,
 }
 
 # A job that the service may know: it holds one of the --concurrency places.
@@ -150,24 +110,3 @@ class ImpossibleTransition(RuntimeError):
 
     def __init__(self, phase: Phase, step: Step, job: str) -> None:
         super().__init__(f"a job that is {phase} cannot take the step {str(step)!r}: {job}")
-
-
-def transition_table() -> str:
-    """The table as Markdown."""
-    lines = ["| phase | what it waits for | step | next phase |", "| --- | --- | --- | --- |"]
-    for phase, arrows in _ARROWS.items():
-        meaning = PHASE_MEANING[phase]
-        steps = [(str(step), str(target)) for step, target in arrows.items()] or [("", "")]
-        lines.append(f"| {phase} | {meaning} | {steps[0][0]} | {steps[0][1]} |")
-        lines += [f"| | | {step} | {target} |" for step, target in steps[1:]]
-    return "\n".join(lines)
-
-
-def state_diagram() -> str:
-    """The table as a Mermaid state diagram."""
-    merged: dict[tuple[Phase, Phase], list[str]] = {}
-    for (phase, step), target in TRANSITIONS.items():
-        merged.setdefault((phase, target), []).append(str(step))
-    lines = ["stateDiagram-v2", "    [*] --> waiting"]
-    lines += [f"    {source} --> {target}: {', '.join(steps)}" for (source, target), steps in merged.items()]
-    return "\n".join([*lines, "    finished --> [*]"])

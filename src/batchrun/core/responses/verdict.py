@@ -182,7 +182,8 @@ def _read_acceptance(answer: Answer, field_map: FieldReader | None, *, backgroun
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     job_id = body.get("id")
     group = group_of(body.get("status"))
-    implicit = group is StateGroup.UNKNOWN and (not background or _has_result(body))
+    has_result = body.get("choices") or body.get("data") or body.get("output")
+    implicit = group is StateGroup.UNKNOWN and (not background or has_result)
     if implicit:
         outcome: Running | Ended = ended(body, None, StateGroup.SUCCESS)
     else:
@@ -256,10 +257,6 @@ def _with_form_warning(outcome: Running | Ended, reading: ParsedJson) -> Running
     if reading.strict or isinstance(outcome, Running):
         return outcome
     return replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
-
-
-def _has_result(body: Mapping[str, Any]) -> bool:
-    return bool(body.get("choices") or body.get("data") or body.get("output"))
 
 
 def _judge_response(answer: Answer) -> Judged:

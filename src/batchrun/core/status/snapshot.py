@@ -53,11 +53,6 @@ class Snapshot:
     def succeeded(self) -> int:
         return self.states.get("succeeded", 0)
 
-    @property
-    def all_succeeded(self) -> bool:
-        """Whether every record there is, earlier runs' included, succeeded."""
-        return not (self.states.keys() | self.states_before.keys()) - {"succeeded"}
-
 
 SPEED_SECONDS = 10.0
 """Seconds over which submits and polls per second are counted."""
@@ -85,8 +80,6 @@ class Pace(NamedTuple):
 
 class Throughput:
     """Takes snapshots in the order of their time. `total` is None where unknown."""
-
-    __slots__ = ("_samples", "total")
 
     def __init__(self, total: int | None) -> None:
         self.total = total

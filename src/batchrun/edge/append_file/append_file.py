@@ -211,7 +211,9 @@ class AppendFile:
 
     def _take(self, line: bytes) -> int:
         if self._failure is not None:
-            raise self._copy_of(self._failure)
+            # A new one each time: a raised exception keeps the frames it went through.
+            first = self._failure
+            raise AppendFailed(first.path, first.step, first.offset, first.cause, first.lost)
         if self._closed:
             raise AppendFileClosed(
                 f"{self.path}: expected no append after the file was closed; this is a bug in batchrun"
@@ -250,11 +252,6 @@ class AppendFile:
         self._failure = error
         self._gathering.clear()
         self._failed(error)
-
-    @staticmethod
-    def _copy_of(first: AppendFailed) -> AppendFailed:
-        # A new one each time: a raised exception keeps the frames it went through.
-        return AppendFailed(first.path, first.step, first.offset, first.cause, first.lost)
 
 
 class Lines:

@@ -27,7 +27,9 @@ def refuse_shared(names: FileNames, source: str | int | None = None, others: Map
         for ours in names.all():
             if ours != names.spool and is_same_file(ours, source):
                 raise InputIsOutput(ours, shown)
-    taken: list[tuple[str, str | int]] = [(_what(names, path), path) for path in _unnamed(names)]
+    taken: list[tuple[str, str | int]] = [
+        ("the lock" if path in names.locks else "a file that the batch keeps,", path) for path in _unnamed(names)
+    ]
     for option, path, what in (("out", names.output, "the output"), ("journal", names.journal, "the journal")):
         if path is not None:
             _refuse_taken(Option(option, path), path, taken)
@@ -56,10 +58,6 @@ def _unnamed(names: FileNames) -> Iterator[str]:
     yield from dict.fromkeys((*written[named:], *names.locks))
     for path in written:
         yield from (torn_of(path), new_of(path))
-
-
-def _what(names: FileNames, path: str) -> str:
-    return "the lock" if path in names.locks else "a file that the batch keeps,"
 
 
 def _refuse_taken(option: Option, path: str, taken: list[tuple[str, str | int]]) -> None:

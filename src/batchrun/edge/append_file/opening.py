@@ -229,12 +229,7 @@ def open_append(path: str, disk: Disk = REAL_DISK) -> OpenFile:
 
 def open_existing(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
     """As `open_append`, but None where there is no file."""
-    try:
-        if not _exists_as_file(path, disk):
-            return None
-    except (OSError, ValueError) as error:
-        raise refused(path, error) from error
-    return open_append(path, disk)
+    return open_append(path, disk) if expect_regular(path, disk) else None
 
 
 def open_to_read(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
@@ -256,10 +251,10 @@ def open_to_read(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
     return OpenFile(path, descriptor, status.st_size, False, identity_of(status), disk)  # noqa: FBT003 - created
 
 
-def expect_regular(path: str, disk: Disk = REAL_DISK) -> None:
-    """Raise FileRefused if something other than a regular file is at `path`, a link included."""
+def expect_regular(path: str, disk: Disk = REAL_DISK) -> bool:
+    """Whether there is a file at `path`. Raises FileRefused for anything but a regular file, a link included."""
     try:
-        _exists_as_file(path, disk)
+        return _exists_as_file(path, disk)
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
 

@@ -25,16 +25,7 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.text.readable import visible
-from batchrun.edge.exchange import (
-    DEFAULT_CONNECTIONS,
-    POLL_KEEPALIVE,
-    POST_KEEPALIVE,
-    Caps,
-    ExchangeError,
-    ResponseHead,
-    package_of,
-    tls_context,
-)
+from batchrun.edge.exchange import DEFAULT_CONNECTIONS, Caps, ExchangeError, ResponseHead, package_of, tls_context
 from batchrun.edge.transport.connection import (
     ConnectionBroke,
     Exchange,
@@ -260,8 +251,6 @@ class Transport(httpx.AsyncBaseTransport):
             self._tls if address.secure else None,
             Caps(),
             max_open=self._connections,
-            post_keepalive=POST_KEEPALIVE,
-            keepalive=POLL_KEEPALIVE,
             view=self._view,
         )
 

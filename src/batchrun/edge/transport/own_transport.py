@@ -18,8 +18,6 @@ from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,
     DEFAULT_CONNECTIONS,
-    POLL_KEEPALIVE,
-    POST_KEEPALIVE,
     Body,
     Budget,
     BudgetShare,
@@ -193,8 +191,6 @@ class OwnTransport:
             tls,
             self._caps,
             max_open=2 * connections,
-            post_keepalive=POST_KEEPALIVE,
-            keepalive=POLL_KEEPALIVE,
             view=shared_buffer(),
         )
         self._deadlines = Deadlines(self._timed_out)
