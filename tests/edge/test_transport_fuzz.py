@@ -9,9 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.responses.http import Cause
-from batchrun.edge.exchange import Caps
+from batchrun.edge.exchange import Caps, ExchangeError
 from batchrun.edge.exchange.budget import Budget
-from batchrun.edge.exchange.failures import ExchangeError
 from batchrun.edge.transport.connection import Connection
 from batchrun.edge.transport.dialing import parse_origin
 from batchrun.edge.transport.exchange import ExchangeStage, Slots

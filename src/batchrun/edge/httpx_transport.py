@@ -41,11 +41,12 @@ from batchrun.edge.exchange import (
     POLL_KEEPALIVE,
     POST_KEEPALIVE,
     Caps,
+    ExchangeError,
     package_of,
+    why_no_connection,
 )
 from batchrun.edge.exchange.budget import Budget
 from batchrun.edge.exchange.environment import proxy_for, tls_context
-from batchrun.edge.exchange.failures import ExchangeError, why_no_connection
 from batchrun.edge.exchange.reading import Body, read_headers
 from batchrun.edge.exchange.redaction import Redactor
 

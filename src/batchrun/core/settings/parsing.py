@@ -16,14 +16,7 @@ from batchrun.core.settings.settings import SettingKind, Settings
 from batchrun.core.settings.usage_error import UsageError
 from batchrun.core.taxonomy.states import State
 from batchrun.core.text.printable import visible
-from batchrun.core.text.units import (
-    read_bytes,
-    read_count,
-    read_number,
-    read_seconds,
-    spelled_bytes,
-    spelled_seconds,
-)
+from batchrun.core.text.units import read_bytes, read_count, read_number, read_seconds, spelled_bytes, spelled_seconds
 from batchrun.core.text.wording import PREFIX, Option, as_given, variable
 
 _ALL = "all"

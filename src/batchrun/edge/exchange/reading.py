@@ -13,8 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from batchrun.core.responses.http import Cause
-from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.failures import ExchangeError
+from batchrun.edge.exchange import Caps, ExchangeError
 
 # These describe the connection or the coding of the body, not the decoded response; cookies are dropped.
 _DROPPED = frozenset(

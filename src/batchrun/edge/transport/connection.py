@@ -21,8 +21,7 @@ from typing import Protocol, cast
 import httptools
 
 from batchrun.core.responses.http import Cause
-from batchrun.edge.exchange import Caps
-from batchrun.edge.exchange.failures import ExchangeError
+from batchrun.edge.exchange import Caps, ExchangeError
 from batchrun.edge.exchange.reading import read_headers, too_many_headers
 from batchrun.edge.transport.exchange import ConnectionBroke, Exchange, ExchangeStage, Slots
 

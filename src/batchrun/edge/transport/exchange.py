@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from batchrun.core.responses.http import Cause
-from batchrun.edge.exchange.failures import ExchangeError
+from batchrun.edge.exchange import ExchangeError
 from batchrun.edge.exchange.reading import ResponseHead
 
 

@@ -25,9 +25,8 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.text.printable import visible
-from batchrun.edge.exchange import DEFAULT_CONNECTIONS, Caps, package_of
+from batchrun.edge.exchange import DEFAULT_CONNECTIONS, Caps, ExchangeError, package_of
 from batchrun.edge.exchange.environment import tls_context
-from batchrun.edge.exchange.failures import ExchangeError
 from batchrun.edge.exchange.reading import ResponseHead
 from batchrun.edge.transport.dialing import Address, ResumingContext, address_of
 from batchrun.edge.transport.exchange import (

@@ -14,15 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
-from batchrun.edge.exchange import (
-    CONNECT_TIMEOUT,
-    DEFAULT_BUDGET,
-    DEFAULT_CONNECTIONS,
-    Caps,
-)
+from batchrun.edge.exchange import CONNECT_TIMEOUT, DEFAULT_BUDGET, DEFAULT_CONNECTIONS, Caps, ExchangeError
 from batchrun.edge.exchange.budget import Budget, BudgetShare
 from batchrun.edge.exchange.environment import tls_context
-from batchrun.edge.exchange.failures import ExchangeError
 from batchrun.edge.exchange.reading import Body, ResponseHead
 from batchrun.edge.exchange.redaction import Redactor
 from batchrun.edge.transport.dialing import ResumingContext, parse_origin

@@ -14,8 +14,7 @@ from collections import deque
 from contextlib import suppress
 
 from batchrun.core.responses.http import Cause
-from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE, Caps
-from batchrun.edge.exchange.failures import ExchangeError, why_no_connection
+from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE, Caps, ExchangeError, why_no_connection
 from batchrun.edge.transport.connection import Connection
 from batchrun.edge.transport.dialing import Address, ResumingContext, dial
 from batchrun.edge.transport.exchange import Exchange, ExchangeStage, Slots, TimedOut
