@@ -20,6 +20,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import sys
@@ -356,17 +357,9 @@ def _forms_of(value: str) -> Iterable[bytes]:
     for escaped in (quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1].replace("/", "\\/")):
         yield escaped.encode()
     escaped = quote(value, safe="")
-    yield "".join(part.lower() if part.startswith("%") else part for part in _percents(escaped)).encode()
+    yield re.sub("%..", lambda found: found[0].lower(), escaped).encode()
     yield json.dumps(value)[1:-1].encode()
     yield from _base64_forms(value.encode())
-
-
-def _percents(escaped: str) -> Iterable[str]:
-    first, *others = escaped.split("%")
-    yield first
-    for other in others:
-        yield "%" + other[:2]
-        yield other[2:]
 
 
 def _base64_forms(value: bytes) -> Iterable[bytes]:

@@ -8,7 +8,7 @@ No header may change where a request goes or whose key it carries.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,19 +124,16 @@ def checked_headers(headers: Mapping[str, Any], where: str) -> dict[str, str]:
 
 def custom_headers(text: str, where: str) -> dict[str, str]:
     """The headers of OPENAI_CUSTOM_HEADERS: one ``Name: value`` per line."""
-    return checked_headers(dict(_lines(text, where)), where)
+    headers: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise UsageError(f"{where}: expected NAME: VALUE on each line, line {number} has no colon")
+            headers[name.strip()] = value.strip()
+    return checked_headers(headers, where)
 
 
 def is_secret(name: str) -> bool:
     """Whether a header of this name is likely to hold a secret."""
     return _SECRET.search(name) is not None
-
-
-def _lines(text: str, where: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise UsageError(f"{where}: expected NAME: VALUE on each line, line {number} has no colon")
-        yield name.strip(), value.strip()

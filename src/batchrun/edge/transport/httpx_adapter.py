@@ -246,13 +246,8 @@ class Transport(httpx.AsyncBaseTransport):
         if address.secure and self._tls is None:
             self._tls = ResumingContext.convert(tls_context(os.environ))
             self._tls.set_alpn_protocols(["http/1.1"])
-        return ConnectionPool(
-            address,
-            self._tls if address.secure else None,
-            Caps(),
-            max_open=self._connections,
-            view=self._view,
-        )
+        tls = self._tls if address.secure else None
+        return ConnectionPool(address, tls, Caps(), max_open=self._connections, view=self._view)
 
 
 @cache

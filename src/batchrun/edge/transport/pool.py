@@ -194,13 +194,7 @@ class ConnectionPool:
     """Connections to `address`; an idle one is used for POST_KEEPALIVE seconds by POSTs, POLL_KEEPALIVE by others."""
 
     def __init__(
-        self,
-        address: Address,
-        tls: ssl.SSLContext | None,
-        caps: Caps,
-        *,
-        max_open: int,
-        view: memoryview,
+        self, address: Address, tls: ssl.SSLContext | None, caps: Caps, *, max_open: int, view: memoryview
     ) -> None:
         self.caps = caps
         self.view = view
