@@ -31,7 +31,6 @@ from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.verdict import JobReport, read_poll
 from batchrun.core.settings.settings import Settings
-from tests.core.invariants import check_invariants
 
 SIZES = (1_000, 100_000, 1_000_000)
 HEADERS = {"content-type": "application/json", "x-request-id": "req_0123456789abcdef0123456789abcdef"}
@@ -123,7 +122,6 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
             spent += clock() - begun
         done += len(batch)
     weight = (resident() - before) / jobs
-    check_invariants(engine)
 
     begun = clock()
     turns = 200_000

@@ -16,10 +16,10 @@ from batchrun.edge.append_file import (
     FileNames,
     FileRefused,
     open_append,
-    open_existing,
     open_to_read,
     read_chunks,
 )
+from batchrun.edge.append_file.opening import open_existing
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from batchrun.core.rows.key_index import KeyIndex
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.text.readable import Option
 from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
-from batchrun.edge.source.opening import Spool, lines
+from batchrun.edge.source.check import lines
+from batchrun.edge.source.opening import Spool
 
 try:
     from compression import zstd

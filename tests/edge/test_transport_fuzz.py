@@ -92,9 +92,7 @@ def fake():
 def outcome(loop, fake, data, sizes, method="GET", *, caps=Caps(body=9_999, error_body=9_999)):
     """What becomes of one exchange over `data`, cut by `sizes` over and over; and whether the connection is kept."""
     fake.aborted, fake.reading = False, True
-    pool = ConnectionPool(
-        parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
-    )
+    pool = ConnectionPool(parse_origin("http://x"), None, caps, max_open=2, view=shared_buffer())
     slots = Slots(1)
     slots.busy = 1
     exchange = BufferedExchange(slots, b"head", b"", method, loop.create_future(), caps, Budget(1000))
@@ -143,9 +141,7 @@ def not_begun(loop, fake, body=b"body", method="POST"):
     """An exchange, a connection that may carry it, and their pool."""
     fake.aborted, fake.reading, fake.unwritten = False, True, 0
     caps = Caps()
-    pool = ConnectionPool(
-        parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
-    )
+    pool = ConnectionPool(parse_origin("http://x"), None, caps, max_open=2, view=shared_buffer())
     slots = Slots(1)
     slots.busy = 1
     exchange = BufferedExchange(slots, b"head", body, method, loop.create_future(), caps, Budget(1000))
@@ -203,9 +199,7 @@ def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, fake):
 def test_bytes_that_was_not_asked_for_end_the_connection(loop, fake):
     fake.aborted = False
     caps = Caps()
-    pool = ConnectionPool(
-        parse_origin("http://x"), None, caps, max_open=2, post_keepalive=1.0, keepalive=4.0, view=shared_buffer()
-    )
+    pool = ConnectionPool(parse_origin("http://x"), None, caps, max_open=2, view=shared_buffer())
     connection = Connection(pool)
     connection.connection_made(fake)
     assert connection.is_usable()

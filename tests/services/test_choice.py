@@ -134,7 +134,7 @@ def test_a_service_without_background_is_never_asked_for_it():
     service = choose({}, service=read_profile(table, "plain.toml"))
     assert not service.can_cancel
     line = b'{"model": "m", "input": "x", "background": true}'
-    intake = RowParser(endpoints=service.endpoints)
+    intake = RowParser(endpoints=service.profile.endpoints)
     prepared = intake.prepare(intake.admit(line), line)
     assert orjson.loads(prepared.body) == {"model": "m", "input": "x"}
     assert prepared.warnings == ("background_overridden",)

@@ -63,7 +63,7 @@ def test_most_can_be_left_out():
     assert (service.origin, request.path) == ("https://mini.example", "/jobs")
     assert "authorization" not in request.headers
     assert not service.can_cancel
-    assert service.timeouts == {}
+    assert service.profile.timeouts == {}
     body = {"id": "a", "status": "completed", "output": "hello"}
     assert (
         polled(

@@ -173,7 +173,7 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     for status, state in ((401, State.REJECTED), (402, State.BLOCKED_BUDGET), (429, State.RATE_LIMITED)):
         assert ask(case, status, case.fault("x"), "submit", path).rule.state is state
     service = case.service_of("http://127.0.0.1:1")
-    assert not {one.path: one.background for one in service.endpoints}[path]
+    assert not {one.path: one.background for one in service.profile.endpoints}[path]
 
 
 def test_a_code_that_a_profile_overrides_decides_whether_a_row_may_be_sent_again():
@@ -201,4 +201,4 @@ def test_a_word_that_a_profile_does_not_know_is_polled_on():
 
 def test_the_sample_can_preview_at_once():
     service = sample("http://127.0.0.1:1")
-    assert [(one.path, one.background) for one in service.endpoints] == [("/jobs", True), ("/previews", False)]
+    assert [(one.path, one.background) for one in service.profile.endpoints] == [("/jobs", True), ("/previews", False)]

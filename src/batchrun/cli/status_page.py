@@ -14,7 +14,7 @@ from batchrun.core.text.readable import duration, many, visible, worded
 
 # --- What to know about the status of a batch besides its counts, and the commands to type next ---
 #
-# Shared by ``status_page`` (text) and ``status_json``.
+# The JSON (``status_json``) has them too.
 
 
 @dataclass(frozen=True, slots=True)

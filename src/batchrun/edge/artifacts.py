@@ -1,4 +1,4 @@
-"""The folder of results that are files: `folder` opens it and writes files into it, `writer` does so in threads."""
+"""The folder of results that are files: `Folder` writes files into it, `ArtifactWriter` does so in threads."""
 
 from __future__ import annotations
 
@@ -169,14 +169,12 @@ Report = Callable[["tuple[Stored | None, ...] | str"], None]
 """Gets the result of a task: what was stored (nothing, for a removal), or what went wrong."""
 
 
+@dataclass(slots=True)
 class _StoreTask:
-    __slots__ = ("error", "files", "report", "surplus")
-
-    def __init__(self, report: Report, files: JobFiles | None, surplus: Sequence[str]) -> None:
-        self.report = report
-        self.files = files
-        self.surplus = surplus
-        self.error: str | None = None
+    report: Report
+    files: JobFiles | None
+    surplus: Sequence[str]
+    error: str | None = None
 
     def result(self) -> tuple[Stored | None, ...] | str:
         return self.error or (() if self.files is None else tuple(self.files.stored))

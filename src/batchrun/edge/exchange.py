@@ -20,12 +20,14 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from types import ModuleType
 from typing import NamedTuple, Protocol
@@ -68,6 +70,15 @@ class Caps:
     headers: int = 256
 
 
+def package_of(value: object) -> ModuleType | None:
+    """The package whose classes go with `value`: httpx, httpx2 (the same classes), or whatever has their shape."""
+    for cls in type(value).__mro__:
+        package = sys.modules.get(cls.__module__.partition(".")[0])
+        if package is not None and hasattr(package, "AsyncBaseTransport") and hasattr(package, "Request"):
+            return package
+    return None
+
+
 # --- Why an exchange failed, and how that is worded ---
 
 
@@ -98,18 +109,6 @@ def why_no_connection(error: BaseException) -> tuple[Cause, str]:
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
     return Cause.CONNECT, f"no connection: {str(error) or 'the other side hung up'}"
-
-
-# --- Which package an object belongs to: httpx and httpx2 have the same classes under other names ---
-
-
-def package_of(value: object) -> ModuleType | None:
-    """The package whose classes go with `value`: httpx, httpx2, or whatever has their shape."""
-    for cls in type(value).__mro__:
-        package = sys.modules.get(cls.__module__.partition(".")[0])
-        if package is not None and hasattr(package, "AsyncBaseTransport") and hasattr(package, "Request"):
-            return package
-    return None
 
 
 # --- Headers and body of a response, counted and limited while they are read ---
@@ -144,7 +143,7 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHe
     found: dict[str, str] = {}
     transfer: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        name = _known_names.get(raw_name) or _name(raw_name)
+        name = _name(raw_name)
         value = raw_value.decode("latin-1").strip()
         target = transfer if name in _DROPPED else found
         target[name] = f"{target[name]}, {value}" if name in target else value
@@ -159,14 +158,9 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHe
     return ResponseHead(found, transfer.get("content-encoding", ""), length is not None or chunked is not None)
 
 
-_known_names: dict[bytes, str] = {}  # cache by raw bytes; half the cost of a header is its name
-
-
+@lru_cache(maxsize=1_000)  # half the cost of a header is its name
 def _name(raw: bytes) -> str:
-    if len(_known_names) >= 1_000:
-        _known_names.clear()
-    name = _known_names[raw] = raw.decode("latin-1").lower()
-    return name
+    return raw.decode("latin-1").lower()
 
 
 def too_many_headers(caps: Caps) -> ExchangeError:
@@ -177,18 +171,18 @@ def too_many_headers(caps: Caps) -> ExchangeError:
 class Body:
     """Collects a body chunk by chunk, decoded, within the cap."""
 
-    __slots__ = ("_cap", "_content", "_decoder", "_is_error", "_raw_size")
+    __slots__ = ("_cap", "_content", "_inflate", "_is_error", "_raw_size")
 
     def __init__(self, status: int, coding: str, caps: Caps) -> None:
         self._is_error = status >= 300
         self._cap = caps.error_body if self._is_error else caps.body
         self._content = bytearray()
         self._raw_size = 0
-        self._decoder: _Decoder | None = None
+        self._inflate = None  # gzip or deflate, sent although it was not asked for
         if not coding or coding.lower() == "identity":
             return
         if coding.lower() in _WINDOW_BITS:
-            self._decoder = _Decoder(coding.lower())
+            self._inflate = zlib.decompressobj(_WINDOW_BITS[coding.lower()])
         else:
             raise ExchangeError(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
 
@@ -201,10 +195,13 @@ class Body:
         """Add `chunk`; True when no more is wanted. Raises ExchangeError beyond the cap."""
         self._raw_size += len(chunk)  # an endless stream that decodes to nothing would never reach the cap otherwise
         limit = self._cap - len(self._content)
-        if self._decoder is None:
-            self._content += chunk[: limit + 1]
-        else:
-            self._content += self._decoder.decode(chunk, limit + 1)
+        if self._inflate is not None:
+            try:
+                # What does not fit is not decoded: the limit is one more than allowed, so the cap has been passed then.
+                chunk = self._inflate.decompress(chunk, limit + 1)
+            except zlib.error as error:
+                raise ExchangeError(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None
+        self._content += chunk[: limit + 1]
         if len(self._content) <= self._cap and self._raw_size <= self._cap:
             return False
         if self._is_error:
@@ -216,29 +213,9 @@ class Body:
 
     def complete(self) -> bytes:
         """The body after its last chunk. Raises ExchangeError where the coding is cut off."""
-        if self._decoder is not None and self._raw_size and not self._decoder.complete and not self._is_error:
+        if self._inflate is not None and self._raw_size and not self._inflate.eof and not self._is_error:
             raise ExchangeError(Cause.PROTOCOL, "the compressed body is cut off")
         return bytes(self._content)
-
-
-class _Decoder:
-    """gzip or deflate, sent although it was not asked for; never more output than fits."""
-
-    __slots__ = ("_inflate",)
-
-    def __init__(self, coding: str) -> None:
-        self._inflate = zlib.decompressobj(_WINDOW_BITS[coding])
-
-    @property
-    def complete(self) -> bool:
-        return self._inflate.eof
-
-    def decode(self, chunk: bytes, limit: int) -> bytes:
-        try:
-            # What does not fit is not decoded: the limit is one more than allowed, so the cap has been passed then.
-            return self._inflate.decompress(chunk, limit)
-        except zlib.error as error:
-            raise ExchangeError(Cause.PROTOCOL, f"the compressed body is damaged: {error}") from None
 
 
 # --- How many bytes of responses may be in memory at once, over all exchanges of a transport ---
@@ -263,7 +240,7 @@ class Budget:
 
     def begin(self, *, can_wait: bool) -> BudgetShare:
         """A new response; one that `can_wait` may be held back."""
-        share = BudgetShare(self, can_wait=can_wait)
+        share = BudgetShare(self, can_wait)
         self._shares[share] = None
         return share
 
@@ -302,15 +279,13 @@ class Budget:
         return self.handed_over > self.limit or next(iter(self._shares)) is not share
 
 
+@dataclass(slots=True, eq=False)
 class BudgetShare:
     """One response that is being read."""
 
-    __slots__ = ("_budget", "can_wait", "size")
-
-    def __init__(self, budget: Budget, *, can_wait: bool) -> None:
-        self._budget = budget
-        self.can_wait = can_wait
-        self.size = 0
+    _budget: Budget
+    can_wait: bool
+    size: int = 0
 
     async def add_chunk(self, chunk: bytes) -> None:
         """Count `chunk`; returns once the next one may be read."""
@@ -382,17 +357,9 @@ def _forms_of(value: str) -> Iterable[bytes]:
     for escaped in (quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1].replace("/", "\\/")):
         yield escaped.encode()
     escaped = quote(value, safe="")
-    yield "".join(part.lower() if part.startswith("%") else part for part in _percents(escaped)).encode()
+    yield re.sub("%..", lambda found: found[0].lower(), escaped).encode()
     yield json.dumps(value)[1:-1].encode()
     yield from _base64_forms(value.encode())
-
-
-def _percents(escaped: str) -> Iterable[str]:
-    first, *others = escaped.split("%")
-    yield first
-    for other in others:
-        yield "%" + other[:2]
-        yield other[2:]
 
 
 def _base64_forms(value: bytes) -> Iterable[bytes]:

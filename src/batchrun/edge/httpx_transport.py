@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -84,7 +85,8 @@ class ClientPool(Generic[T]):
                     if generation == self._generation:
                         now = time.monotonic()
                         self._idle.append((item, now))
-                        await self._close_old(now)
+                        while now - self._idle[0][1] > self._keepalive:
+                            await self._idle.popleft()[0].aclose()
                     else:
                         await item.aclose()
 
@@ -99,22 +101,16 @@ class ClientPool(Generic[T]):
         for item in tuple(self._in_use):
             await item.aclose()
 
-    async def _close_old(self, now: float) -> None:
-        while self._idle and now - self._idle[0][1] > self._keepalive:
-            await self._idle.popleft()[0].aclose()
 
-
+@dataclass(slots=True)
 class ExchangeProgress:
     """How far one exchange got, as httpcore reports it while it happens."""
 
-    __slots__ = ("_loop_turned", "answered", "connecting", "exact", "writing")
-
-    def __init__(self) -> None:
-        self.exact = True  # every step is reported, so no report means nothing was written; not so with a user's client
-        self.connecting = False
-        self.writing = False
-        self.answered = False
-        self._loop_turned = False
+    exact: bool = True  # every step is reported, so no report means nothing was written; not so with a user's client
+    connecting: bool = False
+    writing: bool = False
+    answered: bool = False
+    _loop_turned: bool = False
 
     async def observe(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith((".connect_tcp.started", ".start_tls.started")):

@@ -97,31 +97,26 @@ class Lock:
             self._file.close()
 
 
-class Locks:
+class Locks(list[Lock]):
     """All locks of one run: of its output, and of a journal that is not next to it."""
-
-    def __init__(self, held: list[Lock]) -> None:
-        self._held = held
 
     @classmethod
     def take(cls, paths: Iterable[str]) -> Locks:
         """Take them all, or none; raises as `Lock.take`."""
-        locks = cls([])
+        locks = cls()
         try:
             for path in paths:
-                locks._held.append(Lock.take(path))
+                locks.append(Lock.take(path))
         except BatchFilesError:
             locks.release()
             raise
         return locks
 
     def is_lost(self) -> bool:
-        """Whether any of them is."""
-        return any(lock.is_lost() for lock in self._held)
+        return any(lock.is_lost() for lock in self)
 
     def release(self) -> None:
-        """Release all."""
-        for lock in self._held:
+        for lock in self:
             lock.release()
 
 

@@ -140,7 +140,7 @@ async def run_session(
         settings = replace(settings, detach=False)
     service, keys = await service_of(settings, environment, task.demo)
     given = with_timeouts_of(service, given)
-    settings = replace(settings, **{name: given[name] for name in service.timeouts})
+    settings = replace(settings, **{name: given[name] for name in service.profile.timeouts})
     redactor = Redactor(service.secrets)
     names = FileNames.of(task.output, task.journal)
     for path in (task.output, names.journal):
@@ -151,14 +151,14 @@ async def run_session(
     try:
         if task.input is not None:
             checking = partial(
-                check, task.input, flags, spool=names.spool, max_row=settings.max_row, endpoints=service.endpoints,
+                check, task.input, flags, spool=names.spool, max_row=settings.max_row, endpoints=service.profile.endpoints,
                 name=task.name, more=_submitted_before(names, settings, grows=task.grows),
             )  # fmt: skip
             source = await anyio.to_thread.run_sync(checking)
             if isinstance(source, Growing):
                 source.ended = not task.grows
             _refuse_problems(source, settings, "line" if task.name is None else "row")
-            background = {one.path for one in service.endpoints if one.background}
+            background = {one.path for one in service.profile.endpoints if one.background}
             ends_at_once = _ends_at_once(source, background)
             settings = Settings.of(given, at_once=ends_at_once)
         settings = within_the_file_limit(settings)
@@ -212,7 +212,7 @@ async def run_session(
 
 def with_timeouts_of(service: Service, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings `given`, and beneath them the timeouts of the service's profile."""
-    return {**service.timeouts, **given}
+    return {**service.profile.timeouts, **given}
 
 
 def _folder(task: Task, names: FileNames, settings: Settings) -> Folder | None:

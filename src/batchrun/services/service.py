@@ -8,18 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from batchrun.core.responses import verdict
 from batchrun.core.responses.http import Answer, Failure, Request
-from batchrun.core.responses.verdict import (
-    Accepted,
-    Ambiguous,
-    JobReport,
-    Refused,
-    Unclear,
-    read_cancel,
-    read_poll,
-    read_submit,
-)
-from batchrun.core.rows.parse import Endpoint
 from batchrun.core.settings.settings import Secret, SecretHeaders, UsageError
 from batchrun.core.text.readable import is_safe_id
 from batchrun.services.address import BaseUrl, is_secret
@@ -68,15 +58,6 @@ class Service:
         return self.base.origin
 
     @property
-    def timeouts(self) -> Mapping[str, float]:
-        """Settings that the profile sets, in seconds."""
-        return self.profile.timeouts
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        return self.profile.endpoints
-
-    @property
     def can_cancel(self) -> bool:
         return self._cancel is not None
 
@@ -119,17 +100,19 @@ class Service:
         """Cancel a job; only where `can_cancel`."""
         return self._about(self._cancel, job_id)
 
-    def read_submit(self, answer: Answer | Failure, wall: float, path: str) -> Accepted | Refused | Ambiguous:
+    def read_submit(
+        self, answer: Answer | Failure, wall: float, path: str
+    ) -> verdict.Accepted | verdict.Refused | verdict.Ambiguous:
         profile, background = self.profile, self._endpoints[path].background
-        return read_submit(
+        return verdict.read_submit(
             answer, wall, background=background, overrides=profile.overrides, field_map=profile.field_map
         )
 
-    def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
-        return read_poll(answer, wall, job_id, self.profile.field_map)
+    def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> verdict.JobReport | verdict.Unclear:
+        return verdict.read_poll(answer, wall, job_id, self.profile.field_map)
 
-    def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> JobReport | Unclear:
-        return read_cancel(answer, wall, job_id, self.profile.field_map)
+    def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> verdict.JobReport | verdict.Unclear:
+        return verdict.read_cancel(answer, wall, job_id, self.profile.field_map)
 
     def __repr__(self) -> str:
         return f"<Service {self.name} at {self.base}>"

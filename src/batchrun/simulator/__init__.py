@@ -4,7 +4,7 @@ Users test a batch on it before they pay, ``--demo`` runs against it without an 
 batchrun use it.
 
 Reading order: ``scenario`` (with ``distributions``, ``outcomes``, ``directives``), ``service`` (a request goes in, an answer
-comes out), ``submits``, ``draws``, ``limits``, ``store`` (with ``jobs``, ``ids``, ``bodies``), ``replies``,
+comes out), ``submits``, ``limits``, ``store`` (with ``jobs``, ``ids``, ``bodies``), ``replies``,
 ``request_statistics``, ``server`` and ``connection``.
 
 Invariants:

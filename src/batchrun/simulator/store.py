@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from batchrun.simulator import bodies
 from batchrun.simulator.distributions import AT_ONCE, quantile
 from batchrun.simulator.ids import Ids, demo_id, job_of_demo_id
@@ -106,8 +104,7 @@ class JobStore:
         self._jobs.deleted.add(serial)
         cancelled = self._jobs.cancelled.get(serial)
         self._statistics.moved(now, job.ends if cancelled is None else cancelled.open_until(job), now)
-        body: dict[str, Any] = {"id": name.decode(), "object": "response", "deleted": True}
-        return reply(body)
+        return reply({"id": name.decode(), "object": "response", "deleted": True})
 
     def _serial(self, name: bytes, now: float) -> int | None:
         """The job's serial number; a demo id of an earlier process is added."""

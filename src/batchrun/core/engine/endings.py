@@ -20,16 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import CancelReason, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, Wait, cancelled, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
-from batchrun.core.jobs.messages import (
-    ArtifactsDiscarded,
-    ArtifactsFailed,
-    ArtifactsStored,
-    DiscardArtifacts,
-    StoreArtifacts,
-)
 from batchrun.core.journal.entries import AttemptEnded
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.artifact_names import row_name
@@ -75,10 +69,6 @@ class Endings:
         """Whether no file is being written or removed."""
         return len(self._endings) == self._stuck
 
-    def waiting(self) -> int:
-        """How many jobs wait for their files."""
-        return len(self._endings)
-
     def end(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
         """Write the record of a job that ended so, after its files; `then(job)` is called once it is synced."""
         if self._folder is None or not self._files_first(job, end, response, then):
@@ -108,12 +98,12 @@ class Endings:
         if self.broken:
             self._stuck += 1
         elif response is not None and found:
-            jobs.instruct(StoreArtifacts(job, job.attempt, response.body, found))
+            jobs.instruct(m.StoreArtifacts(job, job.attempt, response.body, found))
         else:
             self._discard_or_conclude(job, ending)
         return True
 
-    def stored(self, event: ArtifactsStored) -> None:
+    def stored(self, event: m.ArtifactsStored) -> None:
         job = event.job
         ending = self._endings[job]
         whole = [
@@ -128,11 +118,11 @@ class Endings:
         on_disk = ending.on_disk.union(found.name for found, _ in whole)
         self._discard_or_conclude(job, replace(ending, artifacts=artifacts, on_disk=on_disk))
 
-    def discarded(self, event: ArtifactsDiscarded) -> None:
+    def discarded(self, event: m.ArtifactsDiscarded) -> None:
         ending = self._endings[event.job]
         self._discard_or_conclude(event.job, replace(ending, on_disk=ending.on_disk.difference(event.names)))
 
-    def failed(self, event: ArtifactsFailed) -> bool:
+    def failed(self, event: m.ArtifactsFailed) -> bool:
         """Nothing is stored any more. What cannot be polled again is written as it came. True for the first failure."""
         first = not self.broken
         self.broken = True
@@ -150,7 +140,7 @@ class Endings:
         named = set() if _unwanted(job) else {found.name for found, _ in ending.artifacts}
         surplus = ending.on_disk - named
         if surplus:
-            self._jobs.instruct(DiscardArtifacts(job, job.attempt, tuple(sorted(surplus))))
+            self._jobs.instruct(m.DiscardArtifacts(job, job.attempt, tuple(sorted(surplus))))
         else:
             self._conclude(job, ending)
 

@@ -27,39 +27,11 @@ from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
+from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import NEVER, CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs, cancelled
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.jobs.messages import (
-    ArtifactsDiscarded,
-    ArtifactsFailed,
-    ArtifactsStored,
-    CancelAnswered,
-    CancelRequested,
-    Event,
-    Finish,
-    Halt,
-    InputEnded,
-    Instruction,
-    Outcome,
-    PlaceFreed,
-    PollAnswered,
-    PollFailed,
-    Recovered,
-    RowRead,
-    RowsRecalled,
-    RowsTakenUp,
-    StopMode,
-    StopRequested,
-    SubmitAccepted,
-    SubmitFailed,
-    SubmitRefused,
-    SuspensionEnded,
-    Synced,
-    TimerFired,
-    Wake,
-    WriteFailed,
-)  # fmt: skip
+from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.journal.entries import Cancelling, RequestsAccepted
 from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.settings.settings import Settings
@@ -296,42 +268,42 @@ class Engine:
         self._shutdown = Shutdown(jobs, endings, gate, polls, rows_in, requests, collecting=collecting)
         if collecting:
             gate.close()
-        self.outcome: Outcome | None = None
+        self.outcome: m.Outcome | None = None
         self._states_before: dict[str, int] = {}
         self._stale = 0
         self._reported_halt: HaltState | None = None
         self._next_advance = self._wake_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
-            PollAnswered: self._current(Phase.POLLING, polls.answered),
-            PollFailed: self._current(Phase.POLLING, polls.failed),
-            TimerFired: self._timer_fired,
-            Synced: lambda event: jobs.synced(event.file, event.upto),
-            SubmitAccepted: self._current(Phase.SUBMITTING, submits.accepted),
-            SubmitRefused: self._current(Phase.SUBMITTING, submits.refused),
-            SubmitFailed: self._current(Phase.SUBMITTING, submits.failed),
-            CancelAnswered: self._current(Phase.CANCELLING, polls.cancel_answered),
-            RowRead: rows_in.row_read,
-            InputEnded: rows_in.input_ended,
-            Recovered: self._recovered,
-            RowsTakenUp: self._rows_taken_up,
-            RowsRecalled: rows_in.rows_recalled,
-            CancelRequested: requests.requested,
-            StopRequested: self._shutdown.requested,
-            SuspensionEnded: lambda _: polls.spread(),
-            ArtifactsStored: self._current(Phase.STORING, endings.stored),
-            ArtifactsDiscarded: self._current(Phase.STORING, endings.discarded),
-            ArtifactsFailed: self._current(Phase.STORING, self._artifacts_failed),
-            WriteFailed: self._write_failed,
-            PlaceFreed: lambda _: None,  # a batch that waits for a place asks again
+            m.PollAnswered: self._current(Phase.POLLING, polls.answered),
+            m.PollFailed: self._current(Phase.POLLING, polls.failed),
+            m.TimerFired: self._timer_fired,
+            m.Synced: lambda event: jobs.synced(event.file, event.upto),
+            m.SubmitAccepted: self._current(Phase.SUBMITTING, submits.accepted),
+            m.SubmitRefused: self._current(Phase.SUBMITTING, submits.refused),
+            m.SubmitFailed: self._current(Phase.SUBMITTING, submits.failed),
+            m.CancelAnswered: self._current(Phase.CANCELLING, polls.cancel_answered),
+            m.RowRead: rows_in.row_read,
+            m.InputEnded: rows_in.input_ended,
+            m.Recovered: self._recovered,
+            m.RowsTakenUp: self._rows_taken_up,
+            m.RowsRecalled: rows_in.rows_recalled,
+            m.CancelRequested: requests.requested,
+            m.StopRequested: self._shutdown.requested,
+            m.SuspensionEnded: lambda _: polls.spread(),
+            m.ArtifactsStored: self._current(Phase.STORING, endings.stored),
+            m.ArtifactsDiscarded: self._current(Phase.STORING, endings.discarded),
+            m.ArtifactsFailed: self._current(Phase.STORING, self._artifacts_failed),
+            m.WriteFailed: self._write_failed,
+            m.PlaceFreed: lambda _: None,  # a batch that waits for a place asks again
         }
 
-    def handle(self, event: Event, now: float) -> list[Instruction]:
+    def handle(self, event: m.Event, now: float) -> list[m.Instruction]:
         """Take an event at `now`, a time that never runs backwards, and return what is to be done, in order."""
         instructions = self.jobs.begin_event(now)
         if self.outcome is None:
             kind = type(event)
             self._handlers[kind](event)
-            if kind is not PollAnswered and kind is not TimerFired:
+            if kind is not m.PollAnswered and kind is not m.TimerFired:
                 self.jobs.note_change()
             self._advance()
         return instructions
@@ -348,33 +320,33 @@ class Engine:
 
         return handle
 
-    def _timer_fired(self, _: TimerFired) -> None:
+    def _timer_fired(self, _: m.TimerFired) -> None:
         self._wake_at = NEVER  # even where the timer fired a moment too early, another `Wake` is needed
 
-    def _recovered(self, event: Recovered) -> None:
+    def _recovered(self, event: m.Recovered) -> None:
         self.jobs.recovered(accepted=event.accepted, retries=event.retries, gen=event.gen, output_end=event.output_end)
         self.endings.recovered(event.files)
         self._states_before = dict(Counter(event.finished.values()))
         self.rows_in.recovered(event)
         self.requests.recovered(event.requests_read_to)
 
-    def _rows_taken_up(self, event: RowsTakenUp) -> None:
+    def _rows_taken_up(self, event: m.RowsTakenUp) -> None:
         self.rows_in.rows_taken_up(event)
         if not event.more:
             self.requests.taken_up()
 
-    def _write_failed(self, event: WriteFailed) -> None:
+    def _write_failed(self, event: m.WriteFailed) -> None:
         self.gate.halt(HaltReason.WRITE_FAILED, event.message)
         self._report_halt()
-        self._finish(Outcome.WRITE_FAILED)
+        self._finish(m.Outcome.WRITE_FAILED)
 
-    def _artifacts_failed(self, event: ArtifactsFailed) -> None:
+    def _artifacts_failed(self, event: m.ArtifactsFailed) -> None:
         """Journal and output can still be written: what is in flight is drained, and only then the run is over."""
         if self.endings.failed(event):
             self.gate.halt(HaltReason.WRITE_FAILED, event.message)
-            self.jobs.instruct(Halt(HaltReason.WRITE_FAILED.value, event.message))
+            self.jobs.instruct(m.Halt(HaltReason.WRITE_FAILED.value, event.message))
             self._reported_halt = self.gate.halted
-            self._shutdown.requested(StopRequested(StopMode.DRAIN))
+            self._shutdown.requested(m.StopRequested(m.StopMode.DRAIN))
 
     # --- after each event ---
 
@@ -394,7 +366,7 @@ class Engine:
         if at < self._wake_at or self._wake_at <= jobs.now:
             self._wake_at = at
             if at < NEVER:
-                jobs.instruct(Wake(at))
+                jobs.instruct(m.Wake(at))
 
     def _advance_all(self) -> None:
         if self.outcome is not None:
@@ -410,7 +382,7 @@ class Engine:
             self._report_halt()
         outcome = self._shutdown.outcome()
         if outcome is not None:
-            self._finish(Outcome.WRITE_FAILED if self.endings.broken else outcome)
+            self._finish(m.Outcome.WRITE_FAILED if self.endings.broken else outcome)
             return
         if taken_up:
             self.rows_in.read_on()
@@ -421,11 +393,11 @@ class Engine:
     def _report_halt(self) -> None:
         halted = self._reported_halt = self.gate.halted
         if halted is not None:
-            self.jobs.instruct(Halt(halted.reason.value, halted.message))
+            self.jobs.instruct(m.Halt(halted.reason.value, halted.message))
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: m.Outcome) -> None:
         self.outcome = outcome
-        self.jobs.instruct(Finish(outcome))
+        self.jobs.instruct(m.Finish(outcome))
 
     def snapshot(self) -> Snapshot:
         """The batch at this moment."""

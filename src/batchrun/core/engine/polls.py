@@ -144,7 +144,7 @@ class Polls:
             return NEVER
         jobs, timers, rate = self._jobs, self._timers, self._rate
         now = jobs.now
-        while self._has_room():
+        while self.in_flight < self._connections and jobs.unsynced_records < self._max_memory:
             due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
             if due > now or ready_at > now or paused_until > now:
                 return max(due, ready_at, paused_until)
@@ -155,9 +155,6 @@ class Polls:
                 jobs.move(job, Step.POLL_DUE)
                 jobs.instruct(Poll(job, job.attempt))
         return NEVER  # a response or a sync makes room
-
-    def _has_room(self) -> bool:
-        return self.in_flight < self._connections and self._jobs.unsynced_records < self._max_memory
 
     def _poll_later(self, job: Job, floor: float, deadline: float) -> None:
         """Wait for the job's next poll: `floor` seconds at least, until its `deadline` at most."""

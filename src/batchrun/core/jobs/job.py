@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from enum import StrEnum
 from heapq import heappop, heappush
 from math import ceil
@@ -51,46 +51,32 @@ class CancelReason(StrEnum):
     INTERRUPT = "interrupt"
 
 
+@dataclass(slots=True)
 class History:
     """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
 
-    __slots__ = (
-        "attempts",
-        "cancel_reason",
-        "cancel_sent",
-        "cancel_synced",
-        "cancelled_at",
-        "earlier_state",
-        "ended_at",
-        "not_found",
-        "not_found_since",
-        "reopened_at",
-        "usage",
-        "warnings",
-    )
-
-    def __init__(self) -> None:
-        self.attempts: tuple[Attempt, ...] = ()
-        self.warnings: tuple[str, ...] = ()
-        # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
-        self.earlier_state: State | None = None
-        self.reopened_at = 0.0
-        # polls in a row that did not find the job, and since when
-        self.not_found = 0
-        self.not_found_since = 0.0
-        # the cancelled flag
-        self.cancel_reason: CancelReason | None = None
-        self.cancelled_at = 0.0
-        self.cancel_synced = False
-        self.cancel_sent = False
-        self.ended_at: float | None = None  # when a cancelled job was first seen to be over
-        self.usage: Usage = NO_USAGE
+    attempts: tuple[Attempt, ...] = ()
+    warnings: tuple[str, ...] = ()
+    # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
+    earlier_state: State | None = None
+    reopened_at: float = 0.0
+    # polls in a row that did not find the job, and since when
+    not_found: int = 0
+    not_found_since: float = 0.0
+    # the cancelled flag
+    cancel_reason: CancelReason | None = None
+    cancelled_at: float = 0.0
+    cancel_synced: bool = False
+    cancel_sent: bool = False
+    ended_at: float | None = None  # when a cancelled job was first seen to be over
+    usage: Usage = NO_USAGE
 
 
 IDLE = -1
 """The `due` of a job that waits for no time."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """A row in flight: small, because there may be a million of them.
 
@@ -98,34 +84,22 @@ class Job:
     carries it from an instruction to the event that answers it and reads `key`, `job_id` and `attempt`.
     """
 
-    __slots__ = (
-        "about",
-        "attempt",
-        "due",
-        "history",
-        "job_id",
-        "key",
-        "last_seen",
-        "phase",
-        "polls",
-        "row_sha256",
-        "running_at",
-        "submitted_at",
-    )
+    row: InitVar[Row]
+    key: str = field(init=False)
+    about: About = field(init=False)
+    row_sha256: str = field(init=False)
+    phase: Phase = Phase.WAITING
+    attempt: int = 1
+    due: int = IDLE
+    job_id: str | None = None
+    last_seen: Running | None = None
+    polls: int = 0
+    submitted_at: float | None = None
+    running_at: float | None = None
+    history: History | None = None
 
-    def __init__(self, row: Row) -> None:
-        self.key = row.key
-        self.about = row.about
-        self.row_sha256 = row.row_sha256
-        self.phase = Phase.WAITING
-        self.attempt = 1
-        self.due = IDLE
-        self.job_id: str | None = None
-        self.last_seen: Running | None = None
-        self.polls = 0
-        self.submitted_at: float | None = None
-        self.running_at: float | None = None
-        self.history: History | None = None
+    def __post_init__(self, row: Row) -> None:
+        self.key, self.about, self.row_sha256 = row.key, row.about, row.row_sha256
 
     @property
     def cancel_reason(self) -> CancelReason | None:
@@ -327,8 +301,3 @@ class Timers:
             heappop(self._ticks)
             del self._buckets[tick]
         return None
-
-    def waiting(self) -> list[Job]:
-        """All jobs that wait, each once; for inspection, not for the hot path."""
-        found = {id(job): job for tick, bucket in self._buckets.items() for job in bucket if job.due == tick}
-        return list(found.values())

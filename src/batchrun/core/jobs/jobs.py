@@ -57,11 +57,8 @@ class Jobs:
         self.unsynced_records = 0  # bytes, those of responses whose files are being written included
         self._gen = 0
         self._output_end = 0
-        self._given = {BatchFile.JOURNAL: 0, BatchFile.OUTPUT: 0}
-        self._waits: dict[BatchFile, deque[tuple[int, Job, Wait]]] = {
-            BatchFile.JOURNAL: deque(),
-            BatchFile.OUTPUT: deque(),
-        }
+        self._given = dict.fromkeys(BatchFile, 0)
+        self._waits: dict[BatchFile, deque[tuple[int, Job, Wait]]] = {file: deque() for file in BatchFile}
         self._lines: deque[tuple[int, int, str]] = deque()  # length, CRC and state of records that are not synced
 
     @property

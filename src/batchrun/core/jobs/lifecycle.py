@@ -69,61 +69,36 @@ class Step(Enum):
         return self.value
 
 
-_ARROWS: dict[Phase, dict[Step, Phase]] = {
-    Phase.WAITING: {
-        Step.TURN_TAKEN: Phase.INTENDING,
-        Step.ENDED: Phase.ENDING,  # rejected by the check, cancelled before its submit, lost by an earlier crash
-        Step.FILES_FIRST: Phase.STORING,  # cancelled, and an earlier run left files of it
-        Step.RECOVERED: Phase.WATCHING,
-        Step.CANCEL_DUE: Phase.CANCELLING,  # recovered with an id and a cancel
-    },
-    Phase.INTENDING: {
-        Step.INTENT_SYNCED: Phase.SUBMITTING,
-        Step.WITHDRAWN: Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
-        Step.ENDED: Phase.ENDING,  # cancelled
-        Step.FILES_FIRST: Phase.STORING,
-    },
-    Phase.SUBMITTING: {
-        Step.ACCEPTED: Phase.RECORDING,
-        Step.REFUSED: Phase.WAITING,
-        Step.TO_BE_RETRIED: Phase.WAITING,
-        Step.ENDED: Phase.ENDING,  # over at once, refused for good, or the answer was lost
-        Step.FILES_FIRST: Phase.STORING,
-    },
-    Phase.RECORDING: {
-        Step.ID_SYNCED: Phase.WATCHING,
-        Step.CANCEL_DUE: Phase.CANCELLING,
-    },
-    Phase.WATCHING: {
-        Step.POLL_DUE: Phase.POLLING,
-        Step.CANCEL_DUE: Phase.CANCELLING,
-    },
-    Phase.POLLING: {
-        Step.STILL_OPEN: Phase.WATCHING,
-        Step.ENDED: Phase.ENDING,
-        Step.FILES_FIRST: Phase.STORING,
-        Step.TO_BE_RETRIED: Phase.WAITING,
-        Step.CANCEL_DUE: Phase.CANCELLING,
-        Step.UNSETTLED: Phase.SETTLING,
-    },
-    Phase.CANCELLING: {
-        Step.CANCEL_ANSWERED: Phase.SETTLING,
-    },
-    Phase.SETTLING: {
-        Step.POLL_DUE: Phase.POLLING,
-    },
-    Phase.STORING: {
-        Step.ENDED: Phase.ENDING,
-    },
-    Phase.ENDING: {
-        Step.RECORD_SYNCED: Phase.FINISHED,
-    },
-    Phase.FINISHED: {},
-}
-
-# One flat table for the hot path, made from the arrows above.
 TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
-    (phase, step): target for phase, arrows in _ARROWS.items() for step, target in arrows.items()
+    (Phase.WAITING, Step.TURN_TAKEN): Phase.INTENDING,
+    # rejected by the check, cancelled before its submit, lost by an earlier crash
+    (Phase.WAITING, Step.ENDED): Phase.ENDING,
+    (Phase.WAITING, Step.FILES_FIRST): Phase.STORING,  # cancelled, and an earlier run left files of it
+    (Phase.WAITING, Step.RECOVERED): Phase.WATCHING,
+    (Phase.WAITING, Step.CANCEL_DUE): Phase.CANCELLING,  # recovered with an id and a cancel
+    (Phase.INTENDING, Step.INTENT_SYNCED): Phase.SUBMITTING,
+    (Phase.INTENDING, Step.WITHDRAWN): Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
+    (Phase.INTENDING, Step.ENDED): Phase.ENDING,  # cancelled
+    (Phase.INTENDING, Step.FILES_FIRST): Phase.STORING,
+    (Phase.SUBMITTING, Step.ACCEPTED): Phase.RECORDING,
+    (Phase.SUBMITTING, Step.REFUSED): Phase.WAITING,
+    (Phase.SUBMITTING, Step.TO_BE_RETRIED): Phase.WAITING,
+    (Phase.SUBMITTING, Step.ENDED): Phase.ENDING,  # over at once, refused for good, or the answer was lost
+    (Phase.SUBMITTING, Step.FILES_FIRST): Phase.STORING,
+    (Phase.RECORDING, Step.ID_SYNCED): Phase.WATCHING,
+    (Phase.RECORDING, Step.CANCEL_DUE): Phase.CANCELLING,
+    (Phase.WATCHING, Step.POLL_DUE): Phase.POLLING,
+    (Phase.WATCHING, Step.CANCEL_DUE): Phase.CANCELLING,
+    (Phase.POLLING, Step.STILL_OPEN): Phase.WATCHING,
+    (Phase.POLLING, Step.ENDED): Phase.ENDING,
+    (Phase.POLLING, Step.FILES_FIRST): Phase.STORING,
+    (Phase.POLLING, Step.TO_BE_RETRIED): Phase.WAITING,
+    (Phase.POLLING, Step.CANCEL_DUE): Phase.CANCELLING,
+    (Phase.POLLING, Step.UNSETTLED): Phase.SETTLING,
+    (Phase.CANCELLING, Step.CANCEL_ANSWERED): Phase.SETTLING,
+    (Phase.SETTLING, Step.POLL_DUE): Phase.POLLING,
+    (Phase.STORING, Step.ENDED): Phase.ENDING,
+    (Phase.ENDING, Step.RECORD_SYNCED): Phase.FINISHED,
 }
 
 # A job that the service may know: it holds one of the --concurrency places.

@@ -1,2 +1,1 @@
-"""When a submit may go.
-`gate`: slots, slow start, pauses, outages and halts, rates, and what several batches share."""
+"""When a submit may go: slots, rates, slow start, pauses, outages and halts, and what several batches share (`gate`)."""

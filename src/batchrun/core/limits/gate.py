@@ -173,8 +173,6 @@ class Window:
     above it by 1 / size.
     """
 
-    __slots__ = ("limit", "size", "threshold")
-
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.threshold = float(limit)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import orjson
 
-from batchrun.core.text.json_text import Member, elements, members
+from batchrun.core.text.json_text import elements, members
 
 UNREADABLE = "artifact_unreadable"
 _HEAD = 32  # characters of base64 that tell what they are: 24 bytes
@@ -105,15 +105,12 @@ def _places(body: bytes) -> Iterator[tuple[str, int, int]]:
                 continue
             fields = {field.key: field for field in members(body, start)}
             name = "b64_json" if one.key == "data" else "result"
-            if one.key == "output" and not _is_image(body, fields.get("type")):
+            kind = fields.get("type")
+            if one.key == "output" and (kind is None or body[kind.value : kind.end] != b'"image_generation_call"'):
                 continue
             text = fields.get(name)
             if text is not None and body[text.value] == ord('"') and text.end - text.value > len('""'):
                 yield f"{one.key}[{index}].{name}", text.value, text.end
-
-
-def _is_image(body: bytes, kind: Member | None) -> bool:
-    return kind is not None and body[kind.value : kind.end] == b'"image_generation_call"'
 
 
 def _kind(body: bytes, start: int, end: int) -> tuple[str, str] | None:

@@ -119,7 +119,7 @@ def seconds_between(start: float | None, end: float | None) -> float | None:
 #
 # Everything else follows from the class `RecordLine`: orjson writes it (`to_json`), `batchrun.Record` reads it, the
 # JSON Schema, the columns of a DataFrame and the README's table are made of its annotations. To add a key, add a field
-# with a default and ``{"required": False}`` (see `keys`), its value in `core.jobs.record_of`, and an attribute to
+# with a default and ``{"required": False}`` (see `Key`), its value in `core.jobs.jobs.record_of`, and an attribute to
 # `results.record.Record`. A key that is there keeps its meaning and its place.
 
 

@@ -53,11 +53,6 @@ class Snapshot:
     def succeeded(self) -> int:
         return self.states.get("succeeded", 0)
 
-    @property
-    def all_succeeded(self) -> bool:
-        """Whether every record there is, earlier runs' included, succeeded."""
-        return not (self.states.keys() | self.states_before.keys()) - {"succeeded"}
-
 
 SPEED_SECONDS = 10.0
 """Seconds over which submits and polls per second are counted."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import orjson
@@ -33,8 +34,6 @@ _EVER = ""
 
 class CountsPerSecond:
     """How often something happened in each second, as far back as is still asked for."""
-
-    __slots__ = ("_seconds",)
 
     def __init__(self) -> None:
         self._seconds: Counter[int] = Counter()
@@ -115,14 +114,15 @@ class JournalFollower:
     """Takes the lines of a journal. The times of what happened before `since` are not kept."""
 
     def __init__(self, *, sceptical: bool = False) -> None:
+        self.submits, self.refused, self.lost = CountsPerSecond(), CountsPerSecond(), CountsPerSecond()
         self._folding = Folding(
             told={
                 "started": self._moment,
-                "intent": self._intent,
+                "intent": partial(self._count, self.submits),
                 "submitted": self._moment,
                 "ended": self._moment,
-                "cleared": self._cleared,
-                "unconfirmed": self._unconfirmed,
+                "cleared": partial(self._count, self.refused),
+                "unconfirmed": partial(self._count, self.lost),
                 "cancelling": self._moment,
                 "done": self._done,
             }
@@ -130,7 +130,6 @@ class JournalFollower:
         self.take = self._folding.take
         self.last_at = 0.0
         self.since = 0.0
-        self.submits, self.refused, self.lost = CountsPerSecond(), CountsPerSecond(), CountsPerSecond()
         self._ends: dict[int, int] = {}  # of a generation: where its last record ends
         self._seen: set[str] | None = set() if sceptical else None
 
@@ -158,16 +157,8 @@ class JournalFollower:
     def _moment(self, values: dict[str, Any]) -> None:
         self.last_at = max(self.last_at, values["at"])
 
-    def _intent(self, values: dict[str, Any]) -> None:
-        self._count(self.submits, values["at"])
-
-    def _cleared(self, values: dict[str, Any]) -> None:
-        self._count(self.refused, values["at"])
-
-    def _unconfirmed(self, values: dict[str, Any]) -> None:
-        self._count(self.lost, values["at"])
-
-    def _count(self, counts: CountsPerSecond, at: float) -> None:
+    def _count(self, counts: CountsPerSecond, values: dict[str, Any]) -> None:
+        at = values["at"]
         self.last_at = max(self.last_at, at)
         if at >= self.since:
             counts.add(at)

@@ -21,7 +21,7 @@ from batchrun.core.text.readable import Action, Option, Text
 # Services agree neither on words nor on spelling: OpenAI says ``cancelled``, its eval runs say
 # ``canceled``, RunPod says ``TIMED_OUT``, Google ``JOB_STATE_SUCCEEDED``. Every word is normalised and
 # then belongs to exactly one group. The group says what a runner may do next; it never says that a
-# payload is good (`classify` and `payload` find that out).
+# payload is good (`classify` and `core.responses.outcome` find that out).
 #
 # Invariants:
 #
@@ -102,12 +102,13 @@ GROUP_MEANING: dict[StateGroup, str] = {
     StateGroup.UNKNOWN: "never success; poll on until the job's deadline, then say so",
 }
 
+_QUEUED = "queued pending submitted accepted waiting queuing in_queue starting validating validating_files"
+# In progress and not merely queued on the service: these set `running_at`.
+_STARTED = (
+    "in_progress processing running generating searching interpreting calling finalizing compressing uploading updating"
+)
 _WORDS_OF_GROUP: dict[StateGroup, str] = {
-    StateGroup.IN_PROGRESS: (
-        "queued pending submitted accepted waiting queuing in_queue starting validating validating_files "
-        "in_progress processing running generating searching interpreting calling finalizing compressing "
-        "uploading updating"
-    ),
+    StateGroup.IN_PROGRESS: f"{_QUEUED} {_STARTED}",
     StateGroup.CANCELLING: "cancelling canceling cancel_requested cancellation_requested",
     StateGroup.SUCCESS: "completed complete succeeded success done",
     StateGroup.PARTIAL: "incomplete partially_succeeded",
@@ -125,12 +126,7 @@ _WORDS_OF_GROUP: dict[StateGroup, str] = {
 }
 
 WORDS: dict[str, StateGroup] = {word: group for group, words in _WORDS_OF_GROUP.items() for word in words.split()}
-
-# In progress and not merely queued on the service: these set `running_at`.
-STARTED_WORDS = frozenset(
-    "in_progress processing running generating searching interpreting calling finalizing "
-    "compressing uploading updating".split()
-)
+STARTED_WORDS = frozenset(_STARTED.split())
 
 _SEPARATORS = re.compile(r"[\s-]+")
 

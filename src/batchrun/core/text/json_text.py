@@ -24,6 +24,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from math import isinf
 from typing import Any, NamedTuple
 
 import orjson
@@ -91,11 +92,7 @@ def _int_or_digits(digits: str) -> int | str:
 
 def _float_or_digits(digits: str) -> float | str:
     number = float(digits)
-    return digits if _is_infinite(number) else number
-
-
-def _is_infinite(number: float) -> bool:
-    return number in (float("inf"), float("-inf"))
+    return digits if isinf(number) else number
 
 
 _LENIENT = json.JSONDecoder(strict=False, parse_constant=str, parse_float=_float_or_digits, parse_int=_int_or_digits)
@@ -215,7 +212,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _double(digits: str) -> float:
     number = float(digits)
-    if _is_infinite(number):
+    if isinf(number):
         raise _NotANumber(f"{visible(digits, 40)} is beyond a double: write a smaller number")
     return number
 

@@ -166,10 +166,7 @@ def _shown(text: str) -> str:
 # ``days_from_civil`` and ``civil_from_days`` (public domain), for the proleptic Gregorian calendar.
 
 
-_MONTHS = {
-    name: i
-    for i, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
-}
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _UTC = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{3})Z")
 _HTTP_DATE = re.compile(
     r"(?:[a-z]+,\s*)?([0-9]{1,2})[ -]([a-z]{3})[ -]([0-9]{4})\s+([0-9]{2}):([0-9]{2}):([0-9]{2})\s+gmt",
@@ -218,10 +215,9 @@ def seconds_of_http_date(text: str) -> float | None:
     if found is None:
         return None
     day, name, year, hour, minute, second = found.groups()
-    month = _MONTHS.get(name.lower())
-    if month is None:
+    if name.lower() not in _MONTHS:
         return None
-    days = _days_from_civil(int(year), month, int(day))
+    days = _days_from_civil(int(year), _MONTHS.index(name.lower()) + 1, int(day))
     return days * 86_400.0 + int(hour) * 3600 + int(minute) * 60 + int(second)
 
 

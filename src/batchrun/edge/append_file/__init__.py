@@ -33,31 +33,3 @@ from batchrun.edge.append_file.opening import (
 )
 from batchrun.edge.append_file.rewrite import rewrite, set_aside, write_whole
 from batchrun.edge.append_file.writer_thread import WriterThread
-
-__all__ = [
-    "REAL_DISK",
-    "AppendFailed",
-    "AppendFile",
-    "AppendFileClosed",
-    "BatchFilesError",
-    "Disk",
-    "FileNames",
-    "FileRefused",
-    "InputIsOutput",
-    "Lines",
-    "OpenFile",
-    "SyncGroup",
-    "WriterThread",
-    "cut_torn",
-    "expect_folder",
-    "expect_regular",
-    "is_same_file",
-    "keep_torn",
-    "open_append",
-    "open_to_read",
-    "read_chunks",
-    "refuse_shared",
-    "rewrite",
-    "set_aside",
-    "write_whole",
-]

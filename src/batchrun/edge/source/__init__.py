@@ -10,26 +10,10 @@ Invariants:
 
 1. Memory does not grow with the size of rows, and by less than 40 bytes with each of them (`Index`).
 2. Everything that is read again is held to what the check saw; a changed line is an error, never a request.
-3. Bytes are sent as they are: what is sent is cut from the line, not encoded again (`core.splice`).
+3. Bytes are sent as they are: what is sent is cut from the line, not encoded again (`core.text.json_text`).
 """
 
 from batchrun.edge.source.check import MAX_ROW, check
 from batchrun.edge.source.checked import Checked, Growing
 from batchrun.edge.source.opening import InputChanged, InputFileError, InputRefused, SpoolFailed
-from batchrun.edge.source.report import OTHERS, Finding, InputFindings, Report, Share
-
-__all__ = [
-    "MAX_ROW",
-    "OTHERS",
-    "Checked",
-    "Finding",
-    "Growing",
-    "InputChanged",
-    "InputFileError",
-    "InputFindings",
-    "InputRefused",
-    "Report",
-    "Share",
-    "SpoolFailed",
-    "check",
-]
+from batchrun.edge.source.report import InputFindings, Report

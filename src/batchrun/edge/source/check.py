@@ -30,15 +30,7 @@ from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import is_same_file
 from batchrun.edge.source.checked import READ, Checked, Growing, Reader, base_key, doubled_message
-from batchrun.edge.source.opening import (
-    InputCutOff,
-    InputRefused,
-    OpenInput,
-    Spool,
-    lines,
-    open_input,
-    refuse_other_encodings,
-)
+from batchrun.edge.source.opening import InputCutOff, InputRefused, OpenInput, Spool, open_input, refuse_other_encodings
 from batchrun.edge.source.report import Report, Share
 
 MAX_ROW = 32 << 20
@@ -88,7 +80,7 @@ def check(
         os.close(opened.fd)
     if more is not None:
         assert copy is not None
-        return Growing(reader, report, copy, checking, report.size)
+        return Growing(reader, report, copy, checking.take)
     return Checked(reader, report, copy)
 
 
@@ -111,6 +103,38 @@ def _copied(blocks: Iterable[bytes], copy: Spool) -> Iterator[bytes]:
     for block in blocks:
         copy.write(block)
         yield block
+
+
+def lines(blocks: Iterable[bytes], max_row: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """The blocks cut into lines, in memory that no line can exceed: each without its line feed, with its offset. `start` is the offset of the first block.
+
+    Only LF ends a line: U+2028 and U+0085 may stand in strings, and a CR before it is white space to JSON.
+    Of a line longer than `max_row` the first `max_row` + 1 bytes are kept, which tells it and holds no more.
+    """
+    offset = start
+    held: list[bytes] = []  # the beginning of a line that continues in the next block
+    size = kept = 0  # its bytes, and how many of them are in `held`
+    for block in blocks:
+        pieces = block.split(b"\n")
+        last = pieces.pop()
+        if size and pieces:
+            first = pieces[0]
+            length = size + len(first)
+            held.append(first[: max_row + 1 - kept])
+            yield offset, b"".join(held)
+            offset += length + 1
+            held, size, kept = [], 0, 0
+            del pieces[0]
+        for piece in pieces:
+            yield offset, piece if len(piece) <= max_row else piece[: max_row + 1]
+            offset += len(piece) + 1
+        if last:
+            cut = last[: max_row + 1 - kept]
+            if cut:
+                held.append(cut)
+            size, kept = size + len(last), kept + len(cut)
+    if size:
+        yield offset, b"".join(held)
 
 
 class _Check:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 from zlib import crc32
 
 from batchrun.core.jobs.job import About, Row
@@ -44,21 +44,6 @@ _FIRST = 1 << 31  # on the first of rows that are alike, with their number; the 
 
 class Index:
     """The rows of an input by ordinal, the bad ones included: they are rows too, and have records."""
-
-    __slots__ = (
-        "_alike",
-        "_blank_at",
-        "_blanks",
-        "_models",
-        "bad",
-        "doubled",
-        "end",
-        "model_of",
-        "names",
-        "offsets",
-        "seen",
-        "sums",
-    )
 
     def __init__(self) -> None:
         self.offsets = array("Q")
@@ -414,32 +399,21 @@ class Checked:
         return our_problem(code, f"{self.name}:{number}: {message}")
 
 
-def doubled_message(custom_id: str, first: int) -> str:
-    """The message for a row whose id an earlier row has."""
-    return f"custom_id {visible(custom_id, 60)!r} stands on line {first:,} already: give one of the two another"
-
-
-# --- An input that takes rows while it runs ---
-#
-# Its copy (`OUT.input`) holds the rows that the batch was opened with, then those that earlier runs were given
-# while they ran, then those of this run. Whoever appends has made the line durable elsewhere (`OUT.submitted`):
-# the copy is written again by the next run, and need not be synced for a row's sake.
-
-
-class Takes(Protocol):
-    """The check, going on with one line more."""
-
-    def take(self, offset: int, line: bytes) -> None: ...
-
-
 class Growing(Checked):
-    """As `Checked`; `append` adds a row, `ended` says that none will follow."""
+    """An input that takes rows while it runs: `append` adds one, `ended` says that none will follow.
 
-    def __init__(self, reader: Reader, report: Report, spool: Spool, check: Takes, size: int) -> None:
+    Its copy (`OUT.input`) holds the rows that the batch was opened with, then those that earlier runs were given
+    while they ran, then those of this run. Whoever appends has made the line durable elsewhere (`OUT.submitted`):
+    the copy is written again by the next run, and need not be synced for a row's sake.
+
+    `take` is the check, going on with one line more: its offset and the line.
+    """
+
+    def __init__(self, reader: Reader, report: Report, spool: Spool, take: Callable[[int, bytes], None]) -> None:
         super().__init__(reader, report, spool)
         self._copy = spool
-        self._check = check
-        self._size = size
+        self._take = take
+        self._size = report.size
         self.ended = False
 
     def judge(self, line: bytes) -> Admitted | Rejection:
@@ -457,6 +431,11 @@ class Growing(Checked):
     def append(self, line: bytes) -> Row:
         """Take a row, which `judge` found good, to the end. Raises SpoolFailed where the copy cannot be written."""
         self._copy.write(line + b"\n")
-        self._check.take(self._size, line)
+        self._take(self._size, line)
         self._size += len(line) + 1
         return self.row(len(self) - 1)
+
+
+def doubled_message(custom_id: str, first: int) -> str:
+    """The message for a row whose id an earlier row has."""
+    return f"custom_id {visible(custom_id, 60)!r} stands on line {first:,} already: give one of the two another"

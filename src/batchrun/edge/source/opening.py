@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,21 @@ from typing import Protocol
 from batchrun.core.settings.settings import Refusal
 from batchrun.core.text.readable import visible
 from batchrun.version import install
+
+BLOCK = 1 << 16
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_WIDE = {  # byte order marks first, then an object or a list in ASCII
+    b"\xff\xfe\x00\x00": "UTF-32 (little endian)",
+    b"\x00\x00\xfe\xff": "UTF-32 (big endian)",
+    b"\xff\xfe": "UTF-16 (little endian)",
+    b"\xfe\xff": "UTF-16 (big endian)",
+    b"{\x00\x00\x00": "UTF-32 (little endian)",
+    b"\x00\x00\x00{": "UTF-32 (big endian)",
+    b"{\x00": "UTF-16 (little endian)",
+    b"\x00{": "UTF-16 (big endian)",
+}
+
 
 # Why an input cannot be used as a whole. These end a run (exit code 2, the spool's 4); nothing is lost by them.
 
@@ -47,21 +62,6 @@ class InputChanged(InputFileError):
 
 class SpoolFailed(Refusal):
     """The copy of an input that cannot seek could not be written."""
-
-
-BLOCK = 1 << 16
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_WIDE = {  # byte order marks first, then an object or a list in ASCII
-    b"\xff\xfe\x00\x00": "UTF-32 (little endian)",
-    b"\x00\x00\xfe\xff": "UTF-32 (big endian)",
-    b"\xff\xfe": "UTF-16 (little endian)",
-    b"\xfe\xff": "UTF-16 (big endian)",
-    b"{\x00\x00\x00": "UTF-32 (little endian)",
-    b"\x00\x00\x00{": "UTF-32 (big endian)",
-    b"{\x00": "UTF-16 (little endian)",
-    b"\x00{": "UTF-16 (big endian)",
-}
 
 
 class _Reads(Protocol):
@@ -204,41 +204,6 @@ class _FromHead(io.RawIOBase):
         self._head = b""
         buffer[: len(data)] = data
         return len(data)
-
-
-# --- Blocks of bytes cut into lines, in memory that no line can exceed ---
-
-
-def lines(blocks: Iterable[bytes], max_row: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Each line without its line feed, with its offset. `start` is the offset of the first block.
-
-    Only LF ends a line: U+2028 and U+0085 may stand in strings, and a CR before it is white space to JSON.
-    Of a line longer than `max_row` the first `max_row` + 1 bytes are kept, which tells it and holds no more.
-    """
-    offset = start
-    held: list[bytes] = []  # the beginning of a line that continues in the next block
-    size = kept = 0  # its bytes, and how many of them are in `held`
-    for block in blocks:
-        pieces = block.split(b"\n")
-        last = pieces.pop()
-        if size and pieces:
-            first = pieces[0]
-            length = size + len(first)
-            held.append(first[: max_row + 1 - kept])
-            yield offset, b"".join(held)
-            offset += length + 1
-            held, size, kept = [], 0, 0
-            del pieces[0]
-        for piece in pieces:
-            yield offset, piece if len(piece) <= max_row else piece[: max_row + 1]
-            offset += len(piece) + 1
-        if last:
-            cut = last[: max_row + 1 - kept]
-            if cut:
-                held.append(cut)
-            size, kept = size + len(last), kept + len(cut)
-    if size:
-        yield offset, b"".join(held)
 
 
 # The copy of an input that cannot seek: written while it is checked, kept under its name when the run begins.

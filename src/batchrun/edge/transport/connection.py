@@ -20,6 +20,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol, cast
 
@@ -53,15 +54,13 @@ class ConnectionBroke(ExchangeError):
     """The network ended the connection, not the server."""
 
 
+@dataclass(slots=True, eq=False)
 class Slots:
     """How many exchanges of one kind are in flight, and which wait for one of those to end."""
 
-    __slots__ = ("busy", "limit", "waiting")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.busy = 0
-        self.waiting: deque[Exchange] = deque()  # some may have been given up
+    limit: int
+    busy: int = 0
+    waiting: deque[Exchange] = field(default_factory=deque)  # some may have been given up
 
 
 class SendingConnection(Protocol):

@@ -25,16 +25,7 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.text.readable import visible
-from batchrun.edge.exchange import (
-    DEFAULT_CONNECTIONS,
-    POLL_KEEPALIVE,
-    POST_KEEPALIVE,
-    Caps,
-    ExchangeError,
-    ResponseHead,
-    package_of,
-    tls_context,
-)
+from batchrun.edge.exchange import DEFAULT_CONNECTIONS, Caps, ExchangeError, ResponseHead, package_of, tls_context
 from batchrun.edge.transport.connection import (
     ConnectionBroke,
     Exchange,
@@ -255,15 +246,8 @@ class Transport(httpx.AsyncBaseTransport):
         if address.secure and self._tls is None:
             self._tls = ResumingContext.convert(tls_context(os.environ))
             self._tls.set_alpn_protocols(["http/1.1"])
-        return ConnectionPool(
-            address,
-            self._tls if address.secure else None,
-            Caps(),
-            max_open=self._connections,
-            post_keepalive=POST_KEEPALIVE,
-            keepalive=POLL_KEEPALIVE,
-            view=self._view,
-        )
+        tls = self._tls if address.secure else None
+        return ConnectionPool(address, tls, Caps(), max_open=self._connections, view=self._view)
 
 
 @cache

@@ -18,8 +18,6 @@ from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,
     DEFAULT_CONNECTIONS,
-    POLL_KEEPALIVE,
-    POST_KEEPALIVE,
     Body,
     Budget,
     BudgetShare,
@@ -188,15 +186,7 @@ class OwnTransport:
             tls = ResumingContext.convert(tls_context(os.environ if environment is None else environment))
             tls.set_alpn_protocols(["http/1.1"])
         self._submit_slots, self._poll_slots = Slots(connections), Slots(connections)
-        self._pool = ConnectionPool(
-            self._address,
-            tls,
-            self._caps,
-            max_open=2 * connections,
-            post_keepalive=POST_KEEPALIVE,
-            keepalive=POLL_KEEPALIVE,
-            view=shared_buffer(),
-        )
+        self._pool = ConnectionPool(self._address, tls, self._caps, max_open=2 * connections, view=shared_buffer())
         self._deadlines = Deadlines(self._timed_out)
         self._encoded_headers: dict[tuple[tuple[str, str], ...], bytes] = {}  # cache of encoded headers
 

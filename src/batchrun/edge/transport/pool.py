@@ -21,7 +21,7 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.settings.settings import UsageError
-from batchrun.edge.exchange import Caps, ExchangeError, why_no_connection
+from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE, Caps, ExchangeError, why_no_connection
 from batchrun.edge.transport.connection import Connection, Exchange, ExchangeStage, Slots, TimedOut
 
 # --- Where a connection leads and how it is made: address, TCP, TLS ---
@@ -191,18 +191,10 @@ def shared_buffer() -> memoryview:
 
 
 class ConnectionPool:
-    """Connections to `address`; an idle one is used for `post_keepalive` (`keepalive`) seconds by POSTs (others)."""
+    """Connections to `address`; an idle one is used for POST_KEEPALIVE seconds by POSTs, POLL_KEEPALIVE by others."""
 
     def __init__(
-        self,
-        address: Address,
-        tls: ssl.SSLContext | None,
-        caps: Caps,
-        *,
-        max_open: int,
-        post_keepalive: float,
-        keepalive: float,
-        view: memoryview,
+        self, address: Address, tls: ssl.SSLContext | None, caps: Caps, *, max_open: int, view: memoryview
     ) -> None:
         self.caps = caps
         self.view = view
@@ -210,8 +202,6 @@ class ConnectionPool:
         self._address = address
         self._tls = tls
         self._max_open = max_open  # idle connections are closed for new ones
-        self._post_keepalive = post_keepalive
-        self._keepalive = keepalive
         self._idle: deque[Connection] = deque()  # some may be closed by now
         self._open: set[Connection] = set()
         self._dial_slots = asyncio.Semaphore(MAX_DIALS)
@@ -283,7 +273,7 @@ class ConnectionPool:
             connection.is_new = False
             connection.last_used = now = time.clock_gettime(_CLOCK)
             self._idle.append(connection)
-            while now - self._idle[0].last_used > self._keepalive:
+            while now - self._idle[0].last_used > POLL_KEEPALIVE:
                 self._idle.popleft().abort()
         else:
             connection.abort()
@@ -310,7 +300,7 @@ class ConnectionPool:
 
     def _take_idle(self, exchange: Exchange) -> Connection | None:
         """The connection that was used last, if that was recent enough and it is still open."""
-        keepalive = self._post_keepalive if exchange.needs_fresh else self._keepalive
+        keepalive = POST_KEEPALIVE if exchange.needs_fresh else POLL_KEEPALIVE
         while self._idle:
             connection = self._idle[-1]
             if time.clock_gettime(_CLOCK) - connection.last_used > keepalive:

@@ -182,7 +182,7 @@ class Exchanges:
         self._input_is_gone = input_is_gone
         self._keys = keys
         self._ceiling = ceiling
-        self._in_background = {one.path for one in service.endpoints if one.background}
+        self._in_background = {one.path for one in service.profile.endpoints if one.background}
 
     async def submit(self, order: Submit) -> None:
         job, attempt = order
