@@ -85,9 +85,9 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
         for i in range(jobs):
             if freeze and i % 20_000 == 0:
                 gc.freeze()
-            trail = JournaledRow()
-            trail.job_id, trail.submitted_at = f"resp_{i:048x}", 1.8e9 + i * 1e-3
-            yield Row(f"row-{i:07}"), trail
+            journaled = JournaledRow()
+            journaled.job_id, journaled.submitted_at = f"resp_{i:048x}", 1.8e9 + i * 1e-3
+            yield Row(f"row-{i:07}"), journaled
 
     taken_up = engine.handle(m.Recovered({}, jobs, 0, 0, 0), 0.0)
     left, more = rows(), True

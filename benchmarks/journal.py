@@ -242,7 +242,7 @@ folded = time.perf_counter()
 recovery = recovered(names, state)
 ended = time.perf_counter()
 peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-print(folded - begun, ended - folded, peak / 1024, len(recovery.finished), len(recovery.open_trails))
+print(folded - begun, ended - folded, peak / 1024, len(recovery.finished), len(recovery.open_journaled))
 """
 
 

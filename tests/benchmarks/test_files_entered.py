@@ -6,7 +6,6 @@ import pytest
 from benchmarks.files_entered import Trace, entered
 
 AT_MOST = {"row": 40, "poll": 14, "resume": 56, "cancel request": 5}
-NOT_YET = pytest.mark.xfail(raises=AssertionError, reason="more files than that so far; remove the mark with the last")
 
 
 @pytest.fixture(scope="module")
@@ -15,15 +14,7 @@ def files():
 
 
 @pytest.mark.timeout(300)  # four runs of the command, every call of which is seen
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        pytest.param("row", marks=NOT_YET),
-        pytest.param("poll", marks=NOT_YET),
-        pytest.param("resume", marks=NOT_YET),
-        pytest.param("cancel request", marks=NOT_YET),
-    ],
-)
+@pytest.mark.parametrize("scenario", AT_MOST)
 def test_a_reader_opens_two_thirds_of_the_files_that_it_once_took(files, scenario):
     found = files[scenario]
     told = f"{scenario}: entered {len(found)} files, at most {AT_MOST[scenario]} are wanted; merge what only passes on"

@@ -240,11 +240,11 @@ class Driver:
         """Begin with `count` jobs that an earlier run submitted `age` seconds ago."""
         rows = []
         for i in range(count):
-            trail = JournaledRow()
-            trail.job_id, trail.submitted_at = f"job_old-{i}", 1_000_000.0 - age
+            journaled = JournaledRow()
+            journaled.job_id, journaled.submitted_at = f"job_old-{i}", 1_000_000.0 - age
             for name, value in changes.items():
-                setattr(trail, name, value)
-            rows.append((Row(f"old-{i}"), trail))
+                setattr(journaled, name, value)
+            rows.append((Row(f"old-{i}"), journaled))
         self.take_up(rows, {}, count, 0, 0, 0)
         return self
 

@@ -27,8 +27,11 @@ def finished_batch(seed, rows):
     return process, content[JOURNAL], content[OUTPUT]
 
 
-def facts(trails):
-    return {key: tuple(getattr(trail, name) for name in JournaledRow.__slots__) for key, trail in trails.items()}
+def facts(journaled_rows):
+    return {
+        key: tuple(getattr(journaled, name) for name in JournaledRow.__slots__)
+        for key, journaled in journaled_rows.items()
+    }
 
 
 def tags_of(journal):
@@ -87,7 +90,7 @@ def test_o12_a_finished_journal_cut_at_every_byte_folds_to_its_prefix_and_costs_
         whole = journal[: cut.rfind(b"\n") + 1]
         paper = PaperDisk({JOURNAL: cut, OUTPUT: output})
         found = Startup().look(paper)
-        assert facts(found.state.trails) == facts(fold(lines_of(whole)).trails)
+        assert facts(found.state.journaled_rows) == facts(fold(lines_of(whole)).journaled_rows)
         assert (found.state.good_to, found.state.corrupt) == (len(whole), False)
         if size < header:
             assert found.state.header is None, "what has no header is refused"
@@ -127,7 +130,7 @@ def test_o14_every_flipped_bit_of_a_journal_is_a_refusal_or_the_right_prefix():
     _, journal, _ = finished_batch(SEED, 2)
     lines = list(lines_of(journal))
     starts = [sum(map(len, lines[:n])) for n in range(len(lines) + 1)]
-    prefixes = {start: facts(fold(lines[:n]).trails) for n, start in enumerate(starts)}
+    prefixes = {start: facts(fold(lines[:n]).journaled_rows) for n, start in enumerate(starts)}
     marks = [orjson.loads(line[9:])["synced"]["to"] for line in lines if b'"synced"' in line]
     refused = cut = 0
     for at, data in flipped(journal):
@@ -138,7 +141,7 @@ def test_o14_every_flipped_bit_of_a_journal_is_a_refusal_or_the_right_prefix():
             assert state.good_to in (start, len(journal)) or state.corrupt
         else:
             assert state.good_to == start, f"byte {at}"
-        assert facts(state.trails) == prefixes[state.good_to] or state.corrupt
+        assert facts(state.journaled_rows) == prefixes[state.good_to] or state.corrupt
         refused += state.corrupt
         cut += state.torn
         if start + len(lines[starts.index(start)]) < max(marks[:-1]):
@@ -172,7 +175,7 @@ def test_every_flipped_bit_of_an_output_costs_no_other_record():
 @pytest.mark.parametrize("seed", range(3))
 def test_markers_lead_to_their_records_after_every_run(seed):
     _, journal, output = finished_batch(seed, 20)
-    trails = fold(lines_of(journal)).trails
+    journaled_rows = fold(lines_of(journal)).journaled_rows
     for line in lines_of(output):
-        gen, offset, length, crc, _ = trails[orjson.loads(line)["custom_id"]].marker
+        gen, offset, length, crc, _ = journaled_rows[orjson.loads(line)["custom_id"]].marker
         assert (gen, output[offset : offset + length], crc) == (0, line, crc32(line))

@@ -177,7 +177,7 @@ class PaidUnseen(Startup):
 
     def rewrite(self, found, order, disk, *, announced):
         for key in order.keys:
-            found.state.trails.pop(key, None)
+            found.state.journaled_rows.pop(key, None)
         super().rewrite(found, order, disk, announced=announced)
 
 

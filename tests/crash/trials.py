@@ -224,25 +224,25 @@ class Trials:
         state, recovery = found.state, found.recovery
         met = set()
         for key in before.truth.intended:
-            trail = state.trails.get(key)
-            if trail is None or trail.is_void:
+            journaled = state.journaled_rows.get(key)
+            if journaled is None or journaled.is_void:
                 met.add(BEFORE_INTENT)
-        for trail in recovery.open_trails.values():
-            if trail.cancel and trail.job_id:
+        for journaled in recovery.open_journaled.values():
+            if journaled.cancel and journaled.job_id:
                 met.add(CANCELLING_WITH_ID)
-            elif trail.cancel:
+            elif journaled.cancel:
                 met.add(CANCELLING_WITHOUT_ID)
-            elif trail.open_intent:
+            elif journaled.open_intent:
                 met.add(AFTER_INTENT)
-            elif trail.job_id:
+            elif journaled.job_id:
                 met.add(AFTER_ID)
-            elif trail.retry_at is not None:
+            elif journaled.retry_at is not None:
                 met.add(AFTER_ENDED)
         if recovery.output_good_to < len(found.output):
             met.add(OUTPUT_TORN)
-        if any(key in state.trails and state.trails[key].marker is None for key in recovery.finished):
+        if any(key in state.journaled_rows and state.journaled_rows[key].marker is None for key in recovery.finished):
             met.add(DONE_MISSING)
-        if left_behind(names_on(paper), "run", recovery.open_trails)[0]:
+        if left_behind(names_on(paper), "run", recovery.open_journaled)[0]:
             met.add(FILES_ALONE)
         self.met.update((what, way) for what in met)
 

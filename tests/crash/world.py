@@ -124,7 +124,7 @@ class Process:
         self.tapes[m.BatchFile.JOURNAL].file.append(Started(1, self.now).to_line())
         if recovery is not None and state is not None:
             rows = {row.key: row for row in self.rows}
-            open_rows = [(rows[key], trail) for key, trail in recovery.open_trails.items()]
+            open_rows = [(rows[key], journaled) for key, journaled in recovery.open_journaled.items()]
             event = m.Recovered(
                 recovery.finished,
                 state.accepted,
@@ -154,7 +154,7 @@ class Process:
 
     def left(self, recovery: Recovery) -> dict[str, tuple[str, ...]]:
         """What an earlier process left of open rows; what it left half written is removed."""
-        left, halves = left_behind(names_on(self.paper), "run", recovery.open_trails)
+        left, halves = left_behind(names_on(self.paper), "run", recovery.open_journaled)
         self.shelf.remove(halves)
         return left
 

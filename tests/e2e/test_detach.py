@@ -13,9 +13,9 @@ pytestmark = PATIENT
 HOME = ("--poll-min", "200ms", "--poll-max", "1s", "--poll-rate", "2000")
 
 
-def trails(batch):
+def journaled_rows(batch):
     with batch.journal.open("rb") as journal:
-        return fold(journal).trails
+        return fold(journal).journaled_rows
 
 
 def test_detached_moved_and_collected_elsewhere(long, tmp_path):
@@ -34,7 +34,7 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
         )
         sent = service.statistics()
         assert (sent["posts"], sent["jobs"], sent["polls"]) == (count, count, 0)
-        assert sum(trail.job_id is not None for trail in trails(batch).values()) == count
+        assert sum(journaled.job_id is not None for journaled in journaled_rows(batch).values()) == count
 
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
@@ -99,7 +99,9 @@ def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path
         stopped.says("stopping: waiting for", "stopped by Ctrl-C: 0 of 60 rows done", "goes on where this run stopped")
         sent = service.statistics()["jobs"]
         assert sent == 15 + 8
-        assert all(trail.job_id is not None for trail in trails(batch).values() if not trail.is_void)
+        assert all(
+            journaled.job_id is not None for journaled in journaled_rows(batch).values() if not journaled.is_void
+        )
         left = batch.run("--detach")
         assert left.code == 0
         left.says(f"{sent} jobs in flight from before", "60 jobs go on over there and are billed")

@@ -37,8 +37,8 @@ def standing(batch):
         state = fold(journal)
     left = recover(state, batch.output.read_bytes() if batch.output.exists() else b"")
     found = Counter({"recorded": len(left.finished)})
-    for trail in left.open_trails.values():
-        found["watched" if trail.job_id else "submitting" if trail.open_intent else "between attempts"] += 1
+    for journaled in left.open_journaled.values():
+        found["watched" if journaled.job_id else "submitting" if journaled.open_intent else "between attempts"] += 1
     found["untouched"] = len(batch.rows) - found.total()
     return found
 

@@ -161,7 +161,7 @@ def run_all(batch: Batch, into: Path) -> None:
     (into / "before_rewriting.journal").write_bytes(moved(batch.journal.read_bytes(), origin=ORIGIN, input=INPUT))
     fold = importlib.import_module("batchrun.core.fold").fold
     lines = (into / "before_rewriting.journal").read_bytes().splitlines(keepends=True)
-    found = digests(fold(lines[:end]).trails for end in range(1, len(lines) + 1))
+    found = digests(fold(lines[:end]).journaled_rows for end in range(1, len(lines) + 1))
     (into / "before_rewriting.digests").write_text("".join(f"{digest}\n" for digest in found))
     assert batch.run("--retry-failed", "internal_error,expired", "--resubmit-unconfirmed") == 1
 

@@ -43,7 +43,7 @@ def test_what_is_known_of_all_rows_after_each_entry_is_what_the_earlier_commit_m
     lines = journal_of("before_rewriting").splitlines(keepends=True)
     expected = (HERE / "before_rewriting.digests").read_text().split()
     for end, (line, digest) in enumerate(zip(lines, expected, strict=True), 1):
-        assert digests([fold(lines[:end]).trails]) == [digest], f"after line {end}, {line}"
+        assert digests([fold(lines[:end]).journaled_rows]) == [digest], f"after line {end}, {line}"
 
 
 @pytest.mark.parametrize("name", JOURNALS)

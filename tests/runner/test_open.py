@@ -134,15 +134,17 @@ def test_open_rows_come_once_each_and_their_trails_are_given_away(night, wanted)
         journal(night, Submitted(key, 1, f"resp_{key}", WALL))
     night.rows(row("a", "A"), row("b", "B2"), row("c", "C"))
     batch = night.open(accept_changes=True)
-    taken = [(one.key, (one.about.sendable, trail.job_id)) for one, trail in batch.open_rows(night.source, wanted)]
+    taken = [
+        (one.key, (one.about.sendable, journaled.job_id)) for one, journaled in batch.open_rows(night.source, wanted)
+    ]
     found = dict(taken)
     assert len(found) == len(taken), "each once"
-    left = set(batch.recovery.open_trails)
+    left = set(batch.recovery.open_journaled)
     night.close()
     every = {"a": (True, "resp_a"), "b": (False, "resp_b"), "gone": (False, "resp_gone")}
     assert found == {key: told for key, told in every.items() if wanted is None or wanted(key, None)}
     assert left == every.keys() - found.keys()
-    assert not batch.state.trails
+    assert not batch.state.journaled_rows
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])

@@ -282,7 +282,7 @@ class _RunScreen:
             open_jobs=open_jobs,
             service=opening.service,
             origin=opening.origin,
-            resumed=bool(batch.state.trails or batch.finished),
+            resumed=bool(batch.state.journaled_rows or batch.finished),
             at_once=opening.ends_at_once and not open_jobs,
         ):
             self._progress.say(line)

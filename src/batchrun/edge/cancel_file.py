@@ -188,10 +188,10 @@ class CancelRequestReader:
             events.append(CancelRequested(None, CancelReason.USER, read_to=offset))
         return events
 
-    def concerns(self, key: str, trail: JournaledRow) -> bool:
+    def concerns(self, key: str, journaled: JournaledRow) -> bool:
         """Whether the row is to end: by what was read last, or by an earlier request that was journaled."""
         wanted = self.wanted
-        return trail.cancel is not None or wanted is None or key in wanted or trail.job_id in wanted
+        return journaled.cancel is not None or wanted is None or key in wanted or journaled.job_id in wanted
 
     def _note_once(self, text: str) -> None:
         if text not in self._already_noted:

@@ -107,20 +107,20 @@ def _heard(made: SentRequest, position: int) -> tuple[bool, int]:
 def standing(made: SentRequest) -> CancelResult:
     """What the files say by now of the rows that were to be cancelled."""
     state = fold_file(made.names.journal)
-    finished, trails = recovered(made.names, state).finished, state.trails
+    finished, journaled_rows = recovered(made.names, state).finished, state.journaled_rows
     found = CancelResult(collecting=state.started is not None and state.started.rows is None)
     if made.wanted is None:
-        keys = {key: key for key in (*finished, *trails)}
+        keys = {key: key for key in (*finished, *journaled_rows)}
         found.untouched = max(0, (state.rows or 0) - len(keys))
     else:
-        keys = _named(made.wanted, trails, finished)
+        keys = _named(made.wanted, journaled_rows, finished)
         found.unknown = [name for name in made.wanted if name not in keys]
     for name, key in keys.items():
-        ended, trail = finished.get(key), trails.get(key)
+        ended, journaled = finished.get(key), journaled_rows.get(key)
         if ended in (None, State.CANCELLED):
             found.open += ended is None
             found.cancelled += ended is not None
-            sent = trail is not None and bool(trail.job_id or trail.open_intent or trail.unconfirmed)
+            sent = journaled is not None and bool(journaled.job_id or journaled.open_intent or journaled.unconfirmed)
             found.sent += ended is None and sent
             continue
         found.over[ended] += 1
@@ -129,11 +129,17 @@ def standing(made: SentRequest) -> CancelResult:
     return found
 
 
-def _named(wanted: Collection[str], trails: Mapping[str, JournaledRow], finished: Mapping[str, str]) -> dict[str, str]:
+def _named(
+    wanted: Collection[str], journaled_rows: Mapping[str, JournaledRow], finished: Mapping[str, str]
+) -> dict[str, str]:
     """The names that the files know, and the keys of their rows: each row once."""
-    keys = {name: name for name in wanted if name in finished or (name in trails and not trails[name].is_void)}
+    keys = {
+        name: name
+        for name in wanted
+        if name in finished or (name in journaled_rows and not journaled_rows[name].is_void)
+    }
     others = {name for name in wanted if name not in keys}
     if others:
-        by_id = {trail.job_id: key for key, trail in trails.items() if trail.job_id in others}
+        by_id = {journaled.job_id: key for key, journaled in journaled_rows.items() if journaled.job_id in others}
         keys |= {name: by_id[name] for name in wanted if name in by_id and by_id[name] not in keys}
     return keys

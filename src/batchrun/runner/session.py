@@ -197,7 +197,7 @@ async def run_session(
                     source=source,
                     settings=settings,
                     ends_at_once=ends_at_once,
-                    open_jobs=sum(trail.job_id is not None for trail in batch.recovery.open_trails.values()),
+                    open_jobs=sum(journaled.job_id is not None for journaled in batch.recovery.open_journaled.values()),
                     runner=runner,
                 )
             )

@@ -198,11 +198,11 @@ def test_a_deadline_is_no_wish_to_lose_a_result():
 def recover(run, files, key="old-0", **changes):
     from batchrun.core.journal.fold import JournaledRow
 
-    trail = JournaledRow()
-    trail.job_id, trail.submitted_at = f"job_{key}", 999_940.0
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = f"job_{key}", 999_940.0
     for name, value in changes.items():
-        setattr(trail, name, value)
-    run.take_up([(Row(key), trail)], {}, 1, 0, 0, 0, files=files)
+        setattr(journaled, name, value)
+    run.take_up([(Row(key), journaled)], {}, 1, 0, 0, 0, files=files)
     return run
 
 

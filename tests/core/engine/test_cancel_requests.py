@@ -62,8 +62,8 @@ def test_a_wish_is_in_hand_behind_the_entries_that_it_brought():
     assert tags.count("cancelling") == 2
     assert max(i for i, tag in enumerate(tags) if tag == "cancelling") < tags.index("heard")
     state = folded(run)
-    assert (state.heard_to, state.cancel_all, "nobody" in state.trails) == (10, False, False)
-    assert state.trails["row-400"].cancel == "user", "a row that is not read yet has it as well"
+    assert (state.heard_to, state.cancel_all, "nobody" in state.journaled_rows) == (10, False, False)
+    assert state.journaled_rows["row-400"].cancel == "user", "a row that is not read yet has it as well"
 
 
 def test_a_request_for_an_unknown_row_is_accepted_too():
@@ -83,16 +83,16 @@ def test_c06_an_early_wish_for_a_finished_row_leaves_no_trace():
 
 
 def test_without_an_input_a_name_that_nobody_knows_is_left_to_a_run_with_one():
-    trail = JournaledRow()
-    trail.job_id, trail.submitted_at = "j", 999_990.0
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = "j", 999_990.0
     run = Night(start=False, collecting=True)
-    run.take_up([(Row("a"), trail)], {"done": "failed"}, 1, 0, 0, 0)
+    run.take_up([(Row("a"), journaled)], {"done": "failed"}, 1, 0, 0, 0)
     run.feed(request("a", read_to=20))
     run.feed(request("a", "unsent", read_to=40))
     run.feed(request("a", "done", read_to=60))
     run.run()
     assert (heard(run), run.states()) == ([(20, False), (40, False), (60, False)], {"cancelled": 1})
-    assert "unsent" not in folded(run).trails
+    assert "unsent" not in folded(run).journaled_rows
     assert folded(run).heard_to == 20, "whoever comes next reads it again, although later ones were heard"
 
 
@@ -107,9 +107,9 @@ def test_the_first_of_two_names_that_nobody_knows_is_left_too():
 
 def test_a_run_that_only_cancels_takes_up_rows_that_are_requested_meanwhile():
     def left(key):
-        trail = JournaledRow()
-        trail.job_id, trail.submitted_at = f"j-{key}", 999_990.0
-        return Row(key), trail
+        journaled = JournaledRow()
+        journaled.job_id, journaled.submitted_at = f"j-{key}", 999_990.0
+        return Row(key), journaled
 
     run = Night(start=False, collecting=True)
     run.take_up([left("a")], {"done": "failed"}, 3, 0, 0, 0)
@@ -133,7 +133,7 @@ def test_a_wish_for_a_row_whose_record_may_still_be_lost_is_written_too():
     run.run(until=3.0)
     assert (run.states(), heard(run)) == ({"rejected": 2}, [(10, False)])
     assert (run.tags("row-0")[-1], run.tags("row-1")[-1]) == ("cancelling", "cleared")
-    assert folded(run).trails["row-0"].cancel == "user", "without its record nothing was sent that counts"
+    assert folded(run).journaled_rows["row-0"].cancel == "user", "without its record nothing was sent that counts"
 
 
 @pytest.mark.parametrize("requested", [{"a", "j"}, None], ids=["by name", "all"])
@@ -175,9 +175,9 @@ def test_a_wish_for_all_outlives_the_run():
     run.run()
     assert folded(run).cancel_all
     after = Night(20, start=False)
-    trail = JournaledRow()
-    trail.job_id, trail.submitted_at = "j", 999_990.0
-    after.take_up([(Row("row-0"), trail)], {}, 1, 0, 0, 0, requests_read_to=25, cancel_all=True)
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = "j", 999_990.0
+    after.take_up([(Row("row-0"), journaled)], {}, 1, 0, 0, 0, requests_read_to=25, cancel_all=True)
     after.run()
     assert (after.sent["submit"], after.states()) == ([], {"cancelled": 20})
     assert [name for _, name in after.sent["cancel"]] == ["j"]
@@ -205,7 +205,7 @@ def test_a_row_that_limit_leaves_to_the_next_run_may_be_named():
     run.at(3.0, request("row-10", "row-3", "nobody"))
     run.run(until=3.0)
     assert (run.tags("row-10"), heard(run)) == (["cancelling"], [(10, False)])
-    assert set(folded(run).trails) == {"row-0", "row-1", "row-2", "row-3", "row-4", "row-10"}
+    assert set(folded(run).journaled_rows) == {"row-0", "row-1", "row-2", "row-3", "row-4", "row-10"}
 
 
 # --- an interrupt ---
@@ -236,7 +236,9 @@ def test_a_cancel_that_is_never_granted_holds_an_interrupt_no_longer_than_the_dr
     run.at(3.0, m.StopRequested(m.StopMode.INTERRUPT))
     run.run()
     assert (run.outcome, run.now, run.records) == (m.Outcome.STOPPED, 33.0, {})
-    assert all(folded(run).trails[f"row-{i}"].cancel == "interrupt" for i in range(3)), "the next run goes on with it"
+    assert all(folded(run).journaled_rows[f"row-{i}"].cancel == "interrupt" for i in range(3)), (
+        "the next run goes on with it"
+    )
 
 
 # --- detached ---
@@ -261,10 +263,10 @@ def test_detach_waits_for_new_attempts_and_then_leaves():
 
 
 def test_detach_with_another_key_looks_until_a_job_is_found_and_no_longer():
-    trail = JournaledRow()
-    trail.job_id, trail.submitted_at = "j", 999_990.0
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = "j", 999_990.0
     run = Driver(20, start=False, poll=running)
-    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, new_key=True)
+    run.take_up([(Row("old"), journaled)], {}, 1, 0, 0, 0, new_key=True)
     run.feed(m.StopRequested(m.StopMode.DETACH))
     run.run()
     assert (run.outcome, len(run.sent["poll"]), len(run.sent["submit"])) == (m.Outcome.DETACHED, 1, 20)

@@ -416,9 +416,9 @@ def test_detach_submits_everything_and_watches_nothing():
 
 def test_collecting_submits_nothing_and_watches_to_the_end():
     run = Driver(start=False, collecting=True)
-    trail = JournaledRow()
-    trail.ended, trail.attempt, trail.retry_at = (OLD,), 2, OLD.retry_at
-    run.take_up([(Row("again"), trail)], {}, 4, 0, 0, 0)
+    journaled = JournaledRow()
+    journaled.ended, journaled.attempt, journaled.retry_at = (OLD,), 2, OLD.retry_at
+    run.take_up([(Row("again"), journaled)], {}, 4, 0, 0, 0)
     assert (run.run().outcome, run.sent["submit"]) == (m.Outcome.STOPPED, [])
     run = Driver(start=False, collecting=True)
     assert run.recover(2).run().outcome is m.Outcome.COMPLETE
@@ -443,15 +443,15 @@ def test_no_polls_while_too_much_waits_for_the_disk():
 
 
 def recovered(trail_of):
-    trail = JournaledRow()
+    journaled = JournaledRow()
     for name, value in trail_of.items():
-        setattr(trail, name, value)
+        setattr(journaled, name, value)
     run = Driver(start=False)
     run.rows = [Row("finished"), Row("r"), Row("new")]
     run.script["poll"] = lambda name, n: (
         run.cancelled(name, n) if run.times("cancel", name) else run.third_time(name, n)
     )
-    run.take_up([(Row("r"), trail)], {"finished": "succeeded"}, 1, 0, 0, 0)
+    run.take_up([(Row("r"), journaled)], {"finished": "succeeded"}, 1, 0, 0, 0)
     run.run()
     return run
 
@@ -460,7 +460,7 @@ OLD = AttemptEnded("r", 1, "j0", "internal_error", "server_error", "unknown", 1_
 
 
 @pytest.mark.parametrize(
-    ("trail", "state", "posts", "polls"),
+    ("journaled", "state", "posts", "polls"),
     [
         ({"open_intent": True}, "unconfirmed", 0, 0),
         ({"unconfirmed": True}, "unconfirmed", 0, 0),
@@ -473,8 +473,8 @@ OLD = AttemptEnded("r", 1, "j0", "internal_error", "server_error", "unknown", 1_
         ({"marker": (0, 0, 9, 9, "succeeded")}, "expired", 0, 0),
     ],
 )
-def test_where_a_row_is_taken_up(trail, state, posts, polls):
-    run = recovered(trail)
+def test_where_a_row_is_taken_up(journaled, state, posts, polls):
+    run = recovered(journaled)
     assert run.records["r"]["state"] == state
     assert (len(run.times("submit", "r")), sum(name in ("j", "job_r_0") for _, name in run.sent["poll"])) == (
         posts,
@@ -482,10 +482,10 @@ def test_where_a_row_is_taken_up(trail, state, posts, polls):
     )
     assert run.records["new"]["state"] == "succeeded"
     assert "finished" not in run.records
-    if trail.get("ended"):
+    if journaled.get("ended"):
         assert run.times("submit", "r")[0] >= 5.0
         assert run.records["r"]["retry_count"] == 1
-    if trail.get("cancel") and trail.get("open_intent"):
+    if journaled.get("cancel") and journaled.get("open_intent"):
         assert run.records["r"]["warnings"] == ["submit_unanswered"]
 
 
@@ -500,10 +500,10 @@ def test_c07_a_cancel_that_was_journaled_and_not_sent_is_sent_by_the_next_run():
 
 def test_budgets_survive_a_restart():
     ends = tuple(OLD for _ in range(2))
-    trail = JournaledRow()
-    trail.ended, trail.attempt, trail.retry_at = ends, 3, 0.0
+    journaled = JournaledRow()
+    journaled.ended, journaled.attempt, journaled.retry_at = ends, 3, 0.0
     run = Driver(start=False, poll=failing("server_error", 9))
-    run.take_up([(Row("r"), trail)], {}, 2, 2, 0, 0)
+    run.take_up([(Row("r"), journaled)], {}, 2, 2, 0, 0)
     run.run()
     assert (run.records["r"]["state"], run.records["r"]["retry_count"], len(run.sent["submit"])) == (
         "internal_error",

@@ -291,17 +291,17 @@ def test_p08_nothing_is_found_at_all(reply):
 
 
 def test_o17_with_another_key_nothing_is_submitted_before_a_job_is_found():
-    trail = JournaledRow()
-    trail.job_id, trail.submitted_at = "job_old", 1_000_000.0
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = "job_old", 1_000_000.0
     run = Driver(start=False, poll=lambda job_id, n: running(job_id, n) if run.now > 20 else not_found(job_id, n))
     run.rows = [Row("new")]
-    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, new_key=True)
+    run.take_up([(Row("old"), journaled)], {}, 1, 0, 0, 0, new_key=True)
     run.run(until=60)
     found = next(time for time in run.times("poll") if time > 20)
     assert run.times("submit", "new") == [pytest.approx(found + 0.1)]
     run = Driver(start=False, poll=not_found)
     run.rows = [Row("new")]
-    run.take_up([(Row("old"), trail)], {}, 1, 0, 0, 0, new_key=True)
+    run.take_up([(Row("old"), journaled)], {}, 1, 0, 0, 0, new_key=True)
     run.run()
     assert (run.outcome, run.sent["submit"], run.records) == (m.Outcome.HALTED, [], {})
 

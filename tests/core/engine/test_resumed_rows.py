@@ -15,10 +15,10 @@ GONE = About(sendable=False)
 
 
 def left(key="r", about=GONE, **facts):
-    trail = JournaledRow()
+    journaled = JournaledRow()
     for name, value in facts.items():
-        setattr(trail, name, value)
-    return Row(key, about), trail
+        setattr(journaled, name, value)
+    return Row(key, about), journaled
 
 
 def taken_up(*rows, **settings):
@@ -74,7 +74,7 @@ def test_the_attempt_that_is_given_up_for_a_resubmit_is_in_the_journal_and_in_ev
     assert run.tags("r") == ["ended", "intent"]
     (entry,) = [entry["ended"] for entry in run.entries if "ended" in entry]
     assert (entry["attempt"], entry["job_id"], entry["state"], entry["billing"]) == (1, None, "unconfirmed", "unknown")
-    between = folded(run.entries, Intent("r", 1, "", 0.0)).trails["r"]
+    between = folded(run.entries, Intent("r", 1, "", 0.0)).journaled_rows["r"]
     assert (between.attempt, len(between.ended), between.open_intent) == (2, 1, True)
 
     record = run.run().records["r"]

@@ -13,11 +13,11 @@ OLD = AttemptEnded("again", 1, "j-again", "internal_error", "server_error", "unk
 
 
 def left(key, **values):
-    trail = JournaledRow()
-    trail.job_id, trail.submitted_at = f"j-{key}", 999_990.0
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = f"j-{key}", 999_990.0
     for name, value in values.items():
-        setattr(trail, name, value)
-    return Row(key), trail
+        setattr(journaled, name, value)
+    return Row(key), journaled
 
 
 def waiting(key):
@@ -82,7 +82,10 @@ def test_a_cancel_that_comes_meanwhile_concerns_the_rows_that_are_still_to_come_
     run.feed(asked)
     if asked.unread or asked.keys is None:  # it holds if the run is cut off here
         state = folded(run)
-        assert state.cancel_all or {key for key, trail in state.trails.items() if trail.cancel} >= {"a", "b"}
+        assert state.cancel_all or {key for key, journaled in state.journaled_rows.items() if journaled.cancel} >= {
+            "a",
+            "b",
+        }
     run.feed(m.RowsTakenUp([left("b"), left("c")]))
     run.run()
     assert {key for key, record in run.records.items() if record["state"] == "cancelled"} == ended

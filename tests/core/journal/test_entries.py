@@ -54,8 +54,11 @@ ENTRIES = [
 ]
 
 
-def facts(trails):
-    return {key: tuple(getattr(trail, name) for name in JournaledRow.__slots__) for key, trail in trails.items()}
+def facts(journaled_rows):
+    return {
+        key: tuple(getattr(journaled, name) for name in JournaledRow.__slots__)
+        for key, journaled in journaled_rows.items()
+    }
 
 
 def lines_of(data):
@@ -88,7 +91,7 @@ def test_a_crc_has_one_spelling(spelling):
 
 def test_the_fold_of_a_whole_journal():
     state = fold([entry.to_line() for entry in ENTRIES])
-    a, b = state.trails["a"], state.trails["b"]
+    a, b = state.journaled_rows["a"], state.journaled_rows["b"]
     assert (a.attempt, a.unconfirmed, a.open_intent, a.job_id, len(a.ended)) == (2, True, False, None, 1)
     assert (b.job_id, b.cancel, b.marker, b.submitted_at) == ("resp_b", "user", (0, 0, 10, 99, "succeeded"), 11.0)
     assert (state.accepted, state.retries, state.gen, state.header, state.torn, state.corrupt) == (
@@ -114,7 +117,7 @@ def test_what_cannot_follow_is_a_bad_line(line):
     state = fold([HEADER.to_line(), Intent("a", 1, "s", 1.0).to_line(), line, Cleared("a", 1, 2.0).to_line()])
     assert state.torn
     assert state.good_to == len(HEADER.to_line()) + len(Intent("a", 1, "s", 1.0).to_line())
-    assert state.trails["a"].open_intent, "nothing after a bad line counts"
+    assert state.journaled_rows["a"].open_intent, "nothing after a bad line counts"
 
 
 @pytest.mark.parametrize("json", [
@@ -126,7 +129,7 @@ def test_o15_a_journal_of_a_newer_version_is_neither_torn_nor_corrupt_nor_believ
     state = fold(tomorrow)
     assert (state.newer_version, VERSION) == (2, 1)
     assert (state.torn, state.corrupt, state.good_to) == (False, False, sum(map(len, tomorrow))), "nothing to cut"
-    assert (state.header, state.trails) == (None, {})
+    assert (state.header, state.journaled_rows) == (None, {})
 
 
 @pytest.mark.parametrize("version", [VERSION, 0, -1, "2", None, True, 2.5])
@@ -136,7 +139,7 @@ def test_another_version_that_is_not_newer_is_no_newer_version(version):
 
 
 def test_a_journal_without_a_header_holds_nothing():
-    assert fold([Intent("a", 1, "s", 1.0).to_line()]).trails == {}
+    assert fold([Intent("a", 1, "s", 1.0).to_line()]).journaled_rows == {}
     assert fold([]).header is None
 
 
@@ -181,26 +184,28 @@ def test_any_truncation_folds_to_a_prefix(groups):
     groups = [[HEADER], *groups]
     data, ends = journal(groups)
     entries = [entry for group in groups for entry in group]
-    prefixes = [facts(fold([entry.to_line() for entry in entries[:n]]).trails) for n in range(len(entries) + 1)]
+    prefixes = [facts(fold([entry.to_line() for entry in entries[:n]]).journaled_rows) for n in range(len(entries) + 1)]
     for cut in range(len(data) + 1):
         state = fold(lines_of(data[:cut]))
         whole = sum(end <= cut for end in ends)
-        assert facts(state.trails) == prefixes[whole]
+        assert facts(state.journaled_rows) == prefixes[whole]
         assert not state.corrupt
         assert state.good_to <= cut
         again = fold(lines_of(data[: state.good_to]))
-        assert (again.torn, facts(again.trails)) == (False, facts(state.trails)), "what was cut is clean"
+        assert (again.torn, facts(again.journaled_rows)) == (False, facts(state.journaled_rows)), (
+            "what was cut is clean"
+        )
 
 
 def test_o14_every_flipped_bit_is_a_prefix_or_a_refusal_that_names_its_offset():
     data, _ = journal([ENTRIES[:1], ENTRIES[1:5], ENTRIES[5:9], ENTRIES[9:]])
-    good = [facts(fold([entry.to_line() for entry in ENTRIES[:n]]).trails) for n in range(len(ENTRIES) + 1)]
+    good = [facts(fold([entry.to_line() for entry in ENTRIES[:n]]).journaled_rows) for n in range(len(ENTRIES) + 1)]
     last_mark = data.rindex(b'{"synced"') - 9
     for i in range(len(data) * 8):
         flipped = bytearray(data)
         flipped[i // 8] ^= 1 << i % 8
         state = fold(lines_of(bytes(flipped)))
-        assert facts(state.trails) in good, "never a wrong fact"
+        assert facts(state.journaled_rows) in good, "never a wrong fact"
         if i // 8 < last_mark - 1:  # up to the line before the last mark, without its line end
             assert state.corrupt, "a bad line before the mark is corruption"
             assert state.good_to == data.rfind(b"\n", 0, i // 8) + 1, "and it is named by its offset"
@@ -217,8 +222,8 @@ def test_an_innocent_power_cut_is_never_taken_for_corruption(groups, data):
             tail[page : page + 16] = bytes(len(tail[page : page + 16]))
     state = fold(lines_of(synced + bytes(tail)))
     assert not state.corrupt
-    before = facts(fold(lines_of(synced)).trails)
-    assert set(before) <= set(facts(state.trails))
+    before = facts(fold(lines_of(synced)).journaled_rows)
+    assert set(before) <= set(facts(state.journaled_rows))
     assert state.good_to >= len(synced) if len(groups) > 1 else True
 
 
@@ -233,9 +238,9 @@ def trails_with_markers(keys, gen=0, crc_of=lambda line: __import__("zlib").crc3
     state, offset = fold([HEADER.to_line()]), 0
     for key in keys:
         line = record(key)
-        trail = state.trails[key] = JournaledRow()
-        trail.job_id = f"job_{key}"
-        trail.marker = (gen, offset, len(line), crc_of(line), "succeeded")
+        journaled = state.journaled_rows[key] = JournaledRow()
+        journaled.job_id = f"job_{key}"
+        journaled.marker = (gen, offset, len(line), crc_of(line), "succeeded")
         offset += len(line)
     return state
 
@@ -246,7 +251,7 @@ OUTPUT = b"".join(map(record, "abc"))
 def test_markers_that_fit_are_an_index():
     found = recover(trails_with_markers("abc"), OUTPUT)
     assert found.finished == dict.fromkeys("abc", "succeeded")
-    assert (found.open_trails, found.output_good_to, found.output_corrupt_at) == ({}, len(OUTPUT), None)
+    assert (found.open_journaled, found.output_good_to, found.output_corrupt_at) == ({}, len(OUTPUT), None)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +266,7 @@ def test_markers_that_do_not_fit_are_forgotten_and_the_output_scanned(state):
 def test_o03_a_marker_beyond_the_output_leaves_its_row_open(output):
     found = recover(trails_with_markers("abc"), output)
     assert found.finished.keys() == ({"a"} if output else set())
-    assert set(found.open_trails) == set("abc") - found.finished.keys()
+    assert set(found.open_journaled) == set("abc") - found.finished.keys()
     assert found.output_good_to == (len(record("a")) if output else 0)
 
 
@@ -284,7 +289,7 @@ def test_a_record_without_its_marker_is_accepted():
 
 def test_a_bad_line_before_records_that_are_on_the_disk_is_corruption():
     state = trails_with_markers("abc")
-    del state.trails["b"]
+    del state.journaled_rows["b"]
     broken = bytearray(OUTPUT)
     broken[len(record("a")) + 3] = 0
     assert recover(state, bytes(broken)).output_corrupt_at == len(record("a"))
@@ -309,8 +314,8 @@ def test_an_attempt_that_ended_is_unconfirmed_no_more():
         Unconfirmed("a", 1, 3.0),
         AttemptEnded("a", 1, None, "unconfirmed", None, "unknown", 4.0, 4.0),
     ]
-    trail = fold(entry.to_line() for entry in told).trails["a"]
-    assert (trail.unconfirmed, trail.attempt, trail.retry_at) == (False, 2, 4.0)
+    journaled = fold(entry.to_line() for entry in told).journaled_rows["a"]
+    assert (journaled.unconfirmed, journaled.attempt, journaled.retry_at) == (False, 2, 4.0)
 
 
 def test_a_rewriting_is_to_be_done_until_the_journal_says_that_it_is():
@@ -337,9 +342,9 @@ def test_entries_of_an_earlier_batchrun_lack_what_came_later():
 def test_a_look_that_the_user_asked_for_counts_no_retry():
     ended = AttemptEnded("a", 1, "resp_a", "failed", None, "unknown", 9.0, 4.0)
     told = [HEADER, Submitted("a", 1, "resp_a", 3.0), PollAgain("a", 1, "failed"), ended]
-    assert fold(entry.to_line() for entry in told[:3]).trails["a"].again == "failed"
+    assert fold(entry.to_line() for entry in told[:3]).journaled_rows["a"].again == "failed"
     result = fold(entry.to_line() for entry in told)
-    assert (result.retries, result.trails["a"].again) == (0, None)
+    assert (result.retries, result.journaled_rows["a"].again) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +361,7 @@ def test_a_field_that_is_unknown_here_is_ignored(entry):
     plain, grown = fold([*before, entry.to_line()]), fold([*before, longer])
     assert (grown.torn, grown.corrupt, grown.good_to) == (False, False, sum(map(len, [*before, longer])))
     facts_of = operator.attrgetter("header", "accepted", "retries", "gen", "started", "stopped", "heard_to", "rewrite")
-    assert (facts(grown.trails), facts_of(grown)) == (facts(plain.trails), facts_of(plain))
+    assert (facts(grown.journaled_rows), facts_of(grown)) == (facts(plain.journaled_rows), facts_of(plain))
     assert grown.header_extras == ({"of_tomorrow": {"any": ["thing"]}} if entry is HEADER else {})
 
 
@@ -365,7 +370,7 @@ def test_an_entry_that_is_unknown_here_is_passed_over_and_what_follows_counts(va
     unknown = frame(b'{"of_tomorrow":%b}' % values)
     state = fold([HEADER.to_line(), Intent("a", 1, "s", 1.0).to_line(), unknown, Cleared("a", 1, 2.0).to_line()])
     assert (state.torn, state.corrupt, state.damaged, state.unknown) == (False, False, [], 1)
-    assert (state.trails["a"].attempt, state.trails["a"].open_intent) == (1, False)
+    assert (state.journaled_rows["a"].attempt, state.journaled_rows["a"].open_intent) == (1, False)
 
 
 @pytest.mark.parametrize("end", [slice(0, -1), slice(0, -5)], ids=["without its end", "cut off"])

@@ -15,7 +15,7 @@ TOMORROW = frame(b'{"header":{"version":2}}')
 
 def whole(state):
     found = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    return found | {"trails": facts(state.trails)}
+    return found | {"journaled_rows": facts(state.journaled_rows)}
 
 
 def parts_of(lines, cuts):
@@ -61,5 +61,5 @@ def test_a_line_that_is_no_entry_by_itself_is_bad_among_many_good_ones():
     halves = b'{"unheard_of":{"a":1', b'"b":2}}', b'{"unheard_of":{}},{"other":{}}'  # three values in all, if joined
     lines[400:400] = map(frame, halves)
     state = fold(lines)
-    assert (state.good_to, state.torn, len(state.trails)) == (len(b"".join(lines[:400])), True, 399)
-    assert len(fold(lines, past_damage_to=10**6).trails) == 700
+    assert (state.good_to, state.torn, len(state.journaled_rows)) == (len(b"".join(lines[:400])), True, 399)
+    assert len(fold(lines, past_damage_to=10**6).journaled_rows) == 700

@@ -42,9 +42,9 @@ def folded(*entries):
     return fold([HEADER.to_line(), Started(7, 1.0).to_line(), *(entry.to_line() for entry in entries)])
 
 
-def facts(trail):
-    names = [name for name in JournaledRow.__slots__ if name != "submitted_at" or trail.job_id is not None]
-    return {name: getattr(trail, name) for name in names}
+def facts(journaled):
+    names = [name for name in JournaledRow.__slots__ if name != "submitted_at" or journaled.job_id is not None]
+    return {name: getattr(journaled, name) for name in names}
 
 
 def rewritten(state, output, states=FAILED, keys=None):
@@ -86,8 +86,8 @@ def test_a_row_that_is_kept_keeps_its_trail(story):
     state = folded(*story)
     after, output = rewritten(state, b"")
     assert output == b""
-    assert {key: facts(trail) for key, trail in after.trails.items()} == {
-        key: facts(trail) for key, trail in state.trails.items()
+    assert {key: facts(journaled) for key, journaled in after.journaled_rows.items()} == {
+        key: facts(journaled) for key, journaled in state.journaled_rows.items()
     }
 
 
@@ -113,11 +113,11 @@ def test_a_batch_keeps_what_it_was(rows):
     dropped = {f"row-{i}" for i, (_, end) in enumerate(rows) if end == "drop"}
     assert result.finished.keys() == before.finished.keys() - dropped
     assert (result.output_good_to, result.output_corrupt_at) == (len(new), None)
-    assert {key: facts(t) for key, t in result.open_trails.items() if key not in dropped} == {
-        key: facts(t) for key, t in before.open_trails.items()
+    assert {key: facts(t) for key, t in result.open_journaled.items() if key not in dropped} == {
+        key: facts(t) for key, t in before.open_journaled.items()
     }
     for key in result.finished:
-        gen, offset, length, crc, _ = after.trails[key].marker
+        gen, offset, length, crc, _ = after.journaled_rows[key].marker
         assert (gen, crc) == (1, crc32(new[offset : offset + length])), "every record has its marker"
     twice, same = rewritten(after, new, {"failed"})
     assert (same, twice.gen) == (new, 2)
@@ -147,24 +147,24 @@ def test_a_dropped_row_comes_back_as_far_as_it_may(story, state, expected):
     before = folded(*story, Done("a", 0, 0, len(line), crc32(line), "failed"))
     after, output = rewritten(before, line + record("b", "succeeded"))
     assert output == record("b", "succeeded")
-    trail = after.trails.get("a")
+    journaled = after.journaled_rows.get("a")
     if expected is None:
-        assert trail is None
+        assert journaled is None
     else:
-        assert trail.marker is None
-        assert {name: getattr(trail, name) for name in expected} == expected
+        assert journaled.marker is None
+        assert {name: getattr(journaled, name) for name in expected} == expected
 
 
 def test_a_second_attempt_that_was_answered_at_once_comes_back_behind_the_first():
     story = [ended("a", 1, "job_0"), Intent("a", 2, "sha", 2.0)]
     line = record("a", "failed")
     after, _ = rewritten(folded(*story, Done("a", 0, 0, len(line), crc32(line), "failed")), line)
-    trail = after.trails["a"]
-    assert [(end.attempt, end.job_id, end.state) for end in trail.ended] == [
+    journaled = after.journaled_rows["a"]
+    assert [(end.attempt, end.job_id, end.state) for end in journaled.ended] == [
         (1, "job_0", "internal_error"),
         (2, None, "failed"),
     ]
-    assert (trail.attempt, trail.open_intent) == (3, False)
+    assert (journaled.attempt, journaled.open_intent) == (3, False)
 
 
 def test_a_cancel_whose_submit_was_never_answered_counts_as_unconfirmed():
@@ -172,14 +172,14 @@ def test_a_cancel_whose_submit_was_never_answered_counts_as_unconfirmed():
     state = folded(Intent("a", 1, "sha", 2.0), Cancelling("a", 1, "user", 3.0))
     assert announcement(state, line, {"cancelled"}).keys == {}, "it is not meant by `cancelled`"
     after, _ = rewritten(state, line, {"unconfirmed"})
-    assert (after.trails["a"].open_intent, after.trails["a"].cancel) == (True, None)
+    assert (after.journaled_rows["a"].open_intent, after.journaled_rows["a"].cancel) == (True, None)
 
 
 def test_keys_narrow_what_is_dropped():
     output = record("a", "failed") + record("b", "failed") + record("c", "succeeded")
     after, new = rewritten(folded(), output, {"failed"}, {"b", "c"})
     assert [span.key for span in spans(new)] == ["a", "c"]
-    assert set(after.trails) == {"a", "c"}
+    assert set(after.journaled_rows) == {"a", "c"}
 
 
 def test_a_large_output_comes_in_pieces():
@@ -193,7 +193,7 @@ def test_a_large_output_comes_in_pieces():
 def test_a_finished_row_whose_record_is_gone_is_still_never_sent_again():
     state = folded(Done("a", 0, 0, 10, 99, "failed"))
     after, _ = rewritten(state, b"")
-    assert "a" in recover(after, b"").open_trails
+    assert "a" in recover(after, b"").open_journaled
 
 
 def test_every_flipped_bit_of_a_rewritten_journal_is_corruption():

@@ -111,7 +111,7 @@ class JournalState:
     """What the bytes of a journal amount to."""
 
     header: Header | None
-    trails: dict[str, JournaledRow]
+    journaled_rows: dict[str, JournaledRow]
     good_to: int = 0  # the offset of the first line that is not good; the file's length if all are
     torn: bool = False
     corrupt: bool = False
@@ -153,7 +153,7 @@ class Folding:
 
     def __init__(self, past_damage_to: int = 0, told: Mapping[str, Callable[[dict[str, Any]], object]] = {}) -> None:
         self.fold = JournalState(None, {})
-        self._trails = self.fold.trails
+        self._rows = self.fold.journaled_rows
         self._past_damage_to = past_damage_to
         self._offset = 0
         self._bad: int | None = None
@@ -200,24 +200,24 @@ class Folding:
             result.torn = not result.corrupt
         return result
 
-    def _trail(self, values: dict[str, Any]) -> JournaledRow:
+    def _row_of(self, values: dict[str, Any]) -> JournaledRow:
         key = values["key"]
-        trail = self._trails.get(key)
-        if trail is None:
-            trail = self._trails[key] = JournaledRow()
-        return trail
+        journaled = self._rows.get(key)
+        if journaled is None:
+            journaled = self._rows[key] = JournaledRow()
+        return journaled
 
     def _intent(self, values: dict[str, Any]) -> bool:
         key = values["key"]
-        trail = self._trails.get(key)
-        if trail is None:
-            trail = self._trails[key] = JournaledRow()
+        journaled = self._rows.get(key)
+        if journaled is None:
+            journaled = self._rows[key] = JournaledRow()
         else:
-            trail.retry_at = trail.job_id = trail.recorded_at = trail.again = None
-            trail.unconfirmed = False
-        trail.attempt = values["attempt"]
-        trail.row_sha256 = values["row_sha256"]
-        trail.open_intent = True
+            journaled.retry_at = journaled.job_id = journaled.recorded_at = journaled.again = None
+            journaled.unconfirmed = False
+        journaled.attempt = values["attempt"]
+        journaled.row_sha256 = values["row_sha256"]
+        journaled.open_intent = True
         return True
 
     def _submitted(self, values: dict[str, Any]) -> bool:
@@ -225,39 +225,39 @@ class Folding:
         if not is_safe_id(job_id):
             return False
         key = values["key"]
-        trail = self._trails.get(key)
-        if trail is None:
-            trail = self._trails[key] = JournaledRow()
-        trail.attempt = values["attempt"]
-        trail.open_intent = False
-        trail.job_id = job_id
-        trail.submitted_at = values["at"]
+        journaled = self._rows.get(key)
+        if journaled is None:
+            journaled = self._rows[key] = JournaledRow()
+        journaled.attempt = values["attempt"]
+        journaled.open_intent = False
+        journaled.job_id = job_id
+        journaled.submitted_at = values["at"]
         self.fold.accepted += 1
         return True
 
     def _ended(self, values: dict[str, Any]) -> bool:
-        trail = self._trail(values)
-        trail.ended = (*trail.ended, AttemptEnded.of(values))
-        trail.attempt = values["attempt"] + 1
-        trail.open_intent = trail.unconfirmed = False
-        trail.job_id = None
-        trail.retry_at = values["retry_at"]
-        self.fold.retries += trail.again is None  # a new attempt that the user asked for is not counted
-        trail.again = None
+        journaled = self._row_of(values)
+        journaled.ended = (*journaled.ended, AttemptEnded.of(values))
+        journaled.attempt = values["attempt"] + 1
+        journaled.open_intent = journaled.unconfirmed = False
+        journaled.job_id = None
+        journaled.retry_at = values["retry_at"]
+        self.fold.retries += journaled.again is None  # a new attempt that the user asked for is not counted
+        journaled.again = None
         return True
 
     def _cleared(self, values: dict[str, Any]) -> bool:
-        self._trail(values).open_intent = False
+        self._row_of(values).open_intent = False
         return True
 
     def _unconfirmed(self, values: dict[str, Any]) -> bool:
-        trail = self._trail(values)
-        trail.open_intent = False
-        trail.unconfirmed = True
+        journaled = self._row_of(values)
+        journaled.open_intent = False
+        journaled.unconfirmed = True
         return True
 
     def _cancelling(self, values: dict[str, Any]) -> bool:
-        self._trail(values).cancel = values["reason"]
+        self._row_of(values).cancel = values["reason"]
         return True
 
     def _heard(self, values: dict[str, Any]) -> bool:
@@ -266,9 +266,9 @@ class Folding:
         return type(heard.to) is type(self.fold.heard_to) is int
 
     def _done(self, values: dict[str, Any]) -> bool:
-        trail = self._trail(values)
-        trail.recorded_as = interned_state(values["state"])
-        trail.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
+        journaled = self._row_of(values)
+        journaled.recorded_as = interned_state(values["state"])
+        journaled.recorded_at = PLACE.pack(values["gen"], values["offset"], values["length"], values["crc"])
         return True
 
     def _header(self, values: dict[str, Any]) -> bool:
@@ -321,7 +321,7 @@ class Folding:
         return True
 
     def _again(self, values: dict[str, Any]) -> bool:
-        self._trail(values).again = State(values["state"]).value
+        self._row_of(values).again = State(values["state"]).value
         return True
 
 

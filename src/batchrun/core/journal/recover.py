@@ -31,7 +31,7 @@ class Recovery:
     """The state of a batch on the disk."""
 
     finished: dict[str, str]  # the state of each finished row
-    open_trails: dict[str, JournaledRow]
+    open_journaled: dict[str, JournaledRow]
     output_good_to: int  # what follows is torn, to be cut
     output_corrupt_at: int | None  # a line that is no record, before records that are known to be on the disk
 
@@ -41,11 +41,11 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     gen = fold.gen
     finished: dict[str, str] = {}
     position, corrupt = 0, None
-    trails = fold.trails
-    marked = [key for key, trail in trails.items() if trail.recorded_at is not None]
-    marked.sort(key=lambda key: trails[key].recorded_at or b"")  # as the records stand in the file
+    journaled_rows = fold.journaled_rows
+    marked = [key for key, journaled in journaled_rows.items() if journaled.recorded_at is not None]
+    marked.sort(key=lambda key: journaled_rows[key].recorded_at or b"")  # as the records stand in the file
     for key in marked:
-        marker = trails[key].marker
+        marker = journaled_rows[key].marker
         if marker is None or not _fits(marker, gen, output):
             continue
         start = marker[1]
@@ -56,18 +56,20 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
         finished[key] = marker[4]
         position = max(position, start + marker[2])
     good_to = _scan(output, position, len(output), finished)
-    while good_to < len(output) and (known_to := _known_behind(output, good_to, trails, finished)) > good_to:
+    while good_to < len(output) and (known_to := _known_behind(output, good_to, journaled_rows, finished)) > good_to:
         corrupt = good_to if corrupt is None else corrupt
         good_to = _scan(output, known_to, len(output), finished)
-    open_trails = {
-        key: trail
-        for key, trail in trails.items()
-        if (trail.job_id is not None or not trail.is_void) and key not in finished
+    open_journaled = {
+        key: journaled
+        for key, journaled in journaled_rows.items()
+        if (journaled.job_id is not None or not journaled.is_void) and key not in finished
     }
-    return Recovery(finished, open_trails, good_to, corrupt)
+    return Recovery(finished, open_journaled, good_to, corrupt)
 
 
-def _known_behind(output: Readable, start: int, trails: dict[str, JournaledRow], finished: dict[str, str]) -> int:
+def _known_behind(
+    output: Readable, start: int, journaled_rows: dict[str, JournaledRow], finished: dict[str, str]
+) -> int:
     """Where the last record ends that stands behind the bad line at `start` and is known to have been on the disk.
 
     A marker knows it by its bytes, wherever they stand by now: whoever changes a line by hand moves all that follow.
@@ -80,8 +82,8 @@ def _known_behind(output: Readable, start: int, trails: dict[str, JournaledRow],
         record = read_record(line)
         if record is not None:
             found.append(record)
-            trail = trails.get(record[0])
-            marker = None if trail is None else trail.marker
+            journaled = journaled_rows.get(record[0])
+            marker = None if journaled is None else journaled.marker
             if marker is not None and (len(line), crc32(line)) == marker[2:4]:
                 known, known_to = len(found), end
         position = end

@@ -2,7 +2,7 @@
 
 The records of some rows are dropped (`--retry-failed`), everything else stays what it was:
 
-1. The new journal folds to the same trails as the old one, but for the rows that were dropped, and to the same
+1. The new journal folds to the same state as the old one, but for the rows that were dropped, and to the same
    counts. Its `done` markers are of the new generation and lead into the new output.
 2. A dropped row that the service knows by an id comes back with that id, to be polled once more: it is paid
    for again only if the service confirms the failure or no longer has the job. One whose answer was lost comes
@@ -134,54 +134,56 @@ def _entries(fold: JournalState, rewrite: Rewrite, output: Readable) -> Iterator
             line = output[span.start : span.end]
             markers[span.key] = Done(span.key, rewrite.gen, offset, len(line), crc32(line), span.state)
             offset += len(line)
-    for key, trail in fold.trails.items():
+    for key, journaled in fold.journaled_rows.items():
         dropped = rewrite.keys.get(key)
         if dropped is not None:
-            yield from _entries_of_dropped(key, trail, dropped)
+            yield from _entries_of_dropped(key, journaled, dropped)
             continue
-        yield from entries_of(key, trail)
+        yield from entries_of(key, journaled)
         marker = markers.pop(key, None)
         if marker is not None:
             yield marker
-        elif trail.marker is not None:  # its record is gone: the row stays known as one that was finished
-            yield Done(key, *trail.marker)
+        elif journaled.marker is not None:  # its record is gone: the row stays known as one that was finished
+            yield Done(key, *journaled.marker)
     yield from markers.values()
     if fold.heard_to:
         yield RequestsAccepted(fold.heard_to, fold.cancel_all)
     yield Rewritten(rewrite.gen, fold.accepted, fold.retries)
 
 
-def entries_of(key: str, trail: JournaledRow) -> Iterator[Entry]:
-    """The entries that fold to `trail`, but for its marker. Where the journal's fold kept no time, it is 0."""
-    sent = trail.job_id is not None or trail.open_intent or trail.unconfirmed
-    if trail.retry_at is not None:
-        if trail.row_sha256:
-            yield Intent(key, trail.ended[-1].attempt, trail.row_sha256, 0.0)
-        yield from trail.ended
+def entries_of(key: str, journaled: JournaledRow) -> Iterator[Entry]:
+    """The entries that fold to `journaled`, but for its marker. Where the journal's fold kept no time, it is 0."""
+    sent = journaled.job_id is not None or journaled.open_intent or journaled.unconfirmed
+    if journaled.retry_at is not None:
+        if journaled.row_sha256:
+            yield Intent(key, journaled.ended[-1].attempt, journaled.row_sha256, 0.0)
+        yield from journaled.ended
     else:
-        yield from trail.ended
-        if sent or trail.row_sha256:
-            yield Intent(key, trail.attempt, trail.row_sha256, trail.submitted_at if trail.job_id else 0.0)
-        if trail.job_id is not None:
-            yield Submitted(key, trail.attempt, trail.job_id, trail.submitted_at)
-        if trail.unconfirmed:
-            yield Unconfirmed(key, trail.attempt, 0.0)
-        elif trail.row_sha256 and not sent:
-            yield Cleared(key, trail.attempt, 0.0)
-    if trail.again is not None:
-        yield PollAgain(key, trail.attempt, trail.again)
-    if trail.cancel is not None:
-        yield Cancelling(key, trail.attempt, trail.cancel, 0.0)
+        yield from journaled.ended
+        if sent or journaled.row_sha256:
+            yield Intent(
+                key, journaled.attempt, journaled.row_sha256, journaled.submitted_at if journaled.job_id else 0.0
+            )
+        if journaled.job_id is not None:
+            yield Submitted(key, journaled.attempt, journaled.job_id, journaled.submitted_at)
+        if journaled.unconfirmed:
+            yield Unconfirmed(key, journaled.attempt, 0.0)
+        elif journaled.row_sha256 and not sent:
+            yield Cleared(key, journaled.attempt, 0.0)
+    if journaled.again is not None:
+        yield PollAgain(key, journaled.attempt, journaled.again)
+    if journaled.cancel is not None:
+        yield Cancelling(key, journaled.attempt, journaled.cancel, 0.0)
 
 
-def _entries_of_dropped(key: str, trail: JournaledRow, row: Dropped) -> Iterator[Entry]:
+def _entries_of_dropped(key: str, journaled: JournaledRow, row: Dropped) -> Iterator[Entry]:
     reopened = JournaledRow()
     for name in ("attempt", "row_sha256", "open_intent", "job_id", "submitted_at", "ended", "retry_at", "unconfirmed"):
-        setattr(reopened, name, getattr(trail, name))
+        setattr(reopened, name, getattr(journaled, name))
     if reopened.job_id is not None:
         reopened.again = row["state"]
     elif reopened.open_intent and row["state"] != State.UNCONFIRMED:
         # The answer to its submit was its end: the service's own word, and perhaps nothing to ask for by id.
-        end = AttemptEnded(key, trail.attempt, row["job_id"], row["state"], row["code"], row["billing"], 0.0, 0.0)
-        reopened.ended, reopened.retry_at = (*trail.ended, end), 0.0
+        end = AttemptEnded(key, journaled.attempt, row["job_id"], row["state"], row["code"], row["billing"], 0.0, 0.0)
+        reopened.ended, reopened.retry_at = (*journaled.ended, end), 0.0
     yield from entries_of(key, reopened)

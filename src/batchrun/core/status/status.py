@@ -150,7 +150,7 @@ class JournalFollower:
 
     def recorded(self, key: str) -> None:
         """The row's record was read in the output."""
-        self.fold.trails.pop(key, None)
+        self.fold.journaled_rows.pop(key, None)
         if self._seen is not None:
             self._seen.add(key)
 
@@ -167,7 +167,7 @@ class JournalFollower:
         gen, end = values["gen"], values["offset"] + values["length"]
         self._ends[gen] = max(self._ends.get(gen, 0), end)
         if self._seen is None or values["key"] in self._seen:
-            self.fold.trails.pop(values["key"], None)
+            self.fold.journaled_rows.pop(values["key"], None)
 
 
 class BatchStage(StrEnum):
@@ -297,16 +297,16 @@ def status_of(
     stages = dict.fromkeys(BatchStage, 0)
     jobs = gone = 0
     oldest: Oldest | None = None
-    for key, trail in fold.trails.items():
-        stage = stage_of(trail)
+    for key, journaled in fold.journaled_rows.items():
+        stage = stage_of(journaled)
         stages[stage] += 1
         if stage is BatchStage.WAITING:
             continue
-        if trail.job_id is not None:
+        if journaled.job_id is not None:
             jobs += 1
-            if oldest is None or trail.submitted_at < oldest.submitted_at:
-                oldest = Oldest(key, trail.job_id, trail.submitted_at)
-        gone += _is_gone(trail, fold.gen, unread)
+            if oldest is None or journaled.submitted_at < oldest.submitted_at:
+                oldest = Oldest(key, journaled.job_id, journaled.submitted_at)
+        gone += _is_gone(journaled, fold.gen, unread)
     touched = sum(stages.values()) - stages[BatchStage.WAITING]
     total = None if follower.fold.rows is None else max(follower.fold.rows, counts.records + touched)
     if total is None:
@@ -334,21 +334,21 @@ def status_of(
     )
 
 
-def stage_of(trail: JournaledRow) -> BatchStage:
+def stage_of(journaled: JournaledRow) -> BatchStage:
     """The stage of a row without a record."""
-    if trail.is_void:
+    if journaled.is_void:
         return BatchStage.WAITING
-    if trail.cancel is not None:
+    if journaled.cancel is not None:
         return BatchStage.CANCELLING
-    if trail.job_id is not None or trail.recorded_at is not None:
+    if journaled.job_id is not None or journaled.recorded_at is not None:
         return BatchStage.WATCHING
-    return BatchStage.RETRYING if trail.waits else BatchStage.SUBMITTING
+    return BatchStage.RETRYING if journaled.waits else BatchStage.SUBMITTING
 
 
-def _is_gone(trail: JournaledRow, gen: int, unread: tuple[int, int]) -> bool:
-    if trail.marker is None:
+def _is_gone(journaled: JournaledRow, gen: int, unread: tuple[int, int]) -> bool:
+    if journaled.marker is None:
         return False
-    of_gen, offset, length, _, _ = trail.marker
+    of_gen, offset, length, _, _ = journaled.marker
     return of_gen != gen or not unread[0] < offset + length <= unread[1]
 
 

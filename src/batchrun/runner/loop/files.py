@@ -154,7 +154,7 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
     Raises FileRefused where the folder cannot be read or written.
     """
     try:
-        batch.files, halves = left_behind(folder.names(), batch.header.run_id, batch.recovery.open_trails)
+        batch.files, halves = left_behind(folder.names(), batch.header.run_id, batch.recovery.open_journaled)
         folder.remove(halves)
     except OSError as error:
         message = f"expected to read and write it, but: {error}"

@@ -76,11 +76,11 @@ def find_rows(source: Checked, state: JournalState, recovery: Recovery) -> Found
 
 def _known(state: JournalState, recovery: Recovery) -> Iterator[tuple[str, str]]:
     """All rows that the files know, each with the hash that it had when it was sent."""
-    trails = state.trails
-    for key, trail in trails.items():
-        yield key, trail.row_sha256
+    journaled_rows = state.journaled_rows
+    for key, journaled in journaled_rows.items():
+        yield key, journaled.row_sha256
     for key in recovery.finished:
-        if key not in trails:
+        if key not in journaled_rows:
             yield key, ""
 
 
@@ -99,15 +99,15 @@ def compare_rows(
 ) -> Differences:
     """The rows of the journal against those of the input, in one pass. Raises InputRefused for another input."""
     assert state.header is not None
-    trails, finished, open_trails = state.trails, recovery.finished, recovery.open_trails
+    journaled_rows, finished, open_journaled = state.journaled_rows, recovery.finished, recovery.open_journaled
     result = Differences()
-    if not trails and not finished:
+    if not journaled_rows and not finished:
         return result
     rows = result.input_rows = find_rows(source, state, recovery)
-    result.changed = {key for key, _ in rows.changed if key in open_trails}
+    result.changed = {key for key, _ in rows.changed if key in open_journaled}
     if not result.input_rows:
         raise InputRefused(
-            f"none of the {len(trails.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
+            f"none of the {len(journaled_rows.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
             f"{state.header.input}",
             ("name that input, or another output with ", Option("out")),
             source.name,
@@ -121,8 +121,8 @@ def compare_rows(
             ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
             source.name,
         )
-    if sum(map(open_trails.__contains__, rows.keys)) < len(open_trails):
-        result.vanished = sorted(open_trails.keys() - set(rows.keys))
+    if sum(map(open_journaled.__contains__, rows.keys)) < len(open_journaled):
+        result.vanished = sorted(open_journaled.keys() - set(rows.keys))
     result.elsewhere = len(finished) - sum(map(finished.__contains__, rows.keys))
     return result
 
@@ -179,7 +179,7 @@ def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recove
     cut. What else was sent since then is unknown, and would be sent again.
     """
     unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
-    strangers = [key for key, how in recovery.finished.items() if key not in state.trails and how not in unsent]
+    strangers = [key for key, how in recovery.finished.items() if key not in state.journaled_rows and how not in unsent]
     if strangers:
         refuse(
             names.journal,

@@ -77,36 +77,36 @@ class OpenBatch:
         *,
         last_attempts: bool = False,
     ) -> Iterator[tuple[Row, JournaledRow]]:
-        """The rows that are open, with their trails; those alone that are `wanted`, where that is asked.
+        """The rows that are open, with their journaled_rows; those alone that are `wanted`, where that is asked.
 
         What the input no longer holds, or holds otherwise than it was sent, is watched to its end and gets no new
         attempt. Without an input there is nothing to send, and what waits for a retry keeps waiting; where
         there are no more retries (`last_attempts`), its job is polled once more for its record.
 
-        The trails are given away: at a million rows they weigh as much as the jobs that are made of them.
+        The journaled_rows are given away: at a million rows they weigh as much as the jobs that are made of them.
         """
-        trails, finished = self.recovery.open_trails, self.recovery.finished
-        self.state.trails.clear()
+        journaled_rows, finished = self.recovery.open_journaled, self.recovery.finished
+        self.state.journaled_rows.clear()
         if source is not None:
             self.in_hand = in_hand = bytearray(len(source))
             rows, self.differences.input_rows = self.differences.input_rows, FoundRows()
             for key, ordinal in rows:
-                trail = trails.pop(key, None)
-                in_hand[ordinal] = trail is not None or key in finished
-                if trail is None:
+                journaled = journaled_rows.pop(key, None)
+                in_hand[ordinal] = journaled is not None or key in finished
+                if journaled is None:
                     continue
-                if wanted is None or wanted(key, trail):
-                    yield self._as_sent(source, ordinal, key, trail), trail
+                if wanted is None or wanted(key, journaled):
+                    yield self._as_sent(source, ordinal, key, journaled), journaled
                 else:
-                    trails[key] = trail
-        for key in list(trails):
-            if wanted is not None and not wanted(key, trails[key]):
+                    journaled_rows[key] = journaled
+        for key in list(journaled_rows):
+            if wanted is not None and not wanted(key, journaled_rows[key]):
                 continue
-            trail = trails.pop(key)
+            journaled = journaled_rows.pop(key)
             if source is not None or last_attempts:
-                yield Row(key, _BODILESS), trail
-            elif not trail.waits or wanted is not None:
-                yield Row(key), trail
+                yield Row(key, _BODILESS), journaled
+            elif not journaled.waits or wanted is not None:
+                yield Row(key), journaled
 
     def unread(self, source: Checked, start: int) -> Iterator[int]:
         """The rows from `start` on that are neither finished nor open: those that are still to be read."""
@@ -117,12 +117,12 @@ class OpenBatch:
             place += 1
         yield from range(max(start, len(in_hand)), len(source))  # an input that grew
 
-    def _as_sent(self, source: Checked, ordinal: int, key: str, trail: JournaledRow) -> Row:
+    def _as_sent(self, source: Checked, ordinal: int, key: str, journaled: JournaledRow) -> Row:
         if key in self.differences.changed:
             row = source.row(ordinal)
             return row._replace(about=replace(row.about, sendable=False))
-        about = source.about(ordinal) if trail.row_sha256 else None
-        return source.row(ordinal) if about is None else Row(key, about, trail.row_sha256)
+        about = source.about(ordinal) if journaled.row_sha256 else None
+        return source.row(ordinal) if about is None else Row(key, about, journaled.row_sha256)
 
     def open_tapes(self) -> tuple[OpenFile, OpenFile]:
         """Journal and output, for appends."""
@@ -271,8 +271,8 @@ def _cut_notes(cut: int, path: str | None) -> list[str]:
 
 def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
-    trails = batch.recovery.open_trails
-    if gone := sum(trail.recorded_at is not None for trail in trails.values()):
+    journaled_rows = batch.recovery.open_journaled
+    if gone := sum(journaled.recorded_at is not None for journaled in journaled_rows.values()):
         batch.notes.append(
             f"{gone:,} records are gone from {batch.names.output}; they are fetched again, and nothing is sent"
         )
@@ -284,7 +284,7 @@ def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> 
         batch.notes.append(
             (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")
         )
-    if source is None and (waiting := sum(trail.waits for trail in trails.values())):
+    if source is None and (waiting := sum(journaled.waits for journaled in journaled_rows.values())):
         left = " and are left to a run with their input; "
         then = (left, Option("retries", "0"), " writes them as they ended") if settings.retries else ()
         batch.notes.append((f"{waiting:,} rows wait for their next attempt", *then))

@@ -48,15 +48,15 @@ class Damage:
         """The rows whose intent may be among what was lost, each with its attempt."""
         if not self.intents:
             return
-        trails, finished = self.state.trails, self.recovery.finished
+        journaled_rows, finished = self.state.journaled_rows, self.recovery.finished
         for row in source.rows():
             if row.problem is not None or row.key in finished:
                 continue
-            trail = trails.get(row.key)
-            if trail is None or trail.is_void:
+            journaled = journaled_rows.get(row.key)
+            if journaled is None or journaled.is_void:
                 yield row.key, 1
-            elif trail.waits:
-                yield row.key, trail.attempt
+            elif journaled.waits:
+                yield row.key, journaled.attempt
 
 
 def survey(names: FileNames, state: JournalState, recovery: Recovery) -> Damage | None:
@@ -144,7 +144,7 @@ def _journal(names: FileNames, damage: Damage, unconfirmed: Iterable[tuple[str, 
             yield line
             end += len(line)
         offset += len(line)
-    known = ((key, how) for key, how in damage.recovery.finished.items() if key not in state.trails)
+    known = ((key, how) for key, how in damage.recovery.finished.items() if key not in state.journaled_rows)
     added: list[Entry] = [Done(key, state.gen, 0, 0, 0, how) for key, how in known]
     added += [Unconfirmed(key, attempt, wall) for key, attempt in unconfirmed]
     for entry in added:

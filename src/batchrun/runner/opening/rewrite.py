@@ -71,11 +71,11 @@ def _fixed(batch: OpenBatch, source: Checked | None) -> set[str]:
     """Rows that the check had refused, so that nothing was ever sent for them, and that are good now."""
     if source is None:
         return set()
-    trails = batch.state.trails
+    journaled_rows = batch.state.journaled_rows
     refused = {
         key
         for key, state in batch.finished.items()
-        if state == _REJECTED and (key not in trails or not trails[key].row_sha256)
+        if state == _REJECTED and (key not in journaled_rows or not journaled_rows[key].row_sha256)
     }
     rows = batch.differences.input_rows if refused else ()
     return {key for key, ordinal in rows if key in refused and not source.is_bad(ordinal)}
