@@ -138,6 +138,13 @@ class Polls:
     def resume(self) -> None:
         self.stopped = False
 
+    def hold(self) -> None:
+        """Send no polls until `release`: rows are still being taken up, and would be for longer."""
+        self._connections = 0
+
+    def release(self) -> None:
+        self._connections = self._jobs.settings.connections
+
     def advance(self) -> float:
         """Send the polls that are due, as the rate and the room for responses allow; returns when to come back."""
         if self.stopped:

@@ -126,6 +126,7 @@ class RowsIn:
         """An earlier run finished rows; those that it left open follow."""
         self._known.update(event.finished)
         self.taken_up = False
+        self._polls.hold()
         self._to_cancel = event.to_cancel
         self._any_submitted = False
         if event.new_key:
@@ -138,6 +139,7 @@ class RowsIn:
         self._any_submitted |= bool(self._jobs.watched)
         if not event.more:
             self.taken_up = True
+            self._polls.release()
             self._to_cancel = frozenset()
             if not self._any_submitted:  # without a job there is nothing to find
                 self._gate.trust_key()
