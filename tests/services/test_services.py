@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.core.responses.outcome import Ended, Running
-from batchrun.core.responses.verdict import Accepted, JobReport, Refused, Trouble, Unclear
+from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Trouble, Unclear
 from batchrun.core.taxonomy.rules import State
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
@@ -169,7 +169,11 @@ def test_endpoints_that_end_at_the_submit(path, azure):
     verdict = ask(case, 200, body, "submit", path)
     assert (verdict.outcome.state, verdict.outcome.text) == (State.SUCCEEDED, text)
     cut = {**body, "error": {"code": "server_error", "message": "boom"}, "data": [], "choices": [], "output": []}
-    assert ask(case, 200, cut, "submit", path).outcome.state is State.INTERNAL_ERROR
+    assert ask(case, 200, {"id": "x", **cut}, "submit", path).outcome.state is State.INTERNAL_ERROR
+    del cut["data"]
+    cut.pop("id", None)
+    lost = ask(case, 200, cut, "submit", path)
+    assert (isinstance(lost, Ambiguous), "server_error: boom" in lost.problem.message) == (True, True)
     for status, state in ((401, State.REJECTED), (402, State.BLOCKED_BUDGET), (429, State.RATE_LIMITED)):
         assert ask(case, status, case.fault("x"), "submit", path).rule.state is state
     service = case.service_of("http://127.0.0.1:1")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from batchrun.core.responses.outcome import ResultForm
 from batchrun.core.responses.verdict import CodeOverrides
 from batchrun.core.rows.parse import Endpoint
 from batchrun.core.settings.settings import UsageError
@@ -44,7 +45,8 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
     base_url = _text(table, "base_url", where) or None
     if base_url is not None:
         read_base_url(base_url, f"{where}: base_url", allow_http=True)  # choice decides whether http is allowed
-    endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where)
+    read = _section(table, "read", where)
+    endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where, names_result="result" in read)
     auth, key_names, key_required = _auth(_section(table, "auth", where), where)
     return Profile(
         name=name,
@@ -58,11 +60,13 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
         headers=checked_headers(_section(table, "headers", where), f"{where}: [headers]"),
         overrides=_overrides(_section(table, "vouches", where), where),
         timeouts=_timeouts(_section(table, "timeouts", where), where),
-        field_map=_field_map(_section(table, "read", where), _section(table, "words", where), where),
+        field_map=_field_map(read, _section(table, "words", where), where),
     )
 
 
-def _endpoints(section: Mapping[str, Any], where: str) -> tuple[tuple[Endpoint, ...], Call | None, Call | None]:
+def _endpoints(
+    section: Mapping[str, Any], where: str, *, names_result: bool
+) -> tuple[tuple[Endpoint, ...], Call | None, Call | None]:
     at = f"{where}: [endpoints]"
     _known(section, ["submit", "at_once", "poll", "cancel", "ours", "default"], where, "in [endpoints]")
     ours, default = section.get("ours", {}), section.get("default", {})
@@ -72,7 +76,8 @@ def _endpoints(section: Mapping[str, Any], where: str) -> tuple[tuple[Endpoint, 
     at_once = section.get("at_once", [])
     if not isinstance(at_once, list) or not all(isinstance(path, str) for path in at_once):
         raise UsageError(f"{at} at_once: expected a list of paths, got {at_once!r}")
-    endpoints = [Endpoint(_path(path, f"{at} at_once")) for path in at_once]
+    result: ResultForm | None = "mapped" if names_result else None
+    endpoints = [Endpoint(_path(path, f"{at} at_once"), result=result) for path in at_once]
     if submit:
         endpoints.insert(
             0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default, dropped=())

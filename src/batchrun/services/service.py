@@ -103,9 +103,14 @@ class Service:
     def read_submit(
         self, answer: Answer | Failure, wall: float, path: str
     ) -> verdict.Accepted | verdict.Refused | verdict.Ambiguous:
-        profile, background = self.profile, self._endpoints[path].background
+        profile, endpoint = self.profile, self._endpoints[path]
         return verdict.read_submit(
-            answer, wall, background=background, overrides=profile.overrides, field_map=profile.field_map
+            answer,
+            wall,
+            background=endpoint.background,
+            result=endpoint.result,
+            overrides=profile.overrides,
+            field_map=profile.field_map,
         )
 
     def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> verdict.JobReport | verdict.Unclear:

@@ -81,7 +81,9 @@ def test_a_record_is_done_only_when_it_is_synced():
     job = engine.jobs.unsubmitted["row-0"]
     from batchrun.core.responses.verdict import read_submit
 
-    instructions = engine.handle(m.SubmitAccepted(job, 1, read_submit(answer(200, {"output": "x"}), 0.0)), 1.0)
+    instructions = engine.handle(
+        m.SubmitAccepted(job, 1, read_submit(answer(200, {"status": "completed", "output": "x"}), 0.0)), 1.0
+    )
     assert "Emit" in names(instructions)
     assert "Finish" not in names(instructions)
     assert job.phase is Phase.ENDING
@@ -145,7 +147,7 @@ def test_i26_what_was_sent_otherwise_is_a_warning_of_the_record():
     job = run.engine.jobs.unsubmitted["row-0"]
     from batchrun.core.responses.verdict import read_submit
 
-    accepted = read_submit(answer(200, {"output": "x"}), 0.0)
+    accepted = read_submit(answer(200, {"status": "completed", "output": "x"}), 0.0)
     run.feed(m.SubmitAccepted(job, 1, accepted, ("stream_overridden",)))
     assert run.records["row-0"]["warnings"] == ["stream_overridden"]
 

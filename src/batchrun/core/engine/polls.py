@@ -40,6 +40,9 @@ UNAUTHORISED_FOR = 600.0
 UNAUTHORISED_GAP = 30.0
 REPORT_UNANSWERED_AFTER = 10.0
 """The user is told once no poll has been answered for so long, in seconds."""
+UNCLEAR_POLLS, UNCLEAR_FOR = 3, 60.0
+"""Status words that contradict each other, or an error without a status, end a job after so many polls in a row, over at
+least so many seconds."""
 UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
@@ -196,6 +199,8 @@ class Polls:
                 job.seen(seen, jobs.wall)
             if job.history is not None and job.history.cancel_reason is not None:
                 self._settle(job, None)
+            elif seen.unclear is not None and self._stays_unclear(job):
+                self._retries.conclude(job, seen.unclear, _response_of(report))
             elif (deadline := self._deadline_of(job)) <= jobs.now:
                 jobs.cancel(job, CancelReason.DEADLINE, self.cancel_synced)
                 self.begin_cancel(job)
@@ -209,8 +214,12 @@ class Polls:
             return
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
             job.warn("after_deadline")
-        response = Response(report.http_status, report.request_id, report.body) if report.body else None
-        self._retries.conclude(job, seen, response)
+        self._retries.conclude(job, seen, _response_of(report))
+
+    def _stays_unclear(self, job: Job) -> bool:
+        """Whether enough polls in a row have shown what may be an end."""
+        count, since = job.is_unclear(self._jobs.now)
+        return count >= UNCLEAR_POLLS and self._jobs.now - since >= UNCLEAR_FOR
 
     def failed(self, event: PollFailed) -> None:
         job, unclear, jobs = event.job, event.unclear, self._jobs
@@ -338,3 +347,7 @@ class Polls:
             job.over_after_cancel(now, final.usage)
         settled_at = ended_at + settings.cancel_settle
         return None if now >= settled_at else settled_at
+
+
+def _response_of(report: JobReport) -> Response | None:
+    return Response(report.http_status, report.request_id, report.body) if report.body else None

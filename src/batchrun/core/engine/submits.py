@@ -7,15 +7,16 @@ from collections import deque
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
 from batchrun.core.jobs.job import Job
-from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
+from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
 from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
-from batchrun.core.responses.outcome import Running
+from batchrun.core.responses.error import Problem, our_problem
+from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.verdict import Refused
-from batchrun.core.taxonomy.rules import State
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 
 class Submits:
@@ -97,7 +98,7 @@ class Submits:
             assert job_id is not None, "a verdict names every job that runs"
             if job_id in jobs.watched:
                 message = f"the service gave the id {job_id} to {jobs.watched[job_id].key!r} and to {job.key!r}"
-                self._end_unconfirmed(job, "duplicate_job_id", message)
+                self._end_unconfirmed(job, our_problem("duplicate_job_id", message))
                 return
             jobs.move(job, Step.ACCEPTED)
             jobs.identify(job, job_id, jobs.wall)
@@ -134,8 +135,10 @@ class Submits:
     def failed(self, event: SubmitFailed) -> None:
         self.answered += 1
         self._gate.lost(self._jobs.now, event.ambiguous.problem.message)
-        problem = event.ambiguous.problem
-        self._end_unconfirmed(event.job, problem.code or "answer_lost", problem.message)
+        problem, rule = event.ambiguous.problem, event.ambiguous.rule
+        if rule is not None and rule.halts:
+            self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
+        self._end_unconfirmed(event.job, problem)
 
     def input_is_over(self) -> None:
         """No row is left that could show who was at fault for the first refusals."""
@@ -146,14 +149,14 @@ class Submits:
         end = rejected(refused.problem, refused.rule.state, refused.rule.billing_reason)
         self._endings.end(job, end, None)
 
-    def _end_unconfirmed(self, job: Job, code: str, message: str) -> None:
+    def _end_unconfirmed(self, job: Job, problem: Problem) -> None:
         self._jobs.append(Unconfirmed(job.key, job.attempt, self._jobs.wall), job, self._safe)
         job.submitted(self._jobs.wall)
         if job.cancel_reason is not None:
             job.warn("submit_unanswered")
             self._endings.end(job, cancelled(job.cancel_reason, None, sent=True), None)
         else:
-            self._endings.end(job, ended_by_us(State.UNCONFIRMED, code, message), None)
+            self._endings.end(job, Ended(State.UNCONFIRMED, problem=problem), None)
 
     def _end_held(self) -> None:
         held, self._held = self._held, []

@@ -63,6 +63,9 @@ class History:
     # polls in a row that did not find the job, and since when
     not_found: int = 0
     not_found_since: float = 0.0
+    # polls in a row that showed what may be an end, and since when
+    unclear: int = 0
+    unclear_since: float = 0.0
     # the cancelled flag
     cancel_reason: CancelReason | None = None
     cancelled_at: float = 0.0
@@ -150,6 +153,9 @@ class Job:
             self.running_at = at
         if running.warnings:
             self.warn(*running.warnings)
+        history = self.history
+        if history is not None and running.unclear is None:
+            history.unclear = 0
 
     def found(self) -> None:
         """A poll was answered."""
@@ -169,6 +175,14 @@ class Job:
             history.not_found_since = now
         history.not_found += 1
         return history.not_found, history.not_found_since
+
+    def is_unclear(self, now: float) -> tuple[int, float]:
+        """A poll showed what may be an end: how many did so in a row, and since when."""
+        history = self._remember()
+        if history.unclear == 0:
+            history.unclear_since = now
+        history.unclear += 1
+        return history.unclear, history.unclear_since
 
     # --- cancels ---
 

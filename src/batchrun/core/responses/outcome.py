@@ -6,9 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from batchrun.core.responses.error import ErrorParts, Judged, Problem, Source, judge, problem_of, read_error
+from batchrun.core.responses.error import (
+    ErrorParts,
+    Judged,
+    Problem,
+    Source,
+    judge,
+    our_problem,
+    problem_of,
+    read_error,
+)
 from batchrun.core.responses.retry_after import retry_after
 from batchrun.core.taxonomy.classify import reason_rule, rule
 from batchrun.core.taxonomy.rules import STARTED_WORDS, Retry, State, StateGroup, WordField, group_of, normalise
@@ -198,6 +207,7 @@ class Running:
     started: bool
     warnings: tuple[str, ...] = ()
     poll_after: float | None = None
+    unclear: Ended | None = None  # what this amounts to if further polls show the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +228,15 @@ class Ended:
     usage: Usage = NO_USAGE
 
 
+ResultForm = Literal["choices", "embeddings", "images", "output", "mapped"]
+"""The forms by which a result is known that has no status: those of OpenAI's endpoints, and where a profile says it is."""
+
+ID_NAMES = ("id", "job_id", "task_id", "taskId")
+"""Names of a job's id. `request_id` is often the HTTP request's: only a profile may name it."""
+
+_FAILURES = frozenset({StateGroup.FAILURE, StateGroup.INPUT, StateGroup.BILLING, StateGroup.RETRYABLE})
+_NOT_OVER = frozenset({StateGroup.IN_PROGRESS, StateGroup.CANCELLING})
+
 # Groups whose words decide the state, whatever the error next to them.
 _FIXED_STATE: dict[StateGroup, State] = {
     StateGroup.CANCELLED: State.CANCELLED,
@@ -226,13 +245,92 @@ _FIXED_STATE: dict[StateGroup, State] = {
 }
 
 
-def outcome_of(body: Mapping[str, Any]) -> Running | Ended:
-    """What the body of a job says. With an unknown or missing status the job counts as running."""
-    status = body.get("status")
-    group = group_of(status)
-    if group in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING, StateGroup.UNKNOWN):
-        return running(status if isinstance(status, str) else None)
-    return ended(body, status, group)
+# Words of one kind agree. Which failure it is, is for `status` and the error to say.
+_KINDS: dict[StateGroup, str] = {
+    group: "failure" if group in _FAILURES else "running" if group in _NOT_OVER else group.value for group in StateGroup
+}
+
+
+def job_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object that tells of the job: `body`, joined with the object `data` where that names a job or its status."""
+    data = body.get("data")
+    if not isinstance(data, Mapping) or not (id_of(data) is not None or _words(data)):
+        return body
+    return {**data, **{name: value for name, value in body.items() if name != "data"}}
+
+
+def id_of(job: Mapping[str, Any], default: object = None) -> object:
+    """The job's id, under the first of the names that services give it; `default` where there is none."""
+    return next((job[name] for name in ID_NAMES if name in job), default)
+
+
+def outcome_of(body: Mapping[str, Any], *, mapped: bool = False) -> Running | Ended:
+    """What the body of a job says. With an unknown or missing status the job counts as running.
+
+    `state` counts like `status` where it is a known word, also in an object `data`; not in a body that a profile
+    `mapped`, which names its fields. Known words that disagree leave the job running, as does an error without a word:
+    what that amounts to is for further polls to show.
+    """
+    job = body if mapped else job_of(body)
+    words = _words(body)
+    if job is not body:
+        words += _words(body["data"])
+    if not words:
+        status = job.get("status")
+        found = running(status if isinstance(status, str) else None)
+        error = _error_of(job)
+        return found if error is None else replace(found, unclear=_not_retried(ended(job, None, StateGroup.FAILURE)))
+    if len({_KINDS[group_of(word)] for word in words}) == 1:
+        group = group_of(words[0])
+        return running(words[0]) if group in _NOT_OVER else ended(job, words[0], group)
+    if any(group_of(word) in _NOT_OVER for word in words):
+        return running(next(word for word in words if group_of(word) in _NOT_OVER))
+    message = f"the service calls the job {' and '.join(dict.fromkeys(words))} at once"
+    end = replace(
+        ended(job, words[0], StateGroup.FAILURE),
+        state=State.FAILED,
+        problem=our_problem("contradictory_status", message),
+        halts=False,
+        billing_reason=None,
+    )
+    return Running(words[0][:100], started=True, unclear=_not_retried(end))
+
+
+def has_result(body: Mapping[str, Any], form: ResultForm | None) -> bool:
+    """Whether a body without a status is a result: in the form of its endpoint, with no error and no status word.
+
+    Without a `form` any object is one that has no error and no status word.
+    """
+    if _error_of(body) is not None or isinstance(body.get("error"), str) or body.get("status") or body.get("state"):
+        return False
+    match form:
+        case None:
+            return True
+        case "choices":
+            return any(isinstance(one.get("message"), Mapping) or "text" in one for one in _objects(body, "choices"))
+        case "embeddings":
+            return any("embedding" in one for one in _objects(body, "data"))
+        case "images":
+            return any(one.get("url") or one.get("b64_json") for one in _objects(body, "data"))
+        case "output":
+            return any(isinstance(one.get("type"), str) for one in _objects(body, "output"))
+        case "mapped":
+            return bool(body.get("output") or body.get("data"))
+
+
+def _objects(body: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    items = body.get(name)
+    return _mappings(items) if isinstance(items, list) else iter(())
+
+
+def _words(job: Mapping[str, Any]) -> list[str]:
+    """The known words in the fields that name a job's status."""
+    fields = (job.get("status"), job.get("state"))
+    return [word for word in fields if isinstance(word, str) and group_of(word) is not StateGroup.UNKNOWN]
+
+
+def _not_retried(end: Ended) -> Ended:
+    return replace(end, retry=Retry.NO, retry_after=None)
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,17 @@ from batchrun.core.responses.error import (
     text_of_page,
 )
 from batchrun.core.responses.http import Answer, Cause, Failure
-from batchrun.core.responses.outcome import Ended, Running, ended, outcome_of, running
+from batchrun.core.responses.outcome import (
+    Ended,
+    ResultForm,
+    Running,
+    ended,
+    has_result,
+    id_of,
+    job_of,
+    outcome_of,
+    running,
+)
 from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Rule, State, StateGroup, WordField, group_of
@@ -40,7 +50,10 @@ from batchrun.core.text.json_text import ParsedJson, read_json
 from batchrun.core.text.readable import is_safe_id
 
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
-_NAMED_OVERLOAD = frozenset({"server_is_overloaded", "overloaded", "slow_down", "service_unavailable"})
+_NAMED_OVERLOAD = frozenset(
+    "server_is_overloaded server_overloaded overloaded overloaded_error slow_down service_unavailable".split()
+)
+_NOT_CARRIED_OUT = frozenset({501, 505})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class Ambiguous:
     """Whether a job was created is unknown."""
 
     problem: Problem
+    rule: Rule | None = None  # why no further row will do better, where the service said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +138,14 @@ def read_submit(
     wall: float,
     *,
     background: bool = True,
+    result: ResultForm | None = None,
     overrides: CodeOverrides = NO_OVERRIDES,
     field_map: FieldReader | None = None,
 ) -> Accepted | Refused | Ambiguous:
     """What the response to a POST means. Without `background` the response is the result.
 
-    `wall` is the time of day, for a Retry-After that is a date.
+    `result` is the form by which a result without a status is known; without it, any object will do that has neither an
+    error nor a status, but never in the background. `wall` is the time of day, for a Retry-After that is a date.
     """
     if isinstance(answer, Failure):
         if answer.sent:
@@ -137,12 +153,15 @@ def read_submit(
         problem = our_problem("connection_failed", answer.message)
         return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, field_map, background=background)
+        return _read_acceptance(answer, field_map, overrides, background=background, result=result)
     judged = _judge_response(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
+    named = {judged.problem.code, judged.problem.type}
     created_nothing = (
-        300 <= answer.status < 500 and answer.status not in _AMBIGUOUS_4XX
-    ) or (answer.status in (503, 529) and judged.problem.code in _NAMED_OVERLOAD)  # fmt: skip
+        (300 <= answer.status < 500 and answer.status not in _AMBIGUOUS_4XX)
+        or answer.status in _NOT_CARRIED_OUT
+        or (answer.status in (503, 529) and not named.isdisjoint(_NAMED_OVERLOAD))
+    )
     if (created_nothing or names & overrides.nothing_created) and not names & overrides.ambiguous:
         asked = answer.headers.get("x-should-retry")
         again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
@@ -174,28 +193,35 @@ def read_cancel(
     return read if isinstance(read, JobReport) else replace(read, trouble=Trouble.TRANSIENT)
 
 
-def _read_acceptance(answer: Answer, field_map: FieldReader | None, *, background: bool) -> Accepted | Ambiguous:
+def _read_acceptance(
+    answer: Answer,
+    field_map: FieldReader | None,
+    overrides: CodeOverrides,
+    *,
+    background: bool,
+    result: ResultForm | None,
+) -> Accepted | Refused | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
         page = text_of_page(answer.body) or "nothing"
         return _response_lost(answer, f"HTTP {answer.status} that is no JSON object: {page}")
+    mapped = field_map is not None
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
-    job_id = body.get("id")
-    group = group_of(body.get("status"))
-    has_result = body.get("choices") or body.get("data") or body.get("output")
-    implicit = group is StateGroup.UNKNOWN and (not background or has_result)
-    if implicit:
-        outcome: Running | Ended = ended(body, None, StateGroup.SUCCESS)
-    else:
-        outcome = outcome_of(body)
-    if field_map is not None:
+    job_id = id_of(body if mapped else job_of(body), _ABSENT)
+    outcome = outcome_of(body, mapped=mapped)
+    if isinstance(outcome, Running) and group_of(outcome.status) is StateGroup.UNKNOWN:
+        if (result is not None or not background) and has_result(body, result):
+            outcome = ended(body, None, StateGroup.SUCCESS)
+        elif outcome.unclear is not None and job_id is not _ABSENT:
+            outcome = outcome.unclear  # an error, and no word that says that the job runs all the same
+    if mapped:
         outcome = replace(outcome, status=word)
-    if isinstance(outcome, Running) and not is_safe_id(job_id):
-        if "id" not in body:
-            return _response_lost(answer, f"HTTP {answer.status} without an id and without a result")
-        return Ambiguous(
-            our_problem("unusable_job_id", f"the service named the job {job_id!r}"[:300], http_status=answer.status)
-        )
+    if isinstance(outcome, Running):
+        if job_id is _ABSENT and outcome.unclear is not None:
+            return _error_alone(answer, overrides)
+        problem = _cannot_be_polled(answer, outcome, job_id, background=background)
+        if problem is not None:
+            return Ambiguous(problem)
     return Accepted(
         job_id=job_id if isinstance(job_id, str) and is_safe_id(job_id) else None,
         outcome=_with_form_warning(outcome, reading),
@@ -204,6 +230,34 @@ def _read_acceptance(answer: Answer, field_map: FieldReader | None, *, backgroun
         request_id=answer.headers.get("x-request-id"),
         retrievable=background,
     )
+
+
+_ABSENT = object()
+
+
+def _error_alone(answer: Answer, overrides: CodeOverrides) -> Refused | Ambiguous:
+    """A 2xx with an error and no job: ambiguous, unless the profile says that nothing was created."""
+    judged = _judge_response(answer)
+    if judged.problem.code in overrides.nothing_created:
+        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts)
+    words = ": ".join(part for part in (judged.problem.code, judged.problem.message) if part)
+    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {words}")
+    return replace(lost, rule=judged.rule) if judged.rule.halts else lost
+
+
+def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, background: bool) -> Problem | None:
+    """Why the job cannot be polled; None where it can be."""
+    if job_id is _ABSENT:
+        shown = text_of_page(answer.body)[:200]
+        message = f"HTTP {answer.status} without an id and without a result: {shown}"
+        return our_problem("answer_lost", message, http_status=answer.status)
+    if not is_safe_id(job_id):
+        message = f"the service named the job {job_id!r}"[:300]
+    elif not background:
+        message = f"the service answered with the job {job_id} (status {outcome.status!r}) where a result was expected"
+    else:
+        return None
+    return our_problem("unusable_job_id", message, http_status=answer.status)
 
 
 def _read_job(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
@@ -239,10 +293,11 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
         problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {page}")
         return Unclear(trouble, problem, unreadable=answer.body)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
-    outcome = outcome_of(body)
-    if field_map is not None:
+    mapped = field_map is not None
+    outcome = outcome_of(body, mapped=mapped)
+    if mapped:
         outcome = replace(outcome, status=word)
-    if body.get("id", job_id) != job_id:
+    if id_of(body if mapped else job_of(body), job_id) != job_id:
         outcome = replace(outcome, warnings=(*outcome.warnings, "id_changed"))
     if isinstance(outcome, Running):
         poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, final
 
 import orjson
 
+from batchrun.core.responses.outcome import ResultForm
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.json_text import Fault, edited, members, read_refused, values
 from batchrun.core.text.readable import Option, Text, visible
@@ -46,10 +47,12 @@ class Endpoint:
 
     With `background` the response names a job; without, it is the result. Of a row's body, `ours` are fields that
     we always set, `default` those that the row may set itself, `dropped` those that are removed unless they are false.
+    `result` is the form by which a result without a status is known.
     """
 
     path: str
     background: bool = False
+    result: ResultForm | None = None
     ours: Mapping[str, Any] = field(default_factory=dict)
     default: Mapping[str, Any] = field(default_factory=dict)
     dropped: tuple[str, ...] = ("background", "stream", "stream_options")
@@ -58,11 +61,16 @@ class Endpoint:
 RESPONSES = Endpoint(
     "/responses",
     background=True,
+    result="output",
     ours={"background": True},
     default={"store": True},
     dropped=("stream", "stream_options"),
 )
-SYNCHRONOUS = (Endpoint("/chat/completions"), Endpoint("/embeddings"), Endpoint("/images/generations"))
+SYNCHRONOUS = (
+    Endpoint("/chat/completions", result="choices"),
+    Endpoint("/embeddings", result="embeddings"),
+    Endpoint("/images/generations", result="images"),
+)
 ENDPOINTS = (RESPONSES, *SYNCHRONOUS)
 
 

@@ -1,8 +1,9 @@
 """Which rule of the taxonomy an error falls under.
 
 The most specific fact first: billing by code, billing by type, code, HTTP status, type, and last the
-group of the status word. Two exceptions, both for safety: an HTTP 401 or 402 always halts, and the code
-`invalid_request_error`, which services also use as a type, never outranks an HTTP status.
+group of the status word. Three exceptions: an HTTP 401 or 402 always halts; the code `invalid_request_error`,
+which services also use as a type, never outranks an HTTP status; and a job's server error whose message names a
+rate limit is one, since gateways wrap what the service behind them answered (LiteLLM).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ _BY: dict[WordField, dict[str, Rule]] = {
     field: {rule.word.lower(): rule for rule in TAXONOMY if rule.field is field} for field in WordField
 }
 _JOB_FAILED = _BY[WordField.STATUS]["failed"]
+_RATE_LIMITED = _BY[WordField.STATUS]["rate_limited"]
 
 # A full queue may be reported with a 400 (OGX): refused for now, in spite of the status.
 _QUEUE_FULL = _BY[WordField.TOOL]["queue_full"]
@@ -24,8 +26,11 @@ _QUEUE_IS_FULL = re.compile(
 )
 _TEXT_RULES: tuple[tuple[re.Pattern[str], Rule], ...] = (
     (re.compile(r"exceeded your current quota|insufficient[ _](?:quota|balance|credit)", re.IGNORECASE), _BY[WordField.CODE]["insufficient_quota"]),
-    (re.compile(r"rate.?limit|too many requests|exceeded call rate", re.IGNORECASE), _BY[WordField.STATUS]["rate_limited"]),
+    (re.compile(r"rate.?limit|too many requests|exceeded call rate", re.IGNORECASE), _RATE_LIMITED),
 )  # fmt: skip
+
+# Never a bare 429: it may be a count, a price, a line number.
+_DISGUISED_RATE_LIMIT = re.compile(r"RateLimitError|\b[RT]PM limit|\b(?:status|code|HTTP)\W*429\b", re.IGNORECASE)
 
 
 def rule(field: WordField, word: str) -> Rule:
@@ -73,13 +78,19 @@ def classify(
     specific_type = by_type if by_type is not None and by_type.state is State.BLOCKED else None
     for found in (None if generic and by_http else by_code, specific_type, by_http, by_code, by_type):
         if found is not None:
-            return found, False
+            return (_RATE_LIMITED, True) if not http_status and _is_disguised(found, message) else (found, False)
     by_word = _BY[WordField.STATUS].get(status_word or "", _JOB_FAILED)
+    if _is_disguised(by_word, message):
+        return _RATE_LIMITED, True
     if by_word is _JOB_FAILED or by_word.kind == "JobFailed":
         for pattern, rule_of_text in _TEXT_RULES:
             if pattern.search(message):
                 return rule_of_text, True
     return by_word, False
+
+
+def _is_disguised(found: Rule, message: str) -> bool:
+    return found.state is State.INTERNAL_ERROR and _DISGUISED_RATE_LIMIT.search(message) is not None
 
 
 def _numeric_rule(code: str | None) -> Rule | None:

@@ -102,10 +102,14 @@ GROUP_MEANING: dict[StateGroup, str] = {
     StateGroup.UNKNOWN: "never success; poll on until the job's deadline, then say so",
 }
 
-_QUEUED = "queued pending submitted accepted waiting queuing in_queue starting validating validating_files"
+_QUEUED = (
+    "queued pending submitted accepted waiting queuing in_queue starting validating validating_files "
+    "notrunning notstarted"
+)
 # In progress and not merely queued on the service: these set `running_at`.
 _STARTED = (
-    "in_progress processing running generating searching interpreting calling finalizing compressing uploading updating"
+    "in_progress inprogress processing preprocessing running generating searching interpreting calling finalizing "
+    "compressing uploading updating"
 )
 _WORDS_OF_GROUP: dict[StateGroup, str] = {
     StateGroup.IN_PROGRESS: f"{_QUEUED} {_STARTED}",
@@ -115,8 +119,8 @@ _WORDS_OF_GROUP: dict[StateGroup, str] = {
     StateGroup.FAILURE: "failed fail error errored user_error",
     StateGroup.INPUT: "blocked rejected",
     StateGroup.BILLING: "blocked_budget budget_exceeded",
-    StateGroup.CANCELLED: "cancelled canceled",
-    StateGroup.EXPIRED: "expired",
+    StateGroup.CANCELLED: "cancelled canceled stopped",
+    StateGroup.EXPIRED: "expired deleted",
     StateGroup.RETRYABLE: (
         "timeout timed_out timeout_exceeded rate_limited overloaded service_unavailable internal_error aborted"
     ),
@@ -159,7 +163,7 @@ def interned_state(word: str) -> str:
     return _WORDS.get(word, word)
 
 
-TAXONOMY_VERSION = 1
+TAXONOMY_VERSION = 2
 
 
 class Retry(StrEnum):
@@ -289,7 +293,7 @@ def _table() -> Iterator[Rule]:
     # Billing: the same row will run once the account is topped up.
     quota = "top up or raise the limit, then run the same command again; the row itself is fine"
     yield from _rules(code, "insufficient_quota", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
-    yield from _rules(code, "credit_balance_exhausted organization_usage_limit_exceeded usage_not_included", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
+    yield from _rules(code, "credit_balance_exhausted organization_usage_limit_exceeded usage_limit_exceeded usage_not_included billing_not_active", "QuotaExceededError", no, State.BLOCKED_BUDGET, quota, billing="quota", halts=True)
     budget = "raise the budget or wait for its next period, then run the same command again; the row itself is fine"
     yield from _rules(code, "organization_spend_limit_exceeded project_spend_limit_exceeded billing_hard_limit_reached", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True)
     yield from _rules(code, "billing_error budget_exceeded blocked_budget", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True, http_status=402, sdk="APIStatusError")
@@ -302,14 +306,14 @@ def _table() -> Iterator[Rule]:
     server = "the service's fault; a new attempt often succeeds, but two that fail alike will not be mended by a third"
     yield from _rules(code, "server_error internal_error internal_server_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
     busy = "the service is short of capacity; a new attempt later is worth it, a lower --concurrency may help"
-    yield from _rules(code, "server_is_overloaded overloaded overloaded_error", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
+    yield from _rules(code, "server_is_overloaded server_overloaded overloaded overloaded_error", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
     yield from _rules(code, "service_unavailable", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, busy, http_status=503)
     rate = "too fast for this account: wait as Retry-After says; lower --rpm or --tpm if it repeats"
     yield from _rules(code, "rate_limit_exceeded rate_limited resource_unavailable", "RateLimitError", yes, State.RATE_LIMITED, rate)
     slow = "the service asks for a lower rate: slow down as a whole, then try again"
     yield from _rules(code, "slow_down", "RateLimitError", yes, State.RATE_LIMITED, slow)
     late = "it took too long over there; a new attempt may be quicker, a smaller request surely is"
-    yield from _rules(code, "vector_store_timeout timeout timed_out", "APITimeoutError", limited, State.TIMEOUT, late)
+    yield from _rules(code, "vector_store_timeout timeout timed_out request_timeout", "APITimeoutError", limited, State.TIMEOUT, late)
 
     # The request.
     image = "mend the image of this row; sent again as it is, it fails again"
@@ -360,6 +364,8 @@ def _table() -> Iterator[Rule]:
     yield from _rules(http, "429", "RateLimitError", yes, State.RATE_LIMITED, rate)
     yield from _rules(http, "405 410 413 415 4xx", "APIStatusError", no, State.REJECTED, request)
     outage = "on a poll: always transient; on a submit nobody knows whether a job was created"
+    for number in (501, 505):  # said by the HTTP layer in front of the service: the request was not carried out
+        yield from _rules(http, str(number), "InternalServerError", no, State.REJECTED, "on a poll: transient; on a submit: the service does not do this, so that nothing was created", http_status=number)
     yield from _rules(http, "503", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, outage, http_status=503)
     yield from _rules(http, "529", "InternalServerError", yes, State.OVERLOADED, outage, http_status=529)
     yield from _rules(http, "5xx", "InternalServerError", twice, State.INTERNAL_ERROR, outage)
@@ -369,8 +375,8 @@ def _table() -> Iterator[Rule]:
     yield from _rules(status, "blocked", "ContentPolicyError", no, State.BLOCKED, content)
     yield from _rules(status, "rejected", "BadRequestError", no, State.REJECTED, request)
     yield from _rules(status, "incomplete partially_succeeded", "JobIncomplete", no, State.INCOMPLETE, "stopped early by the service; the partial result is in the record")
-    yield from _rules(status, "cancelled canceled", "JobCancelled", no, State.CANCELLED, "cancelled; `error.source` says by whom (client: we asked; service: they did)")
-    yield from _rules(status, "expired", "JobExpired", no, State.EXPIRED, "the service's time for it ran out; --retry-failed expired submits it anew")
+    yield from _rules(status, "cancelled canceled stopped", "JobCancelled", no, State.CANCELLED, "cancelled; `error.source` says by whom (client: we asked; service: they did)")
+    yield from _rules(status, "expired deleted", "JobExpired", no, State.EXPIRED, "the service's time for it ran out; --retry-failed expired submits it anew")
     yield from _rules(status, "requires_action requires_continuation paused", "JobNeedsAction", no, State.REQUIRES_ACTION, "it waits for a person or a tool; a batch has neither: take the tool out of the request")
     yield from _rules(status, "timeout timed_out timeout_exceeded", "APITimeoutError", limited, State.TIMEOUT, late)
     yield from _rules(status, "rate_limited", "RateLimitError", yes, State.RATE_LIMITED, rate)
@@ -392,6 +398,7 @@ def _table() -> Iterator[Rule]:
     yield from _rules(tool, "deadline_exceeded", "APITimeoutError", no, State.TIMEOUT, "not done within --deadline; cancelled over there; --retry-failed timeout looks again before it pays")
     yield from _rules(tool, "job_not_found", "JobExpired", no, State.EXPIRED, "the service no longer knows the job; --retry-failed expired submits it anew")
     yield from _rules(tool, "result_too_large", "JobFailed", no, State.FAILED, "the result waits over there: --retry-failed failed with a larger --max-body fetches it")
+    yield from _rules(tool, "contradictory_status", "JobFailed", no, State.FAILED, "the service gave the job two final words that exclude each other; the response is in the record, and the job may have been paid for")
     yield from _rules(tool, "unreadable_result", "JobFailed", no, State.FAILED, "the answer is kept as it came beside the output; the job was very likely paid for")
 # fmt: on
 
