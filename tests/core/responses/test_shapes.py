@@ -85,6 +85,9 @@ IMAGES, CHAT, BACK = "/images/generations", "/chat/completions", "/responses"
         (BACK, {"error": ERROR}, LOST),
         (CHAT, {"error": ERROR}, LOST),
         (CHAT, {"error": ERROR, **RESULTS[CHAT]}, LOST),
+        (CHAT, {"error": "boom", **RESULTS[CHAT]}, LOST),
+        (CHAT, {"error": "", **RESULTS[CHAT]}, "succeeded"),
+        (CHAT, {"error": {}, **RESULTS[CHAT]}, "succeeded"),
         # results of another endpoint, empty ones, none
         (CHAT, RESULTS[IMAGES], LOST),
         (IMAGES, RESULTS[CHAT], LOST),

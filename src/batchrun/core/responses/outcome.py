@@ -301,7 +301,7 @@ def has_result(body: Mapping[str, Any], form: ResultForm | None) -> bool:
 
     Without a `form` any object is one that has no error and no status word.
     """
-    if _error_of(body) is not None or isinstance(body.get("error"), str) or body.get("status") or body.get("state"):
+    if _error_of(body) is not None or body.get("status") or body.get("state"):
         return False
     match form:
         case None:
