@@ -33,18 +33,21 @@ _TIMEOUTS = {
     "poll": "poll_timeout",
     "cancel": "cancel_timeout",
 }
-_SECTIONS = "name base_url endpoints auth headers read words vouches timeouts".split()
+_KEYS = "name base_url repeats_ids endpoints auth headers read words vouches timeouts".split()
 
 
 def read_profile(table: Mapping[str, Any], where: str) -> Profile:
     """The profile in `table`, which was read from `where`. Raises UsageError for everything that cannot work."""
-    _known(table, _SECTIONS, where, "at the top")
+    _known(table, _KEYS, where, "at the top")
     name = _text(table, "name", where, required=True)
     if _NAME.fullmatch(name) is None:
         raise UsageError(f"{where}: name: expected small letters, digits, - and _, got {name[:100]!r}")
     base_url = _text(table, "base_url", where) or None
     if base_url is not None:
         read_base_url(base_url, f"{where}: base_url", allow_http=True)  # choice decides whether http is allowed
+    repeats_ids = table.get("repeats_ids", False)
+    if not isinstance(repeats_ids, bool):
+        raise UsageError(f"{where}: repeats_ids: expected true or false, got {repeats_ids!r}")
     read = _section(table, "read", where)
     endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where, names_result="result" in read)
     auth, key_names, key_required = _auth(_section(table, "auth", where), where)
@@ -61,6 +64,7 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
         overrides=_overrides(_section(table, "vouches", where), where),
         timeouts=_timeouts(_section(table, "timeouts", where), where),
         field_map=_field_map(read, _section(table, "words", where), where),
+        repeats_ids=repeats_ids,
     )
 
 

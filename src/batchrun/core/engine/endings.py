@@ -158,8 +158,7 @@ class Endings:
 
     def _cannot_be_polled_again(self, job: Job, ending: _Ending) -> bool:
         """Whether the result came with the submit, so that no poll can bring it again."""
-        watched = self._jobs.watched.get(job.job_id or "") is job
-        return ending.response is not None and not watched and not _unwanted(job)
+        return ending.response is not None and not self._jobs.is_watched(job) and not _unwanted(job)
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
@@ -203,7 +202,8 @@ class Retries:
         if end.halts and end.problem is not None:
             halt = HaltReason(end.billing_reason or HaltReason.AUTH.value)
             gate.halt(halt, f"a job ended with {end.problem.code or end.state}: {end.problem.message}")
-        if job.about.sendable and job.attempt - 1 < end.retry.allowance(jobs.settings.retries):
+        may_retry = job.about.sendable and job.attempt - 1 < end.retry.allowance(jobs.settings.retries)
+        if may_retry and not (job.had(job.job_id) and jobs.is_watched(job)):  # a retry that brought the same job again
             self._retry_within_budget(job, end, then)
         else:
             self._endings.end(job, end, response, then)

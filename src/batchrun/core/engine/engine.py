@@ -28,6 +28,7 @@ from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.ended_ids import EndedIds
 from batchrun.core.jobs.job import NEVER, CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs, cancelled
 from batchrun.core.jobs.lifecycle import Phase
@@ -116,7 +117,7 @@ class CancelRequests:
         return False
 
     def _all_jobs(self) -> tuple[Job, ...]:
-        return (*self._jobs.unsubmitted.values(), *self._jobs.watched.values())
+        return self._jobs.all()
 
     def _cancel(self, jobs: Iterable[Job], reason: CancelReason) -> None:
         for job in jobs:
@@ -240,7 +241,8 @@ class Engine:
     """One batch. With `collecting` nothing is submitted, and open jobs are polled until they are over.
 
     `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1); `files_at` is the
-    folder of artifacts as records name it, where that is not the setting.
+    folder of artifacts as records name it, where that is not the setting; a service that `repeats_ids` answers equal
+    requests with one job.
     """
 
     def __init__(
@@ -254,10 +256,11 @@ class Engine:
         collecting: bool = False,
         files_at: str | None = None,
         shared: Shared | None = None,
+        repeats_ids: bool = False,
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
-        self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance)
+        self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
         self.gate = gate = Gate(settings, now, chance, shared)
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
@@ -324,7 +327,13 @@ class Engine:
         self._wake_at = NEVER  # even where the timer fired a moment too early, another `Wake` is needed
 
     def _recovered(self, event: m.Recovered) -> None:
-        self.jobs.recovered(accepted=event.accepted, retries=event.retries, gen=event.gen, output_end=event.output_end)
+        self.jobs.recovered(
+            accepted=event.accepted,
+            retries=event.retries,
+            gen=event.gen,
+            output_end=event.output_end,
+            ended_ids=EndedIds() if event.ended_ids is None else event.ended_ids,
+        )
         self.endings.recovered(event.files)
         self._states_before = dict(Counter(event.finished.values()))
         self.rows_in.recovered(event)
@@ -420,7 +429,9 @@ class Engine:
             paused_until=gate.paused_until if gate.paused_until > jobs.now else None,
             outage=gate.outage,
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
-            watched=max(0, len(jobs.watched) - jobs.in_phase[Phase.ENDING] - jobs.in_phase[Phase.STORING]),
+            watched=max(
+                0, len(jobs.watched) + jobs.shared - jobs.in_phase[Phase.ENDING] - jobs.in_phase[Phase.STORING]
+            ),
             trouble=gate.trouble,
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),

@@ -25,6 +25,7 @@ from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
 from batchrun.core.limits.gate import Gate, Rate
 from batchrun.core.records.record import Response
+from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
@@ -185,6 +186,14 @@ class Polls:
 
     def answered(self, event: PollAnswered) -> None:
         job, report, jobs = event.job, event.seen, self._jobs
+        seen = report.outcome
+        if seen is not job.last_seen:
+            if report.other_id is not None and (owner := self._is_anothers(job, report)) is not None:
+                problem = our_problem("duplicate_job_id", f"the response names the job {report.other_id}, {owner}")
+                self.failed(PollFailed(job, event.attempt, Unclear(Trouble.TRANSIENT, problem)))
+                return
+            if type(seen) is Running:
+                job.seen(seen, jobs.wall)
         self.in_flight -= 1
         self.polls += 1
         job.found()
@@ -193,10 +202,7 @@ class Polls:
             jobs.note_change()
         self._last_found = jobs.now
         self._unauthorised_since = None
-        seen = report.outcome
         if type(seen) is Running:
-            if seen is not job.last_seen:
-                job.seen(seen, jobs.wall)
             if job.history is not None and job.history.cancel_reason is not None:
                 self._settle(job, None)
             elif seen.unclear is not None and self._stays_unclear(job):
@@ -215,6 +221,28 @@ class Polls:
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
             job.warn("after_deadline")
         self._retries.conclude(job, seen, _response_of(report))
+
+    def _is_anothers(self, job: Job, report: JobReport) -> str | None:
+        """Whose job the report of another id tells of, in words; None where it may be believed.
+
+        An id that no row has may yet turn out to be that of a row whose POST was in flight when it was shown. So an end
+        under such an id waits until those POSTs are answered. Of a row whose response was lost it never turns out.
+        """
+        jobs, other_id = self._jobs, report.other_id
+        assert other_id is not None
+        if job.had(other_id):
+            return "which is that of an earlier attempt of the row"
+        owner = jobs.job_of_another(job, other_id)
+        if owner is not None:
+            return f"which is {owner}"
+        if jobs.repeats_ids:
+            jobs.share(job, other_id)
+        if type(report.outcome) is Running and report.outcome.unclear is None:
+            return None
+        since, in_flight_since = job.shows_id(other_id, jobs.now), jobs.in_flight_since()
+        return (
+            None if in_flight_since is None or in_flight_since > since else "which may be that of a row being submitted"
+        )
 
     def _stays_unclear(self, job: Job) -> bool:
         """Whether enough polls in a row have shown what may be an end."""
@@ -262,7 +290,9 @@ class Polls:
             if self._unauthorised_since is not None and now - self._unauthorised_since >= UNAUTHORISED_FOR:
                 self._give_up(HaltReason.UNAUTHORISED, "this key may not look at its jobs any more")
         elif self._last_found is None:
-            self._give_up(HaltReason.UNKNOWN_TO_SERVICE, f"this key sees none of {len(jobs.watched):,} open jobs")
+            self._give_up(
+                HaltReason.UNKNOWN_TO_SERVICE, f"this key sees none of {len(jobs.watched) + jobs.shared:,} open jobs"
+            )
         else:
             return trouble is Trouble.NOT_FOUND and now - since >= WRITE_OFF_LAST_AFTER
         return False
@@ -302,6 +332,10 @@ class Polls:
             self._send_cancel(job)
 
     def _send_cancel(self, job: Job) -> None:
+        if self._jobs.is_wanted_by_others(job):  # the service would end it for them too: only a final poll is sent
+            self._jobs.move(job, Step.CANCEL_ANSWERED)
+            self._timers.put(job, self._jobs.now)
+            return
         job.cancel_is_sent()
         self.cancels_in_flight += 1
         self._jobs.instruct(Cancel(job, job.attempt))
@@ -311,7 +345,9 @@ class Polls:
         job, answer, jobs = event.job, event.answer, self._jobs
         self.cancels_in_flight -= 1
         delay = jobs.settings.poll_min
-        if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended):
+        if isinstance(answer, Unclear) or (answer.other_id is not None and self._is_anothers(job, answer) is not None):
+            pass  # it says nothing about this job
+        elif isinstance(answer.outcome, Ended):
             job.over_after_cancel(jobs.now, answer.outcome.usage)
             delay = jobs.settings.cancel_settle
         jobs.move(job, Step.CANCEL_ANSWERED)
@@ -328,7 +364,7 @@ class Polls:
                 jobs.move(job, Step.UNSETTLED)
                 self._timers.put(job, at)
                 return
-        elif final is None:
+        elif final is None and not jobs.is_wanted_by_others(job):
             self.begin_cancel(job)
             return
         kept = final is not None and keeps_payload(reason, final)

@@ -20,6 +20,7 @@ class About:
     """What a record needs of its row. Rows without metadata of their own share one.
 
     `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
+    `body_hash` is one of what is sent for the row, where the service repeats ids; 0 where it is unknown.
     `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
     """
 
@@ -27,6 +28,7 @@ class About:
     metadata: bytes | None = None
     tokens: int = 0
     sendable: bool = True
+    body_hash: int = 0
 
 
 @final
@@ -66,6 +68,9 @@ class History:
     # polls in a row that showed what may be an end, and since when
     unclear: int = 0
     unclear_since: float = 0.0
+    # an id that no row of the batch has and that a poll showed, and since when polls show it
+    shown_id: str | None = None
+    shown_since: float = 0.0
     # the cancelled flag
     cancel_reason: CancelReason | None = None
     cancelled_at: float = 0.0
@@ -118,6 +123,10 @@ class Job:
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts before this one."""
         return () if self.history is None else self.history.attempts
+
+    def had(self, job_id: str | None) -> bool:
+        """Whether an earlier attempt of the row was the job `job_id`."""
+        return job_id is not None and any(attempt.job_id == job_id for attempt in self.attempts)
 
     def warn(self, *warnings: str) -> None:
         history = self._remember()
@@ -183,6 +192,13 @@ class Job:
             history.unclear_since = now
         history.unclear += 1
         return history.unclear, history.unclear_since
+
+    def shows_id(self, job_id: str, now: float) -> float:
+        """A poll showed an id that no row of the batch has: since when polls show that one."""
+        history = self._remember()
+        if history.shown_id != job_id:
+            history.shown_id, history.shown_since = job_id, now
+        return history.shown_since
 
     # --- cancels ---
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from zlib import crc32
 
+from batchrun.core.jobs.ended_ids import EndedIds
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
@@ -32,7 +34,16 @@ class Jobs:
     Other parts read its fields and set none of them.
     """
 
-    def __init__(self, settings: Settings, run_id: str, now: float, epoch: float, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run_id: str,
+        now: float,
+        epoch: float,
+        chance: Callable[[], float],
+        *,
+        repeats_ids: bool = False,
+    ) -> None:
         self.settings = settings
         self.run_id = run_id
         self.epoch = epoch
@@ -43,6 +54,11 @@ class Jobs:
 
         self.unsubmitted: dict[str, Job] = {}  # by key: rows without a job id, whatever their phase
         self.watched: dict[str, Job] = {}  # by job id
+        self.repeats_ids = repeats_ids  # the service answers equal requests with one job
+        self.sharing: dict[str, list[Job]] = {}  # by job id: further rows of a job in `watched`
+        self.shared = 0  # such rows
+        self.ended_ids = EndedIds()
+        self._posted: dict[str, float] = {}  # by key: since when a POST is in flight, the oldest first
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
         self.to_end = 0  # cancelled jobs without a record
@@ -86,10 +102,11 @@ class Jobs:
 
     # --- jobs ---
 
-    def recovered(self, *, accepted: int, retries: int, gen: int, output_end: int) -> None:
-        """The counts of earlier runs, and where their output ends."""
+    def recovered(self, *, accepted: int, retries: int, gen: int, output_end: int, ended_ids: EndedIds) -> None:
+        """The counts of earlier runs, where their output ends, the ids of jobs that ended in them."""
         self.accepted, self.retries = accepted, retries
         self._gen, self._output_end = gen, output_end
+        self.ended_ids = ended_ids
 
     def open(self, row: Row) -> Job:
         """A new job for a row, waiting."""
@@ -126,15 +143,97 @@ class Jobs:
     def identify(self, job: Job, job_id: str, submitted_at: float) -> None:
         """Give the job the id by which the service knows it."""
         del self.unsubmitted[job.key]
-        self.watched[job_id] = job
+        if job_id in self.watched:
+            self.sharing.setdefault(job_id, []).append(job)
+            self.shared += 1
+        else:
+            self.watched[job_id] = job
         job.identified(job_id, submitted_at)
 
     def retry(self, job: Job, ended: Attempt) -> None:
         """Forget the attempt that ended; the job is a row without an id again."""
-        if job.job_id is not None and self.watched.get(job.job_id) is job:
-            del self.watched[job.job_id]
+        if self._leave(job):
             self.unsubmitted[job.key] = job
         job.retried(ended)
+
+    def all(self) -> tuple[Job, ...]:
+        """Every job in memory."""
+        shared = chain.from_iterable(self.sharing.values())
+        return (*self.unsubmitted.values(), *self.watched.values(), *shared)
+
+    def is_watched(self, job: Job) -> bool:
+        """Whether the job can be polled by its id."""
+        job_id = job.job_id
+        return job_id is not None and (self.watched.get(job_id) is job or job in self.sharing.get(job_id, ()))
+
+    def _leave(self, job: Job) -> bool:
+        """Forget the id of a job that is over, all but its hash; False where it was not watched."""
+        job_id = job.job_id
+        if job_id is None:
+            return False
+        others = self.sharing.get(job_id)
+        if self.watched.get(job_id) is job:
+            del self.watched[job_id]
+            if others:
+                self.watched[job_id] = others.pop(0)
+                self.shared -= 1
+        elif others and job in others:
+            others.remove(job)
+            self.shared -= 1
+        else:
+            return False
+        if others is not None and not others:
+            del self.sharing[job_id]
+        self.ended_ids.add(job_id, job.about.body_hash)
+        return True
+
+    # --- whose job an id is ---
+
+    def job_of_another(self, job: Job, job_id: str) -> str | None:
+        """Whose job `job_id` is, in words, where it is or was another row's; None where it is nobody's, or `job` shares it."""
+        other = self.watched.get(job_id)
+        if (other is None and job_id not in self.ended_ids) or self._is_shared(job, job_id, other):
+            return None
+        return "a job of this batch that has ended" if other is None else f"the job of {other.key!r}"
+
+    def _is_shared(self, job: Job, job_id: str, other: Job | None) -> bool:
+        """Whether the service gave one job to two equal requests."""
+        if not self.repeats_ids:
+            return False
+        body_hash = self.ended_ids.body_hash(job_id) if other is None else other.about.body_hash
+        return body_hash == job.about.body_hash != 0
+
+    def share(self, job: Job, job_id: str) -> None:
+        """Note on `job`, and on the row that has the job `job_id`, where one does or did, that they share it."""
+        other = self.watched.get(job_id)
+        if other is not None and other is not job:
+            other.warn("shared_job")
+        if other is not None or job_id in self.ended_ids:
+            job.warn("shared_job")
+
+    def is_wanted_by_others(self, job: Job) -> bool:
+        """Whether another row waits for the same job and is not cancelled."""
+        job_id = job.job_id or ""
+        if job_id not in self.sharing:
+            return False
+        rows = (self.watched[job_id], *self.sharing[job_id])
+        return any(row is not job and row.cancel_reason is None and row.phase in OPEN_PHASES for row in rows)
+
+    def ended_at_once(self, job: Job, job_id: str) -> None:
+        """The response to the row's POST named the job `job_id` and showed its end."""
+        self.ended_ids.add(job_id, job.about.body_hash)
+
+    def posted(self, job: Job) -> None:
+        """The row is sent: until that is answered, a job may be its that nobody in the batch has."""
+        self._posted[job.key] = self.now
+
+    def answered(self, job: Job) -> None:
+        """Its POST is answered, or lost."""
+        self._posted.pop(job.key, None)
+
+    def in_flight_since(self) -> float | None:
+        """Since when the oldest POST is in flight; None where there is none."""
+        return next(iter(self._posted.values()), None)
 
     def cancel(self, job: Job, reason: CancelReason, then: Wait | None = None) -> None:
         """Set the job's cancelled flag, it ends as cancelled whatever comes; `then` where that is not journaled yet."""
@@ -217,10 +316,8 @@ class Jobs:
         self.append(Done(job.key, self._gen, self._output_end, length, crc, state), job, lazy=True)
         self._output_end += length
         self.move(job, Step.RECORD_SYNCED)
-        if job.job_id is None or self.watched.get(job.job_id) is not job:
+        if not self._leave(job):
             del self.unsubmitted[job.key]
-        else:
-            del self.watched[job.job_id]
 
 
 _NO_JOB = Job(Row(""))

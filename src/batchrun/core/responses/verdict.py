@@ -106,12 +106,17 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """The state of a job. `body` is its JSON on one line, for the record if it ended."""
+    """The state of a job. `body` is its JSON on one line, for the record if it ended.
+
+    `other_id` is the id that the response names, where that is not the job's: whether it is another row's is for those
+    to say who know the batch.
+    """
 
     outcome: Running | Ended
     body: bytes
     http_status: int
     request_id: str | None
+    other_id: str | None = None
 
 
 class Trouble(StrEnum):
@@ -297,14 +302,19 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
     outcome = outcome_of(body, mapped=mapped)
     if mapped:
         outcome = replace(outcome, status=word)
-    if id_of(body if mapped else job_of(body), job_id) != job_id:
+    shown_id = id_of(body if mapped else job_of(body), job_id)
+    if shown_id != job_id:
         outcome = replace(outcome, warnings=(*outcome.warnings, "id_changed"))
     if isinstance(outcome, Running):
         poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)
         if poll_after is not None:
             outcome = replace(outcome, poll_after=poll_after)
     return JobReport(
-        _with_form_warning(outcome, reading), reading.text, answer.status, answer.headers.get("x-request-id")
+        _with_form_warning(outcome, reading),
+        reading.text,
+        answer.status,
+        answer.headers.get("x-request-id"),
+        shown_id if isinstance(shown_id, str) and shown_id != job_id else None,
     )
 
 

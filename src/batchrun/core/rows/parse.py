@@ -113,6 +113,11 @@ class Prepared:
     body: bytes
     warnings: tuple[str, ...] = ()
 
+    def hash(self) -> int:
+        """64 bits that are the same for equal requests, and never 0; the row's key is no part of them."""
+        digest = blake2b(self.path.encode() + b"\0" + self.body, digest_size=8).digest()
+        return int.from_bytes(digest, signed=True) or 1
+
 
 def prepared(endpoint: Endpoint, text: bytes, body: Mapping[str, Any], flags: BodyFlags) -> Prepared:
     """`text`, which is the object `body`, with the fields that batchrun and the flags set."""

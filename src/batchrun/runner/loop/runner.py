@@ -155,6 +155,7 @@ class Runner:
             collecting=source is None,
             files_at=None if folder is None else folder.shown,
             shared=shared,
+            repeats_ids=service.profile.repeats_ids,
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
@@ -169,7 +170,8 @@ class Runner:
             keys=keys,
             ceiling=ceiling,
         )
-        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
+        self._repeats_ids = service.profile.repeats_ids
+        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None, repeats_ids=self._repeats_ids)
         state = batch.state
         self._requests = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
@@ -338,9 +340,16 @@ class Runner:
         """Take up what an earlier run left; what is due meanwhile is not kept waiting."""
         requests = self._requests.new(self._rows.are_to_come)
         begun = clock()
-        self.feed(recovered(self._batch, self._requests, output_end=output_end))
-        parts = taken_up(self._batch, self._source, self._requests, self._settings, only_cancels=self._only_cancels)
+        parts = taken_up(
+            self._batch, self._source, self._requests, self._settings,
+            only_cancels=self._only_cancels, repeats_ids=self._repeats_ids,
+        )  # fmt: skip
         try:
+            self.feed(
+                recovered(
+                    self._batch, self._source, self._requests, output_end=output_end, repeats_ids=self._repeats_ids
+                )
+            )
             for part in parts:
                 self.feed(part)
                 if part.more:
