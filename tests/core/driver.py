@@ -56,6 +56,7 @@ class Driver:
         collecting: bool = False,
         storing: float = 0.5,
         store: Callable[[str], str | None] | None = None,
+        repeats_ids: bool = False,
         **settings,
     ) -> None:
         self.now = 0.0
@@ -77,6 +78,7 @@ class Driver:
             epoch=1_000_000.0,
             chance=chance or random.Random(7).random,
             collecting=collecting,
+            repeats_ids=repeats_ids,
         )
         self.sent: dict[str, list[tuple[float, str]]] = {"submit": [], "poll": [], "cancel": []}
         self.told: list[tuple[float, m.Halt]] = []
