@@ -15,6 +15,7 @@ import orjson
 
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.ended_ids import EndedIds
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.journal.entries import Header, Started, mark
@@ -87,6 +88,7 @@ class Process:
     """One run of the engine over the files, from `start` to Finish, or for as long as it is driven."""
 
     engine_class: type[Engine] = Engine
+    service_class: type[Service] = Service
     settings = SETTINGS
 
     def __init__(
@@ -135,6 +137,7 @@ class Process:
                 state.cancel_all,
                 None if None in self.truth.wishes[state.heard_to :] else set(self.truth.wishes[state.heard_to :]),
                 files=self.left(recovery),
+                ended_ids=EndedIds(job_id for _, job_id in recovery.ended_ids(state)),
             )
             self.feed(event)
             numbers = range(state.heard_to, len(self.truth.wishes))
@@ -290,6 +293,10 @@ class Process:
     def submitted(self, job: Job, attempt: int, answer) -> m.Event:
         verdict = read_submit(answer, self.now)
         if isinstance(verdict, Accepted):
+            named = self.service.jobs[verdict.job_id or ""]
+            self.service.heard.add(named.id)
+            if named.key != job.key:
+                self.truth.ambiguous.add(job.key)
             return m.SubmitAccepted(job, attempt, verdict)
         if isinstance(verdict, Ambiguous):
             self.truth.ambiguous.add(job.key)
@@ -357,7 +364,9 @@ class Process:
 def first_process(seed: int, rows: int, process_class: type[Process] = Process) -> Process:
     """A fresh batch with a few cancels on their way."""
     paper = PaperDisk({JOURNAL: HEADER, OUTPUT: b""})
-    process = process_class(seed, [Row(f"row-{i}") for i in range(rows)], paper, Service(seed), Truth(), now=0.0)
+    process = process_class(
+        seed, [Row(f"row-{i}") for i in range(rows)], paper, process_class.service_class(seed), Truth(), now=0.0
+    )
     for row in process.rows:
         luck = chance(seed, row.key, "cancel")
         if luck < 0.1:
