@@ -153,9 +153,10 @@ class RowsIn:
         sent: list[Job] = []
         for row, journaled in rows:
             key, job_id = row.key, journaled.job_id
-            if key in known:
-                continue
+            before = len(known)
             known.add(key)
+            if len(known) == before:
+                continue
             cancel = to_cancel is None or bool(to_cancel and (key in to_cancel or job_id in to_cancel))
             rare = cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended
             if rare or job_id is None or job_id in watched or repeats_ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heappop, heappush
 from math import ceil
@@ -84,7 +84,6 @@ IDLE = -1
 """The `due` of a job that waits for no time."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """A row in flight: small, because there may be a million of them.
 
@@ -92,22 +91,37 @@ class Job:
     carries it from an instruction to the event that answers it and reads `key`, `job_id` and `attempt`.
     """
 
-    row: InitVar[Row]
-    key: str = field(init=False)
-    about: About = field(init=False)
-    row_sha256: str = field(init=False)
-    phase: Phase = Phase.WAITING
-    attempt: int = 1
-    due: int = IDLE
-    job_id: str | None = None
-    last_seen: Running | None = None
-    polls: int = 0
-    submitted_at: float | None = None
-    running_at: float | None = None
-    history: History | None = None
+    __slots__ = (
+        "about",
+        "attempt",
+        "due",
+        "history",
+        "job_id",
+        "key",
+        "last_seen",
+        "phase",
+        "polls",
+        "row_sha256",
+        "running_at",
+        "submitted_at",
+    )
 
-    def __post_init__(self, row: Row) -> None:
-        self.key, self.about, self.row_sha256 = row.key, row.about, row.row_sha256
+    def __init__(
+        self, row: Row, attempt: int = 1, job_id: str | None = None, submitted_at: float | None = None
+    ) -> None:
+        """A row that is to be submitted; with a `job_id` one that the service knows by it."""
+        self.key = row.key
+        self.about = row.about
+        self.row_sha256 = row.row_sha256 if job_id is None else ""
+        self.phase = Phase.WAITING
+        self.attempt = attempt
+        self.due = IDLE
+        self.job_id = job_id
+        self.last_seen: Running | None = None
+        self.polls = 0
+        self.submitted_at = submitted_at
+        self.running_at: float | None = None
+        self.history: History | None = None
 
     @property
     def cancel_reason(self) -> CancelReason | None:
@@ -230,13 +244,6 @@ class Job:
         if attempts or self.history is not None:
             history = self._remember()
             history.attempts = attempts
-
-    def resumed_with_id(self, attempt: int, job_id: str, submitted_at: float) -> None:
-        """Resume a row that the service knows by `job_id`, at its `attempt`, with none before it to be remembered."""
-        self.attempt = attempt
-        self.job_id = job_id
-        self.submitted_at = submitted_at
-        self.row_sha256 = ""
 
     def reopened(self, earlier_state: State, at: float) -> None:
         """The job had ended in `earlier_state` and its record was dropped: it is polled again."""

@@ -117,8 +117,7 @@ class Jobs:
 
     def open_sent(self, row: Row, attempt: int, job_id: str, submitted_at: float) -> Job:
         """A new job for a row that an earlier run sent, watched: `open`, `identify` and RECOVERED in one."""
-        job = Job(row)
-        job.resumed_with_id(attempt, job_id, submitted_at)
+        job = Job(row, attempt, job_id, submitted_at)
         job.phase = _RECOVERED
         self.watched[job_id] = job
         self.in_phase[_RECOVERED] += 1

@@ -8,7 +8,7 @@ stands behind it that a marker knows by its bytes: then somebody changed the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
@@ -33,18 +33,21 @@ class Recovery:
 
     finished: dict[str, str]  # the state of each finished row
     open_journaled: dict[str, JournaledRow]
+    open_jobs: int  # how many of these the service knows by an id
+    gone: int  # records that the journal knows and the output no longer holds
     output_good_to: int  # what follows is torn, to be cut
     output_corrupt_at: int | None  # a line that is no record, before records that are known to be on the disk
-    records_alone: Mapping[str, str]  # the job ids of finished rows that the journal does not know to have been sent
+    retried: Sequence[str]  # rows of which an attempt ended before the last one
+    records_alone: Mapping[str, str]  # job ids of finished rows that the journal does not know to have been sent
 
     def ended_ids(self, fold: JournalState) -> Iterator[tuple[str, str]]:
         """The ids of all jobs that are over, each with the key of its row: of finished rows, and of earlier attempts."""
-        finished = self.finished
-        for key, journaled in fold.journaled_rows.items():
-            if journaled.job_id is not None and key in finished:
+        journaled_rows = fold.journaled_rows
+        for key in self.finished:
+            if (journaled := journaled_rows.get(key)) is not None and journaled.job_id is not None:
                 yield key, journaled.job_id
-            if journaled.ended:
-                yield from ((key, end.job_id) for end in journaled.ended if end.job_id is not None)
+        for key in self.retried:
+            yield from ((key, end.job_id) for end in journaled_rows[key].ended if end.job_id is not None)
         yield from self.records_alone.items()
 
 
@@ -72,17 +75,25 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     while good_to < len(output) and (known_to := _known_behind(output, good_to, journaled_rows, finished)) > good_to:
         corrupt = good_to if corrupt is None else corrupt
         good_to = _scan(output, known_to, len(output), finished, job_ids)
-    open_journaled = {
-        key: journaled
-        for key, journaled in journaled_rows.items()
-        if (journaled.job_id is not None or not journaled.is_void) and key not in finished
-    }
+    open_journaled: dict[str, JournaledRow] = {}
+    retried: list[str] = []
+    open_jobs = 0
+    for key, journaled in journaled_rows.items():
+        if journaled.ended:
+            retried.append(key)
+        if journaled.job_id is not None:
+            if key not in finished:
+                open_journaled[key] = journaled
+                open_jobs += 1
+        elif not journaled.is_void and key not in finished:
+            open_journaled[key] = journaled
+    gone = sum(key not in finished for key in marked)
     records_alone = {
         key: job_id
         for key, job_id in job_ids.items()
         if key not in journaled_rows or not journaled_rows[key].row_sha256
     }
-    return Recovery(finished, open_journaled, good_to, corrupt, records_alone)
+    return Recovery(finished, open_journaled, open_jobs, gone, good_to, corrupt, retried, records_alone)
 
 
 def _known_behind(

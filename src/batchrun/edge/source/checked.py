@@ -336,7 +336,10 @@ class Checked:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
         index = self._reader.index
         number = index.model_of[ordinal]
-        return None if number == READ else self._about(index.names[number - 1])
+        if number == READ:
+            return None
+        model = index.names[number - 1]
+        return self._abouts.get(model) or self._about(model)
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
         """The rows with these keys, in order, and those of them that have not the hash that is given with the key.
