@@ -46,6 +46,8 @@ def test_the_sample_is_read_in_full():
         "cancel_timeout": 15.0,
     }
     assert profile.field_map.words["oven_cold"] == "service_unavailable"
+    assert not profile.repeats_ids
+    assert read_profile(table(repeats_ids=True), "profile.toml").repeats_ids
 
 
 def test_the_sample_shows_every_key_there_is():
@@ -93,6 +95,7 @@ def test_the_job_id_of_a_poll_may_be_in_a_query():
         ({"name": None}, ["name: expected text"]),
         ({"name": "My Farm"}, ["small letters"]),
         ({"base_url": "render.example"}, ["base_url: expected https://HOST"]),
+        ({"repeats_ids": "yes"}, ["repeats_ids: expected true or false, got 'yes'"]),
         ({"endpoints": {}}, ["expected submit = '/path'"]),
         ({"endpoints": "/jobs"}, ["endpoints: expected a table; write [endpoints]"]),
         ({"endpoints__poll": None}, ["expected submit and poll together"]),
