@@ -18,6 +18,7 @@ from tests.golden.generate import KEY, digests, moved, tags
 HERE = Path(__file__).parent
 JOURNALS = ("before_rewriting", "finished", "by_hand")
 RECORDS = [line for name in ("finished", "by_hand") for line in (HERE / f"{name}.jsonl").read_bytes().splitlines()]
+LATER = b',"tool_errors":[]}'  # keys that were added since
 ENTRIES = {one.tag: one for one in Entry.__subclasses__()}
 WITH_THE_KEY = {**ENVIRONMENT, "OPENAI_API_KEY": KEY}
 
@@ -85,7 +86,7 @@ def test_each_record_is_written_as_it_was(line):
         metadata=part(line, b'"metadata":', last=True),
         artifacts=tuple(Artifact(**one) for one in record.artifacts),
     )
-    assert written.to_json() == line
+    assert written.to_json() == line.removesuffix(b"}") + LATER
 
 
 def part(line, name, *, last=False):

@@ -16,7 +16,7 @@ from typing import Any, Self
 import orjson
 
 from batchrun.core.records.record import Attempt, RecordLine, read
-from batchrun.core.responses.error import Problem
+from batchrun.core.responses.error import Problem, ToolError
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import KINDS, State
 from batchrun.core.text.readable import visible
@@ -110,6 +110,11 @@ class Record:
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the result, in words such as `empty_output`."""
         return tuple(self._all()["warnings"])
+
+    @property
+    def tool_errors(self) -> tuple[ToolError, ...]:
+        """What the tools that failed said of it, whatever became of the row."""
+        return tuple(read(ToolError, one) for one in self._all()["tool_errors"])
 
     def raise_for_state(self, *, as_openai: bool = False) -> Self:
         """Raise the exception of a row that did not succeed, a `batchrun.errors.JobError`; else return the record.

@@ -20,13 +20,14 @@ class About:
     """What a record needs of its row. Rows without metadata of their own share one.
 
     `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
-    `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
+    `token_cap` is the row's own cap of output tokens, 0 where there is none or it is unknown. `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
     """
 
     model: str | None = None
     metadata: bytes | None = None
     tokens: int = 0
     sendable: bool = True
+    token_cap: int = 0
 
 
 @final

@@ -18,7 +18,7 @@ from batchrun.core.journal.entries import Cancelling, Done, Entry
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended, reached
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
 
@@ -248,6 +248,8 @@ def record_of(
         warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
         if usage is NO_USAGE:
             usage = history.usage
+    if end.state is State.SUCCEEDED and end.token_cap is None and reached(job.about.token_cap, usage):
+        warnings = tuple(dict.fromkeys((*warnings, "truncated")))
     status = end.status
     if status is None and job.last_seen is not None:
         status = job.last_seen.status
@@ -266,6 +268,7 @@ def record_of(
         response=response,
         artifacts=artifacts,
         warnings=warnings,
+        tool_errors=end.tool_errors,
         usage=usage,
         polls=job.polls,
         attempts=job.attempts,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NewType, TypeVar, get_args, get_origin, get_t
 import orjson
 
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.responses.error import Problem
+from batchrun.core.responses.error import Problem, ToolError
 from batchrun.core.responses.outcome import NO_USAGE, Billing, Usage
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import utc
@@ -120,7 +120,7 @@ def seconds_between(start: float | None, end: float | None) -> float | None:
 # Everything else follows from the class `RecordLine`: orjson writes it (`to_json`), `batchrun.Record` reads it, the
 # JSON Schema, the columns of a DataFrame and the README's table are made of its annotations. To add a key, add a field
 # with a default and ``{"required": False}`` (see `Key`), its value in `core.jobs.jobs.record_of`, and an attribute to
-# `results.record.Record`. A key that is there keeps its meaning and its place.
+# `results.record.Record`. A key that is there keeps its meaning and its place; new ones come last.
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: orjson writes it a third faster without
@@ -158,6 +158,9 @@ class RecordLine:
     queued_s: Annotated[float | None, "seconds from `submitted_at` to `running_at`"] = None
     running_s: Annotated[float | None, "seconds from `running_at` to `finished_at`"] = None
     metadata: Annotated[bytes, "the row's own `metadata`, which is not sent", {"type": "object"}] = b"{}"
+    tool_errors: Annotated[
+        tuple[ToolError, ...], "what the tools that failed said of it, whatever became of the row", {"required": False}
+    ] = ()
 
     def to_json(self) -> bytes:
         """The record as one line of JSON, without its line end; every key is present."""
