@@ -120,7 +120,9 @@ def test_rows_know_their_token_cap_also_without_being_read_again(write):
     many = checked(write(lines(300)))
     assert [row.about.token_cap for row in many.rows()] == list(range(300))
     abouts = [many.about(ordinal) for ordinal in range(300)]
-    assert [about and about.token_cap for about in abouts] == [*range(255), *[None] * 45], "the rare ones are read again"
+    assert [about and about.token_cap for about in abouts] == [*range(255), *[None] * 45], (
+        "the rare ones are read again"
+    )
 
 
 def test_i03_the_last_row_needs_no_newline(write):

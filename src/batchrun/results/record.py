@@ -326,14 +326,35 @@ class JobError(BatchrunError):
     def to_openai(self) -> Exception:
         """The same error as the installed openai SDK would have raised it, with this one as its cause.
 
-        The response inside is synthetic and says so in its header `x-batchrun-synthetic`. Where the SDK has
-        no class of its own it is an `openai.APIError`. Raises ImportError where openai is not installed.
+        The response inside is synthetic and says so in its header `x-batchrun-synthetic`. A `LengthFinishReasonError`
+        carries the ChatCompletion, which for a background response is made of the record. Where the SDK has no class
+        of its own it is an `openai.APIError`. Raises ImportError where openai is not installed.
         """
         from batchrun.results.openai_errors import openai_error  # noqa: PLC0415 - only who asks for them needs them
 
-        error = openai_error(self.problem, self.record.status, self.record.job_id)
+        error = openai_error(self.problem, self.record.status, self.record.job_id, self._completion)
         error.__cause__ = self
         return error
+
+    def _completion(self) -> dict[str, Any]:
+        """The response as a chat completion: itself, or for a background response one with its text and its usage."""
+        record, body = self.record, self.record.body
+        if isinstance(body, dict) and isinstance(body.get("choices"), list):
+            return {name: value for name, value in body.items() if not name.startswith("_")}
+        message = {"role": "assistant", "content": record.text, "refusal": None}
+        usage = {
+            "prompt_tokens": record.usage.input_tokens,
+            "completion_tokens": record.usage.output_tokens,
+            "total_tokens": record.usage.total_tokens,
+        }
+        return {
+            "id": record.job_id or record.id,
+            "object": "chat.completion",
+            "created": int(record.finished_at.timestamp()) if record.finished_at else 0,
+            "model": record.model or "",
+            "choices": [{"index": 0, "finish_reason": "length", "message": message, "logprobs": None}],
+            "usage": None if record.usage.total_tokens is None else usage,
+        }
 
 
 class APIStatusError(JobError):

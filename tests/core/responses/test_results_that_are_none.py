@@ -14,10 +14,18 @@ CUT = {**MESSAGE, "status": "incomplete"}
 IMAGE = {"type": "image_generation_call", "status": "completed", "result": "aGk="}
 NO_IMAGE = {"type": "image_generation_call", "status": "completed"}
 MCP = {"type": "mcp_call", "status": "completed", "name": "search", "server_label": "s", "output": "3 hits"}
-BLOCKED = {"code": "moderation_blocked", "message": "not that", "param": "prompt", "type": "image_generation_user_error"}
+BLOCKED = {
+    "code": "moderation_blocked",
+    "message": "not that",
+    "param": "prompt",
+    "type": "image_generation_user_error",
+}
 PROTOCOL = {"type": "mcp_protocol_error", "code": -32602, "message": "no such tool"}
 UNAUTHORISED = {"type": "http_error", "code": 401, "message": "Unauthorized"}
-EXECUTION = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "disk"}, {"type": "text", "text": "full"}]}
+EXECUTION = {
+    "type": "mcp_tool_execution_error",
+    "content": [{"type": "text", "text": "disk"}, {"type": "text", "text": "full"}],
+}
 NO_IMAGE_WARNING, MCP_WARNING = "tool_failed:image_generation_call", "tool_failed:mcp_call"
 
 

@@ -76,7 +76,9 @@ def explain(word: str) -> list[Explanation]:
 
 def nearest(word: str) -> str:
     """The known word that is spelled most like `word`."""
-    known = sorted({rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | set(WARNINGS) | {state.value for state in State})
+    known = sorted(
+        {rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | set(WARNINGS) | {state.value for state in State}
+    )
     by_lower = {name.lower(): name for name in known}
     return by_lower[difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.0)[0]]
 
