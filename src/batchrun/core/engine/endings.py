@@ -219,7 +219,8 @@ class Retries:
                 return job
         return None
 
-    def next_due(self) -> float | None:
+    def next_due(self) -> float:
+        """When the next of them may have to be retried; NEVER where none waits."""
         return self._timers.next_due()
 
     def _conclude_reopened(

@@ -310,8 +310,8 @@ class Timers:
         """
         return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
 
-    def next_due(self) -> float | None:
-        """When the next job will be due; None where none waits."""
+    def next_due(self) -> float:
+        """When the next job will be due; NEVER where none waits."""
         while self._ticks:
             tick = self._ticks[0]
             bucket = self._buckets[tick]
@@ -321,4 +321,4 @@ class Timers:
                 bucket.pop()
             heappop(self._ticks)
             del self._buckets[tick]
-        return None
+        return NEVER
