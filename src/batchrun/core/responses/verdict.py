@@ -45,7 +45,7 @@ from batchrun.core.responses.outcome import (
 )
 from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import WORDS, Rule, State, StateGroup, WordField, group_of
+from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import ParsedJson, read_json
 from batchrun.core.text.readable import is_safe_id
 
@@ -153,7 +153,7 @@ def read_submit(
         problem = our_problem("connection_failed", answer.message)
         return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, field_map, overrides, background=background, result=result)
+        return _read_acceptance(answer, wall, field_map, overrides, background=background, result=result)
     judged = _judge_response(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
     named = {judged.problem.code, judged.problem.type}
@@ -195,6 +195,7 @@ def read_cancel(
 
 def _read_acceptance(
     answer: Answer,
+    wall: float,
     field_map: FieldReader | None,
     overrides: CodeOverrides,
     *,
@@ -224,7 +225,7 @@ def _read_acceptance(
             return Ambiguous(problem)
     return Accepted(
         job_id=job_id if isinstance(job_id, str) and is_safe_id(job_id) else None,
-        outcome=_with_form_warning(outcome, reading),
+        outcome=_with_what_came_along(outcome, answer, wall, reading),
         body=reading.text,
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
@@ -303,15 +304,19 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
         poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)
         if poll_after is not None:
             outcome = replace(outcome, poll_after=poll_after)
-    return JobReport(
-        _with_form_warning(outcome, reading), reading.text, answer.status, answer.headers.get("x-request-id")
-    )
+    outcome = _with_what_came_along(outcome, answer, wall, reading)
+    return JobReport(outcome, reading.text, answer.status, answer.headers.get("x-request-id"))
 
 
-def _with_form_warning(outcome: Running | Ended, reading: ParsedJson) -> Running | Ended:
-    if reading.strict or isinstance(outcome, Running):
+def _with_what_came_along(
+    outcome: Running | Ended, answer: Answer, wall: float, reading: ParsedJson
+) -> Running | Ended:
+    """An end with what the response says of it beside its fields: when to retry, and whether its JSON is strict."""
+    if isinstance(outcome, Running):
         return outcome
-    return replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
+    if outcome.retry is not Retry.NO and (asked := retry_after(answer.headers, wall)) is not None:
+        outcome = replace(outcome, retry_after=asked)
+    return outcome if reading.strict else replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
 
 
 def _judge_response(answer: Answer) -> Judged:
