@@ -244,7 +244,10 @@ def record_of(
     history = job.history
     warnings = end.warnings
     usage = end.usage
+    model, refusals = end.model, None
     if history is not None:
+        refusals = history.refusals
+        model = model or history.model
         warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
         if usage is NO_USAGE:
             usage = history.usage
@@ -257,7 +260,7 @@ def record_of(
         job_id=job.job_id,
         state=end.state,
         status=status,
-        model=end.model or job.about.model,
+        model=model or job.about.model,
         retry_count=len(job.attempts),
         billing=end.billing,
         billing_reason=end.billing_reason,
@@ -275,6 +278,7 @@ def record_of(
         queued_s=seconds_between(job.submitted_at, job.running_at),
         running_s=seconds_between(job.running_at, wall),
         metadata=job.about.metadata or b"{}",
+        refusals=refusals,
     )
 
 

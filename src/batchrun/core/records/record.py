@@ -92,6 +92,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A submit that the service refused, or that did not reach it: nothing was created."""
+
+    code: Annotated[str | None, "the code of its error"]
+    message: Annotated[str, "the service's message, shortened"]
+    http_status: Annotated[int | None, "its HTTP status; null where no response came"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How often submits of a row were refused."""
+
+    count: Annotated[int, "how many"]
+    last: Annotated[Refusal, "the last of them"]
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """The response that ended a row."""
 
@@ -158,6 +175,11 @@ class RecordLine:
     queued_s: Annotated[float | None, "seconds from `submitted_at` to `running_at`"] = None
     running_s: Annotated[float | None, "seconds from `running_at` to `finished_at`"] = None
     metadata: Annotated[bytes, "the row's own `metadata`, which is not sent", {"type": "object"}] = b"{}"
+    refusals: Annotated[
+        Refusals | None,
+        "the submits of the row that were refused, in the run that ended it; null where none was",
+        {"required": False},
+    ] = None
 
     def to_json(self) -> bytes:
         """The record as one line of JSON, without its line end; every key is present."""
