@@ -230,7 +230,7 @@ class Record:
 
     @property
     def running_at(self) -> datetime | None:
-        """When a poll first found it running."""
+        """When a response first showed it running; None where that may have been in an earlier run."""
         return self._moment("running_at")
 
     @property

@@ -79,6 +79,8 @@ class History:
 
 IDLE = -1
 """The `due` of a job that waits for no time."""
+UNKNOWN = -1.0
+"""The `running_at` of a job that runs and perhaps did so already when an earlier run polled it."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -155,10 +157,11 @@ class Job:
     # --- polls ---
 
     def seen(self, running: Running, at: float) -> None:
-        """What the service says of the job, which is not over."""
-        self.last_seen = running
+        """What the service says of the job, which is not over: first in the response to its POST."""
         if running.started and self.running_at is None:
-            self.running_at = at
+            resumed = self.last_seen is None and at != self.submitted_at
+            self.running_at = UNKNOWN if resumed else at
+        self.last_seen = running
         if running.warnings:
             self.warn(*running.warnings)
         history = self.history

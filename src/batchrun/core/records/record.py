@@ -170,7 +170,9 @@ class RecordLine:
     polls: Annotated[int, "how often its jobs were polled"] = 0
     attempts: Annotated[tuple[Attempt, ...], "the earlier jobs of the row, each of which may have been paid for"] = ()
     submitted_at: Annotated[Moment | None, "when the last job was accepted"] = None
-    running_at: Annotated[Moment | None, "when a poll first found it running"] = None
+    running_at: Annotated[
+        Moment | None, "when a response first showed it running; null where that may have been in an earlier run"
+    ] = None
     finished_at: Annotated[Moment | None, "when it was found to have ended"] = None
     queued_s: Annotated[float | None, "seconds from `submitted_at` to `running_at`"] = None
     running_s: Annotated[float | None, "seconds from `running_at` to `finished_at`"] = None

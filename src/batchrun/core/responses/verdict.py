@@ -167,7 +167,7 @@ def read_submit(
         again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
         delay = retry_after(answer.headers, wall, judged.problem.message)
         return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay)
-    return _response_lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
+    return _response_lost(answer, f"HTTP {answer.status}: {_words_of(judged.problem)}")
 
 
 def read_poll(
@@ -241,8 +241,7 @@ def _error_alone(answer: Answer, overrides: CodeOverrides) -> Refused | Ambiguou
     judged = _judge_response(answer)
     if judged.problem.code in overrides.nothing_created:
         return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts)
-    words = ": ".join(part for part in (judged.problem.code, judged.problem.message) if part)
-    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {words}")
+    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {_words_of(judged.problem)}")
     return replace(lost, rule=judged.rule) if judged.rule.halts else lost
 
 
@@ -330,6 +329,11 @@ def _judge_response(answer: Answer) -> Judged:
         target = answer.headers.get("location", "nowhere")
         parts = replace(parts, message=f"redirected to {target[:300]}; redirects are never followed")
     return judge(parts, Source.HTTP, http_status=answer.status)
+
+
+def _words_of(problem: Problem) -> str:
+    """The service's code and message."""
+    return problem.message if problem.code is None else f"{problem.code}: {problem.message}"
 
 
 def _response_lost(answer: Answer, message: str) -> Ambiguous:
