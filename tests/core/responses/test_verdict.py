@@ -190,8 +190,9 @@ def test_s34_a_200_with_an_error_and_no_id_is_a_refusal_where_the_profile_vouche
     full = {"error": {"code": "rate_limit_exceeded", "message": "full"}}
     vouched = CodeOverrides(nothing_created=frozenset({"rate_limit_exceeded"}))
     assert isinstance(submit(full, 200), Ambiguous)
-    refused = submit(full, 200, overrides=vouched)
+    refused = submit(full, 200, overrides=vouched, retry_after="5")
     assert (type(refused), refused.again, refused.problem.code) == (Refused, True, "rate_limit_exceeded")
+    assert refused.retry_after == 5.0
     assert isinstance(submit({"error": {"code": "server_error"}}, 200, overrides=vouched), Ambiguous)
 
 

@@ -219,7 +219,7 @@ def _read_acceptance(
         outcome = replace(outcome, status=word)
     if isinstance(outcome, Running):
         if job_id is _ABSENT and outcome.unclear is not None:
-            return _error_alone(answer, overrides)
+            return _error_alone(answer, wall, overrides)
         problem = _cannot_be_polled(answer, outcome, job_id, background=background)
         if problem is not None:
             return Ambiguous(problem)
@@ -236,11 +236,12 @@ def _read_acceptance(
 _ABSENT = object()
 
 
-def _error_alone(answer: Answer, overrides: CodeOverrides) -> Refused | Ambiguous:
+def _error_alone(answer: Answer, wall: float, overrides: CodeOverrides) -> Refused | Ambiguous:
     """A 2xx with an error and no job: ambiguous, unless the profile says that nothing was created."""
     judged = _judge_response(answer)
     if judged.problem.code in overrides.nothing_created:
-        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts)
+        delay = retry_after(answer.headers, wall, judged.problem.message)
+        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts, delay)
     lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {_words_of(judged.problem)}")
     return replace(lost, rule=judged.rule) if judged.rule.halts else lost
 
