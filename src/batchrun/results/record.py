@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import orjson
 
-from batchrun.core.records.record import Attempt, RecordLine, Refusal, Refusals, read
+from batchrun.core.records.record import Attempt, LastRefusal, RecordLine, Refusals, read
 from batchrun.core.responses.error import Problem
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import KINDS, State
@@ -216,7 +216,7 @@ class Record:
     def refusals(self) -> Refusals | None:
         """How many submits of the row were refused, and the last refusal; None where none was."""
         refusals = self._all()["refusals"]
-        return None if refusals is None else Refusals(refusals["count"], read(Refusal, refusals["last"]))
+        return None if refusals is None else Refusals(refusals["count"], read(LastRefusal, refusals["last"]))
 
     @property
     def polls(self) -> int:

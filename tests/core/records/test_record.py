@@ -16,9 +16,9 @@ from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import (
     RECORD_SCHEMA,
     Attempt,
+    LastRefusal,
     Moment,
     RecordLine,
-    Refusal,
     Refusals,
     Response,
     keys_of,
@@ -120,7 +120,7 @@ def test_a_clock_that_went_back_gives_no_negative_times():
 # --- the table of keys ---
 
 
-@pytest.mark.parametrize("kind", [RecordLine, Problem, Response, Artifact, Usage, Attempt, Refusals, Refusal])
+@pytest.mark.parametrize("kind", [RecordLine, Problem, Response, Artifact, Usage, Attempt, Refusals, LastRefusal])
 def test_every_key_says_what_it_means(kind):
     assert [key.name for key in keys_of(kind)] == [one.name for one in fields(kind)]
     assert all(key.meaning for key in keys_of(kind))
@@ -183,7 +183,10 @@ def test_a_row_keeps_its_record_id():
             Refusals,
             count=st.integers(1, 10**6),
             last=st.builds(
-                Refusal, code=st.none() | st.text(), message=st.text(), http_status=st.none() | st.integers(100, 599)
+                LastRefusal,
+                code=st.none() | st.text(),
+                message=st.text(),
+                http_status=st.none() | st.integers(100, 599),
             ),
         ),
         submitted_at=st.builds(moment, st.none() | st.floats(0, 4e9)),

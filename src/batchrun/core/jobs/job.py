@@ -9,7 +9,7 @@ from math import ceil
 from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.records.record import Attempt, Refusal, Refusals
+from batchrun.core.records.record import Attempt, LastRefusal, Refusals
 from batchrun.core.responses.error import MAX_SHORT_TEXT, Problem
 from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
 from batchrun.core.taxonomy.rules import State
@@ -138,7 +138,9 @@ class Job:
         """The service refused the row, or could not be reached: nothing was created."""
         history = self._remember()
         count = 1 if history.refusals is None else history.refusals.count + 1
-        history.refusals = Refusals(count, Refusal(problem.code, problem.message[:MAX_SHORT_TEXT], problem.http_status))
+        history.refusals = Refusals(
+            count, LastRefusal(problem.code, problem.message[:MAX_SHORT_TEXT], problem.http_status)
+        )
 
     def identified(self, job_id: str, submitted_at: float) -> None:
         """The service knows the job by `job_id`; what was only needed to submit it is dropped."""

@@ -92,8 +92,8 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A submit that the service refused, or that did not reach it: nothing was created."""
+class LastRefusal:
+    """The last submit of a row that was refused, or that did not reach the service: nothing was created."""
 
     code: Annotated[str | None, "the code of its error"]
     message: Annotated[str, "the service's message, shortened"]
@@ -105,7 +105,7 @@ class Refusals:
     """How often submits of a row were refused."""
 
     count: Annotated[int, "how many"]
-    last: Annotated[Refusal, "the last of them"]
+    last: Annotated[LastRefusal, "the last of them"]
 
 
 @dataclass(frozen=True, slots=True)
