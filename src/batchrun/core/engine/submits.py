@@ -114,6 +114,7 @@ class Submits:
         job, refused, gate = event.job, event.refused, self._gate
         self.refusals += 1
         self.answered += 1
+        job.refused(refused.problem)
         gate.refused(self._jobs.now, refused, job.about.tokens)
         self._clear(job)
         if job.cancel_reason is not None:

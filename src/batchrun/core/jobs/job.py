@@ -9,8 +9,8 @@ from math import ceil
 from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.records.record import Attempt
-from batchrun.core.responses.error import Problem
+from batchrun.core.records.record import Attempt, LastRefusal, Refusals
+from batchrun.core.responses.error import MAX_SHORT_TEXT, Problem
 from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
 from batchrun.core.taxonomy.rules import State
 
@@ -53,9 +53,10 @@ class CancelReason(StrEnum):
 
 @dataclass(slots=True)
 class History:
-    """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
+    """What only few jobs need to remember: earlier attempts, refusals, warnings, polls that did not find it, a cancel."""
 
     attempts: tuple[Attempt, ...] = ()
+    refusals: Refusals | None = None
     warnings: tuple[str, ...] = ()
     # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
     earlier_state: State | None = None
@@ -73,10 +74,13 @@ class History:
     cancel_sent: bool = False
     ended_at: float | None = None  # when a cancelled job was first seen to be over
     usage: Usage = NO_USAGE
+    model: str | None = None
 
 
 IDLE = -1
 """The `due` of a job that waits for no time."""
+UNKNOWN = -1.0
+"""The `running_at` of a job that runs and perhaps did so already when an earlier run polled it."""
 
 
 class Job:
@@ -144,6 +148,14 @@ class Job:
         self.job_id = job_id
         self.submitted_at = at
 
+    def refused(self, problem: Problem) -> None:
+        """The service refused the row, or could not be reached: nothing was created."""
+        history = self._remember()
+        count = 1 if history.refusals is None else history.refusals.count + 1
+        history.refusals = Refusals(
+            count, LastRefusal(problem.code, problem.message[:MAX_SHORT_TEXT], problem.http_status)
+        )
+
     def identified(self, job_id: str, submitted_at: float) -> None:
         """The service knows the job by `job_id`; what was only needed to submit it is dropped."""
         self.job_id = job_id
@@ -161,10 +173,11 @@ class Job:
     # --- polls ---
 
     def seen(self, running: Running, at: float) -> None:
-        """What the service says of the job, which is not over."""
-        self.last_seen = running
+        """What the service says of the job, which is not over: first in the response to its POST."""
         if running.started and self.running_at is None:
-            self.running_at = at
+            resumed = self.last_seen is None and at != self.submitted_at
+            self.running_at = UNKNOWN if resumed else at
+        self.last_seen = running
         if running.warnings:
             self.warn(*running.warnings)
         history = self.history
@@ -215,10 +228,10 @@ class Job:
         history = self._remember()
         history.cancel_sent = True
 
-    def over_after_cancel(self, now: float, usage: Usage) -> None:
+    def over_after_cancel(self, now: float, usage: Usage, model: str | None) -> None:
         """A cancelled job was seen to be over, with what it used."""
         history = self._remember()
-        history.ended_at, history.usage = now, usage
+        history.ended_at, history.usage, history.model = now, usage, model
 
     # --- what an earlier run left ---
 
