@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import orjson
 
-from batchrun.core.records.record import Attempt, RecordLine, read
+from batchrun.core.records.record import Attempt, LastRefusal, RecordLine, Refusals, read
 from batchrun.core.responses.error import Problem, ToolError
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import KINDS, State
@@ -218,6 +218,12 @@ class Record:
         return len(self._all()["attempts"])
 
     @property
+    def refusals(self) -> Refusals | None:
+        """How many submits of the row were refused, and the last refusal; None where none was."""
+        refusals = self._all()["refusals"]
+        return None if refusals is None else Refusals(refusals["count"], read(LastRefusal, refusals["last"]))
+
+    @property
     def polls(self) -> int:
         """How often its jobs were polled."""
         return int(self._all()["polls"])
@@ -229,7 +235,7 @@ class Record:
 
     @property
     def running_at(self) -> datetime | None:
-        """When a poll first found it running."""
+        """When a response first showed it running; None where that may have been in an earlier run."""
         return self._moment("running_at")
 
     @property

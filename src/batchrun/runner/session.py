@@ -197,7 +197,7 @@ async def run_session(
                     source=source,
                     settings=settings,
                     ends_at_once=ends_at_once,
-                    open_jobs=sum(journaled.job_id is not None for journaled in batch.recovery.open_journaled.values()),
+                    open_jobs=batch.recovery.open_jobs,
                     runner=runner,
                 )
             )

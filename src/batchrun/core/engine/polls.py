@@ -312,7 +312,7 @@ class Polls:
         self.cancels_in_flight -= 1
         delay = jobs.settings.poll_min
         if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended):
-            job.over_after_cancel(jobs.now, answer.outcome.usage)
+            job.over_after_cancel(jobs.now, answer.outcome.usage, answer.outcome.model)
             delay = jobs.settings.cancel_settle
         jobs.move(job, Step.CANCEL_ANSWERED)
         self._timers.put(job, jobs.now + delay)
@@ -344,7 +344,7 @@ class Polls:
         ended_at = history.ended_at
         if ended_at is None:
             ended_at = now
-            job.over_after_cancel(now, final.usage)
+            job.over_after_cancel(now, final.usage, final.model)
         settled_at = ended_at + settings.cancel_settle
         return None if now >= settled_at else settled_at
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heappop, heappush
 from math import ceil
 from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.records.record import Attempt
-from batchrun.core.responses.error import Problem
+from batchrun.core.records.record import Attempt, LastRefusal, Refusals
+from batchrun.core.responses.error import MAX_SHORT_TEXT, Problem
 from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
 from batchrun.core.taxonomy.rules import State
 
@@ -54,9 +54,10 @@ class CancelReason(StrEnum):
 
 @dataclass(slots=True)
 class History:
-    """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
+    """What only few jobs need to remember: earlier attempts, refusals, warnings, polls that did not find it, a cancel."""
 
     attempts: tuple[Attempt, ...] = ()
+    refusals: Refusals | None = None
     warnings: tuple[str, ...] = ()
     # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
     earlier_state: State | None = None
@@ -74,13 +75,15 @@ class History:
     cancel_sent: bool = False
     ended_at: float | None = None  # when a cancelled job was first seen to be over
     usage: Usage = NO_USAGE
+    model: str | None = None
 
 
 IDLE = -1
 """The `due` of a job that waits for no time."""
+UNKNOWN = -1.0
+"""The `running_at` of a job that runs and perhaps did so already when an earlier run polled it."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """A row in flight: small, because there may be a million of them.
 
@@ -88,22 +91,37 @@ class Job:
     carries it from an instruction to the event that answers it and reads `key`, `job_id` and `attempt`.
     """
 
-    row: InitVar[Row]
-    key: str = field(init=False)
-    about: About = field(init=False)
-    row_sha256: str = field(init=False)
-    phase: Phase = Phase.WAITING
-    attempt: int = 1
-    due: int = IDLE
-    job_id: str | None = None
-    last_seen: Running | None = None
-    polls: int = 0
-    submitted_at: float | None = None
-    running_at: float | None = None
-    history: History | None = None
+    __slots__ = (
+        "about",
+        "attempt",
+        "due",
+        "history",
+        "job_id",
+        "key",
+        "last_seen",
+        "phase",
+        "polls",
+        "row_sha256",
+        "running_at",
+        "submitted_at",
+    )
 
-    def __post_init__(self, row: Row) -> None:
-        self.key, self.about, self.row_sha256 = row.key, row.about, row.row_sha256
+    def __init__(
+        self, row: Row, attempt: int = 1, job_id: str | None = None, submitted_at: float | None = None
+    ) -> None:
+        """A row that is to be submitted; with a `job_id` one that the service knows by it."""
+        self.key = row.key
+        self.about = row.about
+        self.row_sha256 = row.row_sha256 if job_id is None else ""
+        self.phase = Phase.WAITING
+        self.attempt = attempt
+        self.due = IDLE
+        self.job_id = job_id
+        self.last_seen: Running | None = None
+        self.polls = 0
+        self.submitted_at = submitted_at
+        self.running_at: float | None = None
+        self.history: History | None = None
 
     @property
     def cancel_reason(self) -> CancelReason | None:
@@ -131,6 +149,14 @@ class Job:
         self.job_id = job_id
         self.submitted_at = at
 
+    def refused(self, problem: Problem) -> None:
+        """The service refused the row, or could not be reached: nothing was created."""
+        history = self._remember()
+        count = 1 if history.refusals is None else history.refusals.count + 1
+        history.refusals = Refusals(
+            count, LastRefusal(problem.code, problem.message[:MAX_SHORT_TEXT], problem.http_status)
+        )
+
     def identified(self, job_id: str, submitted_at: float) -> None:
         """The service knows the job by `job_id`; what was only needed to submit it is dropped."""
         self.job_id = job_id
@@ -148,10 +174,11 @@ class Job:
     # --- polls ---
 
     def seen(self, running: Running, at: float) -> None:
-        """What the service says of the job, which is not over."""
-        self.last_seen = running
+        """What the service says of the job, which is not over: first in the response to its POST."""
         if running.started and self.running_at is None:
-            self.running_at = at
+            resumed = self.last_seen is None and at != self.submitted_at
+            self.running_at = UNKNOWN if resumed else at
+        self.last_seen = running
         if running.warnings:
             self.warn(*running.warnings)
         history = self.history
@@ -202,10 +229,10 @@ class Job:
         history = self._remember()
         history.cancel_sent = True
 
-    def over_after_cancel(self, now: float, usage: Usage) -> None:
+    def over_after_cancel(self, now: float, usage: Usage, model: str | None) -> None:
         """A cancelled job was seen to be over, with what it used."""
         history = self._remember()
-        history.ended_at, history.usage = now, usage
+        history.ended_at, history.usage, history.model = now, usage, model
 
     # --- what an earlier run left ---
 
@@ -215,13 +242,6 @@ class Job:
         if attempts or self.history is not None:
             history = self._remember()
             history.attempts = attempts
-
-    def resumed_with_id(self, attempt: int, job_id: str, submitted_at: float) -> None:
-        """Resume a row that the service knows by `job_id`, at its `attempt`, with none before it to be remembered."""
-        self.attempt = attempt
-        self.job_id = job_id
-        self.submitted_at = submitted_at
-        self.row_sha256 = ""
 
     def reopened(self, earlier_state: State, at: float) -> None:
         """The job had ended in `earlier_state` and its record was dropped: it is polled again."""
@@ -304,8 +324,8 @@ class Timers:
         """
         return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
 
-    def next_due(self) -> float | None:
-        """When the next job will be due; None where none waits."""
+    def next_due(self) -> float:
+        """When the next job will be due; NEVER where none waits."""
         while self._ticks:
             tick = self._ticks[0]
             bucket = self._buckets[tick]
@@ -315,4 +335,4 @@ class Timers:
                 bucket.pop()
             heappop(self._ticks)
             del self._buckets[tick]
-        return None
+        return NEVER

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from zlib import crc32
 
-from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.job import UNKNOWN, CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
 from batchrun.core.journal.entries import Cancelling, Done, Entry
@@ -100,8 +100,7 @@ class Jobs:
 
     def open_sent(self, row: Row, attempt: int, job_id: str, submitted_at: float) -> Job:
         """A new job for a row that an earlier run sent, watched: `open`, `identify` and RECOVERED in one."""
-        job = Job(row)
-        job.resumed_with_id(attempt, job_id, submitted_at)
+        job = Job(row, attempt, job_id, submitted_at)
         job.phase = _RECOVERED
         self.watched[job_id] = job
         self.in_phase[_RECOVERED] += 1
@@ -244,12 +243,16 @@ def record_of(
     history = job.history
     warnings = end.warnings
     usage = end.usage
+    model, refusals = end.model, None
     if history is not None:
+        refusals = history.refusals
+        model = model or history.model
         warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
         if usage is NO_USAGE:
             usage = history.usage
     if end.state is State.SUCCEEDED and end.token_cap is None and reached(job.about.token_cap, usage):
         warnings = tuple(dict.fromkeys((*warnings, "truncated")))
+    running_at = None if job.running_at == UNKNOWN else job.running_at
     status = end.status
     if status is None and job.last_seen is not None:
         status = job.last_seen.status
@@ -259,7 +262,7 @@ def record_of(
         job_id=job.job_id,
         state=end.state,
         status=status,
-        model=end.model or job.about.model,
+        model=model or job.about.model,
         retry_count=len(job.attempts),
         billing=end.billing,
         billing_reason=end.billing_reason,
@@ -273,11 +276,12 @@ def record_of(
         polls=job.polls,
         attempts=job.attempts,
         submitted_at=moment(job.submitted_at),
-        running_at=moment(job.running_at),
+        running_at=moment(running_at),
         finished_at=moment(wall),
-        queued_s=seconds_between(job.submitted_at, job.running_at),
-        running_s=seconds_between(job.running_at, wall),
+        queued_s=seconds_between(job.submitted_at, running_at),
+        running_s=seconds_between(running_at, wall),
         metadata=job.about.metadata or b"{}",
+        refusals=refusals,
     )
 
 

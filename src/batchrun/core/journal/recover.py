@@ -32,6 +32,8 @@ class Recovery:
 
     finished: dict[str, str]  # the state of each finished row
     open_journaled: dict[str, JournaledRow]
+    open_jobs: int  # how many of these the service knows by an id
+    gone: int  # records that the journal knows and the output no longer holds
     output_good_to: int  # what follows is torn, to be cut
     output_corrupt_at: int | None  # a line that is no record, before records that are known to be on the disk
 
@@ -59,12 +61,17 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     while good_to < len(output) and (known_to := _known_behind(output, good_to, journaled_rows, finished)) > good_to:
         corrupt = good_to if corrupt is None else corrupt
         good_to = _scan(output, known_to, len(output), finished)
-    open_journaled = {
-        key: journaled
-        for key, journaled in journaled_rows.items()
-        if (journaled.job_id is not None or not journaled.is_void) and key not in finished
-    }
-    return Recovery(finished, open_journaled, good_to, corrupt)
+    open_journaled: dict[str, JournaledRow] = {}
+    open_jobs = 0
+    for key, journaled in journaled_rows.items():
+        if journaled.job_id is not None:
+            if key not in finished:
+                open_journaled[key] = journaled
+                open_jobs += 1
+        elif not journaled.is_void and key not in finished:
+            open_journaled[key] = journaled
+    gone = sum(key not in finished for key in marked)
+    return Recovery(finished, open_journaled, open_jobs, gone, good_to, corrupt)
 
 
 def _known_behind(

@@ -338,7 +338,10 @@ class Checked:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
         index = self._reader.index
         number = index.kind_of[ordinal]
-        return None if number == READ else self._about(*index.kinds[number - 1])
+        if number == READ:
+            return None
+        kind = index.kinds[number - 1]
+        return self._abouts.get(kind) or self._about(*kind)
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
         """The rows with these keys, in order, and those of them that have not the hash that is given with the key.

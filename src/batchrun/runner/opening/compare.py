@@ -121,9 +121,10 @@ def compare_rows(
             ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
             source.name,
         )
-    if sum(map(open_journaled.__contains__, rows.keys)) < len(open_journaled):
-        result.vanished = sorted(open_journaled.keys() - set(rows.keys))
-    result.elsewhere = len(finished) - sum(map(finished.__contains__, rows.keys))
+    if len(rows) < len(journaled_rows) or finished:  # else the input holds all of them
+        if sum(map(open_journaled.__contains__, rows.keys)) < len(open_journaled):
+            result.vanished = sorted(open_journaled.keys() - set(rows.keys))
+        result.elsewhere = len(finished) - sum(map(finished.__contains__, rows.keys))
     return result
 
 

@@ -272,7 +272,7 @@ def _cut_notes(cut: int, path: str | None) -> list[str]:
 def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> None:
     """What a person should know of the rows that are taken up."""
     journaled_rows = batch.recovery.open_journaled
-    if gone := sum(journaled.recorded_at is not None for journaled in journaled_rows.values()):
+    if gone := batch.recovery.gone:
         batch.notes.append(
             f"{gone:,} records are gone from {batch.names.output}; they are fetched again, and nothing is sent"
         )
