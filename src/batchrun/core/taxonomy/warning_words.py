@@ -12,6 +12,7 @@ WARNINGS: dict[str, str] = {
     "classified_by_text": "only the text of the error's message told what kind of error it is",
     "unknown_status": "the service used a status word that is in no table; the job was polled on",
     "id_changed": "a poll was answered with another id than the job's",
+    "shared_job": "the service gave one job to several rows with the same body, as its profile says that it may (`repeats_ids`)",
     "body_not_strict_json": "the response is not strict JSON (NaN, lone surrogates, depth, a byte order mark): the record has an escaped copy",
     "artifact_unreadable": "a string that should be a file is not base64; it stays in the record",
     "artifact_not_stored": "a file could not be written; the result is in the record as it came",
