@@ -338,12 +338,11 @@ class Redactor:
         return visible(self.text(text), limit)
 
     def headers(self, headers: dict[str, str]) -> dict[str, str]:
-        joined = "\n".join(headers.values()).encode("utf-8", "surrogatepass")
-        if not any(
-            form in joined for form in self._forms
-        ):  # one search for all headers; no secret contains a line feed
-            return headers
-        return {name: self.text(value) for name, value in headers.items()}
+        joined = "\n".join(headers.values()).encode("utf-8", "surrogatepass")  # no secret contains a line feed
+        for form in self._forms:
+            if form in joined:
+                return {name: self.text(value) for name, value in headers.items()}
+        return headers
 
     def filter(self, record: logging.LogRecord) -> bool:
         """A logging filter: the record passes, without secrets."""

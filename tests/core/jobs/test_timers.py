@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from batchrun.core.jobs.job import TICKS_PER_SECOND, Job, Row, Timers
+from batchrun.core.jobs.job import NEVER, TICKS_PER_SECOND, Job, Row, Timers
 from tests.core.invariants import waiting_in
 
 
@@ -14,7 +14,7 @@ def test_jobs_come_in_the_order_of_their_time_and_never_early(times):
         agenda.put(job, time)
         due[job] = time
     last = -1
-    while (at := agenda.next_due()) is not None:
+    while (at := agenda.next_due()) < NEVER:
         assert agenda.take(at - 1 / TICKS_PER_SECOND) is None
         job = agenda.take(at)
         assert due.pop(job) <= at < due.get(job, at) + 101
@@ -54,8 +54,8 @@ class AgendaModel(RuleBasedStateMachine):
     def agrees(self):
         assert set(waiting_in(self.agenda)) == set(self.model)
         due = self.agenda.next_due()
-        assert (due is None) == (not self.model)
-        if due is not None:
+        assert (due == NEVER) == (not self.model)
+        if due < NEVER:
             earliest = min(self.model.values())
             assert earliest <= due <= earliest + 1 / TICKS_PER_SECOND
 

@@ -383,8 +383,9 @@ class Engine:
         self._shutdown.advance()
         self.gate.count(self.jobs.open_jobs)
         taken_up = self.rows_in.taken_up  # before that, the number of jobs in flight is unknown
+        submits_at = NEVER
         if taken_up:
-            self.submits.advance()
+            submits_at = self.submits.advance()
             if self.rows_in.ended or self.rows_in.dry:
                 self.submits.input_is_over()
         if self.gate.halted is not self._reported_halt:
@@ -396,8 +397,7 @@ class Engine:
         if taken_up:
             self.rows_in.read_on()
         self.jobs.changes_handled()
-        submits_at = self.submits.next_time() if taken_up else None
-        self._next_advance = min(NEVER if submits_at is None else submits_at, self._shutdown.next_time())
+        self._next_advance = min(submits_at, self._shutdown.next_time())
 
     def _report_halt(self) -> None:
         halted = self._reported_halt = self.gate.halted

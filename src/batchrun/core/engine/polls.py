@@ -348,7 +348,7 @@ class Polls:
         if isinstance(answer, Unclear) or (answer.other_id is not None and self._is_anothers(job, answer) is not None):
             pass  # it says nothing about this job
         elif isinstance(answer.outcome, Ended):
-            job.over_after_cancel(jobs.now, answer.outcome.usage)
+            job.over_after_cancel(jobs.now, answer.outcome.usage, answer.outcome.model)
             delay = jobs.settings.cancel_settle
         jobs.move(job, Step.CANCEL_ANSWERED)
         self._timers.put(job, jobs.now + delay)
@@ -380,7 +380,7 @@ class Polls:
         ended_at = history.ended_at
         if ended_at is None:
             ended_at = now
-            job.over_after_cancel(now, final.usage)
+            job.over_after_cancel(now, final.usage, final.model)
         settled_at = ended_at + settings.cancel_settle
         return None if now >= settled_at else settled_at
 

@@ -199,22 +199,23 @@ class RowsIn:
         elif reason is not None:
             self._endings.end(job, cancelled(reason, None, sent=False), None)
         elif journaled.ended and not row.about.sendable:
-            self._poll_last_attempt(job, journaled.ended[-1])
+            self._poll_last_attempt(job, journaled)
         elif journaled.retry_at is not None:
             delay = min(journaled.retry_at - jobs.wall, journaled.retry_at - journaled.ended[-1].at)
             self._retries.wait_until(job, jobs.now + max(0.0, delay))
         else:
             self._submits.enter(job)
 
-    def _poll_last_attempt(self, job: Job, last: AttemptEnded) -> None:
+    def _poll_last_attempt(self, job: Job, journaled: JournaledRow) -> None:
         """The row was to be retried, and its body is gone: its last job's end becomes its record."""
-        jobs = self._jobs
+        jobs, last = self._jobs, journaled.ended[-1]
         if last.job_id is None or (last.job_id in jobs.watched and not jobs.repeats_ids):
             message = "its answer was lost, and its body is gone"
             self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)
             return
         job.resumed(last.attempt, job.attempts[:-1])
-        jobs.identify(job, last.job_id, min(last.at, jobs.wall))
+        submitted_at = journaled.submitted_at or last.at  # a rewriting does not keep it
+        jobs.identify(job, last.job_id, min(submitted_at, jobs.wall))
         self._polls.recover(job)
 
     def _take_up_unconfirmed(self, job: Job, job_id: str | None) -> None:

@@ -38,26 +38,20 @@ class Submits:
         """Rows in memory that wait for a turn."""
         return len(self._queue)
 
-    def next_time(self) -> float | None:
-        """When to be called again without an event."""
-        times = [self._retries.next_due()]
-        if self._queue:
-            times.append(self._gate.opens_at(self._jobs.open_jobs))
-        known = [time for time in times if time is not None]
-        return min(known) if known else None
-
     def enter(self, job: Job) -> None:
         self._queue.append(job)
 
-    def advance(self) -> None:
-        """Write the intents of the rows that may go now."""
+    def advance(self) -> float:
+        """Write the intents of the rows that may go now; returns when to come back without an event."""
         jobs, gate, now = self._jobs, self._gate, self._jobs.now
         while (due := self._retries.take(now)) is not None:
             self._queue.append(due)
         while self._queue:
             opens = gate.opens_at(jobs.open_jobs)
-            if opens is None or opens > now:
-                return
+            if opens is None:
+                break
+            if opens > now:
+                return min(opens, self._retries.next_due())
             job = self._queue.popleft()
             if job.phase is not Phase.WAITING:  # cancelled while it waited
                 continue
@@ -65,6 +59,7 @@ class Submits:
             jobs.move(job, Step.TURN_TAKEN)
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
+        return self._retries.next_due()
 
     def _intent_synced(self, job: Job) -> None:
         gate = self._gate
@@ -143,6 +138,7 @@ class Submits:
         self.refusals += 1
         self.answered += 1
         self._jobs.answered(job)
+        job.refused(refused.problem)
         gate.refused(self._jobs.now, refused, job.about.tokens)
         self._clear(job)
         if job.cancel_reason is not None:

@@ -9,8 +9,8 @@ from math import ceil
 from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.records.record import Attempt
-from batchrun.core.responses.error import Problem
+from batchrun.core.records.record import Attempt, LastRefusal, Refusals
+from batchrun.core.responses.error import MAX_SHORT_TEXT, Problem
 from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
 from batchrun.core.taxonomy.rules import State
 
@@ -20,14 +20,16 @@ class About:
     """What a record needs of its row. Rows without metadata of their own share one.
 
     `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
-    `body_hash` is one of what is sent for the row, where the service repeats ids; 0 where it is unknown.
-    `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
+    `token_cap` is the row's own cap of output tokens, 0 where there is none or it is unknown. `body_hash` is one of what
+    is sent for the row, where the service repeats ids; 0 where it is unknown. `sendable` is false where the input no
+    longer holds the body that was sent: it cannot be retried.
     """
 
     model: str | None = None
     metadata: bytes | None = None
     tokens: int = 0
     sendable: bool = True
+    token_cap: int = 0
     body_hash: int = 0
 
 
@@ -55,9 +57,10 @@ class CancelReason(StrEnum):
 
 @dataclass(slots=True)
 class History:
-    """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
+    """What only few jobs need to remember: earlier attempts, refusals, warnings, polls that did not find it, a cancel."""
 
     attempts: tuple[Attempt, ...] = ()
+    refusals: Refusals | None = None
     warnings: tuple[str, ...] = ()
     # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
     earlier_state: State | None = None
@@ -78,10 +81,13 @@ class History:
     cancel_sent: bool = False
     ended_at: float | None = None  # when a cancelled job was first seen to be over
     usage: Usage = NO_USAGE
+    model: str | None = None
 
 
 IDLE = -1
 """The `due` of a job that waits for no time."""
+UNKNOWN = -1.0
+"""The `running_at` of a job that runs and perhaps did so already when an earlier run polled it."""
 
 
 class Job:
@@ -153,6 +159,14 @@ class Job:
         self.job_id = job_id
         self.submitted_at = at
 
+    def refused(self, problem: Problem) -> None:
+        """The service refused the row, or could not be reached: nothing was created."""
+        history = self._remember()
+        count = 1 if history.refusals is None else history.refusals.count + 1
+        history.refusals = Refusals(
+            count, LastRefusal(problem.code, problem.message[:MAX_SHORT_TEXT], problem.http_status)
+        )
+
     def identified(self, job_id: str, submitted_at: float) -> None:
         """The service knows the job by `job_id`; what was only needed to submit it is dropped."""
         self.job_id = job_id
@@ -170,10 +184,11 @@ class Job:
     # --- polls ---
 
     def seen(self, running: Running, at: float) -> None:
-        """What the service says of the job, which is not over."""
-        self.last_seen = running
+        """What the service says of the job, which is not over: first in the response to its POST."""
         if running.started and self.running_at is None:
-            self.running_at = at
+            resumed = self.last_seen is None and at != self.submitted_at
+            self.running_at = UNKNOWN if resumed else at
+        self.last_seen = running
         if running.warnings:
             self.warn(*running.warnings)
         history = self.history
@@ -231,10 +246,10 @@ class Job:
         history = self._remember()
         history.cancel_sent = True
 
-    def over_after_cancel(self, now: float, usage: Usage) -> None:
+    def over_after_cancel(self, now: float, usage: Usage, model: str | None) -> None:
         """A cancelled job was seen to be over, with what it used."""
         history = self._remember()
-        history.ended_at, history.usage = now, usage
+        history.ended_at, history.usage, history.model = now, usage, model
 
     # --- what an earlier run left ---
 
@@ -326,8 +341,8 @@ class Timers:
         """
         return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
 
-    def next_due(self) -> float | None:
-        """When the next job will be due; None where none waits."""
+    def next_due(self) -> float:
+        """When the next job will be due; NEVER where none waits."""
         while self._ticks:
             tick = self._ticks[0]
             bucket = self._buckets[tick]
@@ -337,4 +352,4 @@ class Timers:
                 bucket.pop()
             heappop(self._ticks)
             del self._buckets[tick]
-        return None
+        return NEVER

@@ -13,14 +13,14 @@ from itertools import chain
 from zlib import crc32
 
 from batchrun.core.jobs.ended_ids import EndedIds
-from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.job import UNKNOWN, CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
 from batchrun.core.journal.entries import Cancelling, Done, Entry
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended, reached
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
 
@@ -340,10 +340,16 @@ def record_of(
     history = job.history
     warnings = end.warnings
     usage = end.usage
+    model, refusals = end.model, None
     if history is not None:
+        refusals = history.refusals
+        model = model or history.model
         warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
         if usage is NO_USAGE:
             usage = history.usage
+    if end.state is State.SUCCEEDED and end.token_cap is None and reached(job.about.token_cap, usage):
+        warnings = tuple(dict.fromkeys((*warnings, "truncated")))
+    running_at = None if job.running_at == UNKNOWN else job.running_at
     status = end.status
     if status is None and job.last_seen is not None:
         status = job.last_seen.status
@@ -353,7 +359,7 @@ def record_of(
         job_id=job.job_id,
         state=end.state,
         status=status,
-        model=end.model or job.about.model,
+        model=model or job.about.model,
         retry_count=len(job.attempts),
         billing=end.billing,
         billing_reason=end.billing_reason,
@@ -362,15 +368,17 @@ def record_of(
         response=response,
         artifacts=artifacts,
         warnings=warnings,
+        tool_errors=end.tool_errors,
         usage=usage,
         polls=job.polls,
         attempts=job.attempts,
         submitted_at=moment(job.submitted_at),
-        running_at=moment(job.running_at),
+        running_at=moment(running_at),
         finished_at=moment(wall),
-        queued_s=seconds_between(job.submitted_at, job.running_at),
-        running_s=seconds_between(job.running_at, wall),
+        queued_s=seconds_between(job.submitted_at, running_at),
+        running_s=seconds_between(running_at, wall),
         metadata=job.about.metadata or b"{}",
+        refusals=refusals,
     )
 
 

@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from batchrun.core.responses.error import (
+    MAX_MESSAGE,
     ErrorParts,
     Judged,
     Problem,
     Source,
+    ToolError,
     judge,
     our_problem,
     problem_of,
@@ -77,21 +79,27 @@ def _count(value: Any, *names: str) -> int | None:
 
 _FAILED_WORDS = frozenset({"failed", "incomplete"})
 _STOPPED_EARLY = frozenset({"length", "content_filter", "max_tokens"})
+_MAX_TOOL_ERRORS = 10
+
+# Tools of somebody else's: their codes are no words of the service, and a 401 of theirs is not our API key's.
+_FOREIGN_TOOLS = frozenset({"mcp_call", "mcp_list_tools"})
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadFindings:
-    """What a payload holds. `stopped_by` is the service's reason for an early end."""
+    """What a payload holds. `stopped_by` is the service's reason for an early end, `token_cap` the cap that it names."""
 
     text: str | None = None
     has_output: bool = False
     refused: bool = False
     stopped_by: str | None = None
+    token_cap: int | None = None
+    incomplete_message: bool = False
     failed_tools: tuple[str, ...] = ()
-    tool_error: ErrorParts | None = None
+    tool_errors: tuple[ToolError, ...] = ()
 
     def warnings(self) -> tuple[str, ...]:
-        """The warnings of a job that otherwise succeeded."""
+        """The warnings of a job that otherwise gave a result."""
         found = [f"tool_failed:{tool}" for tool in self.failed_tools]
         if not self.has_output and not self.failed_tools and not self.refused:
             found.append("empty_output")
@@ -118,8 +126,8 @@ def inspect(body: Mapping[str, Any]) -> PayloadFindings:
 def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
     texts: list[str] = []
     failed: list[str] = []
-    has_output = refused = False
-    tool_error: ErrorParts | None = None
+    has_output = refused = incomplete_message = False
+    tool_errors: list[ToolError] = []
     for item in _mappings(output):
         kind = item.get("type")
         if kind == "message" or (kind is None and "content" in item):
@@ -127,23 +135,50 @@ def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
                 if isinstance(text := part.get("text"), str) and text:
                     texts.append(text)
                 refused |= bool(part.get("refusal"))
+            incomplete_message |= normalise(item.get("status")) == "incomplete"
         elif kind != "reasoning":
-            if item.get("result") or normalise(item.get("status")) not in _FAILED_WORDS:
-                has_output = True
+            if _tool_failed(item):
+                tool = str(kind)[:100]
+                failed.append(tool)
+                tool_errors += _errors_of_tool(tool, item)
             else:
-                failed.append(str(kind)[:100])
-                tool_error = tool_error or read_error(item)
+                has_output = True
     # Some compatible services put the text next to an empty list.
     if not texts and isinstance(extra := body.get("output_text"), str) and extra:
         texts.append(extra)
+    cap = _token_cap(body)
     return PayloadFindings(
         text="".join(texts) or None,
         has_output=has_output or bool(texts),
         refused=refused and not texts,
-        stopped_by=_reason(body) or _reached_cap(body),
+        stopped_by=_reason(body) or ("max_output_tokens" if reached(cap, read_usage(body.get("usage"))) else None),
+        token_cap=cap,
+        incomplete_message=incomplete_message,
         failed_tools=tuple(failed),
-        tool_error=tool_error,
+        tool_errors=tuple(dict.fromkeys(tool_errors))[:_MAX_TOOL_ERRORS],
     )
+
+
+def _tool_failed(item: Mapping[str, Any]) -> bool:
+    """A result counts whatever is next to it. An image call without one failed, whatever the service calls it."""
+    if item.get("result"):
+        return False
+    return (
+        item.get("type") == "image_generation_call"
+        or bool(item.get("error"))
+        or normalise(item.get("status")) in _FAILED_WORDS
+    )
+
+
+def _errors_of_tool(tool: str, item: Mapping[str, Any]) -> Iterator[ToolError]:
+    """The error that the item of a tool that failed states, if it states one."""
+    parts = read_error(item) or ErrorParts()
+    message = parts.message
+    if not message and isinstance(error := item.get("error"), Mapping):  # a result of MCP: its text says what failed
+        texts = (part.get("text") for part in _parts(error))
+        message = " ".join(text for text in texts if isinstance(text, str))[:MAX_MESSAGE]
+    if parts.code or parts.type or message:
+        yield ToolError(tool, parts.code, parts.type, message, parts.param)
 
 
 def _chat(choices: list[Any]) -> PayloadFindings:
@@ -170,13 +205,14 @@ def _reason(body: Mapping[str, Any]) -> str | None:
     return reason[:100] if isinstance(reason, str) and reason else None
 
 
-def _reached_cap(body: Mapping[str, Any]) -> str | None:
-    """As long as the cap allows: cut off, although called complete (llama.cpp has no other sign of it)."""
-    cap, usage = body.get("max_output_tokens"), body.get("usage")
-    used = usage.get("output_tokens") if isinstance(usage, Mapping) else None
-    if isinstance(cap, int) and isinstance(used, int) and not isinstance(cap, bool) and used >= cap > 0:
-        return "max_output_tokens"
-    return None
+def _token_cap(body: Mapping[str, Any]) -> int | None:
+    cap = body.get("max_output_tokens")
+    return cap if isinstance(cap, int) and not isinstance(cap, bool) else None
+
+
+def reached(token_cap: int | None, usage: Usage) -> bool:
+    """Whether the output is as long as its cap allows: cut off, also where it is called complete (llama.cpp)."""
+    return bool(token_cap) and usage.output_tokens == token_cap
 
 
 def _parts(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -223,9 +259,11 @@ class Ended:
     billing: Billing = Billing.UNKNOWN
     billing_reason: str | None = None
     warnings: tuple[str, ...] = ()
+    tool_errors: tuple[ToolError, ...] = ()
     model: str | None = None
     text: str | None = None
     usage: Usage = NO_USAGE
+    token_cap: int | None = None  # as the response names it
 
 
 ResultForm = Literal["choices", "embeddings", "images", "output", "mapped"]
@@ -356,7 +394,7 @@ def ended(body: Mapping[str, Any], status: str | None, group: StateGroup) -> End
     elif group is StateGroup.PARTIAL:
         found = _incomplete(error, findings)
     else:
-        found = _failed(body, error or findings.tool_error, normalise(status) or "failed", group, findings)
+        found = _failed(body, error, normalise(status) or "failed", group, findings)
     usage, model = read_usage(body.get("usage")), body.get("model")
     billing = found.billing
     if billing is Billing.UNKNOWN and usage.paid is not None:
@@ -368,11 +406,15 @@ def ended(body: Mapping[str, Any], status: str | None, group: StateGroup) -> End
         model=model[:200] if isinstance(model, str) else None,
         text=findings.text,
         usage=usage,
+        tool_errors=findings.tool_errors,
+        token_cap=findings.token_cap,
     )
 
 
 def _succeeded(error: ErrorParts | None, status: str | None, findings: PayloadFindings) -> Ended:
     warnings = findings.warnings()
+    if findings.incomplete_message:
+        warnings = (*warnings, "incomplete_message")
     if error is not None:
         judged = judge(error, Source.SERVICE)
         return Ended(
@@ -392,10 +434,11 @@ def _incomplete(error: ErrorParts | None, findings: PayloadFindings) -> Ended:
     if error is not None and (judged := judge(error, Source.SERVICE, status_word="incomplete")).rule.billing_reason:
         return _by_rule(judged, judged.rule.state, findings)
     found = reason_rule(findings.stopped_by)
-    parts = error or ErrorParts(code=findings.stopped_by)
-    problem = problem_of(found, parts, Source.SERVICE)
-    warnings = () if findings.has_output else ("empty_output",)
-    return Ended(State.INCOMPLETE, problem=problem, billing=Billing.BILLED, warnings=warnings)
+    parts, source = error or ErrorParts(code=findings.stopped_by), Source.SERVICE
+    if error is None and findings.stopped_by is None and findings.tool_errors:
+        parts, source = _parts_of_tool(findings.tool_errors[0]), Source.TOOL
+    problem = problem_of(found, parts, source)
+    return Ended(State.INCOMPLETE, problem=problem, billing=Billing.BILLED, warnings=findings.warnings())
 
 
 def _failed(
@@ -405,16 +448,25 @@ def _failed(
     group: StateGroup,
     findings: PayloadFindings,
 ) -> Ended:
-    parts = error or ErrorParts()
-    judged = judge(parts, Source.SERVICE, status_word=word)
-    if not judged.rule.billing_reason:
+    tool = findings.tool_errors[0] if error is None and findings.tool_errors and group not in _FIXED_STATE else None
+    source = Source.SERVICE if tool is None else Source.TOOL
+    parts = error or (ErrorParts() if tool is None else _parts_of_tool(tool))
+    judged = judge(parts, source, status_word=word)
+    if tool is not None and tool.tool in _FOREIGN_TOOLS:
+        by_word = rule(WordField.STATUS, word)
+        judged = Judged(problem_of(by_word, parts, source), by_word)
+    elif not judged.rule.billing_reason:
         by_word = rule(WordField.STATUS, word) if group is not StateGroup.FAILURE else judged.rule
         if group in _FIXED_STATE or group in (StateGroup.INPUT, StateGroup.BILLING):
-            judged = Judged(problem_of(by_word, parts, Source.SERVICE), by_word)
+            judged = Judged(problem_of(by_word, parts, source), by_word)
         elif judged.rule is by_word and word == "aborted" and _aborted_by_system(body):
             by_system = rule(WordField.TOOL, "aborted_by_system")
-            judged = Judged(problem_of(by_system, parts, Source.SERVICE), by_system)
+            judged = Judged(problem_of(by_system, parts, source), by_system)
     return _by_rule(judged, _FIXED_STATE.get(group, judged.rule.state), findings)
+
+
+def _parts_of_tool(tool: ToolError) -> ErrorParts:
+    return ErrorParts(tool.code, tool.type, tool.message, tool.param)
 
 
 def _by_rule(judged: Judged, state: State, findings: PayloadFindings) -> Ended:

@@ -45,7 +45,7 @@ from batchrun.core.responses.outcome import (
 )
 from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import WORDS, Rule, State, StateGroup, WordField, group_of
+from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import ParsedJson, read_json
 from batchrun.core.text.readable import is_safe_id
 
@@ -158,7 +158,7 @@ def read_submit(
         problem = our_problem("connection_failed", answer.message)
         return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, field_map, overrides, background=background, result=result)
+        return _read_acceptance(answer, wall, field_map, overrides, background=background, result=result)
     judged = _judge_response(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
     named = {judged.problem.code, judged.problem.type}
@@ -172,7 +172,7 @@ def read_submit(
         again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
         delay = retry_after(answer.headers, wall, judged.problem.message)
         return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay)
-    return _response_lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
+    return _response_lost(answer, f"HTTP {answer.status}: {_words_of(judged.problem)}")
 
 
 def read_poll(
@@ -200,6 +200,7 @@ def read_cancel(
 
 def _read_acceptance(
     answer: Answer,
+    wall: float,
     field_map: FieldReader | None,
     overrides: CodeOverrides,
     *,
@@ -223,13 +224,13 @@ def _read_acceptance(
         outcome = replace(outcome, status=word)
     if isinstance(outcome, Running):
         if job_id is _ABSENT and outcome.unclear is not None:
-            return _error_alone(answer, overrides)
+            return _error_alone(answer, wall, overrides)
         problem = _cannot_be_polled(answer, outcome, job_id, background=background)
         if problem is not None:
             return Ambiguous(problem)
     return Accepted(
         job_id=job_id if isinstance(job_id, str) and is_safe_id(job_id) else None,
-        outcome=_with_form_warning(outcome, reading),
+        outcome=_with_what_came_along(outcome, answer, wall, reading),
         body=reading.text,
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
@@ -240,13 +241,13 @@ def _read_acceptance(
 _ABSENT = object()
 
 
-def _error_alone(answer: Answer, overrides: CodeOverrides) -> Refused | Ambiguous:
+def _error_alone(answer: Answer, wall: float, overrides: CodeOverrides) -> Refused | Ambiguous:
     """A 2xx with an error and no job: ambiguous, unless the profile says that nothing was created."""
     judged = _judge_response(answer)
     if judged.problem.code in overrides.nothing_created:
-        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts)
-    words = ": ".join(part for part in (judged.problem.code, judged.problem.message) if part)
-    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {words}")
+        delay = retry_after(answer.headers, wall, judged.problem.message)
+        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts, delay)
+    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {_words_of(judged.problem)}")
     return replace(lost, rule=judged.rule) if judged.rule.halts else lost
 
 
@@ -309,19 +310,20 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
         poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)
         if poll_after is not None:
             outcome = replace(outcome, poll_after=poll_after)
-    return JobReport(
-        _with_form_warning(outcome, reading),
-        reading.text,
-        answer.status,
-        answer.headers.get("x-request-id"),
-        shown_id if isinstance(shown_id, str) and shown_id != job_id else None,
-    )
+    outcome = _with_what_came_along(outcome, answer, wall, reading)
+    other_id = shown_id if isinstance(shown_id, str) and shown_id != job_id else None
+    return JobReport(outcome, reading.text, answer.status, answer.headers.get("x-request-id"), other_id)
 
 
-def _with_form_warning(outcome: Running | Ended, reading: ParsedJson) -> Running | Ended:
-    if reading.strict or isinstance(outcome, Running):
+def _with_what_came_along(
+    outcome: Running | Ended, answer: Answer, wall: float, reading: ParsedJson
+) -> Running | Ended:
+    """An end with what the response says of it beside its fields: when to retry, and whether its JSON is strict."""
+    if isinstance(outcome, Running):
         return outcome
-    return replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
+    if outcome.retry is not Retry.NO and (asked := retry_after(answer.headers, wall)) is not None:
+        outcome = replace(outcome, retry_after=asked)
+    return outcome if reading.strict else replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
 
 
 def _judge_response(answer: Answer) -> Judged:
@@ -335,6 +337,11 @@ def _judge_response(answer: Answer) -> Judged:
         target = answer.headers.get("location", "nowhere")
         parts = replace(parts, message=f"redirected to {target[:300]}; redirects are never followed")
     return judge(parts, Source.HTTP, http_status=answer.status)
+
+
+def _words_of(problem: Problem) -> str:
+    """The service's code and message."""
+    return problem.message if problem.code is None else f"{problem.code}: {problem.message}"
 
 
 def _response_lost(answer: Answer, message: str) -> Ambiguous:

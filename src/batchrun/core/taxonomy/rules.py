@@ -163,7 +163,7 @@ def interned_state(word: str) -> str:
     return _WORDS.get(word, word)
 
 
-TAXONOMY_VERSION = 2
+TAXONOMY_VERSION = 3
 
 
 class Retry(StrEnum):
