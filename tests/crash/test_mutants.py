@@ -22,6 +22,7 @@ from batchrun.core.journal import recover as recovery
 from batchrun.edge.append_file import Lines, rewrite
 from tests.crash import startup
 from tests.crash.mixed_up import MixedUpProcess
+from tests.crash.sharing import SharingProcess
 from tests.crash.startup import Startup
 from tests.crash.trials import Trials
 from tests.crash.world import SETTINGS, Process, Violation, keys_in
@@ -277,7 +278,13 @@ MUTANTS = [
     Mutant(
         "ids of ended jobs forgotten", "another row's|POSTed again", [(EndedIds, "__contains__", never)], MixedUpProcess
     ),
-    Mutant("POSTs in flight not awaited", "another row's", [(Jobs, "in_flight_since", nobodys)], MixedUpProcess),
+    Mutant(
+        "POSTs in flight not awaited",
+        "another row's|POSTed again",
+        [(Jobs, "in_flight_since", nobodys)],
+        MixedUpProcess,
+    ),
+    Mutant("a shared job cancelled", "still want it", [(Jobs, "is_wanted_by_others", never)], SharingProcess),
     Mutant("retried after its own job", "its own job was named", [(Jobs, "is_watched", never)], MixedUpProcess),
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
@@ -295,6 +302,6 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 5 + 5, (
+    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 5 + 6, (
         "of files, of rewriting, cancels and tapes, of ids"
     )

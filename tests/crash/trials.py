@@ -301,9 +301,11 @@ class Trials:
                 raise Violation(where + f"{key} was cancelled, acknowledged, and ended {records[key]['state']}")
         for key, record in records.items():
             canary = f"payload of <{key}>".encode()
-            if record["state"] == "cancelled" and any(
-                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT, *shelf(process.paper))
-            ):
+            paths = (JOURNAL, OUTPUT, *shelf(process.paper))
+            where_it_may_not_be = [process.paper.names[path].durable for path in paths]
+            if process.repeats_ids:  # another row may have it
+                where_it_may_not_be = [orjson.dumps(record)]
+            if record["state"] == "cancelled" and any(canary in data for data in where_it_may_not_be):
                 raise Violation(where + f"the payload of {key}, which is cancelled, reached a file")
 
     def check_jobs(self, records: dict[str, dict], service: Service, process: Process, where: str) -> None:
@@ -323,7 +325,7 @@ class Trials:
         for key, posts in service.posts.items():
             created = [service.jobs[post.job] for post in posts if post.told == CREATED and post.job]
             for job in created[:-1]:
-                if not service.may_try_again(job):
+                if not service.may_try_again(job, key):
                     raise Violation(where + f"{key} was paid for again although {job.id} ended {job.ends}")
 
     def check_whose(self, key: str, record: dict, service: Service, where: str) -> None:
@@ -334,7 +336,8 @@ class Trials:
             for job_id in (record["job_id"], *(one["job_id"] for one in record["attempts"]))
             if job_id
         ]
-        if any(job.key != key for job in jobs) or text not in (None, f"payload of <{key}>"):
+        whose = {service.body_of(job.key) for job in jobs} | {service.body_of(key)}
+        if len(whose) > 1 or text not in (None, *(f"payload of <{job.key}>" for job in jobs[:1])):
             raise Violation(where + f"{key} has another row's result: {record}")
         if not jobs or error.get("source") != "service":
             return

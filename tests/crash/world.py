@@ -16,7 +16,7 @@ import orjson
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.ended_ids import EndedIds
-from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.job import About, CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.journal.entries import Header, Started, mark
 from batchrun.core.journal.fold import JournaledRow, JournalState
@@ -89,6 +89,7 @@ class Process:
 
     engine_class: type[Engine] = Engine
     service_class: type[Service] = Service
+    repeats_ids = False
     settings = SETTINGS
 
     def __init__(
@@ -105,7 +106,9 @@ class Process:
         self.read = 0
         self.to_come = {row.key for row in rows}
         self.outcome: m.Outcome | None = None
-        self.engine = self.engine_class(self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random)
+        self.engine = self.engine_class(
+            self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random, repeats_ids=self.repeats_ids
+        )
         self.wished: set[str] = set()
         self.shelf = Shelf(SHELF, SHELF, (0, 0), paper.disk())
 
@@ -137,13 +140,21 @@ class Process:
                 state.cancel_all,
                 None if None in self.truth.wishes[state.heard_to :] else set(self.truth.wishes[state.heard_to :]),
                 files=self.left(recovery),
-                ended_ids=EndedIds(job_id for _, job_id in recovery.ended_ids(state)),
+                ended_ids=self.ended_ids(recovery, state),
             )
             self.feed(event)
             numbers = range(state.heard_to, len(self.truth.wishes))
             self.take_up(open_rows, [lambda number=number: self.read_wish(number) for number in numbers])
         else:
             self.feed(m.TimerFired())
+
+    def ended_ids(self, recovery: Recovery, state: JournalState) -> EndedIds:
+        ids = list(recovery.ended_ids(state))
+        return EndedIds((job_id for _, job_id in ids), (self.body_hash(key) for key, _ in ids))
+
+    @classmethod
+    def body_hash(cls, key: str) -> int:
+        return crc32(cls.service_class.body_of(key).encode()) if cls.repeats_ids else 0
 
     def take_up(self, rows: list[tuple[Row, JournaledRow]], then: list[Callable[[], m.Event]]) -> None:
         """Rows are taken up in parts, and other things happen in between; what was wished follows behind the last."""
@@ -265,7 +276,7 @@ class Process:
         """A cancel counts as acknowledged when the engine has it on the disk and the record is not yet written."""
         desk = self.engine.jobs
         for key in self.wished:
-            job = desk.unsubmitted.get(key) or next((job for job in desk.watched.values() if job.key == key), None)
+            job = next((job for job in desk.all() if job.key == key), None)
             if (
                 job is not None
                 and job.cancel_reason is not None
@@ -295,7 +306,7 @@ class Process:
         if isinstance(verdict, Accepted):
             named = self.service.jobs[verdict.job_id or ""]
             self.service.heard.add(named.id)
-            if named.key != job.key:
+            if self.service.body_of(named.key) != self.service.body_of(job.key):
                 self.truth.ambiguous.add(job.key)
             return m.SubmitAccepted(job, attempt, verdict)
         if isinstance(verdict, Ambiguous):
@@ -364,9 +375,9 @@ class Process:
 def first_process(seed: int, rows: int, process_class: type[Process] = Process) -> Process:
     """A fresh batch with a few cancels on their way."""
     paper = PaperDisk({JOURNAL: HEADER, OUTPUT: b""})
-    process = process_class(
-        seed, [Row(f"row-{i}") for i in range(rows)], paper, process_class.service_class(seed), Truth(), now=0.0
-    )
+    keys = [f"row-{i}" for i in range(rows)]
+    given = [Row(key, About(body_hash=process_class.body_hash(key))) for key in keys]
+    process = process_class(seed, given, paper, process_class.service_class(seed), Truth(), now=0.0)
     for row in process.rows:
         luck = chance(seed, row.key, "cancel")
         if luck < 0.1:

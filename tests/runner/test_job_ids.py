@@ -1,16 +1,21 @@
 """Ids of jobs from earlier runs, as a resume finds them on real files: none of them counts for another row."""
 
+import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from batchrun.core.jobs.messages import Outcome
 from batchrun.core.journal.entries import AttemptEnded, Intent, Submitted
 from batchrun.core.rows.parse import Prepared
+from batchrun.edge.cancel_file import cancel_request
 from batchrun.edge.source import check
+from batchrun.runner.loop.runner import Runner
 from batchrun.services.choice import choose
 from batchrun.services.profile import COMPATIBLE
-from tests.runner.night import WALL, Night, Wire, row
+from tests.runner.night import WALL, Night, Observer, Wire, row
 
 
 class Repeating(Wire):
@@ -160,3 +165,29 @@ def test_equal_requests_have_one_hash_whatever_their_rows_are_called(tmp_path):
     assert {body.hash() for body in bodies[:4]}.isdisjoint({bodies[4].hash(), bodies[5].hash()})
     assert Prepared("/a", b"{}").hash() != Prepared("/b", b"{}").hash()
     assert all(-(2**63) <= body.hash() < 2**63 for body in bodies)
+
+
+@pytest.mark.parametrize("ids", [["a"], ["a", "b"], ["resp_x"]])
+def test_a_run_that_only_cancels_knows_which_rows_still_want_a_shared_job(night, ids):
+    night.repeats_ids = True
+    night.rows(row("a", "A"), row("b", "A"))
+    night.open()
+    night.close()
+    night.wire.jobs["resp_x"], night.wire.status = "A", "in_progress"
+    for key in ("a", "b"):
+        submitted(night, key, "resp_x")
+    batch = night.open("collect")
+    Path(night.names.requests).write_text(json.dumps(cancel_request(ids, batch.header.run_id, WALL)) + "\n")
+    wire, settings = night.wire, night.settings()
+    try:
+
+        async def main():
+            runner = Runner(batch, None, night.service(), wire, settings, Observer(), only_cancels=True, wall=WALL)
+            return await asyncio.wait_for(runner.run(), 50)
+
+        assert asyncio.run(main()) is Outcome.COMPLETE
+    finally:
+        night.close()
+    ended = ["a"] if ids == ["a"] else ["a", "b"]
+    assert night.states() == dict.fromkeys(ended, "cancelled")
+    assert set(wire.cancels) == (set() if ids == ["a"] else {"resp_x"})

@@ -418,3 +418,33 @@ def test_the_bodies_of_ended_ids_stay_with_them():
     ids.add("d", 5)
     ids.add("a", 9)
     assert [ids.body_hash(one) for one in "abcde"] == [1, 2, 0, 4, 0]
+
+
+@pytest.mark.parametrize("repeats_ids", [True, False])
+def test_a_cancel_waits_for_rows_that_may_share_the_job_and_are_taken_up_later(repeats_ids):
+    run = Driver([], start=False, repeats_ids=repeats_ids, collecting=True)
+    rows = [submitted_before("row-0", "X"), submitted_before("row-1", "X"), submitted_before("row-2", "Y")]
+    run.feed(m.Recovered({}, 2, 0, 0, 0, to_cancel={"row-0", "row-2"}))
+    run.feed(m.RowsTakenUp([rows[0], rows[2]], more=True))
+    assert [name for _, name in run.sent["cancel"]] == ([] if repeats_ids else ["X", "Y"])
+    run.feed(m.RowsTakenUp([rows[1]]))
+    run.run()
+    assert run.records["row-1"]["state"] == ("succeeded" if repeats_ids else "unconfirmed")
+    assert (run.records["row-0"]["state"], run.records["row-2"]["state"]) == ("cancelled", "cancelled")
+    assert {name for _, name in run.sent["cancel"]} == ({"Y"} if repeats_ids else {"X", "Y"})
+
+
+@pytest.mark.parametrize("recalled", [1, 2, 3])
+def test_a_run_that_only_cancels_leaves_a_job_that_other_rows_want(recalled):
+    """The other rows of X are not taken up until they are to end too."""
+    always_running = lambda job_id, n: answer(200, {"id": job_id, **RUNNING})  # noqa: E731 - used once
+    run = Driver([], start=False, repeats_ids=True, collecting=True, poll=always_running)
+    rows = [submitted_before(f"row-{i}", "X") for i in range(3)]
+    run.feed(m.Recovered({}, 3, 0, 0, 0, to_cancel={"row-0"}, left_open={"X": 2}))
+    run.feed(m.RowsTakenUp([rows[0]], more=True))
+    for row in rows[1:recalled]:
+        run.at(0.5, m.RowsRecalled([row]))
+    run.at(1.0, m.RowsTakenUp([]))
+    run.run(until=1_000.0)
+    assert {key: one["state"] for key, one in run.records.items()} == {f"row-{i}": "cancelled" for i in range(recalled)}
+    assert {name for _, name in run.sent["cancel"]} == ({"X"} if recalled == 3 else set())

@@ -333,6 +333,7 @@ class Engine:
             gen=event.gen,
             output_end=event.output_end,
             ended_ids=EndedIds() if event.ended_ids is None else event.ended_ids,
+            left_open=event.left_open,
         )
         self.endings.recovered(event.files)
         self._states_before = dict(Counter(event.finished.values()))

@@ -89,6 +89,7 @@ class Polls:
         self._pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
+        self._held_cancels: list[Job] = []
         self.stopped = False
         self.in_flight = 0
         self.cancels_in_flight = 0
@@ -143,11 +144,17 @@ class Polls:
         self.stopped = False
 
     def hold(self) -> None:
-        """Send no polls until `release`: rows are still being taken up, and would be for longer."""
+        """Send no polls until `release`: rows are still being taken up, and would be for longer.
+
+        Nor a cancel of a job that a row may share that is not taken up yet.
+        """
         self._connections = 0
 
     def release(self) -> None:
         self._connections = self._jobs.settings.connections
+        held, self._held_cancels = self._held_cancels, []
+        for job in held:
+            self._send_cancel(job)
 
     def advance(self) -> float:
         """Send the polls that are due, as the rate and the room for responses allow; returns when to come back."""
@@ -332,6 +339,9 @@ class Polls:
             self._send_cancel(job)
 
     def _send_cancel(self, job: Job) -> None:
+        if self._connections == 0 and self._jobs.repeats_ids:
+            self._held_cancels.append(job)
+            return
         if self._jobs.is_wanted_by_others(job):  # the service would end it for them too: only a final poll is sent
             self._jobs.move(job, Step.CANCEL_ANSWERED)
             self._timers.put(job, self._jobs.now)

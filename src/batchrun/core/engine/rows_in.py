@@ -145,6 +145,8 @@ class RowsIn:
                 self._gate.trust_key()
 
     def rows_recalled(self, event: RowsRecalled) -> None:
+        for _, journaled in event.rows:
+            self._jobs.recalled(journaled.job_id or "")
         self._take_up_all(event.rows, None)
 
     def _take_up_all(self, rows: Sequence[tuple[Row, JournaledRow]], to_cancel: AbstractSet[str] | None) -> None:

@@ -7,7 +7,7 @@ current event. It knows no service and no limit.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain
 from zlib import crc32
@@ -58,6 +58,7 @@ class Jobs:
         self.sharing: dict[str, list[Job]] = {}  # by job id: further rows of a job in `watched`
         self.shared = 0  # such rows
         self.ended_ids = EndedIds()
+        self._left_open: dict[str, int] = {}  # by job id: rows of an earlier run that are not taken up
         self._posted: dict[str, float] = {}  # by key: since when a POST is in flight, the oldest first
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
@@ -102,11 +103,21 @@ class Jobs:
 
     # --- jobs ---
 
-    def recovered(self, *, accepted: int, retries: int, gen: int, output_end: int, ended_ids: EndedIds) -> None:
-        """The counts of earlier runs, where their output ends, the ids of jobs that ended in them."""
+    def recovered(
+        self,
+        *,
+        accepted: int,
+        retries: int,
+        gen: int,
+        output_end: int,
+        ended_ids: EndedIds,
+        left_open: Mapping[str, int],
+    ) -> None:
+        """The counts of earlier runs, where their output ends, the ids of jobs that ended in them or are left alone."""
         self.accepted, self.retries = accepted, retries
         self._gen, self._output_end = gen, output_end
         self.ended_ids = ended_ids
+        self._left_open = dict(left_open)
 
     def open(self, row: Row) -> Job:
         """A new job for a row, waiting."""
@@ -210,9 +221,16 @@ class Jobs:
         if other is not None or job_id in self.ended_ids:
             job.warn("shared_job")
 
+    def recalled(self, job_id: str) -> None:
+        """A row of the job `job_id` that was left alone is taken up."""
+        if job_id in self._left_open:
+            self._left_open[job_id] -= 1
+
     def is_wanted_by_others(self, job: Job) -> bool:
         """Whether another row waits for the same job and is not cancelled."""
         job_id = job.job_id or ""
+        if self._left_open.get(job_id):
+            return True
         if job_id not in self.sharing:
             return False
         rows = (self.watched[job_id], *self.sharing[job_id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -20,12 +21,25 @@ _ROWS_AT_ONCE = 1_000
 
 
 def recovered(
-    batch: OpenBatch, source: Checked | None, requests: CancelRequestReader, *, output_end: int, repeats_ids: bool
+    batch: OpenBatch,
+    source: Checked | None,
+    requests: CancelRequestReader,
+    *,
+    output_end: int,
+    only_cancels: bool,
+    repeats_ids: bool,
 ) -> Recovered:
     """The counts, and the cancel requests of other processes. Raises InputChanged."""
     state = batch.state
     with no_collections():
         ended_ids = _ended_ids(batch, source if repeats_ids else None)
+    left_open: Counter[str] = Counter()
+    if only_cancels and repeats_ids:
+        left_open.update(
+            journaled.job_id
+            for key, journaled in batch.recovery.open_journaled.items()
+            if journaled.job_id is not None and not requests.concerns(key, journaled)
+        )
     return Recovered(
         finished=batch.finished,
         accepted=state.accepted,
@@ -38,6 +52,7 @@ def recovered(
         files=batch.files,
         output_end=output_end,
         ended_ids=ended_ids,
+        left_open=left_open,
     )
 
 
@@ -67,9 +82,14 @@ def with_body_hash(source: Checked | None, row: Row) -> Row:
 
 
 def taken_up(
-    batch: OpenBatch, source: Checked | None, requests: CancelRequestReader, settings: Settings, *,
-    only_cancels: bool, repeats_ids: bool,
-) -> Iterator[RowsTakenUp]:  # fmt: skip
+    batch: OpenBatch,
+    source: Checked | None,
+    requests: CancelRequestReader,
+    settings: Settings,
+    *,
+    only_cancels: bool,
+    repeats_ids: bool,
+) -> Iterator[RowsTakenUp]:
     """The rows that are taken up, in parts, read as they are asked for. Raises InputChanged.
 
     With `only_cancels` those rows alone that are to end; without an input and without retries (``--retries 0``) also

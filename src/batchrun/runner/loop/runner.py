@@ -340,16 +340,10 @@ class Runner:
         """Take up what an earlier run left; what is due meanwhile is not kept waiting."""
         requests = self._requests.new(self._rows.are_to_come)
         begun = clock()
-        parts = taken_up(
-            self._batch, self._source, self._requests, self._settings,
-            only_cancels=self._only_cancels, repeats_ids=self._repeats_ids,
-        )  # fmt: skip
+        kind = {"only_cancels": self._only_cancels, "repeats_ids": self._repeats_ids}
+        parts = taken_up(self._batch, self._source, self._requests, self._settings, **kind)
         try:
-            self.feed(
-                recovered(
-                    self._batch, self._source, self._requests, output_end=output_end, repeats_ids=self._repeats_ids
-                )
-            )
+            self.feed(recovered(self._batch, self._source, self._requests, output_end=output_end, **kind))
             for part in parts:
                 self.feed(part)
                 if part.more:
