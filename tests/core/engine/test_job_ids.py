@@ -402,12 +402,12 @@ def test_of_an_ended_id_at_most_twenty_bytes_are_kept():
     ids = EndedIds(f"job-{n}" for n in range(50_000))
     for n in range(50_000, 100_000):
         ids.add(f"job-{n}")
-    index = ids._index
+    index = ids.index
     assert (index.marks.itemsize, ids._bodies.itemsize) == (8, 8), "at most 16 bytes of hashes"
     assert len(index.marks) * 8 + len(index._slots) * 4 <= 20 * len(ids)
-    assert "job-77" in ids
-    assert "job-77777" in ids
-    assert "job-100001" not in ids
+    assert hash("job-77") in index
+    assert hash("job-77777") in index
+    assert hash("job-100001") not in index
     assert len(ids._bodies) == 0
 
 

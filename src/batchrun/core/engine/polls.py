@@ -4,6 +4,8 @@
 found is written off only by a service that has shown that it knows us (``_write_off``); an outage, a wrong project or
 a wrong path never writes rows off.
 
+**A poll that names another row's job says nothing about this one.** It counts as one that failed.
+
 **A deadline never ends a job without a final poll.** If that poll finds it still running it is cancelled, for the
 reason `deadline`; if the service cannot be seen at all, the job is polled until it can, for an hour at most.
 

@@ -88,7 +88,7 @@ class Submits:
             job.warn(*event.warnings)
         self.answered += 1
         jobs.answered(job)
-        if accepted.retrievable and self._is_anothers(job, accepted):
+        if accepted.retrievable and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
             return
         self._gate.accepted(jobs.now)
         jobs.count_accepted()

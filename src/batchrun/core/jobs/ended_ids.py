@@ -14,29 +14,27 @@ from batchrun.core.rows.key_index import KeyIndex
 
 
 class EndedIds:
-    """Which ids are known; with `bodies` also a hash of the body that the first row of each sent, 0 where it is unknown."""
+    """Which ids are known, by the hash of each in `index`; and with `bodies` a hash of the body that the first row of each
+    sent, 0 where it is unknown."""
 
-    __slots__ = ("_bodies", "_index")
+    __slots__ = ("_bodies", "index")
 
     def __init__(self, ids: Iterable[str] = (), bodies: Iterable[int] | None = None) -> None:
-        self._index = KeyIndex()
-        self._index.put_all(map(hash, ids))
+        self.index = KeyIndex()
+        self.index.put_all(map(hash, ids))
         self._bodies = array("q") if bodies is None else array("q", bodies)
 
-    def __contains__(self, job_id: str) -> bool:
-        return next(self._index.at(hash(job_id)), None) is not None
-
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.index)
 
     def add(self, job_id: str, body_hash: int = 0) -> None:
         """A job ended; where it is shared, the first time counts."""
-        if self._index.add(hash(job_id)) and (body_hash or self._bodies):
-            missing = len(self._index) - 1 - len(self._bodies)
+        if self.index.add(hash(job_id)) and (body_hash or self._bodies):
+            missing = len(self.index) - 1 - len(self._bodies)
             self._bodies.extend([0] * missing)
             self._bodies.append(body_hash)
 
     def body_hash(self, job_id: str) -> int:
         """The hash of the body for which the job was made; 0 where it is unknown."""
-        place = next(self._index.at(hash(job_id)), None)
+        place = next(self.index.at(hash(job_id)), None)
         return 0 if place is None or place >= len(self._bodies) else self._bodies[place]

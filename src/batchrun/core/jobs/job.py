@@ -146,7 +146,10 @@ class Job:
 
     def had(self, job_id: str | None) -> bool:
         """Whether an earlier attempt of the row was the job `job_id`."""
-        return job_id is not None and any(attempt.job_id == job_id for attempt in self.attempts)
+        history = self.history
+        if history is None or job_id is None:
+            return False
+        return any(attempt.job_id == job_id for attempt in history.attempts)
 
     def warn(self, *warnings: str) -> None:
         history = self._remember()

@@ -199,10 +199,14 @@ class Jobs:
 
     # --- whose job an id is ---
 
+    def is_known(self, job_id: str | None) -> bool:
+        """Whether a row of the batch has or had the job `job_id`; a quick answer, for most are new."""
+        return job_id in self.watched or hash(job_id) in self.ended_ids.index
+
     def job_of_another(self, job: Job, job_id: str) -> str | None:
         """Whose job `job_id` is, in words, where it is or was another row's; None where it is nobody's, or `job` shares it."""
         other = self.watched.get(job_id)
-        if (other is None and job_id not in self.ended_ids) or self._is_shared(job, job_id, other):
+        if not self.is_known(job_id) or self._is_shared(job, job_id, other):
             return None
         return "a job of this batch that has ended" if other is None else f"the job of {other.key!r}"
 
@@ -218,7 +222,7 @@ class Jobs:
         other = self.watched.get(job_id)
         if other is not None and other is not job:
             other.warn("shared_job")
-        if other is not None or job_id in self.ended_ids:
+        if self.is_known(job_id):
             job.warn("shared_job")
 
     def recalled(self, job_id: str) -> None:

@@ -69,6 +69,15 @@ class KeyIndex:
             slots *= 2
         self._resize(slots)
 
+    def __contains__(self, mark: int) -> bool:
+        slots, marks, mask = self._slots, self.marks, self._mask
+        at = mark & mask
+        while slot := slots[at]:
+            if marks[slot - 1] == mark:
+                return True
+            at = (at + 1) & mask
+        return False
+
     def at(self, mark: int) -> Iterator[int]:
         """The places of `mark`, in order of arrival."""
         slots, marks, mask = self._slots, self.marks, self._mask
