@@ -95,7 +95,7 @@ def test_the_job_id_of_a_poll_may_be_in_a_query():
         ({"base_url": "render.example"}, ["base_url: expected https://HOST"]),
         ({"endpoints": {}}, ["expected submit = '/path'"]),
         ({"endpoints": "/jobs"}, ["endpoints: expected a table; write [endpoints]"]),
-        ({"endpoints__poll": None}, ["expected submit and poll together"]),
+        ({"endpoints__poll": None}, ["expected submit (or queues) and poll together"]),
         ({"endpoints__submit": "jobs"}, ["submit: expected a path such as /jobs, got 'jobs'"]),
         ({"endpoints__submit": "https://elsewhere.example/jobs"}, ["expected a path such as /jobs"]),
         ({"endpoints__submit": "/jobs/{id}"}, ["expected a path such as /jobs"]),

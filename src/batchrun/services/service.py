@@ -58,6 +58,16 @@ class Service:
         return self.base.origin
 
     @property
+    def auth(self) -> Auth:
+        """The header that carries the API key."""
+        return self._auth
+
+    @property
+    def extra_headers(self) -> Mapping[str, str]:
+        """Headers of the profile and of the user, sent with every request; their values may be secret."""
+        return self._extra
+
+    @property
     def can_cancel(self) -> bool:
         return self._cancel is not None
 
@@ -108,6 +118,7 @@ class Service:
             answer,
             wall,
             background=endpoint.background,
+            queues=endpoint.queues,
             result=endpoint.result,
             overrides=profile.overrides,
             field_map=profile.field_map,
