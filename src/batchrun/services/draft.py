@@ -66,7 +66,7 @@ def _endpoints(service: Service, shape: UnknownShape) -> Iterator[str]:
     submit = next((one.path for one in profile.endpoints if one.background), None)
     at_once = [one.path for one in profile.endpoints if not one.background]
     queues = [one.path for one in profile.endpoints if one.queues]
-    poll, why = _poll(service, shape, submit or (at_once or [""])[0])
+    poll, why = _poll(service, shape)
     polled = bool(queues) or (submit is not None and _is_active(profile, shape, background=True))
     if submit is not None:
         active = _is_active(profile, shape, background=True)
@@ -75,31 +75,29 @@ def _endpoints(service: Service, shape: UnknownShape) -> Iterator[str]:
         active = _is_active(profile, shape, background=False)
         yield _line("at_once", at_once, "" if active else "if rows name these", active=active)
     if not shape.background and shape.id is not None and not queues:
-        yield _line("queues", at_once, "if this is a job to be polled, not a result", active=False)
+        yield _line("queues", [shape.path], "if this is a job to be polled, not a result", active=False)
         why = f"{why}; with queues"
     elif queues:
         yield _line("queues", queues)
-    if poll is not None:
-        yield _line("poll", _spelled(poll, "GET"), why, active=polled)
+    yield _line("poll", _spelled(poll, "GET"), why, active=polled)
     if profile.cancel is not None:
         yield _line("cancel", _spelled(profile.cancel, "POST"), "" if own else "if there is one", active=own and polled)
 
 
-def _poll(service: Service, shape: UnknownShape, path: str) -> tuple[Call | None, str]:
+def _poll(service: Service, shape: UnknownShape) -> tuple[Call, str]:
     """Where a job is polled, and how that is known."""
     profile, base = service.profile, service.base
-    urls = sorted(shape.urls, key=lambda named: "status" not in named[0].lower())
-    for name, url in urls:
-        path = url.removeprefix(base.origin)
-        found = re.search(rf"(?<=[/=]){re.escape(shape.job_id or '')}(?=[/?&]|$)", path)
-        if found is None or not path.startswith(f"{base.path}/") or "cancel" in (name + path).lower():
+    if profile.field_map is not None and profile.poll is not None:
+        return profile.poll, ""
+    for name, url in sorted(shape.urls, key=lambda named: "status" not in named[0].lower()):
+        at = url.removeprefix(base.origin)
+        found = re.search(rf"(?<=[/=]){re.escape(shape.job_id or '')}(?=[/?&]|$)", at)
+        if found is None or not at.startswith(f"{base.path}/") or "cancel" in (name + at).lower():
             continue
-        before, after = path[len(base.path) : found.start()], path[found.end() :]
+        before, after = at[len(base.path) : found.start()], at[found.end() :]
         if is_path(f"{before}{_ID}{after}", with_id=True):
             return Call("GET", before, after), f"as the response says ({name})"
-    if profile.field_map is not None:
-        return profile.poll, ""
-    return Call("GET", f"{path}/"), "a guess: where this service shows a job"
+    return Call("GET", f"{shape.path}/"), "a guess: where this service shows a job"
 
 
 def _auth(service: Service) -> Iterator[str]:

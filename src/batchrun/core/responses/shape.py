@@ -19,6 +19,7 @@ from batchrun.core.text.readable import is_safe_id, visible
 SHOWN = 400
 """Characters of the response that are shown."""
 _LONGEST_URL = 2_000
+_URL_STARTS = ("https://", "http://", "/")
 _FIELDS, _ELEMENTS = 1_000, 3  # as many are looked at: of the whole, and of each list
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
@@ -41,6 +42,7 @@ _RUNNING = frozenset({StateGroup.IN_PROGRESS, StateGroup.CANCELLING})
 class UnknownShape:
     """What a response shows in which neither a job nor a result was found. Places are as a profile writes them.
 
+    `path` is the endpoint's, and whether it works in the `background`.
     `status` is the status's place, with the `word` there; without a word the place is a guess. `has_other_status`: there
     is a field `status` at the top that is not the job's. `urls` are the URLs that contain the id, by the names of
     their fields. `result` is the place of what is likely to be a result.
@@ -48,6 +50,7 @@ class UnknownShape:
 
     shown: str
     background: bool
+    path: str = ""
     id: str | None = None
     job_id: str | None = None
     status: str = "status"
@@ -147,9 +150,8 @@ def _result(fields: list[_Field]) -> str | None:
 def _urls(fields: list[_Field], job_id: str) -> Iterator[tuple[str, str]]:
     for one in fields:
         url = one.value
-        if isinstance(url, str) and url.startswith(("https://", "http://", "/")) and len(url) <= _LONGEST_URL:
-            if job_id in url:
-                yield one.name, url
+        if isinstance(url, str) and len(url) <= _LONGEST_URL and url.startswith(_URL_STARTS) and job_id in url:
+            yield one.name, url
 
 
 def _plain(name: str) -> str:
