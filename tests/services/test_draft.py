@@ -70,14 +70,14 @@ def test_s27_the_profile_reads_the_response(body, job_id):
 def test_the_batch_can_be_resumed_with_it():
     """Name, address and account decide whether a journal is this batch's; the request is the same too."""
     before = compatible(
-        {"OPENAI_ORG_ID": "org-1", "OPENAI_CUSTOM_HEADERS": "X-Tenant: seven\nX-Auth-Token: hidden-secret"}
+        {"OPENAI_ORG_ID": "org-1", "OPENAI_CUSTOM_HEADERS": "X-Tenant: seven\nX-Auth-Token: hidden secret"}
     )
     text, service = drafted({"result": {"job_id": "j"}}, before)
     assert service.identity() == before.identity()
     assert service.submit("/responses", b"").path == before.submit("/responses", b"").path
     ours, old = service.submit("/responses", b"").headers, before.submit("/responses", b"").headers
-    assert {**ours, "x-auth-token": "hidden-secret"} == dict(old)
-    assert "hidden-secret" not in text
+    assert {**ours, "x-auth-token": "hidden secret"} == dict(old)
+    assert "hidden secret" not in text
     assert "# x-auth-token" in text
     assert [one.ours for one in service.profile.endpoints] == [{"background": True}]
 

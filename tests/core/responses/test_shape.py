@@ -95,8 +95,9 @@ def test_what_is_shown_is_short_and_printable():
 
 def test_a_huge_body_costs_a_bounded_time():
     """Only its first fields are looked at, so that what stands behind them is not found."""
-    body = {f"field-{n}": {"taskId": "x"} if n == 200_000 else [] for n in range(200_001)}
-    assert shape_of(body).id is None
+    fields = {f"field-{n}": {} for n in range(200_000)}
+    assert shape_of({**fields, "taskId": "x"}).id is None
+    assert shape_of({**fields, "field-0": {"taskId": "x"}}).id is None
     assert shape_of({"taskId": "x", "items": [{"id": "y"}] * 200_000}).id == "taskId"
 
 
