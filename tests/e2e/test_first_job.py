@@ -14,7 +14,7 @@ from tests.e2e.stage import CANARY, PATIENT, Batch
 
 pytestmark = PATIENT
 
-BEGIN = re.compile(r"once it is completed and saved as (\S+):\n\n")
+BEGIN = re.compile(r"to be completed and saved as (\S+):\n\n")
 
 
 class Scripted(ThreadingHTTPServer):

@@ -277,7 +277,7 @@ class RunTask:
         )
         if (profile := self.opening.drafted_profile()) is not None:
             halted.add_note(
-                f"A profile that reads this response, to be completed and saved as profile.toml:\n\n{profile}"
+                f"A profile for such responses as far as they tell, to be completed and saved as profile.toml:\n\n{profile}"
             )
         return halted
 

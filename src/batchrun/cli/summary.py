@@ -70,7 +70,9 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if result.profile is not None:
         yield ""
         name = profile_name(result.arguments)
-        yield wrapped("", f"this profile reads that response, once it is completed and saved as {name}:", width)
+        yield wrapped(
+            "", f"a profile for such responses as far as they tell, to be completed and saved as {name}:", width
+        )
         yield ""
         yield from result.profile.splitlines()
     if result.problem is not None:

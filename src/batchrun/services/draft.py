@@ -4,7 +4,7 @@ It is the profile in use, with what the response shows in place of what was expe
 stands in a line that begins with ``#``. The text is read as it is by `custom.read_profile`: until it is completed a row
 may stay without its result, but none is called a success for what nobody has named as its result.
 
-The batch goes on with it: name, address and account are those of the journal. No value that may be a secret is in it.
+The batch can be resumed with it: name, address and account are those of the journal. No value that may be a secret is in it.
 """
 
 from __future__ import annotations
