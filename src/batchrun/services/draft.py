@@ -75,13 +75,15 @@ def _endpoints(service: Service, shape: UnknownShape) -> Iterator[str]:
         active = _is_active(profile, shape, background=False)
         yield _line("at_once", at_once, "" if active else "if rows name these", active=active)
     if not shape.background and shape.id is not None and not queues:
-        yield _line("queues", [shape.path], "if this is a job to be polled, not a result", active=False)
+        yield _line("queues", [shape.path], "where this is a job, not a result", active=False)
         why = f"{why}; with queues"
     elif queues:
         yield _line("queues", queues)
     yield _line("poll", _spelled(poll, "GET"), why, active=polled)
-    if profile.cancel is not None:
-        yield _line("cancel", _spelled(profile.cancel, "POST"), "" if own else "if there is one", active=own and polled)
+    if not own:
+        yield _line("cancel", f"{shape.path}/{_ID}/cancel", "if there is one", active=False)
+    elif profile.cancel is not None:
+        yield _line("cancel", _spelled(profile.cancel, "POST"), active=polled)
 
 
 def _poll(service: Service, shape: UnknownShape) -> tuple[Call, str]:
@@ -96,8 +98,8 @@ def _poll(service: Service, shape: UnknownShape) -> tuple[Call, str]:
             continue
         before, after = at[len(base.path) : found.start()], at[found.end() :]
         if is_path(f"{before}{_ID}{after}", with_id=True):
-            return Call("GET", before, after), f"as the response says ({name})"
-    return Call("GET", f"{shape.path}/"), "a guess: where this service shows a job"
+            return Call("GET", before, after), f"as in {name}"
+    return Call("GET", f"{shape.path}/"), "a guess"
 
 
 def _auth(service: Service) -> Iterator[str]:
