@@ -134,6 +134,10 @@ class Submits:
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
+        shape = event.ambiguous.shape
+        if shape is not None and not (self._gate.proven or self._jobs.settings.keep_going):
+            message = f"row {event.job.key!r} ends as unconfirmed: {problem.message}"
+            self._gate.halt(HaltReason.UNKNOWN_RESPONSE, message, shape)
         self._end_unconfirmed(event.job, problem)
 
     def input_is_over(self) -> None:
