@@ -114,6 +114,21 @@ def test_elsewhere_than_in_the_background_an_id_names_nothing():
     }
 
 
+def test_s28_an_endpoint_that_answers_at_once_may_queue_a_job_whose_id_another_row_has():
+    run = Driver(2)
+
+    def submitted(job, attempt, reply):
+        verdict = read_submit(reply, 0.0, background=False, queues=True, result="images")
+        assert isinstance(verdict, Accepted)
+        return m.SubmitAccepted(job, attempt, verdict)
+
+    run._submitted = submitted
+    run.script["submit"] = lambda key, n: answer(200, {"id": "X", "status": "queued"})
+    run.run()
+    assert [one["state"] for one in run.records.values()] == ["unconfirmed", "succeeded"]
+    assert run.records["row-1"]["error"]["code"] == "duplicate_job_id"
+
+
 @pytest.mark.parametrize("shown", ["running", "failed"])
 def test_a_retry_that_is_answered_with_the_rows_own_ended_job_ends_as_that_did(shown):
     def submit(key, n):

@@ -37,7 +37,7 @@ from batchrun.core.journal.entries import Cancelling, RequestsAccepted
 from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.rules import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 # --- What users ask to end: rows by their keys or by their jobs' ids, or all of them ---
 #
@@ -237,6 +237,10 @@ class Shutdown:
         return Outcome.COMPLETE if rows_in.left_out or self._requests.all_done() else None
 
 
+_RESULTS = frozenset({State.SUCCEEDED.value, State.INCOMPLETE.value})
+"""States of records that show that a submit was accepted: one that was answered at once has no entry that does."""
+
+
 class Engine:
     """One batch. With `collecting` nothing is submitted, and open jobs are polled until they are over.
 
@@ -337,6 +341,8 @@ class Engine:
         )
         self.endings.recovered(event.files)
         self._states_before = dict(Counter(event.finished.values()))
+        if event.accepted or not _RESULTS.isdisjoint(self._states_before):
+            self.gate.accepted_before()
         self.rows_in.recovered(event)
         self.requests.recovered(event.requests_read_to)
 

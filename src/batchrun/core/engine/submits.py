@@ -88,7 +88,8 @@ class Submits:
             job.warn(*event.warnings)
         self.answered += 1
         jobs.answered(job)
-        if accepted.retrievable and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
+        names_a_job = accepted.retrievable or type(accepted.outcome) is Running
+        if names_a_job and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
             return
         self._gate.accepted(jobs.now)
         jobs.count_accepted()
@@ -159,6 +160,10 @@ class Submits:
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
+        shape = event.ambiguous.shape
+        if shape is not None and not (self._gate.proven or self._jobs.settings.keep_going):
+            message = f"row {event.job.key!r} ends as unconfirmed: {problem.message}"
+            self._gate.halt(HaltReason.UNKNOWN_RESPONSE, message, shape)
         self._end_unconfirmed(event.job, problem)
 
     def input_is_over(self) -> None:

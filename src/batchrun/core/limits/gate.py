@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
+from batchrun.core.responses.shape import UnknownShape
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import HaltReason
@@ -164,6 +165,7 @@ class HaltState:
 
     reason: HaltReason
     message: str
+    shape: UnknownShape | None = None  # the response that was the reason
 
 
 class Window:
@@ -209,6 +211,7 @@ class Gate:
         self.closed = False  # by a stop: like a halt, but asked for
         self.doubted = False  # the API key may be another project's: it has yet to find a job of this batch
         self.known = False  # an acceptance was seen
+        self.proven = False  # the same, in this run or an earlier one: the service's responses are read rightly
         self.trouble: str | None = None  # why submits wait, until one is accepted
         self._incidents = 0
         self._failed_incidents = 0  # in a row, without a job that succeeded between them
@@ -263,7 +266,7 @@ class Gate:
 
     def accepted(self, now: float) -> None:
         self.in_flight -= 1
-        self.known = True
+        self.known = self.proven = True
         self._refused_at_first.clear()
         self._last_acceptance = now
         if self._is_straggler():
@@ -338,10 +341,14 @@ class Gate:
 
     # --- the run ---
 
-    def halt(self, reason: HaltReason, message: str) -> None:
+    def halt(self, reason: HaltReason, message: str, shape: UnknownShape | None = None) -> None:
         """Submit nothing any more. The first reason stands."""
         if self.halted is None:
-            self.halted = HaltState(reason, message)
+            self.halted = HaltState(reason, message, shape)
+
+    def accepted_before(self) -> None:
+        """An earlier run of the batch saw an acceptance."""
+        self.proven = True
 
     def close(self) -> None:
         """Submit nothing any more, as asked."""

@@ -44,6 +44,7 @@ from batchrun.core.responses.outcome import (
     running,
 )
 from batchrun.core.responses.retry_after import milliseconds, retry_after
+from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import ParsedJson, read_json
@@ -102,6 +103,7 @@ class Ambiguous:
 
     problem: Problem
     rule: Rule | None = None  # why no further row will do better, where the service said so
+    shape: UnknownShape | None = None  # of a JSON object that shows no job and no result
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,12 @@ def read_submit(
     wall: float,
     *,
     background: bool = True,
+    queues: bool = False,
     result: ResultForm | None = None,
     overrides: CodeOverrides = NO_OVERRIDES,
     field_map: FieldReader | None = None,
 ) -> Accepted | Refused | Ambiguous:
-    """What the response to a POST means. Without `background` the response is the result.
+    """What the response to a POST means. Without `background` the response is the result, or, with `queues`, a job.
 
     `result` is the form by which a result without a status is known; without it, any object will do that has neither an
     error nor a status, but never in the background. `wall` is the time of day, for a Retry-After that is a date.
@@ -158,7 +161,7 @@ def read_submit(
         problem = our_problem("connection_failed", answer.message)
         return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, wall, field_map, overrides, background=background, result=result)
+        return _read_acceptance(answer, wall, field_map, overrides, background=background, queues=queues, result=result)
     judged = _judge_response(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
     named = {judged.problem.code, judged.problem.type}
@@ -205,6 +208,7 @@ def _read_acceptance(
     overrides: CodeOverrides,
     *,
     background: bool,
+    queues: bool,
     result: ResultForm | None,
 ) -> Accepted | Refused | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
@@ -216,16 +220,19 @@ def _read_acceptance(
     job_id = id_of(body if mapped else job_of(body), _ABSENT)
     outcome = outcome_of(body, mapped=mapped)
     if isinstance(outcome, Running) and group_of(outcome.status) is StateGroup.UNKNOWN:
-        if (result is not None or not background) and has_result(body, result):
+        names_a_job = background or (queues and job_id is not _ABSENT)
+        if (result is not None or not names_a_job) and has_result(body, result):
             outcome = ended(body, None, StateGroup.SUCCESS)
         elif outcome.unclear is not None and job_id is not _ABSENT:
             outcome = outcome.unclear  # an error, and no word that says that the job runs all the same
     if mapped:
         outcome = replace(outcome, status=word)
     if isinstance(outcome, Running):
-        if job_id is _ABSENT and outcome.unclear is not None:
-            return _error_alone(answer, wall, overrides)
-        problem = _cannot_be_polled(answer, outcome, job_id, background=background)
+        if job_id is _ABSENT:
+            if outcome.unclear is not None:
+                return _error_alone(answer, wall, overrides)
+            return _shows_nothing(answer, reading, background=background)
+        problem = _cannot_be_polled(answer, outcome, job_id, polled=background or queues)
         if problem is not None:
             return Ambiguous(problem)
     return Accepted(
@@ -251,15 +258,18 @@ def _error_alone(answer: Answer, wall: float, overrides: CodeOverrides) -> Refus
     return replace(lost, rule=judged.rule) if judged.rule.halts else lost
 
 
-def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, background: bool) -> Problem | None:
-    """Why the job cannot be polled; None where it can be."""
-    if job_id is _ABSENT:
-        shown = text_of_page(answer.body)[:200]
-        message = f"HTTP {answer.status} without an id and without a result: {shown}"
-        return our_problem("answer_lost", message, http_status=answer.status)
+def _shows_nothing(answer: Answer, reading: ParsedJson, *, background: bool) -> Ambiguous:
+    """A 2xx with neither a job nor a result nor an error."""
+    shape = unknown_shape(reading.value, reading.text, background=background)
+    lost = _response_lost(answer, f"HTTP {answer.status} without an id and without a result: {shape.shown}")
+    return replace(lost, shape=shape)
+
+
+def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, polled: bool) -> Problem | None:
+    """Why the job cannot be polled; None where it can be. `polled`: its endpoint's jobs are."""
     if not is_safe_id(job_id):
         message = f"the service named the job {job_id!r}"[:300]
-    elif not background:
+    elif not polled:
         message = f"the service answered with the job {job_id} (status {outcome.status!r}) where a result was expected"
     else:
         return None

@@ -47,11 +47,13 @@ class Endpoint:
 
     With `background` the response names a job; without, it is the result. Of a row's body, `ours` are fields that
     we always set, `default` those that the row may set itself, `dropped` those that are removed unless they are false.
-    `result` is the form by which a result without a status is known.
+    `result` is the form by which a result without a status is known. With `queues` it may be a job all the same, which is
+    then polled where those in the background are.
     """
 
     path: str
     background: bool = False
+    queues: bool = False
     result: ResultForm | None = None
     ours: Mapping[str, Any] = field(default_factory=dict)
     default: Mapping[str, Any] = field(default_factory=dict)

@@ -417,6 +417,7 @@ class HaltReason(StrEnum):
     BUDGET = "budget"
     AUTH = "auth"
     ALL_REFUSED = "all refused"
+    UNKNOWN_RESPONSE = "unknown response"
     NO_ACCEPTANCE = "no acceptance"
     OUTAGE = "outage"
     RETRY_BUDGET = "retry budget"
@@ -436,6 +437,15 @@ HALT_ADVICE: dict[HaltReason, Text] = {
         "; ",
         Option("keep_going"),
         " tries every row",
+    ),
+    HaltReason.UNKNOWN_RESPONSE: (
+        "describe the service in a profile and name it with ",
+        Option("service", "profile.toml"),
+        ", then ",
+        Action.RUN_AGAIN,
+        "; ",
+        Option("keep_going"),
+        " sends the other rows all the same",
     ),
     HaltReason.NO_ACCEPTANCE: ("look at the service's status and your limits there, then ", Action.RUN_AGAIN),
     HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),

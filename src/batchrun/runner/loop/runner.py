@@ -68,6 +68,7 @@ from batchrun.runner.loop.exchanges import Exchanges, Keys, Workers, submit_ceil
 from batchrun.runner.loop.files import ArtifactFiles, BatchFiles, keep_unreadable
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
 from batchrun.runner.opening.open import OpenBatch
+from batchrun.services.draft import draft_profile
 from batchrun.services.service import Service
 
 # Time as the runner sees it: a clock that counts suspension, and what happens by itself a few times a second.
@@ -146,6 +147,7 @@ class Runner:
         run_id = batch.header.run_id
         self._folder = folder
         self._budget = budget or Budget(settings.max_memory)
+        self._service = service
         self._engine = Engine(
             settings,
             run_id=run_id,
@@ -294,6 +296,11 @@ class Runner:
     def snapshot(self) -> Snapshot:
         """The counts of the run now."""
         return self._engine.snapshot()
+
+    def drafted_profile(self) -> str | None:
+        """The profile that would read the response of no known shape that halted the run, if one did."""
+        halted = self._engine.gate.halted
+        return None if halted is None or halted.shape is None else draft_profile(self._service, halted.shape)
 
     def feed(self, event: Event) -> None:
         """Hand an event to the engine and carry out what it asks for."""
