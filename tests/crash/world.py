@@ -170,6 +170,8 @@ class Process:
         """What an earlier process left of open rows; what it left half written is removed."""
         left, halves = left_behind(names_on(self.paper), "run", recovery.open_journaled)
         self.shelf.remove(halves)
+        if halves:
+            self.shelf.sync()
         return left
 
     def schedule(self, delay: float, what: Callable[[], m.Event | None]) -> None:
