@@ -1,6 +1,6 @@
 """Screens in the documentation: each command is typed, and what it prints is held against what the page shows.
 
-In a ```console block a line `$ command` is typed in a folder that holds `samples/`, where stderr is no terminal and
+In a ```console block a line `$ command` is typed in a folder that holds `samples/`, `rows.jsonl` and `covers.jsonl`, where stderr is no terminal and
 80 columns wide; standard output and standard error are one. A service that completes every job stands at
 OPENAI_BASE_URL, so that commands without --demo run as they are printed. In what a page shows
 
@@ -9,6 +9,7 @@ OPENAI_BASE_URL, so that commands without --demo run as they are printed. In wha
 - numbers, ids and line breaks may differ, words may not.
 """
 
+import json
 import os
 import re
 import shutil
@@ -20,12 +21,26 @@ from pathlib import Path
 
 HOME = "/home/me"
 """The folder, as pages show it."""
+SERVICE = "openai at https://api.openai.com/v1"
+"""The service, as pages show it."""
+ENDED_WELL = (0, 1, 3, 128 + signal.SIGINT)
+ROWS = [{"custom_id": f"row-{n}", "model": "gpt-5-mini", "prompt": f"Name city {n}"} for n in range(1, 6)]
+COVER = {
+    "custom_id": "cover",
+    "url": "/v1/images/generations",
+    "body": {"model": "gpt-image-1", "prompt": "A lighthouse"},
+}
 SOME_RECORDS = 3
 LONGEST = 240.0
 
 _NUMBER = re.compile(r"\d[\d.,:]*\d|\d")
 _TIME = re.compile(r"#( (ms|s|min|h))?( # (s|min))?(?= |$|[,;.)])")
 _ID = re.compile(r"\b(resp_|rec_|req_)\w+…?")
+
+
+def is_missing(command):
+    """Whether the command needs a tool that is not installed here: what it prints is then not compared."""
+    return command.startswith("jq ") and shutil.which("jq") is None
 
 
 def commands_in(block):
@@ -70,6 +85,8 @@ class Shell:
         (tools / "batchrun").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m batchrun "$@"\n')
         (tools / "batchrun").chmod(0o755)
         shutil.copytree(samples, folder / "samples", ignore=shutil.ignore_patterns("__pycache__", "pictures"))
+        (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+        (folder / "covers.jsonl").write_text(f"{json.dumps(COVER)}\n")
         clean = {
             name: value
             for name, value in os.environ.items()
@@ -97,7 +114,13 @@ class Shell:
         text = log.read_text()
         if before is not None:
             text = f"{text[:before]}^C\n{text[before:]}"
-        return text.replace(str(self.folder.resolve()), HOME).replace(str(self.folder), HOME).rstrip(), code
+        for actual, shown in (
+            (str(self.folder.resolve()), HOME),
+            (str(self.folder), HOME),
+            (f"compatible at {self.environment['OPENAI_BASE_URL']}", SERVICE),
+        ):
+            text = text.replace(actual, shown)
+        return text.rstrip(), code
 
     def _interrupt(self, process, command, log):
         words = command.split()
@@ -116,7 +139,10 @@ class Shell:
         """The screen as it is now: commands, and what they print."""
         shown = []
         for command, wanted in commands_in(block):
-            actual, _ = self.type(command, interrupted="^C" in wanted.splitlines())
+            actual, code = (
+                (wanted, 0) if is_missing(command) else self.type(command, interrupted="^C" in wanted.splitlines())
+            )
+            assert code in ENDED_WELL, f"{command} ended with {code}:\n{actual}"
             text = wanted if same(wanted, actual) else _shortened(wanted, actual)
             gap = [""] if shown and text and len(shown) > 1 else []
             shown += [*gap, f"$ {command}", *([text] if text else [])]
