@@ -1,15 +1,17 @@
 """README and help topics: small enough, reachable, in plain words; their tables are generated, their commands run.
 
-`pytest -n 0 tests/test_docs.py --write-docs` writes the generated tables and the screens anew.
+`pytest -n 0 tests/test_docs.py --write-docs` writes the generated tables and the screens again.
 """
 
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -17,6 +19,7 @@ from batchrun.cli.help import FOLDER, TOPICS, plain
 from tests.console import Shell, commands_in, is_missing, same
 from tests.doc_blocks import BLOCKS
 from tests.e2e.stage import serving
+from tests.terminal_picture import COMMAND, PICTURE, screen, svg
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -162,6 +165,15 @@ asyncio.run(main())
 def test_every_program_can_be_read(page):
     for program in code(page, "python"):
         compile(program, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_picture_is_a_terminal_of_80_columns(request):
+    """`--write-docs` draws it again."""
+    if request.config.getoption("--write-docs") and shutil.which("tmux"):
+        PICTURE.write_text(svg(screen()), encoding="utf-8")
+    texts = [text.text for text in ET.parse(PICTURE).iter("{http://www.w3.org/2000/svg}text")]
+    assert sum(text == f"$ {COMMAND}" for text in texts) == 2
+    assert max(map(len, texts)) <= 80
 
 
 # --- The tests of these tests ---
