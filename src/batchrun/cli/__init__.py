@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
     "schema": "the JSON Schema of a record",
     "serve": "a simulated service to rehearse a batch on, without a key and without cost",
+    "help": "explain a topic, such as getting-started, resume or errors; without one list all topics",
 }
 
 

@@ -135,9 +135,9 @@ def seconds_between(start: float | None, end: float | None) -> float | None:
 # --- The table of a record's keys: the terminal line of a row, a superset of the OpenAI Batch output line ---
 #
 # Everything else follows from the class `RecordLine`: orjson writes it (`to_json`), `batchrun.Record` reads it, the
-# JSON Schema, the columns of a DataFrame and the README's table are made of its annotations. To add a key, add a field
-# with a default and ``{"required": False}`` (see `Key`), its value in `core.jobs.jobs.record_of`, and an attribute to
-# `results.record.Record`. A key that is there keeps its meaning and its place; new ones come last.
+# JSON Schema, the columns of a DataFrame and the list in `batchrun help records` are made of its annotations. To add a
+# key, add a field with a default and ``{"required": False}`` (see `Key`), its value in `core.jobs.jobs.record_of`, and
+# an attribute to `results.record.Record`. A key that is there keeps its meaning and its place; new ones come last.
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: orjson writes it a third faster without
