@@ -233,10 +233,14 @@ def test_an_input_that_is_the_output_is_refused():
 
 
 def test_a_name_that_is_no_setting_is_met_with_the_nearest():
-    with pytest.raises(TypeError, match="'concurency' is no setting; did you mean concurrency"):
+    with pytest.raises(TypeError, match="unknown setting 'concurency'; did you mean concurrency"):
         batchrun.open(["a"], concurency=5)
     with pytest.raises(TypeError, match="did you mean observers"):
         batchrun.open(["a"], observer=None)
+    with pytest.raises(TypeError, match="unknown setting 'resume'; leave it out: with the same input and output"):
+        batchrun.open(["a"], resume=True)
+    with pytest.raises(TypeError, match=r"unknown setting 'max_workers'; write concurrency=64$"):
+        batchrun.open(["a"], max_workers=8)
 
 
 def test_bad_rows_are_told_by_their_number_and_nothing_is_left(somewhere):

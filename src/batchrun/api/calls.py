@@ -15,7 +15,7 @@ from batchrun.api.observers import Observer, observers_of
 from batchrun.api.rows import Rows
 from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.setting_types import Paths, SettingArguments
-from batchrun.api.wording import refusals_in_python
+from batchrun.api.wording import in_python, refusals_in_python
 from batchrun.core.settings.parsing import from_arguments
 from batchrun.results import run_errors as endings
 from batchrun.results.records import Records
@@ -225,5 +225,5 @@ def _shared(limits: Any) -> Limits | None:
 def _given(settings: SettingArguments, *, fresh: bool) -> tuple[dict[str, Any], frozenset[str]]:
     """The settings of a call and of the environment, and which came from there. Raises TypeError for an unknown name."""
     with refusals_in_python():
-        found, variables = from_arguments(dict(settings), os.environ, _OWN)
+        found, variables = from_arguments(dict(settings), os.environ, _OWN, in_python)
     return found | {"fresh": True} if fresh else found, variables
