@@ -246,7 +246,7 @@ def test_a_name_that_is_no_setting_is_met_with_the_nearest():
 def test_bad_rows_are_told_by_their_number_and_nothing_is_left(somewhere):
     async def scene(simulator):
         with pytest.raises(errors.InputError) as caught:
-            await batchrun.run(["a", {"foo": 1}, {"custom_id": 7, "prompt": "x"}], **on(simulator))
+            await batchrun.run(["a", {"foo": 1}, {"custom_id": True, "prompt": "x"}], **on(simulator))
         assert simulator.statistics.posts == 0
         return str(caught.value)
 

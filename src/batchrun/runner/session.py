@@ -20,7 +20,7 @@ from batchrun.core.limits.gate import Shared
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.readable import Option, Part, parts
+from batchrun.core.text.readable import Option, Part, Text, parts
 from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange import Budget, Redactor
@@ -188,6 +188,8 @@ async def run_session(
                 shared=None if sharing is None else sharing.shared,
             )
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
+            if source is not None and len(batch.finished) < len(source):
+                batch.notes += _odd_fields(source, named=task.name is None)
             opened(
                 Opening(
                     *_shown(task, service),
@@ -252,6 +254,21 @@ def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
             (*shown, "\nmend them, or run the others with ", Option("skip_bad")),
             source.name,
         )
+
+
+_SENT_AS_IT_IS = ("unknown_body_field", "odd_prompt")
+_NOTED = 3
+
+
+def _odd_fields(source: Checked, *, named: bool) -> list[Text]:
+    """The warnings of the check that nobody else tells in a run: of fields that the service may refuse or ignore."""
+    warnings = source.report.warnings
+    found = [one for one in warnings.first if one.code in _SENT_AS_IT_IS]
+    where = f"{source.name}:" if named else "row "
+    notes: list[Text] = [("warning: ", f"{where}{one.line}: ", *parts(one.message)) for one in found[:_NOTED]]
+    if (more := sum(warnings.by_code.get(code, 0) for code in _SENT_AS_IT_IS) - len(notes)) > 0:
+        notes.append(f"warning: {more:,} more like these" + ("; batchrun check lists them" if named else ""))
+    return notes
 
 
 def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
