@@ -21,7 +21,7 @@ def lines(rows):
 
 
 @pytest.mark.parametrize(
-    "rows", ["in.jsonl", "IN.JSONL", "a b.ndjson", "in.jsonl.gz", "x/in.zst", "rows.json", "rows.txt"]
+    "rows", ["in.jsonl", "IN.JSONL", "a b.ndjson", "in.jsonl.gz", "x/in.zst", "rows.json", "rows.txt", "rows.csv"]
 )
 def test_a_string_that_names_a_file_is_a_path(rows):
     assert path_of(rows) == rows

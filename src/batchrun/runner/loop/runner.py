@@ -166,6 +166,7 @@ class Runner:
             feed=self.feed,
             wall=self._wall,
             input_is_gone=self._input_is_gone,
+            noted=observer.noted,
             keys=keys,
             ceiling=ceiling,
         )
