@@ -47,23 +47,26 @@ def metavar(setting: Field[Any]) -> str:
     return _METAVARS.get(setting.name) or _METAVAR.get(setting.metadata["kind"], "")
 
 
-def add_flags(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
-    """Add a flag for every setting, or for those in `only`, in the groups of `Settings`."""
+def add_flags(
+    parser: argparse.ArgumentParser, only: Collection[str] | None = None, *, shown: Collection[str] | None = None
+) -> None:
+    """Add a flag for every setting, or for those in `only`, in the groups of `Settings`; the help names those `shown`."""
     for group in FlagGroup:
-        shown = [
+        settings = [
             one for one in fields(Settings) if one.metadata["group"] is group and (only is None or one.name in only)
         ]
-        if shown:
+        if settings:
             flags = parser.add_argument_group(group.value)
-            for setting in shown:
-                _add(flags, setting)
+            for setting in settings:
+                _add(flags, setting, hidden=shown is not None and setting.name not in shown)
 
 
-def _add(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
+def _add(group: argparse._ArgumentGroup, setting: Field[Any], *, hidden: bool) -> None:
     kind, name = setting.metadata["kind"], flag(setting.name)
     default = spelled(setting)
     common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
-    common["help"] = setting.metadata["help"] + ("" if default is None else f"; default {default}")
+    text = setting.metadata["help"] + ("" if default is None else f"; default {default}")
+    common["help"] = argparse.SUPPRESS if hidden else text
     if kind is SettingKind.SWITCH:
         group.add_argument(name, action="store_true", **common)
         # So that a flag can outrank a variable that turns it on.
@@ -227,15 +230,15 @@ def run_parser(commands: dict[str, str] | None = None) -> Parser:
     return parser
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that runs a batch."""
+def add_run_options(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
+    """Add the options of every command that runs a batch; its help names those settings that are `shown`."""
     parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
     parser.add_argument("--demo", action="store_true", help="run against a simulated service: no key, no cost")
     output = parser.add_argument_group("what it tells")
     output.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
     output.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
     output.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
-    add_flags(parser)
+    add_flags(parser, shown=shown)
 
 
 def _epilog(commands: dict[str, str]) -> str:

@@ -248,8 +248,20 @@ class _RunScreen:
         if reason == "write failed":
             self._problem = message
         if self._progress is not None:
-            self._progress.warn(f"halted, {reason}: {visible(message)}")
+            self._tell_halt(reason, message)
         self._write("halt", reason=reason, message=message)
+
+    def _tell_halt(self, reason: str, message: str) -> None:
+        """Say at once that nothing more is submitted; the summary says why, once what is in flight has ended."""
+        assert self._progress is not None
+        jobs = 0 if self._opening is None else self._opening.snapshot().watched
+        if self._quiet:  # no summary follows
+            self._progress.warn(f"halted, {reason}: {visible(message)}")
+        elif jobs:
+            ended = "it is" if jobs == 1 else "they are"
+            self._progress.warn(
+                f"halted, {reason}: no more rows are submitted; {many(jobs, 'job')} in flight: {ended} polled to the end"
+            )
 
     def saved(self, records: int) -> None:
         """Copied to stdout with the next progress, if at all."""

@@ -21,7 +21,7 @@ from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, Text, parts
-from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
+from batchrun.edge.append_file import FileNames, expect_folder, expect_regular, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.exchange import Budget, Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
@@ -145,6 +145,7 @@ async def run_session(
     names = FileNames.of(task.output, task.journal)
     for path in (task.output, names.journal):
         expect_folder(path)
+        expect_regular(path)  # before the lock, whose file would be left next to a folder
     refuse_shared(names, task.input)
     flags = BodyFlags.read(settings.model, settings.set)
     source, ends_at_once = None, False
@@ -241,6 +242,11 @@ def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
     return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
 
 
+def _bad(bad: int, rows: int) -> str:
+    """``1 of 3 rows is bad``, ``the only row is bad``."""
+    return "the only row is bad" if rows == 1 else f"{bad:,} of {rows:,} rows {'is' if bad == 1 else 'are'} bad"
+
+
 def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
     problems = source.report.problems
     if problems.total and not settings.skip_bad:
@@ -250,7 +256,7 @@ def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
         if problems.total > len(problems.first):
             shown.append(f"\n  and {problems.total - len(problems.first):,} more")
         raise InputRefused(
-            f"{problems.total:,} of {len(source):,} rows are bad and nothing was sent",
+            f"{_bad(problems.total, len(source))} and nothing was sent",
             (*shown, "\nmend them, or run the others with ", Option("skip_bad")),
             source.name,
         )
@@ -289,6 +295,8 @@ def _shown(task: Task, service: Service) -> tuple[str, str]:
 def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[str, Any]]:
     """The input that the batch at `output` was begun with, and the settings that entered its bodies."""
     names = FileNames.of(output, journal)
+    if names.output is not None:
+        expect_regular(names.output)
     header = read_header(names)
     if header is None:
         raise UsageError(f"{names.journal}: there is no batch to resume here; run one with batchrun INPUT -o {output}")
