@@ -192,13 +192,14 @@ def test_what_is_no_record_of_theirs_is_told(some, which, error, told):
 
 
 def test_the_story_tells_what_happened_and_what_to_do(some):
-    head, tokens, *rest = repr(some).splitlines()
+    head, tokens, *rest = str(some).splitlines()
     assert head == "5 records: 2 succeeded, 1 rejected, 1 timeout, 1 unconfirmed (1 succeeded with warnings)"
     assert tokens == "6 tokens: 2 in, 4 out"
     assert rest[0].startswith("1 × answer_lost (unconfirmed): ")
     assert "next: the same call with retry_failed=['timeout'] tries 1 row again" in rest
     assert "next: the same call with resubmit_unconfirmed=True sends the unconfirmed again; may pay twice" in rest
-    assert repr(Records()) == "0 records"
+    assert str(Records()) == "0 records"
+    assert repr(Records()) == "<Records: 0 records>"
     assert repr(record("x", State.TIMEOUT, "deadline_exceeded", message=EVIL)).isprintable()
 
 

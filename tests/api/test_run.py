@@ -491,7 +491,7 @@ def test_sent_now_and_collected_later():
     async def scene(simulator):
         sent = await batchrun.run(rows(5, "[[sleep 300ms]] x"), detach=True, **on(simulator))
         assert (len(sent), sent.going_on, simulator.statistics.posts) == (0, 5, 5)
-        assert repr(sent).splitlines() == [
+        assert str(sent).splitlines() == [
             "0 records",
             "5 jobs left to run on over there, billed; next: the same call without detach=True collects the records",
             f"kept in {sent.path}",
@@ -499,6 +499,6 @@ def test_sent_now_and_collected_later():
         assert "5 jobs left" in sent._repr_html_()
         records = await batchrun.run(rows(5, "[[sleep 300ms]] x"), **on(simulator))
         assert (len(records.ok), records.going_on, simulator.statistics.posts) == (5, 0, 5)
-        assert "left to run on" not in repr(records)
+        assert "left to run on" not in str(records)
 
     play(scene)

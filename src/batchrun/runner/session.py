@@ -18,11 +18,12 @@ from aiolimiter import AsyncLimiter
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.limits.gate import Shared
 from batchrun.core.rows.parse import BodyFlags
-from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, Text, parts
 from batchrun.edge.append_file import FileNames, expect_folder, expect_regular, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
+from batchrun.edge.credentials import KeySource
 from batchrun.edge.exchange import Budget, Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
@@ -116,11 +117,13 @@ async def run_session(
     opened: Callable[[Opening], None],
     sharing: Sharing | None = None,
     alongside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    *,
+    api_key: Secret | KeySource | None = None,
 ) -> Result:
     """Run `task` with the settings `given`.
 
     `opened` is called when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
-    of this process as well; `alongside` is called in the run's task group then and cancelled at its end. Raises Misuse, SettingsError and
+    of this process as well; `alongside` is called in the run's task group then and cancelled at its end; `api_key` is one that the program gives. Raises Misuse, SettingsError and
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
     settings = Settings.of(given)
@@ -138,7 +141,7 @@ async def run_session(
                 Option("detach"),
             )
         settings = replace(settings, detach=False)
-    service, keys = await service_of(settings, environment, task.demo)
+    service, keys = await service_of(settings, environment, task.demo, api_key)
     given = with_timeouts_of(service, given)
     settings = replace(settings, **{name: given[name] for name in service.profile.timeouts})
     redactor = Redactor(service.secrets)
