@@ -104,7 +104,9 @@ def test_i01_an_empty_input(tmp_path, capsys):
     path = tmp_path / "in.jsonl"
     path.touch()
     assert main(["check", str(path)]) == 0
-    assert "0 rows" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "in.jsonl: 0 rows, 0 B\n" in out
+    assert out.endswith("nothing to do: the input is empty\n")
     assert main(["check", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["largest_row"] is None
 

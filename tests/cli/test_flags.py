@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.cli import COMMANDS, main
-from batchrun.cli.parser import read_settings, run_parser
+from batchrun.cli import COMMANDS, collect, main
+from batchrun.cli.parser import Parser, read_settings, run_parser
 from batchrun.core.settings.parsing import example, read_states, spelled
 from batchrun.core.settings.settings import SettingKind, Settings, UsageError
 from batchrun.core.settings.unknown import OTHER_TOOLS, SUGGESTED_NEVER, answer
@@ -345,6 +345,29 @@ def test_the_help_names_everything_in_at_most_100_columns(columns, monkeypatch, 
     assert {flag(name) for name in SETTINGS} <= {word.strip("[],") for word in out.split()}
     for part in (*COMMANDS, "service:", "memory:", "exit codes:", "100 + 25% of", "default 24h"):
         assert part in " ".join(out.split())
+
+
+def test_the_help_of_collect_names_what_matters_without_submits(capsys):
+    with pytest.raises(SystemExit):
+        main(["collect", "--help"])
+    out = capsys.readouterr().out
+    named = {word.strip("[],") for word in out.split() if word.strip("[],").startswith("--")}
+    assert {"--journal", "--base-url", "--poll-rate", "--max-wait", "--write-off"} <= named
+    assert not named & {
+        "--rpm",
+        "--tpm",
+        "--submits",
+        "--skip-bad",
+        "--limit",
+        "--retries",
+        "--fresh",
+        "--detach",
+        "--set",
+    }
+    assert len(named) <= 25
+    parser = Parser("batchrun collect")
+    collect.add_arguments(parser)  # the options of the run that it follows are taken all the same
+    assert parser.parse_args(["out.jsonl", "--rpm", "5", "--no-detach"]).rpm == 5
 
 
 HELP_IMPORTS = 150

@@ -26,6 +26,7 @@ from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
 from batchrun.core.settings.settings import Refusal, UsageError
 from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Option, Text, many, visible, worded
 from batchrun.edge.append_file import BatchFilesError, FileNames, InputIsOutput, expect_regular, refuse_shared
 from batchrun.edge.eventlog import EventLog
@@ -81,6 +82,7 @@ class Collector:
 
 
 _T = TypeVar("_T")
+_ENDS_AT_ONCE = (HaltReason.WRITE_FAILED, HaltReason.MAX_WAIT)
 _WARN_EVERY = 30.0
 """Seconds between two warnings of what keeps submits waiting."""
 
@@ -252,16 +254,13 @@ class _RunScreen:
         self._write("halt", reason=reason, message=message)
 
     def _tell_halt(self, reason: str, message: str) -> None:
-        """Say at once that nothing more is submitted; the summary says why, once what is in flight has ended."""
+        """Say at once that nothing more is submitted, where jobs in flight may take hours yet; the summary says why."""
         assert self._progress is not None
         jobs = 0 if self._opening is None else self._opening.snapshot().watched
         if self._quiet:  # no summary follows
             self._progress.warn(f"halted, {reason}: {visible(message)}")
-        elif jobs:
-            ended = "it is" if jobs == 1 else "they are"
-            self._progress.warn(
-                f"halted, {reason}: no more rows are submitted; {many(jobs, 'job')} in flight: {ended} polled to the end"
-            )
+        elif jobs and reason not in _ENDS_AT_ONCE:
+            self._progress.warn(f"halted, {reason}: no more rows are submitted; {many(jobs, 'job')} in flight")
 
     def saved(self, records: int) -> None:
         """Copied to stdout with the next progress, if at all."""

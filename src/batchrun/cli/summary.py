@@ -66,7 +66,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         if result.snapshot.trouble is not None and result.snapshot.trouble not in halted:
             yield wrapped("the last submit: ", visible(result.snapshot.trouble), width)
         yield wrapped("", worded(HALT_ADVICE[reason]), width)
-    if result.problem is not None:
+    if result.problem is not None and result.problem not in (halted or ""):
         yield ""
         yield wrapped("", visible(result.problem), width)
     yield from advice_lines(result.snapshot.codes, width)
