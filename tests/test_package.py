@@ -90,7 +90,7 @@ def test_it_runs_away_from_the_checkout(wheel, tmp_path):
     assert where[1].strip() == str(target / "batchrun" / "__init__.py")
     assert batchrun("--version") == (0, f"batchrun {__version__}\n", "")
     code, _, shown = batchrun(ROOT / "samples" / "quickstart.jsonl", "-o", "out.jsonl", "--demo")
-    assert code == 1, shown  # some of its rows fail by design
+    assert code == 0, shown
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20
 
 

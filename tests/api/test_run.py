@@ -241,6 +241,8 @@ def test_a_name_that_is_no_setting_is_met_with_the_nearest():
         batchrun.open(["a"], resume=True)
     with pytest.raises(TypeError, match=r"unknown setting 'max_workers'; write concurrency=64$"):
         batchrun.open(["a"], max_workers=8)
+    with pytest.raises(TypeError, match=r'it is a field of the body: write set={"temperature": VALUE}$'):
+        batchrun.open(["a"], temperature=0)
 
 
 def test_bad_rows_are_told_by_their_number_and_nothing_is_left(somewhere):

@@ -136,6 +136,9 @@ def test_an_error_is_one_line(arguments, says, capsys):
     ("--Max-Retries", "write --retries 4"),
     ("--conc", "did you mean --concurrency?"),
     ("--modle", "did you mean --model?"),
+    ("--temperature", "it is a field of the body: write --set temperature=VALUE"),
+    ("--max-output-tokens=50", "it is a field of the body: write --set max_output_tokens=VALUE"),
+    ("--input", "the input has no option: batchrun in.jsonl -o out.jsonl"),
     ("--purple", "batchrun --help lists all options"),
 ])  # fmt: skip
 def test_an_option_of_another_tool_is_answered_by_name(option, answer, capsys):

@@ -17,6 +17,7 @@ from batchrun.api.rows import Rows
 from batchrun.api.run_task import RunTask, Wanted
 from batchrun.api.setting_types import ApiKey, Paths, SettingArguments
 from batchrun.api.wording import in_python, refusals_in_python
+from batchrun.core.rows.body_fields import SETTABLE
 from batchrun.core.settings.parsing import from_arguments
 from batchrun.core.settings.settings import Secret
 from batchrun.edge.credentials import KeyFunction
@@ -247,7 +248,7 @@ def _given(
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """The settings of a call and of the environment, and which came from there. Raises TypeError for an unknown name."""
     with refusals_in_python():
-        found, variables = from_arguments(dict(settings), os.environ, _OWN, in_python)
+        found, variables = from_arguments(dict(settings), os.environ, _OWN, in_python, SETTABLE)
     if api_key is not None:
         found = without_other_keys(found, variables)
     return found | {"fresh": True} if fresh else found, variables

@@ -196,7 +196,10 @@ class Parser(argparse.ArgumentParser):
             if name in names and (not option or option in known):
                 return text
         python = name.lstrip("-").replace("-", "_").lower()
-        found = answer(python, [one[2:].replace("-", "_") for one in known if one.startswith("--")])
+        from batchrun.core.rows.body_fields import SETTABLE  # noqa: PLC0415 - for this error alone
+
+        names = [one[2:].replace("-", "_") for one in known if one.startswith("--")]
+        found = answer(python, names, SETTABLE)
         if found is not None:
             # Of the options that are named other commands have few; and only a run is resumed or started over.
             needed = {flag(one.name) for one in parts(found) if isinstance(one, Option)} or {_RUNS}

@@ -339,6 +339,7 @@ class _RunScreen:
             asked=self._opening.asked,
             artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here
             problem=self._problem,
+            demo=self._options.demo,
         )
         code = exit_code(closing)
         self.close()

@@ -46,6 +46,11 @@ BODY_FIELDS: dict[str, frozenset[str]] = {
     ),
 }
 
+SETTABLE = frozenset().union(*BODY_FIELDS.values()) - {
+    "background", "stream", "stream_options", "input", "messages", "prompt", "model", "metadata", "user",
+}  # fmt: skip
+"""The fields that people set for all rows alike."""
+
 _MEANT = {
     ("/responses", "max_tokens"): "max_output_tokens",
     ("/responses", "max_completion_tokens"): "max_output_tokens",

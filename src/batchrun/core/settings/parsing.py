@@ -167,18 +167,20 @@ def from_arguments(
     environment: Mapping[str, str],
     more_names: Collection[str] = (),
     spelling: Callable[[Text], str] = worded,
+    body_fields: Collection[str] = (),
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """The settings of a call, and the names of those that came from the environment; an argument outranks its variable.
 
     Texts are read as on the command line (``deadline="2h"``); `set` may be a mapping, `retry_failed` True or a
-    list of states. `more_names` are the call's other arguments, for a hint, which `spelling` words. Raises UsageError; TypeError for an
+    list of states. `more_names` are the call's other arguments, for a hint, which `spelling` words;
+    `body_fields` are what is set in bodies. Raises UsageError; TypeError for an
     unknown name.
     """
     refuse_near_misses(environment)
     known = {setting.name: setting for setting in fields(Settings)}
     for name in arguments:
         if name not in known:
-            found_near = answer(name, [*known, *more_names])
+            found_near = answer(name, [*known, *more_names], body_fields)
             hint = "batchrun --help lists all settings, as options" if found_near is None else spelling(found_near)
             raise TypeError(f"unknown setting {visible(name, 80)!r}; {hint}")
     found = {}

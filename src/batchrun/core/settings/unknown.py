@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from batchrun.core.text.readable import Option, Text
 
@@ -76,14 +76,16 @@ OTHER_TOOLS: dict[str, Text] = {
 }  # fmt: skip
 
 
-def answer(name: str, known: Iterable[str]) -> Text | None:
+def answer(name: str, known: Iterable[str], body_fields: Collection[str] = ()) -> Text | None:
     """What to write instead of the option `name`, spelled as in Python; None where nothing safe is near.
 
-    `known` are the names that exist.
+    `known` are the names that exist, `body_fields` those that a body may have.
     """
     known = list(known)
     if name in OTHER_TOOLS:
         return OTHER_TOOLS[name]
+    if name in body_fields:
+        return "it is a field of the body: write ", Option("set", f"{name}=VALUE")
     safe = [one for one in known if one not in SUGGESTED_NEVER]
     near = difflib.get_close_matches(name, safe, n=1, cutoff=_NEAR)
     if not near and len(name) >= _BEGINNING:
