@@ -187,6 +187,8 @@ class Parser(argparse.ArgumentParser):
 
     def _answer(self, name: str, words: Sequence[str]) -> str:
         """What to write instead of the option `name`."""
+        from batchrun.core.rows.body_fields import SETTABLE  # needed for this error alone
+
         known = self._option_string_actions
         if name in _DRY_RUN and "--skip-bad" in known:
             typed = words[0] if self.prog in ("batchrun", "batchrun check") and words[0][:1] != "-" else "INPUT"
@@ -196,10 +198,8 @@ class Parser(argparse.ArgumentParser):
             if name in names and (not option or option in known):
                 return text
         python = name.lstrip("-").replace("-", "_").lower()
-        from batchrun.core.rows.body_fields import SETTABLE  # noqa: PLC0415 - for this error alone
-
-        names = [one[2:].replace("-", "_") for one in known if one.startswith("--")]
-        found = answer(python, names, SETTABLE)
+        existing = [one[2:].replace("-", "_") for one in known if one.startswith("--")]
+        found = answer(python, existing, SETTABLE)
         if found is not None:
             # Of the options that are named other commands have few; and only a run is resumed or started over.
             needed = {flag(one.name) for one in parts(found) if isinstance(one, Option)} or {_RUNS}
