@@ -27,6 +27,7 @@ from batchrun.core.taxonomy.rules import (
     Rule,
     State,
 )
+from batchrun.core.taxonomy.warning_words import WARNINGS
 from batchrun.core.text.readable import flag, worded
 from benchmarks import table, wire_chart
 
@@ -81,6 +82,10 @@ def words() -> str:
         for group, meaning in GROUP_MEANING.items()
     )
     return _table(["group", "words", "what the runner does"], rows)
+
+
+def warnings() -> str:
+    return _table(["warning", "meaning"], ([f"`{word}`", meaning] for word, meaning in WARNINGS.items()))
 
 
 def failures() -> str:
@@ -181,6 +186,7 @@ BLOCKS = {
     "explain": explain,
     "states": states,
     "record": record,
+    "warnings": warnings,
     "words": words,
     "failures": failures,
     "lifecycle": lifecycle,

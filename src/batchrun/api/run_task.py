@@ -270,7 +270,7 @@ class RunTask:
         advice = in_python(HALT_ADVICE[HaltReason(reason)])
         records = self._read() if Path(self.place.output).exists() else self.records
         left = max(0, self.total - len(records))
-        return Halted(
+        halted = Halted(
             reason,
             halt_in_python(reason, message),
             advice,
@@ -279,5 +279,10 @@ class RunTask:
             going_on=snapshot.watched,
             path=self.place.path,
         )
+        if (profile := self.opening.drafted_profile()) is not None:
+            halted.add_note(
+                f"A profile for such responses as far as they tell, to be completed and saved as profile.toml:\n\n{profile}"
+            )
+        return halted
 
     records = Records()

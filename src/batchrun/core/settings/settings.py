@@ -195,7 +195,7 @@ class Settings:
     cancel_patience: float = _setting(300.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "after a cancel that is not granted, before it is written as cancelled all the same")
     cancel_on_interrupt: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "at Ctrl-C cancel what runs over there, instead of leaving it to the next run")
     detach: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "send every row, watch none and leave; the same command without it, or `collect`, brings the results home")
-    keep_going: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "go on although every row so far is refused")
+    keep_going: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "keep submitting although every row so far is refused, or the first response is of no known shape")
 
     retry_failed: tuple[str, ...] | None = _setting(None, FlagGroup.RESUME, SettingKind.STATES, "run rows again that ended in these states (without states: all that did not succeed); looks before it pays")
     resubmit_unconfirmed: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "send rows again whose answer was lost; may pay twice")

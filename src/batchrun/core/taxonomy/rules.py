@@ -163,7 +163,7 @@ def interned_state(word: str) -> str:
     return _WORDS.get(word, word)
 
 
-TAXONOMY_VERSION = 2
+TAXONOMY_VERSION = 3
 
 
 class Retry(StrEnum):
@@ -393,7 +393,8 @@ def _table() -> Iterator[Rule]:
     yield from _rules(tool, "queue_full", "RateLimitError", yes, State.OVERLOADED, "the service's queue is full (some say so with a 400); submits wait and try again by themselves")
     yield from _rules(tool, "aborted_by_system", "APIStatusError", yes, State.ABORTED, "the service itself broke it off, and says so; a new attempt is worth it", http_status=500)
     yield from _rules(tool, "answer_lost", "JobUnconfirmed", no, State.UNCONFIRMED, "it may have been created and billed; --resubmit-unconfirmed sends it again, perhaps paying twice")
-    yield from _rules(tool, "unusable_job_id duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be watched; look for it over there before you send it again")
+    yield from _rules(tool, "duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service answered it with another row's job, and what became of its own is unknown; --resubmit-unconfirmed sends it again, perhaps paying twice. Where a service gives equal requests one job, its profile says repeats_ids = true")
+    yield from _rules(tool, "unusable_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be watched; look for it over there before you send it again")
     yield from _rules(tool, "cancelled_by_user cancelled_by_interrupt", "JobCancelled", no, State.CANCELLED, "cancelled as you asked; --retry-failed cancelled submits it anew")
     yield from _rules(tool, "deadline_exceeded", "APITimeoutError", no, State.TIMEOUT, "not done within --deadline; cancelled over there; --retry-failed timeout looks again before it pays")
     yield from _rules(tool, "job_not_found", "JobExpired", no, State.EXPIRED, "the service no longer knows the job; --retry-failed expired submits it anew")
@@ -416,6 +417,7 @@ class HaltReason(StrEnum):
     BUDGET = "budget"
     AUTH = "auth"
     ALL_REFUSED = "all refused"
+    UNKNOWN_RESPONSE = "unknown response"
     NO_ACCEPTANCE = "no acceptance"
     OUTAGE = "outage"
     RETRY_BUDGET = "retry budget"
@@ -435,6 +437,15 @@ HALT_ADVICE: dict[HaltReason, Text] = {
         "; ",
         Option("keep_going"),
         " tries every row",
+    ),
+    HaltReason.UNKNOWN_RESPONSE: (
+        "describe the service in a profile and name it with ",
+        Option("service", "profile.toml"),
+        ", then ",
+        Action.RUN_AGAIN,
+        "; ",
+        Option("keep_going"),
+        " sends the other rows all the same",
     ),
     HaltReason.NO_ACCEPTANCE: ("look at the service's status and your limits there, then ", Action.RUN_AGAIN),
     HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),
