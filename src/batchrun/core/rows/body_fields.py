@@ -66,27 +66,27 @@ _MEANT = {
 """What a field of one endpoint is called at another."""
 
 
-def has_usual_fields(endpoint: Endpoint, form: Form) -> Callable[[dict[str, Any]], bool]:
-    """A quick test of the bodies of such rows; for one that fails it `unknown_fields` and `odd_prompt` say more.
+_LOOKED_AT = frozenset({"prompt", "background", "stream"})  # by their values
 
-    Every body passes at an endpoint whose fields nobody listed.
+
+def has_usual_fields(endpoint: Endpoint, form: Form) -> Callable[[dict[str, Any]], bool]:
+    """A quick test of the bodies of such rows: what passes has no field that anything is to be said of.
+
+    For one that fails `unknown_fields`, `odd_prompt` and `overridden` say more, or nothing.
     """
     fields = BODY_FIELDS.get(plain_path(endpoint.path))
-    if fields is None:
-        return _any_body
+    if fields is None:  # of an endpoint that nobody listed every field may be one
+        return _LOOKED_AT.isdisjoint
     ours = frozenset[str]() if form is Form.BATCH else form.value
-    prompt = {"prompt"}  # a shorthand's is text; any other must be looked at
-    usual = (fields | ours | prompt) if form is Form.SHORTHAND else (fields | ours) - prompt
-    return usual.issuperset
-
-
-def _any_body(_: dict[str, Any]) -> bool:
-    return True
+    shorthand = {"prompt"} if form is Form.SHORTHAND else frozenset[str]()  # which is text
+    return ((fields - _LOOKED_AT) | ours | shorthand).issuperset
 
 
 def unknown_fields(endpoint: Endpoint, form: Form, body: dict[str, Any]) -> list[str]:
     """The fields of the body that are sent and that the endpoint is not known to have."""
-    known = BODY_FIELDS[plain_path(endpoint.path)]
+    known = BODY_FIELDS.get(plain_path(endpoint.path))
+    if known is None:
+        return []
     apart = frozenset[str]() if form is Form.BATCH else form.value
     return [name for name in body if name not in known and name not in apart]
 

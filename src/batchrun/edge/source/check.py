@@ -208,9 +208,8 @@ class _Check:
                 if form is not last_form or endpoint is not form_of:
                     last_form, form_of, is_usual = form, endpoint, has_usual_fields(endpoint, form)
                 if not is_usual(body):
-                    self._warn_of_fields(endpoint, form, body)
-                if "background" in body or "stream" in body:
                     self._warn_of_overrides(endpoint, body)
+                    self._warn_of_fields(endpoint, form, body)
                 if add(mark(key)) or self._seen_before(offset, key, found):
                     cap = token_cap(body)
                     if model != last_model or endpoint is not last_endpoint:
