@@ -1,6 +1,6 @@
 """A script: a file of rows in, records out, failures told, and what to do about a Ctrl-C.
 
-python samples/script.py samples/quickstart.jsonl        (on the simulated service: no key, no cost)
+python samples/script.py samples/failures.jsonl        (on the simulated service: no key, no cost)
 """
 
 import sys

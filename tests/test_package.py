@@ -91,7 +91,7 @@ def test_it_runs_away_from_the_checkout(wheel, tmp_path):
     assert batchrun("--version") == (0, f"batchrun {__version__}\n", "")
     assert batchrun("help", "resume")[1].startswith("# Interrupt and resume\n")
     code, _, shown = batchrun(ROOT / "samples" / "quickstart.jsonl", "-o", "out.jsonl", "--demo")
-    assert code == 1, shown  # some of its rows fail by design
+    assert code == 0, shown
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20
 
 

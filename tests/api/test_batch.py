@@ -115,7 +115,7 @@ def test_the_same_row_again_is_no_second_one():
     ("row", "told"),
     [
         ({"foo": 1}, "no_body"),
-        ({"custom_id": 5, "prompt": "x"}, "invalid_custom_id"),
+        ({"custom_id": 5.5, "prompt": "x"}, "invalid_custom_id"),
         (7, "expected a prompt or a mapping"),
     ],
 )

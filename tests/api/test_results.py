@@ -203,14 +203,41 @@ def test_what_is_no_record_of_theirs_is_told(some, which, error, told):
 
 
 def test_the_story_tells_what_happened_and_what_to_do(some):
-    head, tokens, *rest = repr(some).splitlines()
+    head, tokens, *rest = str(some).splitlines()
     assert head == "5 records: 2 succeeded, 1 rejected, 1 timeout, 1 unconfirmed (1 succeeded with warnings)"
     assert tokens == "6 tokens: 2 in, 4 out"
     assert rest[0].startswith("1 × answer_lost (unconfirmed): ")
     assert "next: the same call with retry_failed=['timeout'] tries 1 row again" in rest
     assert "next: the same call with resubmit_unconfirmed=True sends the unconfirmed again; may pay twice" in rest
-    assert repr(Records()) == "0 records"
+    assert str(Records()) == "0 records"
+    assert repr(Records()) == "<Records: 0 records>"
     assert repr(record("x", State.TIMEOUT, "deadline_exceeded", message=EVIL)).isprintable()
+
+
+def test_every_public_object_has_a_repr_of_one_line(some, tmp_path):
+    kept = Records([*some], path=tmp_path / "out.jsonl")
+    objects = [some, some[0], kept, [kept], some.usage, some[0].error, batchrun.Limits(rpm=5), batchrun.State.FAILED,
+               batchrun.open(out=False), batchrun.Interrupted(some, open=3, path=tmp_path)]  # fmt: skip
+    for one in objects:
+        assert "\n" not in repr(one), type(one)
+        assert len(repr(one)) < 2_000
+    assert repr(kept) == (
+        f"<Records {tmp_path / 'out.jsonl'}: 5 records: 2 succeeded, 1 rejected, 1 timeout, 1 unconfirmed "
+        "(1 succeeded with warnings)>"
+    )
+
+
+def test_at_a_prompt_of_ipython_records_tell_their_story_and_within_a_list_their_count(some):
+    pretty = pytest.importorskip("IPython.lib.pretty")
+    assert pretty.pretty(some) == str(some)
+    assert pretty.pretty([some]) == f"[{some!r}]"
+
+
+def test_a_stopped_cell_shows_no_traceback(some, tmp_path):
+    shown = batchrun.Interrupted(some, open=3, going_on=2, path=tmp_path)._render_traceback_()
+    assert shown[0].startswith("Interrupted: 5 rows done, 3 open; ")
+    assert len(shown) <= 4
+    assert max(map(len, shown)) <= 80
 
 
 class Tags(html.parser.HTMLParser):

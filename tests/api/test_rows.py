@@ -21,7 +21,7 @@ def lines(rows):
 
 
 @pytest.mark.parametrize(
-    "rows", ["in.jsonl", "IN.JSONL", "a b.ndjson", "in.jsonl.gz", "x/in.zst", "rows.json", "rows.txt"]
+    "rows", ["in.jsonl", "IN.JSONL", "a b.ndjson", "in.jsonl.gz", "x/in.zst", "rows.json", "rows.txt", "rows.csv"]
 )
 def test_a_string_that_names_a_file_is_a_path(rows):
     assert path_of(rows) == rows
@@ -31,7 +31,7 @@ def test_a_path_object_is_a_path_whatever_its_name():
     assert path_of(pathlib.Path("say hello")) == "say hello"
 
 
-@pytest.mark.parametrize("rows", ["say hello", "", "-", "in", "what is in\nthe file.jsonl", "in.csv"])
+@pytest.mark.parametrize("rows", ["say hello", "", "-", "in", "what is in\nthe file.jsonl", "in.xlsx"])
 def test_a_string_that_could_be_either_is_refused_with_both_spellings(rows):
     with pytest.raises(errors.InputError) as caught:
         path_of(rows)

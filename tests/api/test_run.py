@@ -233,16 +233,22 @@ def test_an_input_that_is_the_output_is_refused():
 
 
 def test_a_name_that_is_no_setting_is_met_with_the_nearest():
-    with pytest.raises(TypeError, match="'concurency' is no setting; did you mean concurrency"):
+    with pytest.raises(TypeError, match="unknown setting 'concurency'; did you mean concurrency"):
         batchrun.open(["a"], concurency=5)
     with pytest.raises(TypeError, match="did you mean observers"):
         batchrun.open(["a"], observer=None)
+    with pytest.raises(TypeError, match="unknown setting 'resume'; leave it out: with the same input and output"):
+        batchrun.open(["a"], resume=True)
+    with pytest.raises(TypeError, match=r"unknown setting 'max_workers'; write concurrency=64$"):
+        batchrun.open(["a"], max_workers=8)
+    with pytest.raises(TypeError, match=r'it is a field of the body: write set={"temperature": VALUE}$'):
+        batchrun.open(["a"], temperature=0)
 
 
 def test_bad_rows_are_told_by_their_number_and_nothing_is_left(somewhere):
     async def scene(simulator):
         with pytest.raises(errors.InputError) as caught:
-            await batchrun.run(["a", {"foo": 1}, {"custom_id": 7, "prompt": "x"}], **on(simulator))
+            await batchrun.run(["a", {"foo": 1}, {"custom_id": True, "prompt": "x"}], **on(simulator))
         assert simulator.statistics.posts == 0
         return str(caught.value)
 
@@ -487,7 +493,7 @@ def test_sent_now_and_collected_later():
     async def scene(simulator):
         sent = await batchrun.run(rows(5, "[[sleep 300ms]] x"), detach=True, **on(simulator))
         assert (len(sent), sent.going_on, simulator.statistics.posts) == (0, 5, 5)
-        assert repr(sent).splitlines() == [
+        assert str(sent).splitlines() == [
             "0 records",
             "5 jobs left to run on over there, billed; next: the same call without detach=True collects the records",
             f"kept in {sent.path}",
@@ -495,7 +501,7 @@ def test_sent_now_and_collected_later():
         assert "5 jobs left" in sent._repr_html_()
         records = await batchrun.run(rows(5, "[[sleep 300ms]] x"), **on(simulator))
         assert (len(records.ok), records.going_on, simulator.statistics.posts) == (5, 0, 5)
-        assert "left to run on" not in repr(records)
+        assert "left to run on" not in str(records)
 
     play(scene)
 

@@ -59,6 +59,33 @@ def test_a_broken_input_for_people(capsys, monkeypatch):
     assert "\x1b" not in out
 
 
+def test_a_field_that_may_be_meant_for_nobody_is_a_warning(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text('{"prompt": "x", "model": "m", "label": "spam"}\n' * 3)
+    assert main(["check", "in.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert "warnings:\n  line 1  unknown_body_field  unknown field 'label' of /responses, sent as" in out
+    assert out.count("'label'") == 1
+    assert out.endswith("\ngood to go\n")
+    assert max(map(len, out.splitlines())) <= 80
+    assert main(["check", GOOD]) == 0
+    assert "warnings" not in capsys.readouterr().out
+
+
+def test_a_csv_is_told_in_lines_that_can_be_copied(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.csv").write_text("custom_id,prompt\n1,hello\n")
+    for command in (["check", "in.csv"], ["in.csv", "-o", "out.jsonl", "--demo"]):
+        assert main(command) == 2
+        err = capsys.readouterr().err.splitlines()
+        assert err[0].endswith(": in.csv: expected JSON lines, got CSV; convert it:")
+        assert err[1].startswith("  python3 -c 'import csv, json; ")
+        assert err[1].endswith("' < in.csv > in.jsonl")
+        assert err[2:] == ["then run in.jsonl"]
+    assert [one.name for one in tmp_path.iterdir()] == ["in.csv"]
+
+
 def test_bad_rows_can_be_skipped(capsys):
     assert main(["check", BROKEN, "--skip-bad", "--model", "gpt-5"]) == 0
     assert "5 rows would be sent; 15 would be written to the output as rejected" in capsys.readouterr().out
@@ -77,7 +104,9 @@ def test_i01_an_empty_input(tmp_path, capsys):
     path = tmp_path / "in.jsonl"
     path.touch()
     assert main(["check", str(path)]) == 0
-    assert "0 rows" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "in.jsonl: 0 rows, 0 B\n" in out
+    assert out.endswith("nothing to do: the input is empty\n")
     assert main(["check", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["largest_row"] is None
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.cli import COMMANDS, main
-from batchrun.cli.parser import read_settings, run_parser
+from batchrun.cli import COMMANDS, collect, main
+from batchrun.cli.parser import Parser, read_settings, run_parser
 from batchrun.core.settings.parsing import example, read_states, spelled
 from batchrun.core.settings.settings import SettingKind, Settings, UsageError
-from batchrun.core.text.readable import flag, variable
+from batchrun.core.settings.unknown import OTHER_TOOLS, SUGGESTED_NEVER, answer
+from batchrun.core.text.readable import Option, flag, variable
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {setting.name: setting for setting in fields(Settings)}
@@ -104,17 +105,94 @@ def test_a_row_that_succeeded_is_not_run_again():
             ["--max-body", "lots"],
             "batchrun: --max-body: expected a size such as 500k or 64MiB, got 'lots'; write --max-body 64MiB",
         ),
-        (["--rpm"], "batchrun: --rpm: expected a value, got none; batchrun --help lists all flags"),
+        (["--rpm"], "batchrun: --rpm: expected a value, got none; batchrun --help lists all options"),
         (["--service", " "], "batchrun: --service: expected a text, got ' '; write --service azure"),
-        (["--conccurency", "3"], "batchrun: --conccurency is no flag; did you mean --concurrency?"),
-        (["--poll", "3"], "batchrun: --poll is no flag; did you mean"),  # never guessed from its beginning
-        (["--\x1b[2Jx"], "batchrun: --\\x1b[2Jx is no flag; batchrun --help lists all flags"),
+        (["--conccurency", "3"], "batchrun: unknown option --conccurency; did you mean --concurrency?"),
+        (["--poll", "3"], "batchrun: unknown option --poll; batchrun --help lists all options"),
+        (["--\x1b[2Jx"], "batchrun: unknown option --\\x1b[2Jx; batchrun --help lists all options"),
         (["more.jsonl"], "batchrun: expected one INPUT, got 'more.jsonl' beside it; run one input after another"),
-        (["--retry-failed", "faild"], "got 'faild', which is none; did you mean failed; if it is the INPUT, put that"),
+        (["--retry-failed", "faild"], "got 'faild'; did you mean failed; if it is the INPUT, put that"),
     ],
 )
 def test_an_error_is_one_line(arguments, says, capsys):
     assert says in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize(("option", "answer"), [
+    ("--resume", "leave it out: with the same input and output a batch resumes"),
+    ("--continue", "leave it out: with the same input and output a batch resumes"),
+    ("--dry-run", "batchrun check in.jsonl reads the input and sends nothing"),
+    ("-n", "batchrun check in.jsonl reads the input and sends nothing"),
+    ("--workers", "write --concurrency 64"),
+    ("--workers=8", "write --concurrency 64"),
+    ("--timeout", "write --deadline 2h (a job), --max-wait 8h (the run) or --submit-timeout 60s (a POST)"),
+    ("--verbose", "write --log-json FILE, which is given every event"),
+    ("-v", "write --log-json FILE, which is given every event"),
+    ("-V", "write batchrun --version"),
+    ("-q", "write --quiet"),
+    ("--api-key", "set OPENAI_API_KEY, or write --key-file key.txt or --token-command"),
+    ("--endpoint", 'a row names its own, as in "url": "/v1/chat/completions"; the service is --base-url'),
+    ("--force", "leave it out to resume, or name another output to start over"),
+    ("--Max-Retries", "write --retries 4"),
+    ("--conc", "did you mean --concurrency?"),
+    ("--modle", "did you mean --model?"),
+    ("--temperature", "it is a field of the body: write --set temperature=VALUE"),
+    ("--max-output-tokens=50", "it is a field of the body: write --set max_output_tokens=VALUE"),
+    ("--input", "the input has no option: batchrun in.jsonl -o out.jsonl"),
+    ("--purple", "batchrun --help lists all options"),
+])  # fmt: skip
+def test_an_option_of_another_tool_is_answered_by_name(option, answer, capsys):
+    name = option.partition("=")[0]
+    assert refusal(capsys, option) == f"batchrun: unknown option {name}; {answer}"
+    with pytest.raises(
+        SystemExit
+    ):  # also where something is missing: with the output alone `-V` would never be answered
+        run_parser().parse_args([option])
+    assert f"unknown option {name}; " in capsys.readouterr().err
+
+
+def test_no_answer_names_an_option_that_can_pay_twice_or_lose_something(capsys, monkeypatch):
+    """Not even for a near spelling: `--refresh` is not far from `--fresh`."""
+    risky = [flag(name) for name in SUGGESTED_NEVER]
+    tried = {
+        "--refresh",
+        "--freshen",
+        "--new",
+        "--re-submit",
+        *(one[:-1] for one in risky),
+        *(one + "s" for one in risky),
+    }
+    for option in sorted(tried):
+        hint = refusal(capsys, option).partition("; ")[2]
+        assert not [one for one in risky if one in hint.split()], option
+    for name in SUGGESTED_NEVER:
+        with pytest.raises(UsageError) as error:
+            read_settings(parsed(), {variable(name) + "S": "1"})
+        assert str(error.value) == f"unknown setting {variable(name)}S; unset it"
+    assert set(SETTINGS) >= SUGGESTED_NEVER
+
+
+def test_what_an_answer_names_exists(capsys):
+    for text in (answer(name, ()) for name in OTHER_TOOLS):
+        for part in text if isinstance(text, tuple) else (text,):
+            if isinstance(part, Option):
+                assert part.name in SETTINGS
+                if part.value is not None:
+                    parsed(*str(part).split())
+
+
+@pytest.mark.parametrize(("command", "option", "says"), [
+    ("status", "--workers", "batchrun status --help lists all options"),  # it has none of what is named for a run
+    ("status", "--resume", "batchrun status --help lists all options"),
+    ("check", "--dry-run", "batchrun check in.jsonl reads the input and sends nothing"),
+    ("cancel", "--api-key", "set OPENAI_API_KEY, or write --key-file key.txt or --token-command"),
+    ("collect", "--resume", "leave it out: with the same input and output a batch resumes"),
+    ("resume", "--dry-run", "batchrun check INPUT reads the input and sends nothing"),
+])  # fmt: skip
+def test_other_commands_name_what_they_have(command, option, says, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "in.jsonl", option])
+    assert (end.value.code, capsys.readouterr().err) == (2, f"batchrun {command}: unknown option {option}; {says}\n")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +213,7 @@ def test_an_error_is_one_line(arguments, says, capsys):
         ),
         (
             {"BATCHRUN_CONCURENCY": "5"},
-            "BATCHRUN_CONCURENCY is no setting; did you mean BATCHRUN_CONCURRENCY? rename it, or unset it",
+            "unknown setting BATCHRUN_CONCURENCY; did you mean BATCHRUN_CONCURRENCY? rename it, or unset it",
         ),
     ],
 )
@@ -231,6 +309,27 @@ def test_what_is_neither_file_nor_command_is_named(word, says, ran, capsys):
     assert not ran
 
 
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["run", "in.jsonl", "-o", "my out"], "unknown command 'run'; a run has none: batchrun in.jsonl -o 'my out'"),
+    (["submit", "in.jsonl", "-o", "out"], "unknown command 'submit'; a run has none: batchrun in.jsonl -o out"),
+    (["run", "in.jsonl", "-o", "out", "--api-key", "x"], "unknown option --api-key; set OPENAI_API_KEY"),
+    (["run"], "expected INPUT, -o/--output, got none; write batchrun in.jsonl -o out.jsonl"),
+    (["version"], "unknown command 'version'; write batchrun --version"),
+    (["-V"], "unknown option -V; write batchrun --version"),
+    (["fetch", "out"], "'fetch': no such file, and no such command; check the path"),  # not `check`, which is far
+])  # fmt: skip
+def test_the_first_words_of_other_tools_are_answered_by_name(arguments, says, ran, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert f"batchrun: {says}" in capsys.readouterr().err
+    assert not ran
+    Path(arguments[0]).touch()  # a file of that name is the input
+    if arguments == ["run"]:
+        assert main(["run", "-o", "out"]) == 7
+
+
 def test_an_output_is_needed(ran, tmp_path, capsys):
     (tmp_path / "in.jsonl").touch()
     with pytest.raises(SystemExit):
@@ -249,6 +348,29 @@ def test_the_help_names_everything_in_at_most_100_columns(columns, monkeypatch, 
     assert {flag(name) for name in SETTINGS} <= {word.strip("[],") for word in out.split()}
     for part in (*COMMANDS, "service:", "memory:", "exit codes:", "100 + 25% of", "default 24h"):
         assert part in " ".join(out.split())
+
+
+def test_the_help_of_collect_names_what_matters_without_submits(capsys):
+    with pytest.raises(SystemExit):
+        main(["collect", "--help"])
+    out = capsys.readouterr().out
+    named = {word.strip("[],") for word in out.split() if word.strip("[],").startswith("--")}
+    assert {"--journal", "--base-url", "--poll-rate", "--max-wait", "--write-off"} <= named
+    assert not named & {
+        "--rpm",
+        "--tpm",
+        "--submits",
+        "--skip-bad",
+        "--limit",
+        "--retries",
+        "--fresh",
+        "--detach",
+        "--set",
+    }
+    assert len(named) <= 25
+    parser = Parser("batchrun collect")
+    collect.add_arguments(parser)  # the options of the run that it follows are taken all the same
+    assert parser.parse_args(["out.jsonl", "--rpm", "5", "--no-detach"]).rpm == 5
 
 
 HELP_IMPORTS = 150

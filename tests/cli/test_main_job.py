@@ -37,6 +37,34 @@ def row(key, text=QUICK, **body):
     return {"custom_id": key, "body": {"model": "m", "input": text, **body}}
 
 
+def test_i01_an_empty_input_is_no_failure(batch, tmp_path):
+    code, records, said = batch([])
+    assert (code, records) == (0, {})
+    assert said.startswith("0 rows: the input is empty, and nothing is sent\n")
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
+
+
+def test_the_only_row_and_one_of_several_are_bad_in_good_grammar(batch):
+    for rows, says in (
+        ([{"promt": 1}], "in.jsonl: the only row is bad and nothing was sent"),
+        ([{"promt": 1}, row("a")], "in.jsonl: 1 of 2 rows is bad and nothing was sent"),
+        ([{"promt": 1}, {}, row("a")], "in.jsonl: 2 of 3 rows are bad and nothing was sent"),
+    ):
+        code, _, said = batch(rows)
+        assert (code, said.partition(":\n")[0]) == (2, f"batchrun: {says}")
+
+
+@pytest.mark.parametrize("output", ["adir", "adir/"])
+def test_o04_an_output_that_is_a_folder_is_refused_and_leaves_nothing(batch, tmp_path, output):
+    (tmp_path / "adir").mkdir()
+    code, _, said = batch([row("a")], command=("in.jsonl", "-o", output))
+    assert code == 4
+    assert f"{output}: expected a regular file, found a folder; name a file in it" in said
+    code, _, said = batch(None, command=("collect", "adir"))
+    assert (code, "found a folder; name a file in it" in said) == (2, True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["adir", "in.jsonl"]
+
+
 def test_rows_of_every_form_become_records(batch):
     code, records, actual = batch(
         [row("a"), {"model": "m", "input": QUICK}, {"prompt": QUICK}, {**row("b"), "metadata": {"x": 1}}],

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(300)
 SAMPLES = Path(__file__).parents[2] / "samples"
 ROWS = {
     name: [json.loads(line) for line in (SAMPLES / name).read_text().splitlines()]
-    for name in ("quickstart.jsonl", "mixed.jsonl")
+    for name in ("quickstart.jsonl", "mixed.jsonl", "failures.jsonl")
 }
 ENDS = {"completed", "failed", "incomplete"}
 
@@ -35,21 +35,48 @@ def body_of(row):
 def test_it_is_good_input(name, capsys):
     assert main(["check", str(SAMPLES / name), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts["rows"], facts["bad_rows"], facts["warnings"]["total"]) == (20, 0, 0)
-    assert any(share["endpoint"] == "/images/generations" for share in facts["shares"])
+    assert (facts["rows"], facts["bad_rows"], facts["warnings"]["total"]) == (len(ROWS[name]), 0, 0)
+    if name != "failures.jsonl":
+        assert len(ROWS[name]) == 20
+        assert any(share["endpoint"] == "/images/generations" for share in facts["shares"])
 
 
-def test_the_quickstart_holds_rows_of_every_kind():
+def scripts_of(name):
+    return [script_of(json.dumps(row).encode(), body_of(row)[1]) for row in ROWS[name]]
+
+
+def test_the_quickstart_holds_rows_of_every_form():
     rows = ROWS["quickstart.jsonl"]
     assert {"batch" if "body" in row else "shorthand" if "prompt" in row else "bare" for row in rows} == {
         "batch", "shorthand", "bare",
     }  # fmt: skip
-    scripts = [script_of(json.dumps(row).encode(), body_of(row)[1]) for row in rows]
+    actual = {script.outcome for script in scripts_of("quickstart.jsonl")}
+    assert {"completed", "image", "server_error"} <= actual
+
+
+def test_the_failures_hold_rows_that_end_in_every_way():
+    scripts = scripts_of("failures.jsonl")
     actual = {script.outcome for script in scripts} | {script.refusal for script in scripts}
-    assert {"completed", "incomplete", "refusal", "empty", "tool_failed", "image", "server_error"} <= actual
-    assert {"content_policy_violation", "invalid_prompt", "rate_limit_exceeded"} <= actual
-    # None is left to the demo's chances, so that everybody sees the same.
-    assert all(script.outcome or script.refusal for script in scripts)
+    assert {"completed", "incomplete", "refusal", "empty", "tool_failed", "server_error"} <= actual
+    assert {"content_policy_violation", "invalid_prompt"} <= actual
+
+
+@pytest.mark.parametrize("name", ["quickstart.jsonl", "failures.jsonl"])
+def test_no_row_is_left_to_the_chances_of_the_demo(name):
+    """So that everybody sees the same."""
+    assert all(script.outcome or script.refusal for script in scripts_of(name))
+
+
+def test_the_demo_succeeds_and_the_one_that_does_not_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(SAMPLES / "quickstart.jsonl"), "-o", "out.jsonl", "--demo"]) == 0
+    err = capsys.readouterr().err
+    assert "  succeeded  20\n" in err
+    assert "warnings" not in err
+    assert "on purpose" not in err
+    assert main([str(SAMPLES / "failures.jsonl"), "-o", "failed.jsonl", "--demo"]) == 1
+    err = capsys.readouterr().err
+    assert "the simulated service makes rows fail on purpose: exit code 1 is part of the demo\n" in err
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -81,8 +108,8 @@ def run_sample(name, *arguments, folder):
 
 
 def test_the_script(tmp_path):
-    out = run_sample("script.py", str(SAMPLES / "quickstart.jsonl"), folder=tmp_path)
-    assert out.startswith("20 records: 16 succeeded, ")
+    out = run_sample("script.py", str(SAMPLES / "failures.jsonl"), folder=tmp_path)
+    assert out.startswith("8 records: 4 succeeded, ")
     assert "1 of the 4 failures are worth another attempt" in out
     assert "next: the same call with retry_failed=['internal_error'] tries 1 row again" in out
 

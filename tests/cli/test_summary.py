@@ -337,6 +337,10 @@ def test_nothing_is_left():
     assert start_text(resumed=True, finished=10_000)[1:] == ["nothing is left to do, and nothing is sent"]
 
 
+def test_i01_an_empty_input_is_said_to_be_empty():
+    assert start_text(rows=0) == ["0 rows: the input is empty, and nothing is sent"]
+
+
 def test_a_limit_is_shown_where_it_matters():
     assert start_text(Settings(limit=5))[1] == "taking 5 rows now (--limit); the others wait for the next run"
     assert len(start_text(Settings(limit=5), rows=5)) == 2

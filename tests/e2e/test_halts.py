@@ -46,6 +46,19 @@ def test_the_quota_is_gone_and_comes_back(long, tmp_path):
         finished(batch, service)
 
 
+def test_a_halt_is_told_once(tmp_path):
+    """At once that nothing more is submitted, where jobs are in flight; why and what to do at the end."""
+    behaviour = "[times]\nduration = '1500ms'\n[limits]\nquota = 3\n"
+    with serving(tmp_path, behaviour) as service:
+        batch = Batch(tmp_path, rows(6), "--base-url", service.url, *FLAGS, "--submits", "1")
+        ended = batch.run()
+        assert ended.code == 3
+        ended.says("halted, quota: no more rows are submitted; 3 jobs in flight", "halted: 3 of 6 rows done")
+        assert ended.said.count("insufficient_quota") - ended.said.count("explain insufficient_quota") == 1
+        quiet = batch.run("--quiet")
+        assert (quiet.code, quiet.said.count("halted, quota: insufficient_quota")) == (3, 1)
+
+
 @pytest.mark.timeout(400)
 def test_the_key_is_refused_and_works_again(long, tmp_path):
     count, taken = (10_000, 1_000) if long else (600, 200)

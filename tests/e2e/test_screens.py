@@ -21,7 +21,7 @@ def test_a_bad_row_stops_before_anything_is_sent(tmp_path):
             file.write('{"custom_id": "row-5", "body": {"model": "gpt-5"\n')
         ended = batch.run()
         assert ended.code == 2
-        ended.says("1 of 6 rows are bad and nothing was sent", "line 6: invalid_json", "--skip-bad")
+        ended.says("1 of 6 rows is bad and nothing was sent", "line 6: invalid_json", "--skip-bad")
         assert service.statistics()["posts"] == 0
         assert not batch.output.exists()
         assert batch.run("--skip-bad").code == 1

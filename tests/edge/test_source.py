@@ -195,6 +195,18 @@ def test_i12_a_bad_row_keeps_its_id_and_the_later_one_is_doubled(write):
     assert keys(source)[0] == "a"
 
 
+def test_i13_an_integer_id_is_its_decimal_text(write):
+    ids = ["1", "0", "-7", "18446744073709551615", '"2"', '"01"']
+    source = checked(write("\n".join(f'{{"custom_id": {one}, "prompt": "x"}}' for one in ids)))
+    assert keys(source) == ["1", "0", "-7", "18446744073709551615", "2", "01"]
+    assert json.loads(source.body(0).body).keys() == {"input", "model", "background", "store"}
+    source = checked(
+        write('{"custom_id": 1, "prompt": "x"}\n{"custom_id": "1", "prompt": "y"}\n{"custom_id": 1, "input": "z"}')
+    )
+    assert bad(source) == [(2, "duplicate_id"), (3, "duplicate_id")]
+    assert "custom_id '1' stands on line 1" in rejected(source)[0][1].problem.message
+
+
 def test_i14_normal_forms_are_two_rows(write):
     forms = ["\u00e9", "e\u0301"]
     assert keys(checked(write("\n".join(map(row, forms))))) == forms
@@ -589,6 +601,34 @@ def test_the_report_is_bounded(write):
     )
     assert len(report.problems.first) == len(report.warnings.first) == 20
     assert len(report.shares) == 1_001
+
+
+def test_a_field_that_no_endpoint_has_is_warned_of_once(write):
+    labelled = [json.dumps({"prompt": str(n), "label": n, "model": "m"}) for n in range(50)]
+    others = [
+        json.dumps(
+            {"custom_id": str(n), "body": {"messages": [], "label": n, "topk": 1}, "url": "/v1/chat/completions"}
+        )
+        for n in range(50)
+    ]
+    rows = ['{"prompt": "x"}', *labelled, *others, '{"prompt": 5}', '{"prompt": 6, "label": 1}']
+    report = checked(write("\n".join(rows))).report
+    assert report.problems.total == 0
+    assert report.warnings.by_code == {"unknown_body_field": 3, "odd_prompt": 2}
+    assert [(one.line, one.message.partition(",")[0]) for one in report.warnings.first] == [
+        (2, "unknown field 'label' of /responses"),
+        (52, "unknown field 'label' of /chat/completions"),
+        (52, "unknown field 'topk' of /chat/completions"),
+        (102, "expected a string as prompt"),
+        (103, "expected a string as prompt"),
+    ]
+
+
+def test_fields_with_ever_new_names_are_warned_of_a_thousand_times_and_no_more(write):
+    rows = [json.dumps({"prompt": "x", f"field-{n}": 1}) for n in range(1_500)]
+    source = checked(write("\n".join(rows)))
+    assert source.report.warnings.by_code == {"unknown_body_field": 1_000}
+    assert len(source.report.warnings.first) == 20
 
 
 def test_rows_carry_what_the_engine_needs(write):

@@ -44,7 +44,7 @@ def done(instruction, *, path="/responses", service=None):
     async def main():
         exchanges = Exchanges(
             service or choose({}, base_url="https://api.example.com/v1", token=Secret("token-0123456789", "test")),
-            Wire(), Source(path), SETTINGS, feed=events.append, wall=lambda: 0.0, input_is_gone=None, ceiling=Ceiling(),
+            Wire(), Source(path), SETTINGS, feed=events.append, wall=lambda: 0.0, input_is_gone=None, noted=[].append, ceiling=Ceiling(),
         )  # fmt: skip
         await getattr(exchanges, type(instruction).__name__.lower())(instruction)
 

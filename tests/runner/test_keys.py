@@ -38,7 +38,7 @@ def test_a_refused_token_is_renewed_or_the_refusal_stands(script, asked, status,
         wire, noted = Wire(), []
         command = TokenCommand(f'{sys.executable} -c "{script}"')
         exchanges = Exchanges(
-            service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None,
+            service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None, noted=None,
             keys=KeyRenewal(command, Redactor(), noted.append),
         )  # fmt: skip
         answer = await exchanges._exchange(lambda service: service.poll("resp_1"), 5.0)
@@ -79,7 +79,7 @@ def test_nothing_but_a_401_renews_a_token_or_sends_a_request_again(answer):
         service = choose({}, base_url="https://api.example.com/v1", token=Secret(OLD, "test"))
         wire = Once()
         exchanges = Exchanges(
-            service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None, keys=NeverAsked()
+            service, wire, None, Settings(), feed=None, wall=None, input_is_gone=None, noted=None, keys=NeverAsked()
         )  # fmt: skip
         got = await exchanges._exchange(lambda service: service.submit("/responses", b"{}"), 5.0)
         return got, wire.asked

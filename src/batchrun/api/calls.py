@@ -9,18 +9,23 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Unpack
 
+from batchrun.api.api_key import key_of, without_other_keys
 from batchrun.api.batch import Batch
 from batchrun.api.limits import Limits
 from batchrun.api.observers import Observer, observers_of
 from batchrun.api.rows import Rows
 from batchrun.api.run_task import RunTask, Wanted
-from batchrun.api.setting_types import Paths, SettingArguments
-from batchrun.api.wording import refusals_in_python
+from batchrun.api.setting_types import ApiKey, Paths, SettingArguments
+from batchrun.api.wording import in_python, refusals_in_python
+from batchrun.core.rows.body_fields import SETTABLE
 from batchrun.core.settings.parsing import from_arguments
+from batchrun.core.settings.settings import Secret
+from batchrun.edge.credentials import KeyFunction
 from batchrun.results import run_errors as endings
+from batchrun.results.record import BatchrunError
 from batchrun.results.records import Records
 
-_OWN = ("out", "fresh", "observers", "limits", "progress", "demo")
+_OWN = ("out", "fresh", "observers", "limits", "progress", "demo", "api_key")
 
 
 async def run(
@@ -32,6 +37,7 @@ async def run(
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
+    api_key: ApiKey = None,
     **settings: Unpack[SettingArguments],
 ) -> Records:
     """Run every row as a background job and give back one record a row, in the order of the rows.
@@ -48,6 +54,9 @@ async def run(
     limits    a `batchrun.Limits` that several batches share
     progress  a bar, and a line on where the batch is kept; False is silent
     demo      run on the simulated service inside: no key, no cost
+    api_key   the API key, or a function (async too) that returns one and is called again when the service refuses it,
+              as azure.identity's get_bearer_token_provider gives. Left out, it comes from the environment, as with
+              the command. It is kept in memory alone, and shown nowhere
     settings  every flag of the command by its name: model="gpt-5", concurrency=500, rpm=600, deadline="2h",
               retries=0, set={"temperature": 0}, retry_failed=["timeout"]; `batchrun --help` tells them all
 
@@ -56,7 +65,8 @@ async def run(
     will take no more (quota, key, outage): both have `.records` so far, and the same call goes on from there. Raises
     `errors.InputError`, `errors.SettingsError` and `errors.FilesError` before anything is sent.
     """
-    given, variables = _given(settings, fresh=fresh)
+    key, api_key = key_of(api_key), None  # from here on no frame of ours holds it as text
+    given, variables = _given(settings, fresh=fresh, api_key=key)
     running = RunTask(
         Wanted(
             rows=_some(rows),
@@ -67,6 +77,7 @@ async def run(
             limits=_shared(limits),
             progress=progress,
             demo=demo,
+            api_key=key,
             grows=False,
         ),
         lambda _: None,
@@ -84,6 +95,7 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
+    api_key: ApiKey = None,
     **settings: Unpack[SettingArguments],
 ) -> Batch:
     """Open a batch, to see its records as they come and to give it rows and cancels while it runs.
@@ -95,7 +107,8 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
     Arguments are those of `batchrun.run`; without `rows` it waits for `batch.submit(row)` until `batch.end()`, and
     needs `out`. Rows that were submitted are part of the batch: opened again, it still has them.
     """
-    given, variables = _given(settings, fresh=fresh)
+    key, api_key = key_of(api_key), None  # from here on no frame of ours holds it as text
+    given, variables = _given(settings, fresh=fresh, api_key=key)
     return Batch(
         Wanted(
             rows=rows,
@@ -106,6 +119,7 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
             limits=_shared(limits),
             progress=progress,
             demo=demo,
+            api_key=key,
             grows=True,
         )
     )
@@ -120,6 +134,7 @@ def run_sync(
     limits: Limits | None = None,
     progress: bool = True,
     demo: bool = False,
+    api_key: ApiKey = None,
     **settings: Unpack[SettingArguments],
 ) -> Records:
     """As `batchrun.run`, for scripts: waits, and works where an event loop runs already.
@@ -128,10 +143,14 @@ def run_sync(
     leaves at once. Observers are called in that thread.
     """
 
+    key: Any = key_of(api_key)
+    api_key = None
+
     async def main() -> Records:
         return await run(
-            rows, out=out, fresh=fresh, observers=observers, limits=limits, progress=progress, demo=demo, **settings
-        )
+            rows, out=out, fresh=fresh, observers=observers, limits=limits, progress=progress, demo=demo,
+            api_key=key, **settings,
+        )  # fmt: skip
 
     return _Thread(main).result()
 
@@ -163,6 +182,8 @@ class _Thread:
                 self._interrupt()
         if self._error is not None:
             error, self._error = self._error, None
+            if isinstance(error, endings.Interrupted | BatchrunError):  # where in us says nothing to whoever waits
+                error.with_traceback(None)
             raise error
         assert self._records is not None
         if pressed:  # when all was done: it must not be lost all the same
@@ -222,8 +243,12 @@ def _shared(limits: Any) -> Limits | None:
     )
 
 
-def _given(settings: SettingArguments, *, fresh: bool) -> tuple[dict[str, Any], frozenset[str]]:
+def _given(
+    settings: SettingArguments, *, fresh: bool, api_key: Secret | KeyFunction | None
+) -> tuple[dict[str, Any], frozenset[str]]:
     """The settings of a call and of the environment, and which came from there. Raises TypeError for an unknown name."""
     with refusals_in_python():
-        found, variables = from_arguments(dict(settings), os.environ, _OWN)
+        found, variables = from_arguments(dict(settings), os.environ, _OWN, in_python, SETTABLE)
+    if api_key is not None:
+        found = without_other_keys(found, variables)
     return found | {"fresh": True} if fresh else found, variables

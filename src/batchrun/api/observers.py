@@ -151,6 +151,8 @@ def in_a_notebook() -> bool:
 
 
 _ROOM = 100
+_LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""As tqdm's own, without its time left and its speed: ours are in the text, and count the recent past alone."""
 
 
 class Bar:
@@ -158,7 +160,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._total = 0
-        self._bar = TqdmBar(unit="row")
+        self._bar = TqdmBar(unit="row", bar_format=_LAYOUT)
         self._throughput: Throughput | None = None
         self._shown = _can_be_seen()
 

@@ -25,7 +25,7 @@ Row: TypeAlias = str | Mapping[str, Any]
 Rows: TypeAlias = str | os.PathLike[str] | Iterable[Row] | AsyncIterable[Row] | Any
 """A path, rows of any kind, or a DataFrame of pandas, polars or pyarrow."""
 
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", ".zst", ".txt")
+_SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz", ".zst", ".txt", ".csv", ".tsv")
 
 
 def path_of(rows: Any) -> str | None:

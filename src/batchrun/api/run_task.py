@@ -24,9 +24,10 @@ from batchrun.api.reading import records_in
 from batchrun.api.wording import halt_in_python, in_python, refusals_in_python
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.rows.parse import BodyFlags
-from batchrun.core.settings.settings import UsageError
+from batchrun.core.settings.settings import Secret, UsageError
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import Option, many, visible
+from batchrun.edge.credentials import KeyFunction
 from batchrun.results.records import Records
 from batchrun.results.run_errors import FilesError, Halted, Interrupted
 from batchrun.runner.session import Opening, Result, Task, run_session
@@ -45,6 +46,7 @@ class Wanted:
     progress: bool
     demo: bool
     grows: bool
+    api_key: Secret | KeyFunction | None = None
 
 
 class RunTask:
@@ -96,8 +98,8 @@ class RunTask:
             flags = BodyFlags.read(wanted.given.get("model"), wanted.given.get("set", ()))
             try:
                 self.place = await location_of(wanted.rows, wanted.out, flags.to_dict(), demo=wanted.demo)
-            except asyncio.CancelledError as error:
-                raise self.interrupted() from error
+            except asyncio.CancelledError:
+                raise self.interrupted() from None
         bar = self._bar
         observers = [*([] if bar is None else [bar]), *wanted.observers]
         self._fan = Fan(
@@ -134,7 +136,9 @@ class RunTask:
                 given["concurrency"] = min(given.get("concurrency", limits.concurrency), limits.concurrency)
             sharing = None if limits is None else limits.sharing()
             with refusals_in_python(wanted.variables):
-                return await run_session(task, given, os.environ, self._fan, self._opened, sharing)
+                return await run_session(
+                    task, given, os.environ, self._fan, self._opened, sharing, api_key=wanted.api_key
+                )
 
     def _opened(self, opening: Opening) -> None:
         assert self.place is not None
@@ -226,7 +230,7 @@ class RunTask:
                 self._bar.close()
             self.place.close()
         if error is not None:
-            raise self.interrupted() from error
+            raise self.interrupted() from None
         self.raise_if_cut_short()
         return self.records
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, TypedDict
 
 Seconds: TypeAlias = float | str
 """Seconds, or a text as on the command line: ``"90s"``, ``"24h"``."""
 Size: TypeAlias = int | str
 """Bytes, or a text such as ``"64MiB"``."""
+ApiKey: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]] | None
+"""An API key, or a function that returns one; None takes it from the environment."""
 Paths: TypeAlias = str | os.PathLike[str]
 
 

@@ -78,26 +78,41 @@ def _run_batch(arguments: list[str]) -> int:
     from batchrun.cli.parser import run_parser
 
     parser = run_parser(COMMANDS)
-    if arguments and (error := _unknown_word(arguments[0])):
-        parser.error(error)
+    if arguments and not _is_file(arguments[0]):
+        if arguments[0] in _NO_COMMAND_NEEDED:
+            import shlex
+
+            parser.parse_args(arguments[1:])  # what else is wrong with them comes first
+            parser.error(f"unknown command {arguments[0]!r}; a run has none: batchrun {shlex.join(arguments[1:])}")
+        if error := _unknown_word(arguments[0]):
+            parser.error(error)
     options = parser.parse_args(arguments or ["--help"])
     return int(import_module("batchrun.cli.run").run(options))
 
 
-def _unknown_word(word: str) -> str | None:
-    """The error for a first word that is neither a file nor a command; None for all others, flags included."""
-    from difflib import get_close_matches
+_NO_COMMAND_NEEDED = ("run", "submit", "start", "create")
+"""First words by which other tools start what here has no word of its own."""
+
+
+def _is_file(word: str) -> bool:
     from pathlib import Path
+
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
+
+
+def _unknown_word(word: str) -> str | None:
+    """The error for a first word that is neither a file nor a command; None for an option."""
+    from difflib import get_close_matches
 
     from batchrun.core.text.readable import visible
 
     if word.startswith("-"):
         return None
-    try:
-        if Path(word).exists():
-            return None
-    except (OSError, ValueError):  # a name too long, or with a NUL: not a file
-        pass
-    near = get_close_matches(word.lower(), COMMANDS, n=1)
+    if word == "version":
+        return "unknown command 'version'; write batchrun --version"
+    near = get_close_matches(word.lower(), COMMANDS, n=1, cutoff=0.8)
     hint = f"did you mean {near[0]}?" if near else "check the path; batchrun --help lists the commands"
     return f"{visible(word, 80)!r}: no such file, and no such command; {hint}"

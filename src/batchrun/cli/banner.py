@@ -39,6 +39,9 @@ def _lines(
             yield from _slow(settings, open_jobs)
         return
     left = max(0, rows - finished)
+    if not rows and not finished:
+        yield "0 rows: the input is empty, and nothing is sent"
+        return
     text = many(rows, "row")
     if resumed:
         text += f", {finished:,} already finished"

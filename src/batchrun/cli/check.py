@@ -69,7 +69,7 @@ def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
         yield from _findings("warnings", report.warnings)
     yield ""
     if not bad:
-        yield "good to go" if report.rows else "nothing to do"
+        yield "good to go" if report.rows else "nothing to do: the input is empty"
     elif skip_bad:
         left = report.rows - bad
         yield f"{many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"

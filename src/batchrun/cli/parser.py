@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import re
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any, NoReturn, TypeVar
@@ -18,7 +20,8 @@ from batchrun.core.settings.parsing import (
     spelled,
 )
 from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
-from batchrun.core.text.readable import flag, variable, visible
+from batchrun.core.settings.unknown import answer
+from batchrun.core.text.readable import Option, flag, parts, variable, visible, worded
 from batchrun.version import __version__
 
 # --- The settings as flags and as environment variables, made from their one description ---
@@ -44,23 +47,26 @@ def metavar(setting: Field[Any]) -> str:
     return _METAVARS.get(setting.name) or _METAVAR.get(setting.metadata["kind"], "")
 
 
-def add_flags(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
-    """Add a flag for every setting, or for those in `only`, in the groups of `Settings`."""
+def add_flags(
+    parser: argparse.ArgumentParser, only: Collection[str] | None = None, *, shown: Collection[str] | None = None
+) -> None:
+    """Add a flag for every setting, or for those in `only`, in the groups of `Settings`; the help names those `shown`."""
     for group in FlagGroup:
-        shown = [
+        settings = [
             one for one in fields(Settings) if one.metadata["group"] is group and (only is None or one.name in only)
         ]
-        if shown:
+        if settings:
             flags = parser.add_argument_group(group.value)
-            for setting in shown:
-                _add(flags, setting)
+            for setting in settings:
+                _add(flags, setting, hidden=shown is not None and setting.name not in shown)
 
 
-def _add(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
+def _add(group: argparse._ArgumentGroup, setting: Field[Any], *, hidden: bool) -> None:
     kind, name = setting.metadata["kind"], flag(setting.name)
     default = spelled(setting)
     common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
-    common["help"] = setting.metadata["help"] + ("" if default is None else f"; default {default}")
+    text = setting.metadata["help"] + ("" if default is None else f"; default {default}")
+    common["help"] = argparse.SUPPRESS if hidden else text
     if kind is SettingKind.SWITCH:
         group.add_argument(name, action="store_true", **common)
         # So that a flag can outrank a variable that turns it on.
@@ -122,6 +128,19 @@ EXIT_CODES = {
 """For `--help` and `batchrun help exit-codes`."""
 
 
+_RUNS = "--concurrency"  # an option of those commands alone that run a batch
+_DRY_RUN = ("--dry-run", "--dryrun", "-n")
+_BY_NAME = (
+    (("-V", "-version"), "", "write batchrun --version"),
+    (("-v", "--verbose", "--debug"), "--log-json", "write --log-json FILE, which is given every event"),
+    (("-q", "--silent"), "--quiet", "write --quiet"),
+    (("-i", "--input", "--input-file"), "--skip-bad", "the input has no option: batchrun in.jsonl -o out.jsonl"),
+)
+"""Options of other tools that only a command line has, an option that the command must have, and the answer."""
+_NO_OPTION = re.compile(r"-\Z|-?-?[0-9.]+\Z|-.* ", re.DOTALL)
+"""What argparse does not take for an option: standard input, numbers, words with a space in them."""
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Help of at most 100 columns."""
 
@@ -144,25 +163,54 @@ class Parser(argparse.ArgumentParser):
             text = f"expected {text.partition(': ')[2]}, got none{self._remedy}"
         elif text.startswith("one of the arguments "):
             text = f"expected {' or '.join(text.split()[4:-2])}, got none"
-        self.exit(2, f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all flags'}\n")
+        self.exit(2, f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all options'}\n")
 
     def parse_known_args(  # type: ignore[override] # typeshed has three overloads; this signature serves all of them
         self, args: Sequence[str] | None = None, namespace: _Space | None = None
     ) -> tuple[argparse.Namespace | _Space, list[str]]:
-        found, unknown = super().parse_known_args(args, namespace)
+        words = list(sys.argv[1:] if args is None else args)
+        for word in words[: words.index("--")] if "--" in words else words:
+            self._expect_known(word, words)
+        found, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self._refuse(unknown[0])
         return found, unknown
 
+    def _expect_known(self, word: str, words: Sequence[str]) -> None:
+        """Refuse an unknown option, and before what is missing: what it was written for may say more."""
+        name, known = word.partition("=")[0], self._option_string_actions
+        if not word.startswith("-") or name in known or _NO_OPTION.match(word):
+            return
+        if not word.startswith("--") and word[:2] in known:  # -oOUT
+            return
+        self.error(f"unknown option {visible(name, 80)}; {self._answer(name, words)}")
+
+    def _answer(self, name: str, words: Sequence[str]) -> str:
+        """What to write instead of the option `name`."""
+        from batchrun.core.rows.body_fields import SETTABLE  # needed for this error alone
+
+        known = self._option_string_actions
+        if name in _DRY_RUN and "--skip-bad" in known:
+            typed = words[0] if self.prog in ("batchrun", "batchrun check") and words[0][:1] != "-" else "INPUT"
+            source = shlex.quote(visible(typed, 200))
+            return f"batchrun check {source} reads the input and sends nothing"
+        for names, option, text in _BY_NAME:
+            if name in names and (not option or option in known):
+                return text
+        python = name.lstrip("-").replace("-", "_").lower()
+        existing = [one[2:].replace("-", "_") for one in known if one.startswith("--")]
+        found = answer(python, existing, SETTABLE)
+        if found is not None:
+            # Of the options that are named other commands have few; and only a run is resumed or started over.
+            needed = {flag(one.name) for one in parts(found) if isinstance(one, Option)} or {_RUNS}
+            if needed <= known.keys():
+                return worded(found)
+        return f"{self.prog} --help lists all options"
+
     def _refuse(self, word: str) -> NoReturn:
-        name = word.partition("=")[0]
-        if not name.startswith("-") or name == "-":
-            if self.prog == "batchrun":
-                self.error(f"expected one INPUT, got {visible(word, 80)!r} beside it; run one input after another")
-            self.error(f"{visible(word, 80)!r} is one word too many; {self.prog} --help tells what is expected")
-        near = difflib.get_close_matches(name, list(self._option_string_actions), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help lists all flags"
-        self.error(f"{visible(name, 80)} is no flag; {hint}")
+        if self.prog == "batchrun":
+            self.error(f"expected one INPUT, got {visible(word, 80)!r} beside it; run one input after another")
+        self.error(f"{visible(word, 80)!r} is one word too many; {self.prog} --help tells what is expected")
 
 
 def run_parser(commands: dict[str, str] | None = None) -> Parser:
@@ -185,31 +233,31 @@ def run_parser(commands: dict[str, str] | None = None) -> Parser:
     return parser
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that runs a batch."""
+def add_run_options(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
+    """Add the options of every command that runs a batch; its help names those settings that are `shown`."""
     parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
     parser.add_argument("--demo", action="store_true", help="run against a simulated service: no key, no cost")
     output = parser.add_argument_group("what it tells")
     output.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
     output.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
     output.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
-    add_flags(parser)
+    add_flags(parser, shown=shown)
 
 
 def _epilog(commands: dict[str, str]) -> str:
-    parts = []
+    texts = []
     if commands:
         formatter = HelpFormatter("batchrun")
         formatter.start_section("commands")
         for name, what in commands.items():
             formatter.add_argument(argparse.Action([], name, metavar=name, help=what.replace("%", "%%")))
         formatter.end_section()
-        parts.append(formatter.format_help().rstrip())
+        texts.append(formatter.format_help().rstrip())
     width = max(map(len, EXIT_CODES))
-    parts.append("exit codes:\n" + "\n".join(f"  {code:<{width}}  {what}" for code, what in EXIT_CODES.items()))
-    parts.append(
+    texts.append("exit codes:\n" + "\n".join(f"  {code:<{width}}  {what}" for code, what in EXIT_CODES.items()))
+    texts.append(
         "times are 90s, 5m, 24h; sizes 500k, 64MiB. Each setting, from --service on, can come from the\n"
         "environment too: BATCHRUN_POLL_MAX=10s, BATCHRUN_KEEP_GOING=yes. The flag outranks it;\n"
         "--no-keep-going turns a switch off."
     )
-    return "\n\n".join(parts)
+    return "\n\n".join(texts)

@@ -26,6 +26,7 @@ from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
 from batchrun.core.settings.settings import Refusal, UsageError
 from batchrun.core.status.snapshot import Snapshot
+from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Option, Text, many, visible, worded
 from batchrun.edge.append_file import BatchFilesError, FileNames, InputIsOutput, expect_regular, refuse_shared
 from batchrun.edge.eventlog import EventLog
@@ -81,6 +82,7 @@ class Collector:
 
 
 _T = TypeVar("_T")
+_ENDS_AT_ONCE = (HaltReason.WRITE_FAILED, HaltReason.MAX_WAIT)
 _WARN_EVERY = 30.0
 """Seconds between two warnings of what keeps submits waiting."""
 
@@ -248,8 +250,17 @@ class _RunScreen:
         if reason == "write failed":
             self._problem = message
         if self._progress is not None:
-            self._progress.warn(f"halted, {reason}: {visible(message)}")
+            self._tell_halt(reason, message)
         self._write("halt", reason=reason, message=message)
+
+    def _tell_halt(self, reason: str, message: str) -> None:
+        """Say at once that nothing more is submitted, where jobs in flight may take hours yet; the summary says why."""
+        assert self._progress is not None
+        jobs = 0 if self._opening is None else self._opening.snapshot().watched
+        if self._quiet:  # no summary follows
+            self._progress.warn(f"halted, {reason}: {visible(message)}")
+        elif jobs and reason not in _ENDS_AT_ONCE:
+            self._progress.warn(f"halted, {reason}: no more rows are submitted; {many(jobs, 'job')} in flight")
 
     def saved(self, records: int) -> None:
         """Copied to stdout with the next progress, if at all."""
@@ -329,6 +340,7 @@ class _RunScreen:
             profile=self._opening.drafted_profile(),
             artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here
             problem=self._problem,
+            demo=self._options.demo,
         )
         code = exit_code(closing)
         self.close()

@@ -28,8 +28,8 @@ class RunResult:
 
     `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
     was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
-    organisation and project that were asked; `profile` the TOML of the profile that would read the response that halted it; `artifacts` the folder of results that are files; `problem` what could not be written. Texts from outside are redacted
-    already.
+    organisation and project that were asked; `profile` the TOML of the profile that would read the response that halted it; `artifacts` the folder of results that are files; `problem` what could not be written;
+    `demo`: on the simulated service. Texts from outside are redacted already.
     """
 
     outcome: Outcome
@@ -44,6 +44,7 @@ class RunResult:
     profile: str | None = None
     artifacts: str | None = None
     problem: str | None = None
+    demo: bool = False
 
     @property
     def states(self) -> Counter[str]:

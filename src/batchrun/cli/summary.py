@@ -27,6 +27,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from batchrun.cli import EXIT_ROWS
 from batchrun.cli.run_result import (
     RunResult,
     exit_code,
@@ -60,6 +61,8 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     yield from _table(result, width)
     if result.snapshot.with_warnings:
         yield wrapped("", f"{_rows(result.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
+    if result.demo and exit_code(result) == EXIT_ROWS:
+        yield wrapped("", "the simulated service makes rows fail on purpose: exit code 1 is part of the demo", width)
     reason, halted = halt_reason(result), halt_message(result)
     if reason is not None and halted is not None:
         yield ""
@@ -75,7 +78,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         )
         yield ""
         yield from result.profile.splitlines()
-    if result.problem is not None:
+    if result.problem is not None and result.problem not in (halted or ""):
         yield ""
         yield wrapped("", visible(result.problem), width)
     yield from advice_lines(result.snapshot.codes, width)

@@ -1,4 +1,4 @@
-"""API keys from the machine: a file that only its owner reads, or a command that prints a token.
+"""API keys from the machine: a file that only its owner reads, or a command that prints a token; or from the program.
 
 Never from a flag: a command line is visible in the process list and in the shell's history. A token
 expires, so its command runs again before that, and once after a 401; however many exchanges ask at the same
@@ -11,23 +11,27 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import inspect
 import json
 import os
 import shlex
 import signal
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from batchrun.core.settings.settings import Secret, UsageError
 from batchrun.core.text.readable import Option, visible
 
 _OPTION = Option("token_command")
+_FUNCTION = "api_key"
 MAX_BYTES = 65_536  # of a file, or of what a command prints
 COMMAND_TIMEOUT = 60.0  # seconds
 MARGIN = 300.0  # seconds before its expiry at which a token is renewed
@@ -67,21 +71,10 @@ class Token:
     expires_at: float | None
 
 
-class TokenCommand:
-    """Tokens from a command of the user, such as ``az account get-access-token``.
+class KeySource(ABC):
+    """API keys or tokens that are renewed. `clock` is the time of day in seconds since 1970."""
 
-    `command` is split as a shell would, but run without one. It may print the token alone, or JSON with it
-    (``accessToken``, ``access_token`` or ``token``, and ``expires_on`` or ``expires_in``). `clock` is the time
-    of day in seconds since 1970.
-    """
-
-    def __init__(self, command: str, *, limit: float = COMMAND_TIMEOUT, clock: Callable[[], float] = time.time) -> None:
-        try:
-            self._argv = shlex.split(command)
-        except ValueError as error:
-            raise UsageError(f"expected a command line: {str(error).lower()}", "quote it again", _OPTION) from None
-        if not self._argv:
-            raise UsageError("expected a command line, got nothing", "name a command that prints a token", _OPTION)
+    def __init__(self, *, limit: float, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -89,7 +82,7 @@ class TokenCommand:
         self._renew_at = 0.0
 
     async def current(self) -> Secret:
-        """A token that does not expire soon. Raises UsageError if the command prints none."""
+        """A token that does not expire soon. Raises UsageError if there is none."""
         async with self._lock:
             if self._token is None or self._clock() >= self._renew_at:
                 await self._renew()
@@ -105,10 +98,34 @@ class TokenCommand:
             return self._token.secret
 
     async def _renew(self) -> None:
-        self._token = read_token(await self._run_command(), self._clock())
+        self._token = await self._fetch()
         now, expires_at = self._clock(), self._token.expires_at
         # A token that lives less than twice the margin is renewed at half of its life, not at every use.
         self._renew_at = now + UNKNOWN_LIFE if expires_at is None else max(expires_at - MARGIN, (now + expires_at) / 2)
+
+    @abstractmethod
+    async def _fetch(self) -> Token:
+        """A new token."""
+
+
+class TokenCommand(KeySource):
+    """Tokens from a command of the user, such as ``az account get-access-token``.
+
+    `command` is split as a shell would, but run without one. It may print the token alone, or JSON with it
+    (``accessToken``, ``access_token`` or ``token``, and ``expires_on`` or ``expires_in``).
+    """
+
+    def __init__(self, command: str, *, limit: float = COMMAND_TIMEOUT, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(limit=limit, clock=clock)
+        try:
+            self._argv = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"expected a command line: {str(error).lower()}", "quote it again", _OPTION) from None
+        if not self._argv:
+            raise UsageError("expected a command line, got nothing", "name a command that prints a token", _OPTION)
+
+    async def _fetch(self) -> Token:
+        return read_token(await self._run_command(), self._clock())
 
     async def _run_command(self) -> bytes:
         name = self._argv[0]
@@ -142,6 +159,41 @@ class TokenCommand:
                 f"{name} failed with exit code {code}: {message or 'it said nothing'}", "try it by hand", _OPTION
             )
         return printed
+
+
+class KeyFunction(KeySource):
+    """Keys from a function of the program, which may be async; one that is not is called in a thread, as it may wait."""
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        *,
+        limit: float = COMMAND_TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(limit=limit, clock=clock)
+        self._function = function
+
+    async def _fetch(self) -> Token:
+        try:
+            async with asyncio.timeout(self._limit):
+                if inspect.iscoroutinefunction(self._function):
+                    found = await self._function()
+                else:
+                    found = await anyio.to_thread.run_sync(self._function, abandon_on_cancel=True)
+                    if inspect.isawaitable(found):
+                        found = await found
+        except TimeoutError:
+            raise UsageError(f"the function gave no API key within {self._limit:g} s", "", _FUNCTION) from None
+        except Exception as error:
+            # Its text may quote what must not be shown; the cause is kept for whoever debugs the function.
+            raise UsageError(
+                f"the function raised {type(error).__name__} and gave no API key", "", _FUNCTION
+            ) from error
+        if not isinstance(found, str):
+            raise UsageError(f"expected a function that returns a string, got {type(found).__name__}", "", _FUNCTION)
+        expires_at = _number(_expiry_of_jwt(found))
+        return Token(Secret(found, _FUNCTION), expires_at if expires_at and expires_at > self._clock() else None)
 
 
 def read_token(printed: bytes, now: float) -> Token:

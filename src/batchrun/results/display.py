@@ -24,11 +24,7 @@ def lines(
 ) -> Iterator[str]:
     """As text, a few lines."""
     states = Counter(one.state for one in records)
-    summary = ", ".join(f"{states[state]:,} {state.value}" for state in State if states[state])
-    odd = sum(one.ok and bool(one.warnings) for one in records)
-    if odd:
-        summary += f" ({odd:,} succeeded with warnings)"
-    yield f"{many(len(records), 'record')}: {summary}" if states else "0 records"
+    yield headline(records, states)
     if usage.total_tokens is not None:
         parts = [
             f"{count:,} {name}" for name, count in (("in", usage.input_tokens), ("out", usage.output_tokens)) if count
@@ -43,6 +39,17 @@ def lines(
         yield f"{many(going_on, 'job')} left to run on over there, billed; next: the same call without detach=True collects the records"
     if path is not None and (states or going_on):
         yield f"kept in {visible(str(path), 2_000)}"
+
+
+def headline(records: Sequence[Record], states: Counter[State] | None = None) -> str:
+    """How many there are and how they ended, in one line."""
+    if states is None:
+        states = Counter(one.state for one in records)
+    summary = ", ".join(f"{states[state]:,} {state.value}" for state in State if states[state])
+    odd = sum(one.ok and bool(one.warnings) for one in records)
+    if odd:
+        summary += f" ({odd:,} succeeded with warnings)"
+    return f"{many(len(records), 'record')}: {summary}" if states else "0 records"
 
 
 def _next(records: Sequence[Record], states: Counter[State]) -> Iterator[str]:

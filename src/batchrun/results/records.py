@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Records(Sequence[Record]):
     """The records of a batch: a list in the order of the rows, so that ``zip(rows, records)`` fits.
 
-    ``records["row-7"]`` finds one by its key; `ok` and `failed` are the two halves, `by_state` all parts. At a prompt
-    it shows what happened, what to do about it and what to type next.
+    ``records["row-7"]`` finds one by its key; `ok` and `failed` are the two halves, `by_state` all parts. Printed,
+    and at a prompt of IPython or a notebook, it shows what happened, what to do about it and what to type next.
     """
 
     __module__ = "batchrun"
@@ -128,7 +128,17 @@ class Records(Sequence[Record]):
         tables.to_csv(self, path)
 
     def __repr__(self) -> str:
+        from batchrun.results import display  # noqa: PLC0415
+
+        where = "" if self.path is None else f" {visible(str(self.path), 200)}"
+        return f"<Records{where}: {display.headline(self)}>"
+
+    def __str__(self) -> str:
         return "\n".join(self._lines())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - as IPython calls it
+        """At a prompt of IPython: the lines where the records alone are shown, one line within something else."""
+        printer.text(repr(self) if cycle or len(printer.stack) > 1 else str(self))
 
     def _repr_html_(self) -> str:
         from batchrun.results import display  # noqa: PLC0415

@@ -8,6 +8,7 @@ Everything else is a `BatchrunError`.
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ class Interrupted(_Unfinished, asyncio.CancelledError):
         self, records: Records = NO_RECORDS, *, open: int = 0, going_on: int = 0, path: Path | None = None  # noqa: A002
     ) -> None:  # fmt: skip
         super().__init__(self._message("interrupted", records, open, going_on, path))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: whoever stopped the cell knows where, and wants to know how it stands."""
+        return textwrap.wrap(f"Interrupted: {str(self).removeprefix('interrupted; ')}", 80, subsequent_indent="  ")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), {"records": self.records, "open": self.open, "going_on": self.going_on, "path": self.path})  # fmt: skip

@@ -18,11 +18,12 @@ from aiolimiter import AsyncLimiter
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.limits.gate import Shared
 from batchrun.core.rows.parse import BodyFlags
-from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.text.readable import Option, Part, parts
-from batchrun.edge.append_file import FileNames, expect_folder, refuse_shared
+from batchrun.core.text.readable import Option, Part, Text, parts
+from batchrun.edge.append_file import FileNames, expect_folder, expect_regular, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
+from batchrun.edge.credentials import KeySource
 from batchrun.edge.exchange import Budget, Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
@@ -120,11 +121,13 @@ async def run_session(
     opened: Callable[[Opening], None],
     sharing: Sharing | None = None,
     alongside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    *,
+    api_key: Secret | KeySource | None = None,
 ) -> Result:
     """Run `task` with the settings `given`.
 
     `opened` is called when the files are open and nothing was sent yet; `sharing` are limits that hold for other runs
-    of this process as well; `alongside` is called in the run's task group then and cancelled at its end. Raises Misuse, SettingsError and
+    of this process as well; `alongside` is called in the run's task group then and cancelled at its end; `api_key` is one that the program gives. Raises Misuse, SettingsError and
     InputError (exit 2), FilesError and SpoolFailed (exit 4).
     """
     settings = Settings.of(given)
@@ -142,13 +145,14 @@ async def run_session(
                 Option("detach"),
             )
         settings = replace(settings, detach=False)
-    service, keys = await service_of(settings, environment, task.demo)
+    service, keys = await service_of(settings, environment, task.demo, api_key)
     given = with_timeouts_of(service, given)
     settings = replace(settings, **{name: given[name] for name in service.profile.timeouts})
     redactor = Redactor(service.secrets)
     names = FileNames.of(task.output, task.journal)
     for path in (task.output, names.journal):
         expect_folder(path)
+        expect_regular(path)  # before the lock, whose file would be left next to a folder
     refuse_shared(names, task.input)
     flags = BodyFlags.read(settings.model, settings.set)
     source, ends_at_once = None, False
@@ -192,6 +196,8 @@ async def run_session(
                 shared=None if sharing is None else sharing.shared,
             )
             rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
+            if source is not None and len(batch.finished) < len(source):
+                batch.notes += _odd_fields(source, named=task.name is None)
             opened(
                 Opening(
                     *_shown(task, service),
@@ -243,6 +249,11 @@ def _ends_at_once(source: Checked, background: Collection[str]) -> bool:
     return not any(path in background for path, _ in shares) and bool(shares or not isinstance(source, Growing))
 
 
+def _bad(bad: int, rows: int) -> str:
+    """``1 of 3 rows is bad``, ``the only row is bad``."""
+    return "the only row is bad" if rows == 1 else f"{bad:,} of {rows:,} rows {'is' if bad == 1 else 'are'} bad"
+
+
 def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
     problems = source.report.problems
     if problems.total and not settings.skip_bad:
@@ -252,10 +263,25 @@ def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
         if problems.total > len(problems.first):
             shown.append(f"\n  and {problems.total - len(problems.first):,} more")
         raise InputRefused(
-            f"{problems.total:,} of {len(source):,} rows are bad and nothing was sent",
+            f"{_bad(problems.total, len(source))} and nothing was sent",
             (*shown, "\nmend them, or run the others with ", Option("skip_bad")),
             source.name,
         )
+
+
+_SENT_AS_IT_IS = ("unknown_body_field", "odd_prompt")
+_NOTED = 3
+
+
+def _odd_fields(source: Checked, *, named: bool) -> list[Text]:
+    """The warnings of the check that nobody else tells in a run: of fields that the service may refuse or ignore."""
+    warnings = source.report.warnings
+    found = [one for one in warnings.first if one.code in _SENT_AS_IT_IS]
+    where = f"{source.name}:" if named else "row "
+    notes: list[Text] = [("warning: ", f"{where}{one.line}: ", *parts(one.message)) for one in found[:_NOTED]]
+    if (more := sum(warnings.by_code.get(code, 0) for code in _SENT_AS_IT_IS) - len(notes)) > 0:
+        notes.append(f"warning: {more:,} more like these" + ("; batchrun check lists them" if named else ""))
+    return notes
 
 
 def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
@@ -276,6 +302,8 @@ def _shown(task: Task, service: Service) -> tuple[str, str]:
 def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[str, Any]]:
     """The input that the batch at `output` was begun with, and the settings that entered its bodies."""
     names = FileNames.of(output, journal)
+    if names.output is not None:
+        expect_regular(names.output)
     header = read_header(names)
     if header is None:
         raise UsageError(f"{names.journal}: there is no batch to resume here; run one with batchrun INPUT -o {output}")

@@ -71,6 +71,38 @@ def test_without_progress_the_time_left_is_unknown():
     assert rhythm.add(at(1000.0)).left is None
 
 
+@pytest.mark.parametrize(("counts", "known"), [
+    ({}, True),
+    ({"paused_until": 200.0}, False),
+    ({"paused_until": 99.0}, True),
+    ({"outage": True}, False),
+    ({"unanswered": "HTTP 503"}, False),
+])  # fmt: skip
+def test_no_time_is_left_to_tell_while_the_service_takes_nothing(counts, known):
+    rhythm = Throughput(1_000)
+    rhythm.add(at(90.0))
+    assert (rhythm.add(at(100.0, done=20, **counts)).left is not None) == known
+
+
+def test_no_time_is_left_to_tell_while_nothing_moves():
+    rhythm = Throughput(1_000)
+    for second in range(61):
+        rhythm.add(at(float(second), done=second))  # one a second
+    assert rhythm.add(at(70.0, done=60)).left is not None
+    assert rhythm.add(at(70.1, done=60)).left is None
+    assert rhythm.add(at(300.0, done=60)).left is None
+    assert rhythm.add(at(301.0, done=61)).left is not None
+
+
+def test_jobs_that_end_every_minute_are_no_standstill():
+    rhythm = Throughput(100)
+    for second in range(241):
+        pace = rhythm.add(at(float(second), done=second // 60))
+    for second in range(241, 420):
+        pace = rhythm.add(at(float(second), done=4))
+        assert (pace.left is not None) == (second <= 420), second
+
+
 def test_samples_are_few_however_often_it_is_fed():
     rhythm = Throughput(100)
     for tick in range(20_000):

@@ -1,5 +1,6 @@
 """From a line of the input to the body that is sent.
 
 - `parse`: the row on a line, or why there is none; its endpoint, its body, and rough tokens before anything is paid
+- `body_fields`: the fields that each endpoint is known to have, and the warnings about others
 - `key_index`: the keys of all rows, small enough for millions; `core/jobs/ended_ids` uses it too
 """

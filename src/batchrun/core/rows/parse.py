@@ -178,6 +178,7 @@ def _setting(text: str) -> tuple[str, bytes]:
 
 MAX_CUSTOM_ID = 1_024  # bytes
 _SURELY_SHORT = MAX_CUSTOM_ID // 4  # characters
+_LEAST_INTEGER, _LARGEST_INTEGER = -(1 << 63), (1 << 64) - 1  # what orjson reads as an integer; a custom_id may be one
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body", "metadata"})
 _CONTENT = ("input", "messages", "prompt")
 _TOKEN_CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
@@ -248,20 +249,19 @@ class RowParser:
             if isinstance(row, Fault):
                 return Rejection(row.code, row.message)
         if type(row) is not dict:
-            return Rejection("not_an_object", f"expected one JSON object, came {_kind(row)}")
+            return Rejection("not_an_object", f"expected one JSON object, came {kind_of(row)}")
         custom_id = row.get("custom_id")
-        if (
-            custom_id is not None
-            and not (type(custom_id) is str and 0 < len(custom_id) <= _SURELY_SHORT)
-            and (wrong := _wrong_id(custom_id)) is not None
-        ):
-            return Rejection("invalid_custom_id", wrong)
+        if custom_id is not None and not (type(custom_id) is str and 0 < len(custom_id) <= _SURELY_SHORT):
+            if type(custom_id) is int and _LEAST_INTEGER <= custom_id <= _LARGEST_INTEGER:
+                custom_id = str(custom_id)
+            elif (wrong := _wrong_id(custom_id)) is not None:
+                return Rejection("invalid_custom_id", wrong)
         if "body" in row:
             form, body = _BATCH, row["body"]
             if not _BATCH_FIELDS.issuperset(row):
                 return Rejection("unknown_field", _unknown(row), custom_id)
             if type(body) is not dict or not body:
-                return Rejection("no_body", f"body must be an object with fields, came {_kind(body)}", custom_id)
+                return Rejection("no_body", f"body must be an object with fields, came {kind_of(body)}", custom_id)
         else:
             form, body = _BARE, row
             if row.get("input") is None and row.get("messages") is None and row.get("prompt") is None:
@@ -282,11 +282,11 @@ class RowParser:
         if form is _BARE and _is_shorthand(row, endpoint):
             form = Form.SHORTHAND
         if "metadata" in row and form is not _BARE and type(row["metadata"]) not in (dict, type(None)):
-            message = f"metadata must be an object, came {_kind(row['metadata'])}"
+            message = f"metadata must be an object, came {kind_of(row['metadata'])}"
             return Rejection("unknown_field", message, custom_id)
         model = self._set_model or body.get("model") or self._model
         if type(model) is not str:
-            problem = "no model in the row" if model is None else f"model must be a string, came {_kind(model)}"
+            problem = "no model in the row" if model is None else f"model must be a string, came {kind_of(model)}"
             return Rejection(
                 "no_model", (f"{problem}: name one there, or for all rows with ", Option("model")), custom_id
             )
@@ -388,8 +388,9 @@ def _is_shorthand(row: dict[str, Any], endpoint: Endpoint) -> bool:
 
 def _wrong_id(custom_id: Any) -> str | None:
     if type(custom_id) is not str:
-        remedy = f': write "{custom_id}"' if type(custom_id) is int and abs(custom_id) < 10**20 else ""
-        return f"custom_id must be a string, came {_kind(custom_id)}{remedy}"
+        whole = type(custom_id) is float and abs(custom_id) < 2**53 and custom_id == int(custom_id)
+        remedy = f': write "{custom_id:.0f}"' if whole else ""
+        return f"custom_id must be a string or an integer, got {kind_of(custom_id)}{remedy}"
     if not custom_id:
         return "custom_id is empty: name the row, or leave it out"
     if (size := len(custom_id.encode())) > MAX_CUSTOM_ID:
@@ -412,14 +413,15 @@ def _empty(row: dict[str, Any]) -> str:
     return f"expected body, or one of {', '.join(_CONTENT)}; came {fields}"
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value of JSON is called."""
     if value == {} and type(value) is dict:
         return "an empty object"
     return "null" if value is None else _KINDS.get(type(value), "something else")
 
 
 def _short(value: Any) -> str:
-    return repr(visible(value, 60)) if isinstance(value, str) else _kind(value)
+    return repr(visible(value, 60)) if isinstance(value, str) else kind_of(value)
 
 
 # --- Rough estimates of the tokens and bytes of a batch, before anything is paid ---

@@ -13,10 +13,12 @@ from dataclasses import Field, fields
 from typing import Any
 
 from batchrun.core.settings.settings import SettingKind, Settings, UsageError
+from batchrun.core.settings.unknown import SUGGESTED_NEVER, answer
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import (
     PREFIX,
     Option,
+    Text,
     as_given,
     read_bytes,
     read_count,
@@ -26,11 +28,14 @@ from batchrun.core.text.readable import (
     spelled_seconds,
     variable,
     visible,
+    worded,
 )
 
 _ALL = "all"
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
 _RETRIED = tuple(state.value for state in State if state is not State.SUCCEEDED)
+
+_NO_STATES = "expected states with commas between, got "
 
 _EXAMPLES = {
     "rpm": "600", "tpm": "200000", "poll_rate": "50", "limit": "10", "retry_budget": "200", "max_wait": "8h",
@@ -60,7 +65,7 @@ def example(setting: Field[Any]) -> str:
 
 def remedy(setting: Field[Any], spelling: str, problem: str) -> str:
     """What to write instead."""
-    if setting.metadata["kind"] is SettingKind.STATES and "did you mean" in problem:
+    if setting.metadata["kind"] is SettingKind.STATES and problem.startswith(_NO_STATES):
         return "if it is the INPUT, put that first" if spelling.startswith("--") else "batchrun explain lists them"
     return f"write {spelling}{example(setting)}"
 
@@ -108,9 +113,9 @@ def refuse_near_misses(environment: Mapping[str, str]) -> None:
         if name.startswith(PREFIX) and name not in known and environment[name]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
             if near:
-                raise UsageError(
-                    f"{visible(name, 80)} is no setting", f"did you mean {near[0]}? rename it, or unset it"
-                )
+                risky = near[0].removeprefix(PREFIX).lower() in SUGGESTED_NEVER
+                remedy = "unset it" if risky else f"did you mean {near[0]}? rename it, or unset it"
+                raise UsageError(f"unknown setting {visible(name, 80)}", remedy)
 
 
 def read_switch(text: str) -> bool:
@@ -131,10 +136,9 @@ def read_states(text: str) -> tuple[str, ...]:
         if word == State.SUCCEEDED:
             raise ValueError("expected states that did not succeed, got 'succeeded'")
         if word not in _RETRIED:
-            near = difflib.get_close_matches(word, _RETRIED, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"expected states with commas between, got {visible(word, 60)!r}, which is none; did you mean {near}"
-            )
+            near = difflib.get_close_matches(word, _RETRIED, n=1, cutoff=0.7)
+            hint = f"; did you mean {near[0]}" if near else ""
+            raise ValueError(f"{_NO_STATES}{visible(word, 60)!r}{hint}")
     if not words:
         raise ValueError(f"expected states with commas between, or {_ALL}; got {visible(text, 40)!r}")
     return tuple(dict.fromkeys(words))
@@ -159,21 +163,26 @@ READERS: dict[SettingKind, Callable[[str], Any]] = {
 
 
 def from_arguments(
-    arguments: Mapping[str, Any], environment: Mapping[str, str], more_names: Collection[str] = ()
+    arguments: Mapping[str, Any],
+    environment: Mapping[str, str],
+    more_names: Collection[str] = (),
+    spelling: Callable[[Text], str] = worded,
+    body_fields: Collection[str] = (),
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """The settings of a call, and the names of those that came from the environment; an argument outranks its variable.
 
     Texts are read as on the command line (``deadline="2h"``); `set` may be a mapping, `retry_failed` True or a
-    list of states. `more_names` are the call's other arguments, for a hint. Raises UsageError; TypeError for an
+    list of states. `more_names` are the call's other arguments, for a hint, which `spelling` words;
+    `body_fields` are what is set in bodies. Raises UsageError; TypeError for an
     unknown name.
     """
     refuse_near_misses(environment)
     known = {setting.name: setting for setting in fields(Settings)}
     for name in arguments:
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, *more_names], n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "the settings are those of the command's flags"
-            raise TypeError(f"{visible(name, 80)!r} is no setting; {hint}")
+            found_near = answer(name, [*known, *more_names], body_fields)
+            hint = "batchrun --help lists all settings, as options" if found_near is None else spelling(found_near)
+            raise TypeError(f"unknown setting {visible(name, 80)!r}; {hint}")
     found = {}
     for name, setting in known.items():
         if arguments.get(name) is not None:

@@ -2,7 +2,7 @@
 
 `Throughput` counts recent seconds, never from the start: a batch of a day speeds up, is paused, meets an outage, and an
 average since the start would be wrong for hours. Rates are those of the last ten seconds; the time left follows from
-the records of the last five minutes of this run. It keeps one sample per second at most, however often it is fed.
+the records of the last five minutes of this run, and is unknown while nothing moves. It keeps one sample per second at most, however often it is fed.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ SPEED_SECONDS = 10.0
 """Seconds over which submits and polls per second are counted."""
 RECENT_SECONDS = 300.0
 """Seconds over which records per second are counted, for the time left."""
+STILL_SECONDS, _STILL_RECORDS = 10.0, 5
+"""Without a record for so long, and for as long as so many usually take, nothing moves: the time left is unknown."""
 LEAST_SECONDS = 2.0  # shorter than this, the time left is not estimated
 _STEP = 1.0
 
@@ -84,11 +86,14 @@ class Throughput:
     def __init__(self, total: int | None) -> None:
         self.total = total
         self._samples: deque[_Sample] = deque()
+        self._moved = (0, float("-inf"))  # records, and since when there are so many
 
     def add(self, snapshot: Snapshot) -> Pace:
         """The pace as of `snapshot`."""
         samples = self._samples
-        now = _Sample(snapshot.now, sum(snapshot.states.values()), snapshot.submits, snapshot.polls)
+        if (count := sum(snapshot.states.values())) != self._moved[0] or not samples:
+            self._moved = (count, snapshot.now)
+        now = _Sample(snapshot.now, count, snapshot.submits, snapshot.polls)
         if not samples or now.at - samples[-1].at >= _STEP:
             samples.append(now)
         while len(samples) > 1 and samples[1].at <= now.at - RECENT_SECONDS:
@@ -109,6 +114,11 @@ class Throughput:
         if rows <= 0:
             return 0.0
         if snapshot.halted is not None or watched < LEAST_SECONDS or records <= 0:
+            return None
+        waits = snapshot.paused_until is not None and snapshot.paused_until > snapshot.now
+        if waits or snapshot.outage or snapshot.unanswered is not None:
+            return None
+        if snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / records):
             return None
         return rows / records
 

@@ -22,6 +22,8 @@ WARNINGS: dict[str, str] = {
     "submit_unanswered": "cancelled while its POST had no response: a job may exist on the service",
     "field_overridden": "a field of the row (`background`, `stream`) is set by batchrun: the row's own value was not sent",
     "duplicate_key": "said by the check: a key stands twice in one object of the row, and the last one counts",
+    "unknown_body_field": "said by the check, once for each field: the endpoint is not known to have a field of the row, which is sent as it is. It may be one of the service's own (`top_k`), or a column that was never meant for it",
+    "odd_prompt": "said by the check: `prompt` is not text, or is text where the endpoint wants another field; it is sent as it is",
 }
 """By their words. A detail may follow a word after a colon, and the name of a field precedes `_overridden`."""
 

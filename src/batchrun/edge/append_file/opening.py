@@ -315,7 +315,8 @@ def _made_private(path: str, descriptor: int, disk: Disk) -> os.stat_result:
 def _expect_regular(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise FileRefused(path, f"expected a regular file, found {kind}", "name a regular file, or a new one")
+        remedy = "name a file in it" if stat.S_ISDIR(status.st_mode) else "name a regular file, or a new one"
+        raise FileRefused(path, f"expected a regular file, found {kind}", remedy)
 
 
 # --- Keeping what a crash left half written or a disk has damaged in PATH.torn, and cutting it off ---

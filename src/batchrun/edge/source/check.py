@@ -11,14 +11,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
+from batchrun.core.rows.body_fields import has_usual_fields, odd_prompt, unknown_field_message, unknown_fields
 from batchrun.core.rows.parse import (
     ENDPOINTS,
     NO_FLAGS,
     Admitted,
     BodyFlags,
     Endpoint,
+    Form,
     Rejection,
     RowParser,
     canonical,
@@ -30,12 +33,14 @@ from batchrun.core.text.json_text import duplicate_keys
 from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import is_same_file
 from batchrun.edge.source.checked import READ, Checked, Growing, Reader, base_key, doubled_message
+from batchrun.edge.source.formats import refuse_other_formats
 from batchrun.edge.source.opening import InputCutOff, InputRefused, OpenInput, Spool, open_input, refuse_other_encodings
 from batchrun.edge.source.report import Report, Share
 
 MAX_ROW = 32 << 20
 _BOM = b"\xef\xbb\xbf"
 _REMEMBERED = 1_000
+_BEGINNING = 1 << 12  # bytes that show the format
 
 
 def check(
@@ -68,7 +73,7 @@ def check(
             copy = Spool(None if spool is None else Path(spool))
         fd = opened.fd if copy is None else copy.fd
         reader = Reader(fd, name or opened.name, RowParser(flags, endpoints), max_row=max_row, mark=mark)
-        checking = _Check(reader)
+        checking = _Check(reader, None if isinstance(path, int) or path == "-" else os.fspath(path))
         blocks = opened.blocks() if more is None else chain(_ended(opened.blocks()), more)
         report = checking.run(blocks if copy is None else _copied(blocks, copy), opened.size or 0)
     except BaseException:
@@ -140,17 +145,25 @@ def lines(blocks: Iterable[bytes], max_row: int, start: int = 0) -> Iterator[tup
 class _Check:
     """One pass over an input."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, path: str | None) -> None:
         self.reader = reader
+        self._path = path
         self.index = reader.index
         self.report = Report()
+        self._fields: set[tuple[str, tuple[str, ...]]] = (
+            set()
+        )  # names in bodies that were looked at; a shortcut as well
+        self._unknown: set[tuple[str, str]] = set()  # fields that were warned of, with their path
         self._firsts: dict[str, int] = {}  # keys that were found doubled recently; nothing but a shortcut
 
     def run(self, blocks: Iterator[bytes], size: int) -> Report:
         """The findings; `size` is a guess at how many bytes are to come."""
         try:
-            first = next(blocks, b"")
+            first = b""
+            while len(first) < _BEGINNING and (block := next(blocks, b"")):
+                first += block
             refuse_other_encodings(first, self.reader.name)
+            refuse_other_formats(first, self.reader.name, self._path)
             self.index.seen.expect(size // max(1, len(first)) * first.count(b"\n"))
             start = len(_BOM) if first.startswith(_BOM) else 0
             self._read(lines(self._counted(chain((first[start:],), blocks)), self.reader.max_row, start))
@@ -177,6 +190,8 @@ class _Check:
         token_cap = self.reader.intake.token_cap
         add_kind = index.kind_of.append
         last_endpoint, last_model, last_cap, share, number = None, None, 0, Share(), READ
+        last_form, form_of = None, None
+        is_usual: Callable[[dict[str, Any]], bool] = bool
         end = 0
         for offset, line in numbered:
             size = len(line)
@@ -184,14 +199,17 @@ class _Check:
             found = admit(line) if size <= max_row else too_large(line)
             end = offset + size
             if type(found) is Admitted:
-                key, endpoint, model, _, value, body = found
+                key, endpoint, model, form, value, body = found
                 text = canonical(value)
                 if key is None:
                     key = content_key(text)
                 if text.count(b'"') != line.count(b'"'):
                     self._warn_of_doubled_keys(line)
-                if "background" in body or "stream" in body:
+                if form is not last_form or endpoint is not form_of:
+                    last_form, form_of, is_usual = form, endpoint, has_usual_fields(endpoint, form)
+                if not is_usual(body):
                     self._warn_of_overrides(endpoint, body)
+                    self._warn_of_fields(endpoint, form, body)
                 if add(mark(key)) or self._seen_before(offset, key, found):
                     cap = token_cap(body)
                     if model != last_model or endpoint is not last_endpoint:
@@ -281,3 +299,19 @@ class _Check:
             name = word.removesuffix("_overridden")
             message = f"{name} is batchrun's to set: the row's own value is not sent"
             self.report.warnings.add(self._line(), word, message)
+
+    def _warn_of_fields(self, endpoint: Endpoint, form: Form, body: dict[str, object]) -> None:
+        """Warn of an odd prompt in each row, and of a field that the endpoint is not known to have once."""
+        if (odd := odd_prompt(endpoint, form, body)) is not None:
+            self.report.warnings.add(self._line(), "odd_prompt", odd)
+        names = (endpoint.path, tuple(body))
+        if names in self._fields or len(self._unknown) >= _REMEMBERED:
+            return
+        if len(self._fields) >= _REMEMBERED:
+            self._fields.clear()
+        self._fields.add(names)
+        for name in unknown_fields(endpoint, form, body):
+            if (endpoint.path, name) not in self._unknown:
+                self._unknown.add((endpoint.path, name))
+                message = unknown_field_message(endpoint, form, name)
+                self.report.warnings.add(self._line(), "unknown_body_field", message)

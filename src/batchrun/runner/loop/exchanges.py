@@ -30,8 +30,10 @@ from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refu
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WordField
+from batchrun.core.text.readable import Text
 from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.source import Checked, InputChanged
+from batchrun.runner.loop.missing_endpoint import CHAT, missing_endpoint
 from batchrun.services.service import Service
 
 # --- The tasks of a run: one group for all of them, and workers that take what is due, none for each job ---
@@ -157,7 +159,7 @@ class Exchanges:
     """Carries out one instruction at a time for each worker that calls; its end comes back by `feed`.
 
     `ceiling` is the rate of submits that batches of one process may share; `wall` gives the time of day;
-    `input_is_gone` is called when a row's line is not what was checked.
+    `input_is_gone` is called when a row's line is not what was checked, `noted` with what a person should know.
     """
 
     def __init__(
@@ -170,6 +172,7 @@ class Exchanges:
         feed: Callable[[Event], None],
         wall: Callable[[], float],
         input_is_gone: Callable[[InputChanged], None],
+        noted: Callable[[Text], None],
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
     ) -> None:
@@ -180,8 +183,10 @@ class Exchanges:
         self._feed = feed
         self._wall = wall
         self._input_is_gone = input_is_gone
+        self._noted = noted
         self._keys = keys
         self._ceiling = ceiling
+        self._known_paths: set[str] = set()  # where a submit was accepted, or was told to find no endpoint
         self._in_background = {one.path for one in service.profile.endpoints if one.background}
 
     async def submit(self, order: Submit) -> None:
@@ -203,6 +208,8 @@ class Exchanges:
         path = prepared.path
         answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
         verdict = self._service.read_submit(answer, self._wall(), path)
+        if path not in self._known_paths:
+            self._get_to_know(path, verdict)
         if isinstance(verdict, Accepted):
             self._feed(SubmitAccepted(job, attempt, verdict, prepared.warnings))
         elif isinstance(verdict, Refused):
@@ -210,6 +217,16 @@ class Exchanges:
         else:
             assert isinstance(verdict, Ambiguous)
             self._feed(SubmitFailed(job, attempt, verdict))
+
+    def _get_to_know(self, path: str, verdict: Accepted | Refused | Ambiguous) -> None:
+        """Tell once for each endpoint that the service seems not to have it, unless it has accepted a row there."""
+        if not isinstance(verdict, Accepted):
+            has_chat = any(one.path.endswith(CHAT) for one in self._service.profile.endpoints)
+            missing = missing_endpoint(verdict.problem, verdict.rule, path, self._service.base.path, has_chat=has_chat)
+            if missing is None:
+                return
+            self._noted(missing)
+        self._known_paths.add(path)
 
     async def poll(self, order: Poll) -> None:
         job, attempt = order

@@ -169,6 +169,7 @@ class Runner:
             feed=self.feed,
             wall=self._wall,
             input_is_gone=self._input_is_gone,
+            noted=observer.noted,
             keys=keys,
             ceiling=ceiling,
         )

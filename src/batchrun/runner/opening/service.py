@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batchrun.core.settings.settings import Settings, UsageError
+from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.text.readable import Option, Text
-from batchrun.edge.credentials import TokenCommand, read_key_file
+from batchrun.edge.credentials import KeySource, TokenCommand, read_key_file
 from batchrun.edge.exchange import Budget, Caps, HttpTransport, Redactor, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
@@ -23,9 +23,11 @@ _OPTION = Option("service")
 
 
 async def service_of(
-    settings: Settings, environment: Mapping[str, str], demo: str | None
-) -> tuple[Service, TokenCommand | None]:
+    settings: Settings, environment: Mapping[str, str], demo: str | None, api_key: Secret | KeySource | None = None
+) -> tuple[Service, KeySource | None]:
     """The service that settings and environment name, or the demo service at `demo`; and what renews its key.
+
+    `api_key` is a key, or its source, that the program gives itself, in place of those of the settings.
 
     Raises Misuse.
     """
@@ -35,12 +37,16 @@ async def service_of(
     if demo is not None:
         return choose({"OPENAI_API_KEY": "sk-demo-needs-no-key"}, service="compatible", base_url=demo), None
     key = read_key_file(settings.key_file) if settings.key_file else None
-    command = TokenCommand(settings.token_command) if settings.token_command else None
-    token = None if command is None else await command.current()
+    renewed: KeySource | None = TokenCommand(settings.token_command) if settings.token_command else None
+    if isinstance(api_key, Secret):
+        key = api_key
+    elif api_key is not None:
+        renewed = api_key
+    token = None if renewed is None else await renewed.current()
     service = choose(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
-    return service, command
+    return service, renewed
 
 
 def _toml(path: str) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def within_the_file_limit(settings: Settings) -> Settings:
 class KeyRenewal:
     """Renews a token that was refused, once for all who were refused with it; says why where that fails."""
 
-    def __init__(self, command: TokenCommand, redactor: Redactor, noted: Callable[[Text], None]) -> None:
+    def __init__(self, command: KeySource, redactor: Redactor, noted: Callable[[Text], None]) -> None:
         self._noted = noted
         self._command = command
         self._redactor = redactor
