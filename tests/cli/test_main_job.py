@@ -99,7 +99,7 @@ def test_i28_a_fixed_row_replaces_its_rejected_line(batch):
     assert (code, records["b"]["state"], records["b"]["error"]["code"]) == (1, "rejected", "no_model")
     code, records, actual = batch([row("a"), row("b")])
     assert (code, records["b"]["state"]) == (0, "succeeded")
-    assert "mended" in actual
+    assert "fixed in the input" in actual
 
 
 def test_failed_rows_are_polled_before_they_are_paid_for_again(batch):

@@ -187,7 +187,8 @@ async def run_session(
                 ceiling=None if sharing is None else sharing.ceiling,
                 shared=None if sharing is None else sharing.shared,
             )
-            rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
+            absent = batch.differences.elsewhere + len(batch.vanished)
+            rows = batch.state.rows if source is None else len(source) + absent
             opened(
                 Opening(
                     *_shown(task, service),

@@ -17,7 +17,7 @@ from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
-from batchrun.core.text.readable import Action, Option, Text
+from batchrun.core.text.readable import Action, Option, Text, many
 from batchrun.edge.append_file import (
     AppendFile,
     FileNames,
@@ -35,6 +35,7 @@ from batchrun.runner.opening.compare import (
     compare_rows,
     find_rows,
     named,
+    options,
     refuse_foreign,
     refuse_older_journal,
 )
@@ -160,6 +161,11 @@ def open_batch(
             notes.append("the API key is not the one that this batch was begun with; its jobs are looked for first")
         batch = _resume(names, lock, header, source, settings, wall, notes)
         batch.doubted = not same_key
+        sent = len(batch.finished) + len(batch.recovery.open_journaled)
+        if sent and dict(header.body_flags) != dict(identity.body_flags):
+            kept = "its old result is kept" if sent == 1 else "their old results are kept"
+            with_flags = options(header.body_flags)
+            notes.append((f"{many(sent, 'row')} had been sent before with ", *with_flags, f" and {kept}"))
     except BaseException:
         lock.release()
         raise
@@ -280,6 +286,9 @@ def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> 
         batch.notes.append(
             f"{len(vanished):,} open rows are no longer in the input and are collected all the same: {named(vanished)}"
         )
+    if kept := batch.differences.kept:
+        result = "its old result is kept" if len(kept) == 1 else "their old results are kept"
+        batch.notes.append(f"{many(len(kept), 'changed row')} had been sent before and {result}: {named(kept)}")
     if batch.state.cancel_all:
         batch.notes.append(
             (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")
