@@ -118,7 +118,7 @@ def test_a_batch_whose_run_was_killed():
         (Stopped("stopped", NOW), "stopped at 08:00"),
         (Stopped("stdout\x1b closed", NOW), "stopped at 08:00: stdout\\x1b closed"),
         (Stopped("detached", NOW - 86_400), "detached at 2027-01-14 08:00"),
-        (Stopped("complete", NOW), "ended in good order at 08:00"),
+        (Stopped("complete", NOW), "partial, ended at 08:00"),
     ],
 )
 def test_how_it_ended(last, first_line):

@@ -155,6 +155,10 @@ def test_detached():
     (Outcome.COMPLETE, {"states_before": {"succeeded": 20}}, 0),
     (Outcome.COMPLETE, {"total": 0}, 0),
     (Outcome.HALTED, {"signal": 15}, 143),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9}, "limited": True}, 0),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9, "failed": 1}, "limited": True}, 1),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9}}, 3),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9}, "total": None}, 3),
 ])  # fmt: skip
 def test_exit_codes(outcome, counts, code):
     assert exit_code(result(outcome, **counts)) == code
@@ -164,12 +168,40 @@ def test_a_resumed_run_counts_the_whole_output():
     ended = result(states={"succeeded": 5}, states_before={"succeeded": 13, "expired": 2})
     text = summary(ended)
     assert text.startswith("complete: 20 of 20 rows done in 12 s, 15 of them by earlier runs\n")
-    assert "  succeeded  18\n  expired     2\n" in text
+    assert "whole batch:\n  succeeded  18\n  expired     2\n" in text
     assert "--retry-failed expired" in text
 
 
+def test_this_run_and_the_whole_batch_are_told_apart():
+    """The codes, the warnings and the counts of requests are those of this run, and stand with its rows."""
+    ended = result(
+        states={"succeeded": 4, "failed": 1},
+        codes={("failed", "odd"): 1},
+        states_before={"succeeded": 13, "failed": 2},
+        with_warnings=1,
+    )
+    assert (
+        "\nthis run:\n  succeeded   4\n  failed      1   1 odd\nwhole batch:\n  succeeded  17\n  failed      3\n"
+        "1 row of this run succeeded with warnings" in summary(ended)
+    )
+    assert (facts(ended)["states"], facts(ended)["states_of_run"]) == (
+        {"succeeded": 17, "failed": 3},
+        {"succeeded": 4, "failed": 1},
+    )
+    idle = summary(result(states_before={"succeeded": 20}))
+    assert "whole batch:\n  succeeded  20" in idle
+    assert "this run" not in idle
+
+
+def test_the_retry_budget_counts_the_retries_of_all_runs():
+    ended = result(Outcome.HALTED, halted=("retry budget", ""), new_attempts=5, new_attempts_before=20)
+    assert next_commands(ended)[0][0].endswith("--retry-budget 50")
+    assert facts(ended)["requests"]["new_attempts"] == 5
+
+
 def test_with_limit_the_same_command_takes_the_rest():
-    ended = result(states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"))
+    ended = result(Outcome.PARTIAL, states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"), limited=True)
+    assert summary(ended).startswith("partial: 5 of 20 rows done")
     assert "; 15 rows are left\n" in summary(ended)
     assert next_commands(ended) == [("batchrun in.jsonl -o out.jsonl --limit 5", "goes on where this run stopped")]
     assert exit_code(ended) == 0
@@ -233,7 +265,7 @@ def test_a_path_with_spaces_can_be_pasted():
 
 
 KEYS = {
-    "version", "outcome", "exit_code", "rows", "states", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
+    "version", "outcome", "exit_code", "rows", "states", "states_of_run", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
     "problem", "elapsed_s", "files", "next",
 }  # fmt: skip
 
@@ -360,7 +392,10 @@ def test_at_ctrl_c():
 
 def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
     arguments = ["collect", "out.jsonl", "--demo"]
-    ended = result(Outcome.STOPPED, arguments=arguments, states={"succeeded": 18, "timeout": 1})
+    ended = result(Outcome.PARTIAL, arguments=arguments, states={"succeeded": 18, "timeout": 1})
+    assert summary(ended).startswith("partial: 19 of 20 rows done in 12 s; 1 row is left\n")
+    assert "1 row is not sent, or waits for a retry; collect submits nothing" in summary(ended)
+    assert exit_code(ended) == 3
     assert [command for command, _ in next_commands(ended)[:2]] == [
         "batchrun resume out.jsonl --demo", "batchrun resume out.jsonl --demo --retry-failed timeout",
     ]  # fmt: skip

@@ -324,6 +324,7 @@ class _RunScreen:
             output=names.output if self._copy is None else None,
             journal=names.journal if self._copy is None or self._options.journal else None,
             arguments=list(self._arguments),
+            limited=result.settings.limit is not None and self._opening.source is not None,
             signal=self._signal,
             asked=self._opening.asked,
             artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here

@@ -26,8 +26,8 @@ _ONCE = frozenset({"--fresh", "--new-journal", "--repair", "--resubmit-unconfirm
 class RunResult:
     """A finished run.
 
-    `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
-    was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
+    `total` counts the rows of the input, None where it was not read to its end; `limited` is whether --limit left some
+    out; `arguments` is the command as it was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
     organisation and project that were asked; `artifacts` the folder of results that are files; `problem` what could not be written. Texts from outside are redacted
     already.
     """
@@ -39,6 +39,7 @@ class RunResult:
     output: str | None
     journal: str | None
     arguments: Sequence[str]
+    limited: bool = False
     signal: int | None = None
     asked: str | None = None
     artifacts: str | None = None
@@ -69,7 +70,11 @@ def exit_code(result: RunResult) -> int:
             return EXIT_FILES
         case Outcome.COMPLETE:
             return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
-        case Outcome.DETACHED if result.signal is None:  # unfinished rows are intended
+        case Outcome.PARTIAL if not result.limited:
+            return EXIT_HALTED
+        case Outcome.PARTIAL:  # unfinished rows are intended
+            return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
+        case Outcome.DETACHED if result.signal is None:  # as above
             return EXIT_OK if set(result.states) <= {State.SUCCEEDED.value} else EXIT_ROWS
         case Outcome.HALTED | Outcome.STOPPED | Outcome.DETACHED:
             return EXIT_HALTED if result.signal is None else EXIT_SIGNAL + result.signal
@@ -118,10 +123,15 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
         elif result.open_rows or (result.open_rows is None and result.outcome is not Outcome.COMPLETE):
             resuming = list(base if result.snapshot.watched else sends)
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
-                resuming = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * result.snapshot.new_attempts)]
+                resuming = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * _retries(result))]
             found.append((command(resuming), "goes on where this run stopped"))
         found += commands_for_failed(sends, result.states)
     return found + commands_to_learn(result.snapshot.codes)
+
+
+def _retries(result: RunResult) -> int:
+    """Retries of the whole batch, which its budget counts."""
+    return result.snapshot.new_attempts_before + result.snapshot.new_attempts
 
 
 def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[tuple[str, str]]:

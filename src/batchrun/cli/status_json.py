@@ -5,7 +5,8 @@ The JSON of ``batchrun status OUT --json``, every key always present:
     version       1
     at            the moment of the look, ISO 8601 in UTC, as all moments here
     run           {state, process, since, until, reason} of the run that is on or was last; state is starting, running,
-                  complete, halted, detached, stopped or lost (no farewell: then `until` is the last that is known of it)
+                  complete, partial (it did what it was asked to, and rows are left), halted, detached, stopped or lost
+                  (ended unexpectedly: then `until` is the last that is known of it)
     rows          {total, done, open}; total and open are null where nobody knows
     states        {state: rows} of the whole output
     stages        {waiting, retrying, submitting, watching, cancelling}: rows without a record; waiting is null as above

@@ -156,7 +156,9 @@ def _first(status: BatchStatus) -> str:
             since = run.since or now
             return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
         case RunState.COMPLETE:
-            return f"ended in good order at {at}" if status.open_rows else f"complete at {at}"
+            return f"complete at {at}"
+        case RunState.PARTIAL:
+            return f"partial, ended at {at}"
         case RunState.HALTED:
             return f"halted at {at}" + (f": {visible(run.message)}" if run.message else "")
         case RunState.DETACHED:

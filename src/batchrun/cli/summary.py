@@ -3,10 +3,12 @@
 The JSON of ``--summary FILE``, every key always present:
 
     version       1
-    outcome       complete, halted, stopped, detached or write failed
+    outcome       complete, partial (rows are left that this run could not send, or that --limit left out), halted,
+                  stopped, detached or write failed
     exit_code     what the command ends with
     rows          {total, done, finished_before, open}; total and open are null where nobody knows
     states        {state: rows} of the whole output, earlier runs included
+    states_of_run {state: rows} of this run
     failures      [{state, code, rows, advice}] of this run, most rows first
     with_warnings rows of this run that succeeded and have warnings
     requests      {submits, accepted, refused, polls, new_attempts} of this run
@@ -58,7 +60,11 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     yield _first(result)
     yield from _table(result, width)
     if result.snapshot.with_warnings:
-        yield wrapped("", f"{_rows(result.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
+        which = f"{_rows(result.snapshot.with_warnings)}{' of this run' if result.snapshot.finished_before else ''}"
+        yield wrapped("", f"{which} succeeded with warnings; look at `warnings`", width)
+    if result.outcome is Outcome.PARTIAL and not result.limited:
+        yield ""
+        yield wrapped("", _unsent(result.open_rows), width)
     reason, halted = halt_reason(result), halt_message(result)
     if reason is not None and halted is not None:
         yield ""
@@ -97,6 +103,8 @@ def _first(result: RunResult) -> str:
     match result.outcome:
         case Outcome.COMPLETE:
             how = "complete"
+        case Outcome.PARTIAL:
+            how = "partial"
         case Outcome.HALTED:
             how = "halted"
         case Outcome.STOPPED:
@@ -114,8 +122,17 @@ def _first(result: RunResult) -> str:
 
 
 def _table(result: RunResult, width: int) -> Iterator[str]:
-    """A line for each state, with the codes of this run."""
-    return table(state_rows(result.states, result.snapshot.codes), width)
+    """A line for each state, with its codes; where earlier runs have records, this run apart from the whole batch."""
+    snapshot = result.snapshot
+    of_run, of_batch = state_rows(snapshot.states, snapshot.codes), state_rows(result.states, {})
+    if not snapshot.finished_before:
+        yield from table(of_run, width)
+        return
+    if of_run:
+        yield "this run:"
+        yield from table(of_run, width, of_batch)
+    yield "whole batch:"
+    yield from table(of_batch, width, of_run)
 
 
 def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) -> list[TableRow]:
@@ -188,6 +205,16 @@ def _cut_off(posts: int, *, resumable: bool) -> str:
     return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else text
 
 
+def _unsent(rows: int | None) -> str:
+    """About rows that a run without an input had to leave."""
+    if rows is None:
+        return (
+            "it is not known how many rows are left, as no run has read the input to its end; collect submits nothing"
+        )
+    are = "is not sent, or waits" if rows == 1 else "are not sent, or wait"
+    return f"{_rows(rows)} {are} for a retry; collect submits nothing"
+
+
 def _shorter_path(path: str) -> str:
     """`path`, or its relative form where that is shorter."""
     return min(path, os.path.relpath(path), key=len)
@@ -207,6 +234,7 @@ def facts(result: RunResult) -> dict[str, Any]:
             "open": result.open_rows,
         },
         "states": {state.value: rows for state in State if (rows := result.states[state])},
+        "states_of_run": {state.value: rows for state in State if (rows := snapshot.states.get(state, 0))},
         "failures": failures(snapshot.codes),
         "with_warnings": snapshot.with_warnings,
         "requests": {

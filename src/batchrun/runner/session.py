@@ -203,7 +203,10 @@ async def run_session(
                 )
             )
             outcome = await runner.run(alongside)
-            return Result(outcome, runner.snapshot(), settings, rows)
+            snapshot = runner.snapshot()
+            if outcome is Outcome.COMPLETE and not task.only_cancels and (rows is None or snapshot.done < rows):
+                outcome = Outcome.PARTIAL  # beyond --limit, or never sent and nothing to send them from
+            return Result(outcome, snapshot, settings, rows)
         finally:
             batch.close()
     finally:

@@ -51,8 +51,8 @@ class Jobs:
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
         self.with_warnings = 0
-        self.accepted = 0
-        self.retries = 0
+        self.accepted = self.accepted_before = 0  # of the whole batch, and of earlier runs
+        self.retries = self.retries_before = 0
 
         self.unsynced_records = 0  # bytes, those of responses whose files are being written included
         self._gen = 0
@@ -88,7 +88,8 @@ class Jobs:
 
     def recovered(self, *, accepted: int, retries: int, gen: int, output_end: int) -> None:
         """The counts of earlier runs, and where their output ends."""
-        self.accepted, self.retries = accepted, retries
+        self.accepted = self.accepted_before = accepted
+        self.retries = self.retries_before = retries
         self._gen, self._output_end = gen, output_end
 
     def open(self, row: Row) -> Job:

@@ -186,6 +186,7 @@ class RunState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     COMPLETE = "complete"
+    PARTIAL = "partial"  # it did what it was asked to, and rows are left
     HALTED = "halted"
     DETACHED = "detached"
     STOPPED = "stopped"
@@ -364,6 +365,8 @@ def _last_run(
         if held:
             return LastRun(RunState.RUNNING, who, since, None)
         return LastRun(RunState.LOST, who, since, max(follower.last_at, counts.last_at or 0.0) or None)
+    if stopped.reason == RunState.COMPLETE and not over:
+        return LastRun(RunState.PARTIAL, who, since, stopped.at)
     if stopped.reason in _ENDS:
         return LastRun(_ENDS[stopped.reason], who, since, stopped.at, message=stopped.told)
     if over and stopped.told is None:  # a signal that came too late to stop anything
