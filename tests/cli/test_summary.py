@@ -137,12 +137,17 @@ def test_detached():
     actual = summary(ended)
     assert actual.startswith("detached: 0 of 20 rows done")
     assert "20 jobs go on over there and are billed" in actual
-    assert "--all` ends them" in actual
+    assert "\n  batchrun cancel /data/out.jsonl --all\n" in actual
     assert exit_code(ended) == 0, "that nothing is finished yet is what was wanted"
     arguments = ["in.jsonl", "-o", "out.jsonl", "--detach", "--rpm", "60"]
-    command, what = next_commands(result(Outcome.DETACHED, watched=20, arguments=arguments))[0]
-    assert command == "batchrun in.jsonl -o out.jsonl --rpm 60"
-    assert "`batchrun collect`" in what
+    found = next_commands(result(Outcome.DETACHED, watched=20, arguments=arguments))
+    assert [command for command, _ in found] == [
+        "batchrun in.jsonl -o out.jsonl --rpm 60",
+        "batchrun collect /data/out.jsonl",
+        "batchrun cancel /data/out.jsonl --all",
+    ]
+    variable = next_commands(result(Outcome.DETACHED, watched=20))[0][0]
+    assert variable == "batchrun in.jsonl -o out.jsonl --no-detach", "BATCHRUN_DETACH would detach again"
     assert exit_code(result(Outcome.DETACHED, watched=19, states={"rejected": 1})) == 1
     assert exit_code(result(Outcome.DETACHED, watched=19, signal=2)) == 130
 
@@ -421,3 +426,38 @@ def test_jobs_whose_cancel_is_journaled_are_not_collected():
     mixed = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
     assert "1 job was being cancelled" in mixed
     assert "4 jobs go on over there and are billed; the next run collects them" in mixed
+
+
+# --- commands that work when typed as they are printed ---
+
+
+ACCESS = ["--journal", "j", "--service=compatible", "--base-url", "http://[::1]/v1", "--key-file", "k", "--rpm", "5"]
+
+
+def test_other_commands_on_the_batch_have_the_flags_for_its_files_service_and_key():
+    stopped = result(Outcome.STOPPED, watched=4, signal=2, arguments=[*COMMAND, *ACCESS])
+    cancel = (
+        "batchrun cancel /data/out.jsonl --journal j --service=compatible --base-url 'http://[::1]/v1' --key-file k"
+    )
+    assert next_commands(stopped)[-1][0] == f"{cancel} --all"
+    detached = result(Outcome.DETACHED, watched=4, arguments=["in.jsonl", "--demo", "-o", "out.jsonl", "--detach"])
+    assert [command for command, _ in next_commands(detached)] == [
+        "batchrun in.jsonl --demo -o out.jsonl",
+        "batchrun collect /data/out.jsonl --demo",
+        "batchrun cancel /data/out.jsonl --demo --all",
+    ]
+
+
+def test_an_input_that_came_through_a_pipe_is_not_asked_of_a_terminal():
+    typed = ["-", "-o", "out.jsonl", "--rpm", "5", "--key-file", "k"]
+    kept = result(Outcome.STOPPED, states={"timeout": 1}, arguments=typed, piped=True)
+    assert [command for command, _ in next_commands(kept)] == [
+        "batchrun resume /data/out.jsonl --rpm 5 --key-file k",
+        "batchrun resume /data/out.jsonl --rpm 5 --key-file k --retry-failed timeout",
+    ]
+    gone = replace(kept, input_kept=False)
+    assert next_commands(gone)[0][0] == "… | batchrun - -o out.jsonl --rpm 5 --key-file k"
+    collected = result(
+        Outcome.PARTIAL, arguments=["collect", "out.jsonl", "--rpm", "5"], input_kept=False, service_flags=["--demo"]
+    )
+    assert next_commands(collected)[0][0] == "… | batchrun - -o /data/out.jsonl --demo"

@@ -23,8 +23,6 @@ The JSON of ``--summary FILE``, every key always present:
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -82,7 +80,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         yield wrapped("", _being_cancelled(to_end, resumable=result.resumable), width)
     if jobs := result.snapshot.watched - to_end:
         yield ""
-        yield wrapped("", still_running(jobs, result.output, resumable=result.resumable), width)
+        yield wrapped("", still_running(jobs, resumable=result.resumable), width)
     if cut_off := result.snapshot.submits_in_flight:
         yield ""
         yield wrapped("", _cut_off(cut_off, resumable=result.resumable), width)
@@ -178,17 +176,13 @@ def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield f"      {what}"
 
 
-def still_running(jobs: int, output: str | None, *, resumable: bool) -> str:
-    """About jobs that are still running after their run, whose records go to `output` (None: to stdout)."""
+def still_running(jobs: int, *, resumable: bool) -> str:
+    """About jobs that are still running after their run."""
     one = jobs == 1
     text = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
     if not resumable:
         return text
-    text += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
-    if output is None:
-        return text
-    ends = f"batchrun cancel {shlex.quote(visible(_shorter_path(output), 2000))} --all"
-    return f"{text}, `{ends}` ends {'it' if one else 'them'}"
+    return f"{text}; the next run collects {'it' if one else 'them'} and pays nothing twice"
 
 
 def _being_cancelled(jobs: int, *, resumable: bool) -> str:
@@ -213,11 +207,6 @@ def _unsent(rows: int | None) -> str:
         )
     are = "is not sent, or waits" if rows == 1 else "are not sent, or wait"
     return f"{_rows(rows)} {are} for a retry; collect submits nothing"
-
-
-def _shorter_path(path: str) -> str:
-    """`path`, or its relative form where that is shorter."""
-    return min(path, os.path.relpath(path), key=len)
 
 
 def facts(result: RunResult) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.read import refuse
 from batchrun.runner.opening.repair import records_behind
+from batchrun.services.of_batch import explicit_flags, spelled
 
 NAMED = 10  # rows that are named one by one
 
@@ -39,7 +40,7 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
         refuse(
             names.journal,
             f"this batch runs on {theirs}, now it is {ours}",
-            ("name the same service, or begin anew with ", Option("fresh")),
+            ("name the same service: ", *spelled(explicit_flags(header))),
         )
     if header.account != identity.account:
         theirs, ours = header.account or "none", identity.account or "none"

@@ -41,6 +41,7 @@ from batchrun.runner.opening.compare import (
 )
 from batchrun.runner.opening.read import fold_file, read_header, recovered, refuse, size_of
 from batchrun.runner.opening.repair import refuse_damage, repair, survey
+from batchrun.services.of_batch import run_id_for
 
 __all__ = ["Identity", "OpenBatch", "open_batch", "read_header"]
 
@@ -186,7 +187,7 @@ def _begin(
 ) -> OpenBatch:
     if source is None:
         refuse(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
-    run_id = secrets.token_hex(8)
+    run_id = run_id_for(secrets.token_hex(8), identity.service, identity.origin)
     header = Header(
         version=VERSION,
         run_id=run_id,

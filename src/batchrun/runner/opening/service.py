@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from batchrun.core.journal.entries import Header
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
@@ -16,6 +17,7 @@ from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
+from batchrun.services.of_batch import begun_with
 from batchrun.services.service import Service
 
 SPARE_DESCRIPTORS = 64
@@ -23,9 +25,11 @@ _OPTION = Option("service")
 
 
 async def service_of(
-    settings: Settings, environment: Mapping[str, str], demo: str | None
+    settings: Settings, environment: Mapping[str, str], demo: str | None, header: Header | None = None
 ) -> tuple[Service, TokenCommand | None]:
     """The service that settings and environment name, or the demo service at `demo`; and what renews its key.
+
+    With the `header` of a batch, settings that name none mean the service that it was started with.
 
     Raises Misuse.
     """
@@ -37,6 +41,8 @@ async def service_of(
     key = read_key_file(settings.key_file) if settings.key_file else None
     command = TokenCommand(settings.token_command) if settings.token_command else None
     token = None if command is None else await command.current()
+    if header is not None and profile is None and settings.base_url is None:
+        return begun_with(header, environment, key=key, token=token, allow_http=settings.allow_http), command
     service = choose(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
