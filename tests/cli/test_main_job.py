@@ -128,6 +128,13 @@ def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
     assert "there is no batch to resume" in actual
 
 
+def test_a_wrong_model_reads_in_the_words_of_the_service(batch, tmp_path):
+    batch([row("a"), row("b", "[[refuse model_not_found]]")], "--summary", "s.json")
+    (failure,) = json.loads((tmp_path / "s.json").read_text())["failures"]
+    assert failure["sample"]["key"] == "b"
+    assert "model" in failure["sample"]["message"]
+
+
 def test_the_counts_of_requests_are_those_of_this_run(batch, tmp_path):
     counts = []
     for flags in (["--limit", "3"], [], []):

@@ -1,6 +1,7 @@
 """The closing summary for every way in which a run can end, and the lines before it."""
 
 import json
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -461,3 +462,31 @@ def test_an_input_that_came_through_a_pipe_is_not_asked_of_a_terminal():
         Outcome.PARTIAL, arguments=["collect", "out.jsonl", "--rpm", "5"], input_kept=False, service_flags=["--demo"]
     )
     assert next_commands(collected)[0][0] == "… | batchrun - -o /data/out.jsonl --demo"
+
+
+# --- the service's own words ---
+
+
+def test_each_group_shows_a_row_and_what_the_service_said_of_it():
+    group = ("rejected", "NotFoundError")
+    said = 'model "gpt-9" not found,\x1b[2J try pulling it first: ' + "模型" * 40
+    ended = result(states={"rejected": 20}, codes={group: 20}, samples={group: ("row-" + "7" * 60, said)})
+    lines = summary(ended).splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("NotFoundError: "))
+    assert lines[at] == "NotFoundError: model, file or job does not exist"
+    assert lines[at + 1].startswith("  row-7777")
+    assert ': model "gpt-9" not found,\\x1b[2J' in lines[at + 1]
+    assert lines[at + 1].endswith("…")
+    assert columns(lines[at + 1]) <= 80
+    assert facts(ended)["failures"][0]["sample"] == {"key": "row-" + "7" * 60, "message": said}
+    assert facts(MIXED)["failures"][0]["sample"] is None
+
+
+def test_a_code_that_nobody_knows_is_called_so():
+    group = ("failed", "odd_code")
+    text = summary(result(states={"failed": 1}, codes={group: 1}, samples={group: ("row-1", "it is odd")}))
+    assert "\nodd_code: a code of the service; the rows ended as failed\n  row-1: it is odd\n" in text
+
+
+def columns(text):
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from batchrun.cli import EXIT_FILES, EXIT_HALTED, EXIT_OK, EXIT_ROWS, EXIT_SIGNAL
 from batchrun.core.jobs.messages import Outcome
@@ -231,10 +232,20 @@ def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, s
     ]
 
 
-def failures(codes: Mapping[tuple[str, str], int]) -> list[dict[str, str | int]]:
+def failures(
+    codes: Mapping[tuple[str, str], int], samples: Mapping[tuple[str, str], tuple[str, str]]
+) -> list[dict[str, Any]]:
     """What went wrong and what to do about it, for programs; most rows first."""
     return [
-        {"state": state, "code": code, "rows": rows, "advice": advice_of(state, code)}
+        {
+            "state": state,
+            "code": code,
+            "rows": rows,
+            "advice": advice_of(state, code),
+            "sample": dict(zip(("key", "message"), samples[state, code], strict=True))
+            if (state, code) in samples
+            else None,
+        }
         for (state, code), rows in sorted(codes.items(), key=lambda item: (-item[1], item[0]))
     ]
 

@@ -10,7 +10,8 @@ The JSON of ``batchrun status OUT --json``, every key always present:
     rows          {total, done, open}; total and open are null where nobody knows
     states        {state: rows} of the whole output
     stages        {waiting, retrying, submitting, watching, cancelling}: rows without a record; waiting is null as above
-    failures      [{state, code, rows, advice}] of the whole output, most rows first
+    failures      [{state, code, rows, advice, sample}] of the whole output, most rows first; sample is {key, message} of
+                  one of these rows, or null
     with_warnings rows that succeeded and have warnings
     jobs          jobs that run over there, and are billed
     oldest        null, or {key, job_id, submitted_at, age_s} of the job that is in flight for longest
@@ -55,7 +56,7 @@ def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: 
         "rows": {"total": status.total, "done": status.done, "open": status.open_rows},
         "states": {state.value: rows for state in State if (rows := status.states.get(state, 0))},
         "stages": {stage.value: status.stages.get(stage) for stage in BatchStage},
-        "failures": failures(status.codes),
+        "failures": failures(status.codes, status.samples),
         "with_warnings": status.with_warnings,
         "jobs": status.jobs,
         "oldest": None

@@ -136,7 +136,7 @@ def _facts(status: BatchStatus, width: int) -> Iterator[str]:
         yield ""
         for note in notes:
             yield wrapped("", note, width)
-    yield from advice_lines(status.codes, width)
+    yield from advice_lines(status.codes, status.samples, width)
 
 
 def _first(status: BatchStatus) -> str:

@@ -9,7 +9,8 @@ The JSON of ``--summary FILE``, every key always present:
     rows          {total, done, finished_before, open}; total and open are null where nobody knows
     states        {state: rows} of the whole output, earlier runs included
     states_of_run {state: rows} of this run
-    failures      [{state, code, rows, advice}] of this run, most rows first
+    failures      [{state, code, rows, advice, sample}] of this run, most rows first; sample is {key, message} of one
+                  of these rows, or null
     with_warnings rows of this run that succeeded and have warnings
     requests      {submits, accepted, refused, polls, new_attempts} of this run
     jobs_going_on jobs that run on over there, and are billed
@@ -38,7 +39,7 @@ from batchrun.cli.run_result import (
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.rules import HALT_ADVICE, State
-from batchrun.core.text.readable import duration, many, visible, worded
+from batchrun.core.text.readable import cut_to, duration, many, visible, worded
 from batchrun.edge.append_file import write_whole
 
 SUMMARY_VERSION = 1
@@ -73,7 +74,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if result.problem is not None:
         yield ""
         yield wrapped("", visible(result.problem), width)
-    yield from advice_lines(result.snapshot.codes, width)
+    yield from advice_lines(result.snapshot.codes, result.snapshot.samples, width)
     to_end = min(result.snapshot.to_end, result.snapshot.watched)
     if to_end:
         yield ""
@@ -158,12 +159,17 @@ def table(rows: Sequence[TableRow], width: int, others: Sequence[TableRow] = ())
         yield wrapped(f"{head}   ", text, width) if text else head
 
 
-def advice_lines(codes: Mapping[tuple[str, str], int], width: int) -> Iterator[str]:
-    """What to do about the worst errors, after an empty line."""
+def advice_lines(
+    codes: Mapping[tuple[str, str], int], samples: Mapping[tuple[str, str], tuple[str, str]], width: int
+) -> Iterator[str]:
+    """What to do about the worst errors, each with a row and its message, after an empty line."""
     for number, (state, code, _) in enumerate(worst_first(codes)):
         if not number:
             yield ""
         yield wrapped(f"{visible(code, 60)}: ", advice_of(state, code), width)
+        if sample := samples.get((state, code)):
+            key, message = sample
+            yield cut_to(f"  {visible(key, 30)}: {message}", min(width, 80))
 
 
 def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -224,7 +230,7 @@ def facts(result: RunResult) -> dict[str, Any]:
         },
         "states": {state.value: rows for state in State if (rows := result.states[state])},
         "states_of_run": {state.value: rows for state in State if (rows := snapshot.states.get(state, 0))},
-        "failures": failures(snapshot.codes),
+        "failures": failures(snapshot.codes, snapshot.samples),
         "with_warnings": snapshot.with_warnings,
         "requests": {
             "submits": snapshot.submits,

@@ -164,6 +164,14 @@ def test_cancel_of_all_and_rewritings_are_known():
     assert (found.rewriting, stages(found)) == (False, {"watching": 1, "waiting": 9})
 
 
+def test_a_row_and_its_message_stand_for_all_that_failed_alike():
+    records = [failed("a", "failed", "x"), failed("b", "failed", "x"), failed("c", "failed", None)]
+    for one, message in zip(records, (None, "first", "second"), strict=True):
+        one["error"]["message"] = message
+    records.append({**records[1], "custom_id": "d"})
+    assert stand(records=records).samples == {("failed", "x"): ("b", "first"), ("failed", "JobFailed"): ("c", "second")}
+
+
 # --- the run ---
 
 

@@ -407,6 +407,7 @@ class Engine:
             states_before=self._states_before,
             states=dict(jobs.states),
             codes=dict(jobs.codes),
+            samples=dict(jobs.samples),
             with_warnings=jobs.with_warnings,
             waiting=jobs.in_phase[Phase.WAITING],
             in_flight=jobs.open_jobs,

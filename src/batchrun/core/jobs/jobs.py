@@ -22,6 +22,8 @@ from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
 
+SAMPLE_LENGTH = 300
+"""Characters that are kept of a service's message, where it stands for all that failed alike."""
 Wait = Callable[[Job], None]
 """What is done with a job once its line is synced."""
 
@@ -50,6 +52,7 @@ class Jobs:
 
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
+        self.samples: dict[tuple[str, str], tuple[str, str]] = {}  # row key and message of one record for each code
         self.with_warnings = 0
         self.accepted = self.accepted_before = 0  # of the whole batch, and of earlier runs
         self.retries = self.retries_before = 0
@@ -183,7 +186,10 @@ class Jobs:
         self.out.append(Emit(line))
         self.states[record.state.value] += 1
         if record.error is not None and record.state is not State.SUCCEEDED:
-            self.codes[record.state.value, record.error.code or record.error.kind] += 1
+            group = record.state.value, record.error.code or record.error.kind
+            self.codes[group] += 1
+            if group not in self.samples:
+                self.samples[group] = job.key, record.error.message[:SAMPLE_LENGTH]
         self.with_warnings += record.state is State.SUCCEEDED and bool(record.warnings)
         self._given[BatchFile.OUTPUT] += 1
         self._waits[BatchFile.OUTPUT].append((self._given[BatchFile.OUTPUT], job, then or _nothing))

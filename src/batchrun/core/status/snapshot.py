@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -40,6 +40,7 @@ class Snapshot:
     unanswered: str | None = None  # why polls fail, where none succeeded for a while
     accepted_before: int = 0
     new_attempts_before: int = 0
+    samples: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # by `codes`: a row, its message
 
     @property
     def finished_before(self) -> int:
