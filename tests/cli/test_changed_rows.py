@@ -117,3 +117,34 @@ def test_flags_that_are_accepted_and_reach_no_row_are_named(command):
     code, records, said = command([prompt], "--model", "n", "--accept-changes")
     assert (code, records) == (0, before)
     assert "1 row had been sent before with --model m and its old result is kept" in said
+
+
+def test_a_wrong_model_flag_may_be_changed_too_as_long_as_nothing_was_accepted(command, tmp_path):
+    prompts = [{"custom_id": f"r{number}", "prompt": WRONG} for number in range(25)]
+    code, records, _ = command(prompts, "--model", "wrong")
+    assert (code, records) == (3, {})
+    prompts = [{**prompt, "prompt": GOOD} for prompt in prompts]
+    code, records, said = command(prompts, "--model", "right")
+    assert (code, len(records)) == (0, 25), said
+    assert {record["model"] for record in records.values()} == {"right"}
+    assert command(prompts, "--model", "right")[0] == 0, "the header has it now"
+    code, _, said = command(prompts, "--model", "wrong")
+    assert code == 2
+    assert "begun with --model right, now it is --model wrong" in said
+
+
+def test_so_it_is_where_rows_have_the_records_of_their_refusals(command):
+    prompts = [{"custom_id": name, "prompt": "[[refuse model_not_found 1]] [[sleep 0.05]] " + name} for name in "ab"]
+    code, records, _ = command(prompts, "--model", "wrong")
+    assert (code, {record["state"] for record in records.values()}) == (1, {"rejected"})
+    fine = [{"custom_id": name, "prompt": GOOD} for name in "ab"]
+    code, records, said = command(fine, "--model", "right")
+    assert (code, {record["model"] for record in records.values()}) == (0, {"right"}), said
+
+
+def test_rows_that_were_accepted_keep_their_flags(command):
+    prompts = [{"custom_id": "a", "prompt": GOOD}, {"custom_id": "b", "prompt": WRONG}]
+    command(prompts, "--model", "m")
+    code, _, said = command(prompts, "--model", "n")
+    assert code == 2
+    assert "give the same settings, or --accept-changes" in said

@@ -33,7 +33,7 @@ class Identity:
     fingerprint_of: Callable[[bytes], str | None]  # salt -> fingerprint of the API key, None where it has none
 
 
-def compare_header(names: FileNames, header: Header, identity: Identity, settings: Settings) -> bool:
+def compare_header(names: FileNames, header: Header, identity: Identity) -> bool:
     """Refuse the header of another batch; return whether the API key is the one that started it."""
     if (header.origin, header.service) != (identity.origin, identity.service):
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
@@ -47,19 +47,35 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
         refuse(
             names.journal, f"this batch runs for {theirs}, now it is {ours}", "set the same organisation and project"
         )
-    if dict(header.body_flags) != dict(identity.body_flags) and not settings.accept_changes:
-        raise UsageError(
-            (
-                "this batch was begun with ",
-                *options(header.body_flags),
-                ", now it is ",
-                *options(identity.body_flags),
-            ),
-            ("give the same settings, or ", Option("accept_changes"), " for the rows not yet sent"),
-            names.journal,
-        )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
     return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
+
+
+def compare_flags(
+    names: FileNames, state: JournalState, recovery: Recovery, identity: Identity, settings: Settings
+) -> bool:
+    """Refuse flags that enter bodies and are not those of the batch; return whether they take the place of its own.
+
+    They do where nothing was ever sent, or all of it was refused: as with a wrong --model.
+    """
+    header = state.header
+    assert header is not None
+    if dict(header.body_flags) == dict(identity.body_flags):
+        return False
+    if not recovery.open_journaled and all(was_refused(state, recovery, key) for key in recovery.finished):
+        return True
+    if settings.accept_changes:
+        return False
+    raise UsageError(
+        (
+            "this batch was begun with ",
+            *options(header.body_flags),
+            ", now it is ",
+            *options(identity.body_flags),
+        ),
+        ("give the same settings, or ", Option("accept_changes"), " for the rows not yet sent"),
+        names.journal,
+    )
 
 
 def options(flags: Mapping[str, Any]) -> tuple[Part, ...]:

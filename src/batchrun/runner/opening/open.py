@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.journal.entries import VERSION, Done, Header
@@ -31,6 +32,7 @@ from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.compare import (
     Differences,
     Identity,
+    compare_flags,
     compare_header,
     compare_rows,
     find_rows,
@@ -59,6 +61,7 @@ class OpenBatch:
     recovery: Recovery
     notes: list[Text] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
+    new_flags: dict[str, Any] | None = None  # that take the place of the header's
     doubted: bool = False  # the API key is another one
     in_hand: bytearray = field(default_factory=bytearray)  # by ordinal: whether a row is finished or open
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
@@ -157,13 +160,13 @@ def open_batch(
         header = read_header(names)
         if header is None:
             return _begin(names, lock, source, identity, settings, wall, notes)
-        same_key = compare_header(names, header, identity, settings)
+        same_key = compare_header(names, header, identity)
         if not same_key:
             notes.append("the API key is not the one that this batch was begun with; its jobs are looked for first")
-        batch = _resume(names, lock, header, source, settings, wall, notes)
+        batch = _resume(names, lock, header, source, identity, settings, wall, notes)
         batch.doubted = not same_key
         sent = len(batch.finished) + len(batch.recovery.open_journaled)
-        if sent and dict(header.body_flags) != dict(identity.body_flags):
+        if sent and batch.new_flags is None and dict(header.body_flags) != dict(identity.body_flags):
             kept = "its old result is kept" if sent == 1 else "their old results are kept"
             with_flags = options(header.body_flags)
             notes.append((f"{many(sent, 'row')} had been sent before with ", *with_flags, f" and {kept}"))
@@ -237,6 +240,7 @@ def _resume(
     lock: Locks,
     header: Header,
     source: Checked | None,
+    identity: Identity,
     settings: Settings,
     wall: float,
     notes: list[Text],
@@ -248,6 +252,7 @@ def _resume(
         state, recovery = damage.state, damage.recovery
         if not settings.repair:
             refuse_damage(names, damage, source)
+    takes_flags = compare_flags(names, state, recovery, identity, settings)
     differences = Differences()
     if source is not None:
         differences = compare_rows(names, state, recovery, source, settings)
@@ -259,6 +264,8 @@ def _resume(
             differences.input_rows = find_rows(source, state, recovery)
     refuse_older_journal(names, state, recovery)
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
+    if takes_flags and source is not None:
+        batch.new_flags = dict(identity.body_flags)
     _cut_torn_tails(batch)
     _add_notes(batch, source, settings)
     return batch

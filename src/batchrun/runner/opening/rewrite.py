@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
 from batchrun.core.journal.entries import TAGS, Rewrite, mark, read_line
 from batchrun.core.journal.rewrite import announcement, new_journal, new_output
@@ -17,7 +18,7 @@ from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import many
 from batchrun.edge.append_file import rewrite
 from batchrun.edge.source import Checked
-from batchrun.runner.opening.compare import was_refused
+from batchrun.runner.opening.compare import options, was_refused
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.runner.opening.read import fold_file, lines_of, output_of, recovered
 
@@ -31,6 +32,8 @@ def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settin
     if batch.state.rewrite is not None:
         _carry_out(batch, batch.state.rewrite, announced=True)
         batch.notes.append("finished a rewriting of the output that an earlier run had begun")
+    if batch.new_flags is not None:
+        _take_flags(batch, batch.new_flags)
     if source is not None:
         fixed, gone = _refused(batch, source)
         _drop(batch, _ALL, fixed, "of refused rows whose lines were fixed in the input")
@@ -42,6 +45,14 @@ def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settin
         _drop(batch, states, None, "to be tried again")
     if source is not None and batch.recovery is not before:
         batch.differences.find_absent(batch.recovery)
+
+
+def _take_flags(batch: OpenBatch, flags: dict[str, Any]) -> None:
+    """Write the journal again with these flags in its header."""
+    assert batch.state.header is not None
+    batch.state.header = batch.header = replace(batch.state.header, body_flags=flags)
+    _carry_out(batch, Rewrite(batch.state.gen + 1, {}), announced=False)
+    batch.notes.append(("nothing was sent before: every row runs with ", *options(flags)))
 
 
 def _drop(batch: OpenBatch, states: Collection[str], keys: Collection[str] | None, why: str) -> None:
@@ -85,6 +96,10 @@ def _refused(batch: OpenBatch, source: Checked) -> tuple[set[str], set[str]]:
     """
     state, recovery = batch.state, batch.recovery
     fixed = batch.differences.refused & recovery.finished.keys()
+    if batch.new_flags is not None:  # every row is another one
+        fixed = {
+            key for key in recovery.finished if key in state.journaled_rows and state.journaled_rows[key].only_refused
+        }
     rejected = {key for key, how in recovery.finished.items() if how == _REJECTED}
     there = set()
     for key, ordinal in batch.differences.input_rows if rejected else ():
