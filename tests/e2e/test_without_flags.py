@@ -117,3 +117,16 @@ def test_cancel_that_could_not_be_sent_leaves_no_request_behind(tmp_path):
         ended = batch.run(*QUICK)
         assert (ended.code, batch.states()) == (0, {"succeeded": 3})
         assert CANARY not in json.dumps(batch.records())
+
+
+def test_a_batch_whose_records_go_to_stdout(tmp_path):
+    batch = Batch(tmp_path, rows(2, "[[sleep 600]]"), "--demo")
+    command = "-o - --journal j"
+    detached = typed(batch, f"batchrun {batch.input.name} {command} --demo --detach")
+    assert detached.code == 0, detached.said
+    status = typed(batch, "batchrun status - --journal j")
+    assert printed(status.said)[-1] == "batchrun cancel - --journal j --all"
+    for printed_command in (printed(detached.said)[-1], printed(status.said)[-1]):
+        cancelled = typed(batch, printed_command)
+        assert cancelled.code == 0, cancelled.said
+    assert "2 rows had ended already, as cancelled" in cancelled.said

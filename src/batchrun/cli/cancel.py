@@ -54,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record the cancel request, have it carried out, and report the result."""
+    if options.output == "-" and options.journal:  # where a run to stdout keeps its records
+        options.output = f"{options.journal}.records"
     try:
         request = wish_to_cancel(FileNames.of(options.output, options.journal), options.id)
         while True:

@@ -140,15 +140,14 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
             if "--detach" not in base:  # a variable asks for it
                 collecting.append("--no-detach")
             found.append((pipe + command(collecting), "brings the results home"))
-            if result.output is not None:
-                found.append((_other(result, "collect"), "brings them home without the input"))
+            found.append((_other(result, "collect"), "brings them home without the input"))
         elif result.open_rows or (result.open_rows is None and result.outcome is not Outcome.COMPLETE):
             resuming, before = (base, pipe) if result.snapshot.watched else (sends, pipe_sends)
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
                 resuming = [*_without(resuming, "--retry-budget"), "--retry-budget", str(2 * _retries(result))]
             found.append((before + command(resuming), "goes on where this run stopped"))
         found += [(pipe_sends + again, what) for again, what in commands_for_failed(sends, result.states)]
-        if jobs and result.output is not None:
+        if jobs:
             found.append((_other(result, "cancel", "--all"), "ends what is still running"))
     return found + commands_to_learn(result.snapshot.codes)
 
@@ -178,8 +177,8 @@ def _sending(result: RunResult) -> tuple[list[str], str]:
 
 def _other(result: RunResult, name: str, *flags: str) -> str:
     """Another command on the output."""
-    assert result.output is not None
-    return command([name, shorter_path(result.output), *access(result.arguments), *flags])
+    output = "-" if result.output is None else shorter_path(result.output)
+    return command([name, output, *access(result.arguments), *flags])
 
 
 def access(arguments: Sequence[str]) -> list[str]:

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
-from batchrun.core.journal.entries import TAGS, Rewrite, mark, read_line
+from batchrun.core.journal.entries import TAGS, Dropped, Rewrite, mark, read_line
 from batchrun.core.journal.rewrite import announcement, new_journal, new_output
+from batchrun.core.responses.outcome import Billing
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import many
@@ -56,16 +57,20 @@ def _take_flags(batch: OpenBatch, flags: dict[str, Any]) -> None:
 
 
 def _drop(batch: OpenBatch, states: Collection[str], keys: Collection[str] | None, why: str) -> None:
-    """Take the records with these states out of the output; with `keys` those of them alone, and none of a job."""
+    """Take the records with these states out of the output; with `keys` those alone that show that no job was created."""
     if keys is not None and not keys:
         return
     with output_of(batch.names) as output:
         order = announcement(batch.state, output, states, keys)
     if keys is not None:
-        order = replace(order, keys={key: row for key, row in order.keys.items() if row["job_id"] is None})
+        order = replace(order, keys={key: row for key, row in order.keys.items() if _is_refusal(row)})
     if order.keys:
         _carry_out(batch, order, announced=False)
         batch.notes.append(f"took {many(len(order.keys), 'record')} {why} out of the output")
+
+
+def _is_refusal(row: Dropped) -> bool:
+    return row["job_id"] is None and row["billing"] == Billing.NOT_BILLED
 
 
 def _carry_out(batch: OpenBatch, order: Rewrite, *, announced: bool) -> None:
