@@ -485,7 +485,9 @@ def test_each_group_shows_a_row_and_what_the_service_said_of_it():
 def test_a_code_that_nobody_knows_is_called_so():
     group = ("failed", "odd_code")
     text = summary(result(states={"failed": 1}, codes={group: 1}, samples={group: ("row-1", "it is odd")}))
-    assert "\nodd_code: a code of the service; the rows ended as failed\n  row-1: it is odd\n" in text
+    assert (
+        "\nodd_code: a code of the service, unknown to batchrun; the rows ended as failed\n  row-1: it is odd\n" in text
+    )
 
 
 def columns(text):

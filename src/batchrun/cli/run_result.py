@@ -139,8 +139,8 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
             collecting = [word for word in base if word != "--detach"]
             if "--detach" not in base:  # a variable asks for it
                 collecting.append("--no-detach")
-            found.append((pipe + command(collecting), "brings the results home"))
-            found.append((_other(result, "collect"), "brings them home without the input"))
+            found.append((pipe + command(collecting), "collects the results"))
+            found.append((_other(result, "collect"), "collects them without the input"))
         elif result.open_rows or (result.open_rows is None and result.outcome is not Outcome.COMPLETE):
             resuming, before = (base, pipe) if result.snapshot.watched else (sends, pipe_sends)
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
@@ -148,7 +148,7 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
             found.append((before + command(resuming), "goes on where this run stopped"))
         found += [(pipe_sends + again, what) for again, what in commands_for_failed(sends, result.states)]
         if jobs:
-            found.append((_other(result, "cancel", "--all"), "ends what is still running"))
+            found.append((_other(result, "cancel", "--all"), "cancels what is still running"))
     return found + commands_to_learn(result.snapshot.codes)
 
 

@@ -172,7 +172,7 @@ def advice_of(state: str, code: str) -> str:
         return rule.advice
     if code in KINDS:
         return KINDS[code].meaning
-    return f"a code of the service; the rows ended as {State(state).value}"
+    return f"a code of the service, unknown to batchrun; the rows ended as {State(state).value}"
 
 
 def worst_first(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:
