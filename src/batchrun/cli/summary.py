@@ -208,9 +208,7 @@ def _cut_off(posts: int, *, resumable: bool) -> str:
 def _unsent(rows: int | None) -> str:
     """About rows that a run without an input had to leave."""
     if rows is None:
-        return (
-            "it is not known how many rows are left, as no run has read the input to its end; collect submits nothing"
-        )
+        return "unknown how many rows are left: no run has read the whole input; collect submits nothing"
     are = "is not sent, or waits" if rows == 1 else "are not sent, or wait"
     return f"{_rows(rows)} {are} for a retry; collect submits nothing"
 
