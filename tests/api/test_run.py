@@ -52,6 +52,30 @@ def test_without_out_it_is_kept_and_the_same_call_finds_it_without_a_request(som
     assert (somewhere / ".batchrun" / ".gitignore").read_text() == "*\n"
 
 
+def test_an_edited_prompt_that_keeps_its_old_result_is_named(somewhere):
+    """Nobody is given an old result for a new prompt without a word."""
+
+    class Notes(batchrun.Observer):
+        def __init__(self):
+            self.notes = []
+
+        def noted(self, text):
+            self.notes.append(text)
+
+    async def scene(simulator):
+        first = await batchrun.run(rows(3, "old"), out="out.jsonl", **on(simulator))
+        notes = Notes()
+        edited = rows(3, "old")[:1] + rows(3, "new")[1:]
+        more = {"accept_changes": True, "observers": notes}
+        again = await batchrun.run(edited, out="out.jsonl", **more, **on(simulator))
+        assert simulator.statistics.posts == 3
+        return first, again, notes.notes
+
+    first, again, notes = play(scene)
+    assert again == first
+    assert notes == ["2 changed rows had been sent before and their old results are kept: row-1, row-2"]
+
+
 def test_fresh_begins_anew_and_keeps_the_old_records(somewhere):
     async def scene(simulator):
         for _ in range(2):

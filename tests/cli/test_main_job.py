@@ -127,7 +127,7 @@ def test_i28_a_fixed_row_replaces_its_rejected_line(batch):
     assert (code, records["b"]["state"], records["b"]["error"]["code"]) == (1, "rejected", "no_model")
     code, records, actual = batch([row("a"), row("b")])
     assert (code, records["b"]["state"]) == (0, "succeeded")
-    assert "mended" in actual
+    assert "fixed in the input" in actual
 
 
 def test_failed_rows_are_polled_before_they_are_paid_for_again(batch):
@@ -141,14 +141,39 @@ def test_failed_rows_are_polled_before_they_are_paid_for_again(batch):
 
 
 def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
-    batch([row(f"r{i}") for i in range(4)], "--limit", "1")
-    _, records, _ = batch(command=("collect", "out.jsonl"))
-    assert len(records) == 1
+    code, _, actual = batch([row(f"r{i}") for i in range(4)], "--limit", "1", "--summary", "s.json")
+    assert (code, json.loads((tmp_path / "s.json").read_text())["outcome"]) == (0, "partial")
+    assert "partial: 1 of 4 rows done" in actual
+    code, records, actual = batch(command=("collect", "out.jsonl"))
+    assert (code, len(records)) == (3, 1)
+    assert "partial: 1 of 4 rows done" in actual
+    assert "complete" not in actual
+    assert "next:\n  batchrun resume out.jsonl" in actual
     code, records, _ = batch(command=("resume", "out.jsonl"))
     assert (code, len(records)) == (0, 4)
     code, _, actual = batch(command=("resume", "other.jsonl"))
     assert code == 2
     assert "there is no batch to resume" in actual
+
+
+def test_a_wrong_model_reads_in_the_words_of_the_service(batch, tmp_path):
+    batch([row("a"), row("b", "[[refuse model_not_found]]")], "--summary", "s.json")
+    (failure,) = json.loads((tmp_path / "s.json").read_text())["failures"]
+    assert failure["sample"]["key"] == "b"
+    assert "model" in failure["sample"]["message"]
+
+
+def test_the_counts_of_requests_are_those_of_this_run(batch, tmp_path):
+    counts = []
+    for flags in (["--limit", "3"], [], []):
+        rows = [row(f"r{i}", f"[[fail server_error 1]] [[sleep 0.05]] {i}") for i in range(5)]
+        batch(rows, *flags, "--summary", "s.json")
+        counts.append(json.loads((tmp_path / "s.json").read_text())["requests"])
+    assert [(one["accepted"], one["submits"], one["new_attempts"]) for one in counts] == [
+        (6, 6, 3),
+        (4, 4, 2),
+        (0, 0, 0),
+    ]
 
 
 def test_fresh_moves_the_old_files_aside(batch, tmp_path):

@@ -23,6 +23,7 @@ from batchrun.core.journal.entries import (
 )
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import worded
+from batchrun.services.of_batch import run_id_for
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
 
@@ -85,9 +86,7 @@ def test_a_running_batch():
         "\n"
         "next:\n"
         "  batchrun status out.jsonl --watch\n"
-        "      goes on looking until the run is over\n"
-        "  batchrun cancel out.jsonl --all\n"
-        "      ends every row that is not done, and its job"
+        "      goes on looking until the run is over"
     )
 
 
@@ -118,7 +117,7 @@ def test_a_batch_whose_run_was_killed():
         (Stopped("stopped", NOW), "stopped at 08:00"),
         (Stopped("stdout\x1b closed", NOW), "stopped at 08:00: stdout\\x1b closed"),
         (Stopped("detached", NOW - 86_400), "detached at 2027-01-14 08:00"),
-        (Stopped("complete", NOW), "ended in good order at 08:00"),
+        (Stopped("complete", NOW), "partial, ended at 08:00"),
     ],
 )
 def test_how_it_ended(last, first_line):
@@ -190,15 +189,31 @@ def test_commands_for_the_files_and_the_service_at_hand():
         found = replace(stand([STARTED, *OPEN], held=held, process=7), header=replace(HEADER, **header))
         return [command for command, _ in next_commands(found, place)]
 
-    assert commands(service="demo")[:2] == ["batchrun resume out.jsonl --demo", "batchrun collect out.jsonl --demo"]
-    compatible = commands(service="compatible", origin="http://127.0.0.1:1/v1")
-    assert compatible[0] == "batchrun resume out.jsonl --base-url http://127.0.0.1:1/v1"
+    plain = ["batchrun resume out.jsonl", "batchrun collect out.jsonl"]
+    assert commands()[:2] == commands(service="demo")[:2] == plain
+    assert commands(service="compatible", origin="http://127.0.0.1:1/v1")[:2] == plain
+    assert commands(StatusPaths("out.jsonl", input_is_kept=False), service="demo")[0] == (
+        "… | batchrun - -o out.jsonl --demo"
+    )
+    origin = "https://api.example/$(x)/v1"
+    flags = f"--service compatible --base-url '{origin}'"
+    unknown = commands(service="compatible", origin=origin)
+    assert unknown[0] == f"batchrun resume out.jsonl {flags}", "of an older release: the API key alone does not do"
+    assert unknown[2] == f"batchrun cancel out.jsonl --all {flags}"
+    run_id = run_id_for("0" * 16, "compatible", origin)
+    assert commands(service="compatible", origin=origin, run_id=run_id)[:2] == plain
+    keyless = commands(service="compatible", origin=origin, run_id=run_id, key_fingerprint="")
+    assert keyless[0] == f"batchrun resume out.jsonl {flags}"
+    assert commands(service="mine")[0] == "batchrun resume out.jsonl --service FILE.toml"
     elsewhere = commands(StatusPaths("my out.jsonl", "j"))
     assert elsewhere[0] == "batchrun resume 'my out.jsonl' --journal j"
     assert elsewhere[2] == "batchrun cancel 'my out.jsonl' --journal j --all"
     piped = commands(StatusPaths("out.jsonl", input_is_kept=False))
     assert piped[0] == "… | batchrun - -o out.jsonl"
-    assert commands(StatusPaths("out.jsonl", watched=True), held=True) == ["batchrun cancel out.jsonl --all"]
+    piped = commands(StatusPaths("out.jsonl", "j", input_is_kept=False))
+    assert piped[0] == "… | batchrun - -o out.jsonl --journal j"
+    assert commands(held=True) == ["batchrun status out.jsonl --watch"], "nothing that harms a healthy run"
+    assert commands(StatusPaths("out.jsonl", watched=True), held=True) == []
 
 
 def test_a_moment_of_another_day_has_its_date():

@@ -1,6 +1,7 @@
 """The closing summary for every way in which a run can end, and the lines before it."""
 
 import json
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -164,12 +165,17 @@ def test_detached():
     actual = summary(ended)
     assert actual.startswith("detached: 0 of 20 rows done")
     assert "20 jobs go on over there and are billed" in actual
-    assert "--all` ends them" in actual
+    assert "\n  batchrun cancel /data/out.jsonl --all\n" in actual
     assert exit_code(ended) == 0, "that nothing is finished yet is what was wanted"
     arguments = ["in.jsonl", "-o", "out.jsonl", "--detach", "--rpm", "60"]
-    command, what = next_commands(result(Outcome.DETACHED, watched=20, arguments=arguments))[0]
-    assert command == "batchrun in.jsonl -o out.jsonl --rpm 60"
-    assert "`batchrun collect`" in what
+    found = next_commands(result(Outcome.DETACHED, watched=20, arguments=arguments))
+    assert [command for command, _ in found] == [
+        "batchrun in.jsonl -o out.jsonl --rpm 60",
+        "batchrun collect /data/out.jsonl",
+        "batchrun cancel /data/out.jsonl --all",
+    ]
+    variable = next_commands(result(Outcome.DETACHED, watched=20))[0][0]
+    assert variable == "batchrun in.jsonl -o out.jsonl --no-detach", "BATCHRUN_DETACH would detach again"
     assert exit_code(result(Outcome.DETACHED, watched=19, states={"rejected": 1})) == 1
     assert exit_code(result(Outcome.DETACHED, watched=19, signal=2)) == 130
 
@@ -182,6 +188,10 @@ def test_detached():
     (Outcome.COMPLETE, {"states_before": {"succeeded": 20}}, 0),
     (Outcome.COMPLETE, {"total": 0}, 0),
     (Outcome.HALTED, {"signal": 15}, 143),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9}, "limited": True}, 0),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9, "failed": 1}, "limited": True}, 1),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9}}, 3),
+    (Outcome.PARTIAL, {"states": {"succeeded": 9}, "total": None}, 3),
 ])  # fmt: skip
 def test_exit_codes(outcome, counts, code):
     assert exit_code(result(outcome, **counts)) == code
@@ -191,12 +201,40 @@ def test_a_resumed_run_counts_the_whole_output():
     ended = result(states={"succeeded": 5}, states_before={"succeeded": 13, "expired": 2})
     text = summary(ended)
     assert text.startswith("complete: 20 of 20 rows done in 12 s, 15 of them by earlier runs\n")
-    assert "  succeeded  18\n  expired     2\n" in text
+    assert "whole batch:\n  succeeded  18\n  expired     2\n" in text
     assert "--retry-failed expired" in text
 
 
+def test_this_run_and_the_whole_batch_are_told_apart():
+    """The codes, the warnings and the counts of requests are those of this run, and stand with its rows."""
+    ended = result(
+        states={"succeeded": 4, "failed": 1},
+        codes={("failed", "odd"): 1},
+        states_before={"succeeded": 13, "failed": 2},
+        with_warnings=1,
+    )
+    assert (
+        "\nthis run:\n  succeeded   4\n  failed      1   1 odd\nwhole batch:\n  succeeded  17\n  failed      3\n"
+        "1 row of this run succeeded with warnings" in summary(ended)
+    )
+    assert (facts(ended)["states"], facts(ended)["states_of_run"]) == (
+        {"succeeded": 17, "failed": 3},
+        {"succeeded": 4, "failed": 1},
+    )
+    idle = summary(result(states_before={"succeeded": 20}))
+    assert "whole batch:\n  succeeded  20" in idle
+    assert "this run" not in idle
+
+
+def test_the_retry_budget_counts_the_retries_of_all_runs():
+    ended = result(Outcome.HALTED, halted=("retry budget", ""), new_attempts=5, new_attempts_before=20)
+    assert next_commands(ended)[0][0].endswith("--retry-budget 50")
+    assert facts(ended)["requests"]["new_attempts"] == 5
+
+
 def test_with_limit_the_same_command_takes_the_rest():
-    ended = result(states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"))
+    ended = result(Outcome.PARTIAL, states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"), limited=True)
+    assert summary(ended).startswith("partial: 5 of 20 rows done")
     assert "; 15 rows are left\n" in summary(ended)
     assert next_commands(ended) == [("batchrun in.jsonl -o out.jsonl --limit 5", "goes on where this run stopped")]
     assert exit_code(ended) == 0
@@ -260,7 +298,7 @@ def test_a_path_with_spaces_can_be_pasted():
 
 
 KEYS = {
-    "version", "outcome", "exit_code", "rows", "states", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
+    "version", "outcome", "exit_code", "rows", "states", "states_of_run", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
     "problem", "elapsed_s", "files", "next",
 }  # fmt: skip
 
@@ -391,7 +429,10 @@ def test_at_ctrl_c():
 
 def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
     arguments = ["collect", "out.jsonl", "--demo"]
-    ended = result(Outcome.STOPPED, arguments=arguments, states={"succeeded": 18, "timeout": 1})
+    ended = result(Outcome.PARTIAL, arguments=arguments, states={"succeeded": 18, "timeout": 1})
+    assert summary(ended).startswith("partial: 19 of 20 rows done in 12 s; 1 row is left\n")
+    assert "1 row is not sent, or waits for a retry; collect submits nothing" in summary(ended)
+    assert exit_code(ended) == 3
     assert [command for command, _ in next_commands(ended)[:2]] == [
         "batchrun resume out.jsonl --demo", "batchrun resume out.jsonl --demo --retry-failed timeout",
     ]  # fmt: skip
@@ -417,3 +458,68 @@ def test_jobs_whose_cancel_is_journaled_are_not_collected():
     mixed = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
     assert "1 job was being cancelled" in mixed
     assert "4 jobs go on over there and are billed; the next run collects them" in mixed
+
+
+# --- commands that work when typed as they are printed ---
+
+
+ACCESS = ["--journal", "j", "--service=compatible", "--base-url", "http://[::1]/v1", "--key-file", "k", "--rpm", "5"]
+
+
+def test_other_commands_on_the_batch_have_the_flags_for_its_files_service_and_key():
+    stopped = result(Outcome.STOPPED, watched=4, signal=2, arguments=[*COMMAND, *ACCESS])
+    cancel = (
+        "batchrun cancel /data/out.jsonl --journal j --service=compatible --base-url 'http://[::1]/v1' --key-file k"
+    )
+    assert next_commands(stopped)[-1][0] == f"{cancel} --all"
+    detached = result(Outcome.DETACHED, watched=4, arguments=["in.jsonl", "--demo", "-o", "out.jsonl", "--detach"])
+    assert [command for command, _ in next_commands(detached)] == [
+        "batchrun in.jsonl --demo -o out.jsonl",
+        "batchrun collect /data/out.jsonl --demo",
+        "batchrun cancel /data/out.jsonl --demo --all",
+    ]
+
+
+def test_an_input_that_came_through_a_pipe_is_not_asked_of_a_terminal():
+    typed = ["-", "-o", "out.jsonl", "--rpm", "5", "--key-file", "k"]
+    kept = result(Outcome.STOPPED, states={"timeout": 1}, arguments=typed, piped=True)
+    assert [command for command, _ in next_commands(kept)] == [
+        "batchrun resume /data/out.jsonl --rpm 5 --key-file k",
+        "batchrun resume /data/out.jsonl --rpm 5 --key-file k --retry-failed timeout",
+    ]
+    gone = replace(kept, input_kept=False)
+    assert next_commands(gone)[0][0] == "… | batchrun - -o out.jsonl --rpm 5 --key-file k"
+    collected = result(
+        Outcome.PARTIAL, arguments=["collect", "out.jsonl", "--rpm", "5"], input_kept=False, service_flags=["--demo"]
+    )
+    assert next_commands(collected)[0][0] == "… | batchrun - -o /data/out.jsonl --demo"
+
+
+# --- the service's own words ---
+
+
+def test_each_group_shows_a_row_and_what_the_service_said_of_it():
+    group = ("rejected", "NotFoundError")
+    said = 'model "gpt-9" not found,\x1b[2J try pulling it first: ' + "模型" * 40
+    ended = result(states={"rejected": 20}, codes={group: 20}, samples={group: ("row-" + "7" * 60, said)})
+    lines = summary(ended).splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("NotFoundError: "))
+    assert lines[at] == "NotFoundError: model, file or job does not exist"
+    assert lines[at + 1].startswith("  row-7777")
+    assert ': model "gpt-9" not found,\\x1b[2J' in lines[at + 1]
+    assert lines[at + 1].endswith("…")
+    assert columns(lines[at + 1]) <= 80
+    assert facts(ended)["failures"][0]["sample"] == {"key": "row-" + "7" * 60, "message": said}
+    assert facts(MIXED)["failures"][0]["sample"] is None
+
+
+def test_a_code_that_nobody_knows_is_called_so():
+    group = ("failed", "odd_code")
+    text = summary(result(states={"failed": 1}, codes={group: 1}, samples={group: ("row-1", "it is odd")}))
+    assert (
+        "\nodd_code: a code of the service, unknown to batchrun; the rows ended as failed\n  row-1: it is odd\n" in text
+    )
+
+
+def columns(text):
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -212,16 +212,16 @@ def test_c07_on_a_dead_batch_with_and_without_a_key(service, tmp_path):
     wait_until(lambda: len(batch.records()) == 5)  # the one handed its wish over to the other
     assert (service.statistics()["cancels"], batch.states()) == (5, {"cancelled": 5})
 
-    wrong = batch.tell("cancel", "--id", "row-5", *here[2:])
-    assert wrong.code == 4
-    wrong.says("this batch runs on compatible at http://127.0.0.1", "the wish is recorded: the next run carries out")
-    missing = batch.tell("cancel", "--all", environment=NO_KEY)
+    missing = batch.tell("cancel", "--id", "row-6", "--service", "openai", environment=NO_KEY)
     assert missing.code == 2
     missing.says(
-        "no run is alive; ending 35 open rows from here",
+        "no run is alive; ending 1 open row from here",
         "OPENAI_API_KEY is not set; export it",
-        "the wish is recorded: the next run carries out what is left of it",
+        "no row was cancelled, and no cancel request is left behind",
     )
+    wrong = batch.tell("cancel", "--all", "--base-url", "http://127.0.0.1:9/v1", *QUICK)
+    assert wrong.code == 4
+    wrong.says("this batch runs on compatible at http://127.0.0.1", "the wish is recorded: the next run carries out")
     assert service.statistics()["cancels"] == 5
 
     ended = batch.run()

@@ -30,7 +30,7 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
             "detaching: every row is sent, and none is watched",
             f"detached: 0 of {count:,} rows done",
             f"{count:,} jobs go on over there and are billed; the next run collects them and pays nothing twice",
-            f"batchrun {batch.input} -o {batch.output} --base-url {service.url} brings the results home",
+            f"batchrun {batch.input} -o {batch.output} --base-url {service.url} collects the results",
         )
         sent = service.statistics()
         assert (sent["posts"], sent["jobs"], sent["polls"]) == (count, count, 0)

@@ -100,7 +100,7 @@ def test_an_evening(terminal, tmp_path):
             0,
             "stopped by Ctrl-C",
             "next:",
-            "batchrun cancel batch.out --all",
+            f"batchrun cancel batch.out --base-url {proxy.url} --all",
             "goes on where this run stopped",
         )
         terminal.clear(1)
@@ -110,11 +110,11 @@ def test_an_evening(terminal, tmp_path):
             1,
             "stopped by Ctrl-C at",
             "next:",
-            f"batchrun resume batch.out --base-url {proxy.url}",
+            "batchrun resume batch.out",
         )
         proxy.let_go()
         terminal.clear(0)
-        terminal.type(0, f"batchrun resume batch.out --base-url {proxy.url}")
+        terminal.type(0, "batchrun resume batch.out")
         look("resume", 0, "complete: 90 of 90 rows done", "cancelled", "records:")
     terminal.clear(1)
     terminal.type(1, "batchrun status batch.out")

@@ -10,7 +10,7 @@ import pytest
 
 from batchrun.edge import cancel_file as requests
 from batchrun.edge.append_file import REAL_DISK, AppendFailed, FileRefused
-from batchrun.edge.cancel_file import LINE_BYTES, CancelFile, append_request
+from batchrun.edge.cancel_file import LINE_BYTES, CancelFile, append_request, cancel_request, withdraw_request
 
 
 @pytest.fixture
@@ -208,3 +208,25 @@ def test_o04_requests_that_are_no_regular_file_are_refused(path, use):
     path.symlink_to("/dev/null")
     with pytest.raises(FileRefused, match="a symbolic link"):
         use(path)
+
+
+def test_a_request_is_taken_back_and_those_around_it_stay_where_they_are(tmp_path):
+    path = str(tmp_path / "out.requests")
+    requests = [cancel_request([name], "run", 1.0) for name in ("a", "bb", "c")]
+    ends = [append_request(path, one) for one in requests]
+    withdraw_request(path, requests[1], ends[1])
+    later = CancelFile(path, ends[0])
+    assert (later.read_new(), later.offset, later.unreadable) == ([{}, requests[2]], ends[2], 0)
+    withdraw_request(path, requests[1], ends[1])  # once more: there is nothing to take back
+    withdraw_request(path, requests[2], ends[2])
+    assert CancelFile(path).read_new() == [requests[0], {}]
+    withdraw_request(path, requests[0], ends[0])
+    assert CancelFile(path).read_new() == [{}, {}]
+
+
+def test_a_file_without_a_request_is_gone(tmp_path):
+    path = tmp_path / "out.requests"
+    request = cancel_request(None, "run", 1.0)
+    withdraw_request(str(path), request, append_request(str(path), request))
+    assert not path.exists()
+    assert append_request(str(path), request) == path.stat().st_size

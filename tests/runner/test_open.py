@@ -483,6 +483,15 @@ def test_o22_the_time_of_day_may_jump_between_two_runs(night):
     assert night.states() == {"a": "succeeded", "b": "succeeded", "c": "succeeded"}
 
 
+@pytest.mark.parametrize("field", ["service", "origin", "run_id", "account", "key_fingerprint", "input"])
+def test_a_header_without_a_text_where_a_text_belongs_is_refused(field, night):
+    """A journal may be anybody's."""
+    begun(night)
+    first = fold(night.journal.read_bytes().splitlines(keepends=True)).header
+    night.journal.write_bytes(replace(first, **{field: ["x"]}).to_line())
+    refused(night, FileRefused, "it is damaged at byte 0")
+
+
 def test_a_torn_header_is_begun_anew_and_a_damaged_one_is_not(night):
     night.journal.write_bytes(b'01234567 {"header":{"ver')
     begun(night)

@@ -183,7 +183,11 @@ def test_f07_a_repair_is_refused_for_a_row_behind_the_damage_that_was_sent_with_
 def test_a_repair_needs_the_input_where_an_intent_may_be_lost(night):
     places = written(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
     flip(night.journal, places[0] + 20)
-    refused(night, FileRefused, f"byte {places[0]:,}", "batchrun INPUT -o OUT --repair", path="collect", repair=True)
+    said = refused(night, FileRefused, f"byte {places[0]:,}", path="collect", repair=True)
+    typed = (
+        f"batchrun {night.folder}/in.jsonl -o {night.output} --service compatible --base-url {night.base_url} --repair"
+    )
+    assert said.endswith(typed)
 
 
 def test_a_damaged_record_is_refused_then_left_out_and_fetched_again(night):

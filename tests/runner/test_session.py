@@ -7,7 +7,7 @@ import pytest
 
 from batchrun.core.journal.entries import Header
 from batchrun.core.settings.settings import UsageError
-from batchrun.runner.session import input_of
+from batchrun.runner.session import start_of
 
 
 def begun(folder, **more):
@@ -24,16 +24,17 @@ def test_the_folder_of_files_is_found_from_anywhere(tmp_path, monkeypatch):
     output = begun(night, artifacts="images")
     for place in (tmp_path, night, tmp_path.parent):
         monkeypatch.chdir(place)
-        source, given = input_of(os.path.relpath(output))
-        assert source == str(night / "in.jsonl")
+        start = start_of(os.path.relpath(output))
+        given = start.settings
+        assert start.input == str(night / "in.jsonl")
         assert Path(given["artifacts"]).resolve() == night / "images"
         assert given["model"] == "m"
     night.rename(tmp_path / "copied")
     monkeypatch.chdir(tmp_path)
-    assert Path(input_of("copied/out.jsonl")[1]["artifacts"]).resolve() == tmp_path / "copied" / "images"
+    assert Path(start_of("copied/out.jsonl").settings["artifacts"]).resolve() == tmp_path / "copied" / "images"
 
 
 def test_a_batch_without_such_a_folder_names_none(tmp_path):
-    assert "artifacts" not in input_of(begun(tmp_path))[1]
+    assert "artifacts" not in start_of(begun(tmp_path)).settings
     with pytest.raises(UsageError, match="there is no batch to resume here"):
-        input_of(str(tmp_path / "other.jsonl"))
+        start_of(str(tmp_path / "other.jsonl"))

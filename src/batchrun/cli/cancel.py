@@ -15,13 +15,22 @@ from contextlib import suppress
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
 from batchrun.cli.parser import add_flags
+from batchrun.cli.resume import names_service
 from batchrun.cli.run import run_task
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import many, visible
 from batchrun.edge.append_file import BatchFilesError, FileNames
 from batchrun.edge.lock import LockHeld
-from batchrun.runner.cancel import CancelResult, SentRequest, standing, wait_until_heard, whose, wish_to_cancel
-from batchrun.runner.session import Task, input_of
+from batchrun.runner.cancel import (
+    CancelResult,
+    SentRequest,
+    standing,
+    wait_until_heard,
+    whose,
+    wish_to_cancel,
+    withdraw,
+)
+from batchrun.runner.session import Task, start_of
 
 _PATIENCE = 10.0
 _SHOWN = 10
@@ -45,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record the cancel request, have it carried out, and report the result."""
+    if options.output == "-" and options.journal:  # where a run to stdout keeps its records
+        options.output = f"{options.journal}.records"
     try:
         request = wish_to_cancel(FileNames.of(options.output, options.journal), options.id)
         while True:
@@ -69,19 +80,32 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _by_itself(options: argparse.Namespace, request: SentRequest) -> int:
+    """Carry the request out from here; exit 2 leaves none behind. Raises LockHeld where a run has begun meanwhile."""
+    try:
+        code = _carry_out(options, request)
+    except UsageError as error:
+        code = _refuse(error, EXIT_USAGE)
+    if code == EXIT_USAGE:
+        withdraw(request)
+        print("no row was cancelled, and no cancel request is left behind", file=sys.stderr)
+    return code
+
+
+def _carry_out(options: argparse.Namespace, request: SentRequest) -> int:
     before = standing(request)
     code = EXIT_OK
     if before.open:
         jobs = many(before.open, "open row")
         print(f"no run is alive; ending {jobs} from here. Ctrl-C leaves the rest to the next run", file=sys.stderr)
         options.quiet, options.summary, options.log_json = True, None, None
-        _, settings = input_of(options.output, options.journal)
-        task = Task(options.output, None, options.journal, only_cancels=True)
-        code = run_task(task, options, sys.argv[1:], settings)
+        start = start_of(options.output, options.journal)
+        options.demo = options.demo or (start.is_demo and not names_service(options))
+        task = Task(options.output, None, options.journal, takes_up=True, only_cancels=True)
+        code = run_task(task, options, sys.argv[1:], start.settings)
         code = EXIT_OK if code == EXIT_ROWS else code
     if code == EXIT_OK:
         print("\n".join(_carried_out(before, standing(request))))
-    else:
+    elif code != EXIT_USAGE:
         print("the wish is recorded: the next run carries out what is left of it", file=sys.stderr)
     return code
 

@@ -119,9 +119,9 @@ _WIDEST = 100
 
 EXIT_CODES = {
     "0": "every row succeeded",
-    "1": "the run is complete, and some rows did not succeed",
+    "1": "done what was asked, and some rows did not succeed",
     "2": "usage or input: nothing was sent",
-    "3": "halted; the same command goes on later",
+    "3": "halted, or rows are left that could not be sent; it says how to resume",
     "4": "the output or the journal could not be used or written",
     "129, 130, 143": "ended by SIGHUP, Ctrl-C, SIGTERM; the same command goes on",
 }

@@ -8,10 +8,12 @@ import sys
 from batchrun.cli import EXIT_USAGE
 from batchrun.cli.parser import add_run_options
 from batchrun.cli.run import run_task
+from batchrun.cli.run_result import PIPE, command, words
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import BatchFilesError
-from batchrun.runner.session import Task, input_of
+from batchrun.runner.session import Task, start_of
+from batchrun.services.of_batch import flags_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, *, collect: bool = False) -> int:
     """Resume the batch with the input and the flags that its journal names, or without an input to `collect`."""
     try:
-        source, settings = input_of(options.output, options.journal)
+        start = start_of(options.output, options.journal)
     except (UsageError, BatchFilesError) as error:
         return _refuse(str(error))
-    if not collect and source in (None, "stdin"):
+    options.demo = options.demo or (start.is_demo and not names_service(options))
+    if not collect and start.input == "stdin":
         reason = "its input came through a pipe and no copy was kept; give it again"
-        return _refuse(f"{options.output}: {reason}: … | batchrun - -o {options.output}")
-    task = Task(options.output, None if collect else source, options.journal)
-    return run_task(task, options, sys.argv[1:], settings)
+        journal = ["--journal", options.journal] if options.journal else []
+        piped = command(["-", "-o", options.output, *journal, *words(flags_of(start.header))])
+        return _refuse(f"{options.output}: {reason}: {PIPE}{piped}")
+    task = Task(options.output, None if collect else start.input, options.journal, takes_up=True)
+    return run_task(task, options, sys.argv[1:], start.settings)
+
+
+def names_service(options: argparse.Namespace) -> bool:
+    """Whether a flag names a service."""
+    return hasattr(options, "service") or hasattr(options, "base_url")
 
 
 def _refuse(text: str) -> int:

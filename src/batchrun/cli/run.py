@@ -20,7 +20,7 @@ import orjson
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.banner import start_lines, stopping
 from batchrun.cli.parser import from_environment, read_settings
-from batchrun.cli.run_result import RunResult, exit_code
+from batchrun.cli.run_result import RunResult, exit_code, words
 from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
 from batchrun.core.jobs.messages import StopMode
@@ -34,6 +34,7 @@ from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import ProgressBar
 from batchrun.edge.source import InputFileError
 from batchrun.runner.session import Opening, Result, Task, run_session
+from batchrun.services.of_batch import flags_of
 
 # --- The garbage collector, kept out of the way of a run: for the command alone, whose process is ours ---
 #
@@ -132,7 +133,7 @@ def _run_task(
         if options.summary:
             expect_regular(options.summary)
         with Collector() as collector:
-            screen = _RunScreen(options, arguments, copy, collector)
+            screen = _RunScreen(options, arguments, copy, collector, piped=task.input == 0)
             return _with_a_loop(lambda: _run(task, settings, options, screen))
     except Refusal as error:
         if task.only_cancels and isinstance(error, LockHeld):
@@ -199,8 +200,15 @@ class _RunScreen:
     """What a person sees of the run, and what the event log keeps of it."""
 
     def __init__(
-        self, options: argparse.Namespace, arguments: Sequence[str], copy: Copy | None, collector: Collector
+        self,
+        options: argparse.Namespace,
+        arguments: Sequence[str],
+        copy: Copy | None,
+        collector: Collector,
+        *,
+        piped: bool,
     ) -> None:
+        self._piped = piped
         self._options = options
         self._collector = collector
         self._copy = copy
@@ -326,7 +334,7 @@ class _RunScreen:
 
     def closed(self, result: Result) -> int:
         assert self._opening is not None
-        names = self._opening.batch.names
+        names, header = self._opening.batch.names, self._opening.batch.header
         closing = RunResult(
             outcome=result.outcome,
             snapshot=result.snapshot,
@@ -335,12 +343,16 @@ class _RunScreen:
             output=names.output if self._copy is None else None,
             journal=names.journal if self._copy is None or self._options.journal else None,
             arguments=list(self._arguments),
+            limited=result.settings.limit is not None and self._opening.source is not None,
             signal=self._signal,
             asked=self._opening.asked,
             profile=self._opening.drafted_profile(),
             artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here
             problem=self._problem,
             demo=self._options.demo,
+            piped=self._piped,
+            input_kept=header.input != "stdin" or os.path.lexists(names.spool),
+            service_flags=words(flags_of(header)),
         )
         code = exit_code(closing)
         self.close()

@@ -5,11 +5,13 @@ The JSON of ``batchrun status OUT --json``, every key always present:
     version       1
     at            the moment of the look, ISO 8601 in UTC, as all moments here
     run           {state, process, since, until, reason} of the run that is on or was last; state is starting, running,
-                  complete, halted, detached, stopped or lost (no farewell: then `until` is the last that is known of it)
+                  complete, partial (it did what it was asked to, and rows are left), halted, detached, stopped or lost
+                  (ended unexpectedly: then `until` is the last that is known of it)
     rows          {total, done, open}; total and open are null where nobody knows
     states        {state: rows} of the whole output
     stages        {waiting, retrying, submitting, watching, cancelling}: rows without a record; waiting is null as above
-    failures      [{state, code, rows, advice}] of the whole output, most rows first
+    failures      [{state, code, rows, advice, sample}] of the whole output, most rows first; sample is {key, message} of
+                  one of these rows, or null
     with_warnings rows that succeeded and have warnings
     jobs          jobs that run over there, and are billed
     oldest        null, or {key, job_id, submitted_at, age_s} of the job that is in flight for longest
@@ -54,7 +56,7 @@ def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: 
         "rows": {"total": status.total, "done": status.done, "open": status.open_rows},
         "states": {state.value: rows for state in State if (rows := status.states.get(state, 0))},
         "stages": {stage.value: status.stages.get(stage) for stage in BatchStage},
-        "failures": failures(status.codes),
+        "failures": failures(status.codes, status.samples),
         "with_warnings": status.with_warnings,
         "jobs": status.jobs,
         "oldest": None

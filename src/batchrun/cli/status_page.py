@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchrun.cli.run_result import command, commands_for_failed, commands_to_learn
+from batchrun.cli.run_result import PIPE, command, commands_for_failed, commands_to_learn, words
 from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows, still_running, table, wrapped
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun, RunState
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import duration, many, visible, worded
+from batchrun.services.of_batch import flags_of, is_found
 
 # --- What to know about the status of a batch besides its counts, and the commands to type next ---
 #
@@ -55,7 +56,7 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         what = "may have been sent, and the answer is lost"
         yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed"
     if status.jobs:
-        yield still_running(status.jobs, None, resumable=True)
+        yield still_running(status.jobs, resumable=True)
 
 
 def halt_of(run: LastRun) -> tuple[str, str, str] | None:
@@ -77,30 +78,23 @@ def next_commands(status: BatchStatus, paths: StatusPaths) -> list[tuple[str, st
     if status.run.is_on:
         if not paths.watched:
             found.append((command(paths.command("status", "--watch")), "goes on looking until the run is over"))
-        found.append((command(paths.command("cancel", "--all")), "ends every row that is not done, and its job"))
         return found
-    access = _access(status)
+    by_header = words(flags_of(status.header))
+    access = [] if is_found(status.header) else by_header
     base = paths.command("resume", *access)
     if status.open_rows != 0:
         if paths.input_is_kept:
             found.append((command(base), "goes on where this run stopped"))
         else:
-            again = command(["-", "-o", paths.output, *access])
-            found.append((f"… | {again}", "goes on, with the input piped in again"))
+            journal = ["--journal", paths.journal] if paths.journal else []
+            piped = command(["-", "-o", paths.output, *journal, *by_header])
+            found.append((f"{PIPE}{piped}", "goes on, with the input piped in again"))
     if status.jobs:
         found.append((command(paths.command("collect", *access)), "brings home what is in flight; submits nothing"))
         found.append((command(paths.command("cancel", "--all", *access)), "ends what is in flight"))
     if paths.input_is_kept:
         found += commands_for_failed(base, status.states)
     return found + commands_to_learn(status.codes)
-
-
-def _access(status: BatchStatus) -> list[str]:
-    """The flags without which another command would not find the service of this batch."""
-    header = status.header
-    if header.service == "demo":
-        return ["--demo"]
-    return ["--base-url", header.origin] if header.service == "compatible" else []
 
 
 _DONE = {"collected": "collected what was in flight", "cancelled": "ended what `batchrun cancel` asked for"}
@@ -142,7 +136,7 @@ def _facts(status: BatchStatus, width: int) -> Iterator[str]:
         yield ""
         for note in notes:
             yield wrapped("", note, width)
-    yield from advice_lines(status.codes, width)
+    yield from advice_lines(status.codes, status.samples, width)
 
 
 def _first(status: BatchStatus) -> str:
@@ -156,7 +150,9 @@ def _first(status: BatchStatus) -> str:
             since = run.since or now
             return f"running{who}, since {moment(since, now)} ({duration(max(0.0, now - since))})"
         case RunState.COMPLETE:
-            return f"ended in good order at {at}" if status.open_rows else f"complete at {at}"
+            return f"complete at {at}"
+        case RunState.PARTIAL:
+            return f"partial, ended at {at}"
         case RunState.HALTED:
             return f"halted at {at}" + (f": {visible(run.message)}" if run.message else "")
         case RunState.DETACHED:

@@ -3,11 +3,14 @@
 The JSON of ``--summary FILE``, every key always present:
 
     version       1
-    outcome       complete, halted, stopped, detached or write failed
+    outcome       complete, partial (rows are left that this run could not send, or that --limit left out), halted,
+                  stopped, detached or write failed
     exit_code     what the command ends with
     rows          {total, done, finished_before, open}; total and open are null where nobody knows
     states        {state: rows} of the whole output, earlier runs included
-    failures      [{state, code, rows, advice}] of this run, most rows first
+    states_of_run {state: rows} of this run
+    failures      [{state, code, rows, advice, sample}] of this run, most rows first; sample is {key, message} of one
+                  of these rows, or null
     with_warnings rows of this run that succeeded and have warnings
     requests      {submits, accepted, refused, polls, new_attempts} of this run
     jobs_going_on jobs that run on over there, and are billed
@@ -21,8 +24,6 @@ The JSON of ``--summary FILE``, every key always present:
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ from batchrun.cli.run_result import (
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.rules import HALT_ADVICE, State
-from batchrun.core.text.readable import duration, many, visible, worded
+from batchrun.core.text.readable import cut_to, duration, many, visible, worded
 from batchrun.edge.append_file import write_whole
 
 SUMMARY_VERSION = 1
@@ -60,9 +61,13 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     yield _first(result)
     yield from _table(result, width)
     if result.snapshot.with_warnings:
-        yield wrapped("", f"{_rows(result.snapshot.with_warnings)} succeeded with warnings; look at `warnings`", width)
+        which = f"{_rows(result.snapshot.with_warnings)}{' of this run' if result.snapshot.finished_before else ''}"
+        yield wrapped("", f"{which} succeeded with warnings; look at `warnings`", width)
     if result.demo and exit_code(result) == EXIT_ROWS:
         yield wrapped("", "the simulated service makes rows fail on purpose: exit code 1 is part of the demo", width)
+    if result.outcome is Outcome.PARTIAL and not result.limited:
+        yield ""
+        yield wrapped("", _unsent(result.open_rows), width)
     reason, halted = halt_reason(result), halt_message(result)
     if reason is not None and halted is not None:
         yield ""
@@ -81,14 +86,14 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if result.problem is not None and result.problem not in (halted or ""):
         yield ""
         yield wrapped("", visible(result.problem), width)
-    yield from advice_lines(result.snapshot.codes, width)
+    yield from advice_lines(result.snapshot.codes, result.snapshot.samples, width)
     to_end = min(result.snapshot.to_end, result.snapshot.watched)
     if to_end:
         yield ""
         yield wrapped("", _being_cancelled(to_end, resumable=result.resumable), width)
     if jobs := result.snapshot.watched - to_end:
         yield ""
-        yield wrapped("", still_running(jobs, result.output, resumable=result.resumable), width)
+        yield wrapped("", still_running(jobs, resumable=result.resumable), width)
     if cut_off := result.snapshot.submits_in_flight:
         yield ""
         yield wrapped("", _cut_off(cut_off, resumable=result.resumable), width)
@@ -109,6 +114,8 @@ def _first(result: RunResult) -> str:
     match result.outcome:
         case Outcome.COMPLETE:
             how = "complete"
+        case Outcome.PARTIAL:
+            how = "partial"
         case Outcome.HALTED:
             how = "halted"
         case Outcome.STOPPED:
@@ -126,8 +133,17 @@ def _first(result: RunResult) -> str:
 
 
 def _table(result: RunResult, width: int) -> Iterator[str]:
-    """A line for each state, with the codes of this run."""
-    return table(state_rows(result.states, result.snapshot.codes), width)
+    """A line for each state, with its codes; where earlier runs have records, this run apart from the whole batch."""
+    snapshot = result.snapshot
+    of_run, of_batch = state_rows(snapshot.states, snapshot.codes), state_rows(result.states, {})
+    if not snapshot.finished_before:
+        yield from table(of_run, width)
+        return
+    if of_run:
+        yield "this run:"
+        yield from table(of_run, width, of_batch)
+    yield "whole batch:"
+    yield from table(of_batch, width, of_run)
 
 
 def state_rows(states: Mapping[str, int], codes: Mapping[tuple[str, str], int]) -> list[TableRow]:
@@ -155,12 +171,17 @@ def table(rows: Sequence[TableRow], width: int, others: Sequence[TableRow] = ())
         yield wrapped(f"{head}   ", text, width) if text else head
 
 
-def advice_lines(codes: Mapping[tuple[str, str], int], width: int) -> Iterator[str]:
-    """What to do about the worst errors, after an empty line."""
+def advice_lines(
+    codes: Mapping[tuple[str, str], int], samples: Mapping[tuple[str, str], tuple[str, str]], width: int
+) -> Iterator[str]:
+    """What to do about the worst errors, each with a row and its message, after an empty line."""
     for number, (state, code, _) in enumerate(worst_first(codes)):
         if not number:
             yield ""
         yield wrapped(f"{visible(code, 60)}: ", advice_of(state, code), width)
+        if sample := samples.get((state, code)):
+            key, message = sample
+            yield cut_to(f"  {visible(key, 30)}: {message}", min(width, 80))
 
 
 def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -173,17 +194,13 @@ def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield f"      {what}"
 
 
-def still_running(jobs: int, output: str | None, *, resumable: bool) -> str:
-    """About jobs that are still running after their run, whose records go to `output` (None: to stdout)."""
+def still_running(jobs: int, *, resumable: bool) -> str:
+    """About jobs that are still running after their run."""
     one = jobs == 1
     text = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
     if not resumable:
         return text
-    text += f"; the next run collects {'it' if one else 'them'} and pays nothing twice"
-    if output is None:
-        return text
-    ends = f"batchrun cancel {shlex.quote(visible(_shorter_path(output), 2000))} --all"
-    return f"{text}, `{ends}` ends {'it' if one else 'them'}"
+    return f"{text}; the next run collects {'it' if one else 'them'} and pays nothing twice"
 
 
 def _being_cancelled(jobs: int, *, resumable: bool) -> str:
@@ -200,9 +217,12 @@ def _cut_off(posts: int, *, resumable: bool) -> str:
     return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else text
 
 
-def _shorter_path(path: str) -> str:
-    """`path`, or its relative form where that is shorter."""
-    return min(path, os.path.relpath(path), key=len)
+def _unsent(rows: int | None) -> str:
+    """About rows that a run without an input had to leave."""
+    if rows is None:
+        return "unknown how many rows are left: no run has read the whole input; collect submits nothing"
+    are = "is not sent, or waits" if rows == 1 else "are not sent, or wait"
+    return f"{_rows(rows)} {are} for a retry; collect submits nothing"
 
 
 def facts(result: RunResult) -> dict[str, Any]:
@@ -219,7 +239,8 @@ def facts(result: RunResult) -> dict[str, Any]:
             "open": result.open_rows,
         },
         "states": {state.value: rows for state in State if (rows := result.states[state])},
-        "failures": failures(snapshot.codes),
+        "states_of_run": {state.value: rows for state in State if (rows := snapshot.states.get(state, 0))},
+        "failures": failures(snapshot.codes, snapshot.samples),
         "with_warnings": snapshot.with_warnings,
         "requests": {
             "submits": snapshot.submits,

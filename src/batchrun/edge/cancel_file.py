@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -34,7 +35,7 @@ def append_request(path: str, request: Mapping[str, Any]) -> int:
 
     Raises FileRefused or AppendFailed, and ValueError where it is too long for a line; nothing was requested then.
     """
-    line = json.dumps(request, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    line = _line(request)
     if len(line) > LINE_BYTES:
         raise ValueError(f"expected a request of at most {LINE_BYTES} bytes, got {len(line)}; split it")
     file = _cut_torn_line(_open_locked(path))
@@ -44,6 +45,40 @@ def append_request(path: str, request: Mapping[str, Any]) -> int:
     if requests.failure is not None:
         raise requests.failure
     return file.size + len(line)
+
+
+def withdraw_request(path: str, request: Mapping[str, Any], end: int) -> None:
+    """Take back the `request` that ends at the offset `end`; no run may be alive. What stands behind it stays in place.
+
+    Raises FileRefused. Where the file was replaced meanwhile there is nothing to take back.
+    """
+    line = _line(request)
+    start = end - len(line)
+    file = _open_locked(path)
+    try:
+        if file.disk.read(file.descriptor, len(line), start) == line:
+            if file.size > end:
+                _blank(file, start, len(line))
+            else:
+                file.disk.truncate(file.descriptor, start)
+            file.disk.sync(file.descriptor)
+        if file.disk.fstat(file.descriptor).st_size == 0:
+            file.disk.remove(path)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        file.close()
+
+
+def _blank(file: OpenFile, start: int, size: int) -> None:
+    """Write an object that asks for nothing in the place of a line."""
+    flags = fcntl.fcntl(file.descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(file.descriptor, fcntl.F_SETFL, flags & ~os.O_APPEND)  # which would write at the end
+    os.pwrite(file.descriptor, b"{%b}\n" % (b" " * (size - 3)), start)
+
+
+def _line(request: Mapping[str, Any]) -> bytes:
+    return json.dumps(request, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 class CancelFile:

@@ -10,13 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from batchrun.core.journal.entries import RequestsAccepted, read_line
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import State
 from batchrun.edge.append_file import FileNames
-from batchrun.edge.cancel_file import append_request, cancel_request
+from batchrun.edge.cancel_file import append_request, cancel_request, withdraw_request
 from batchrun.edge.lock import LockHeld, Locks
 from batchrun.runner.opening.read import fold_file, lines_of, read_header, recovered, size_of
 
@@ -26,12 +27,16 @@ _AT_ONCE = 10_000  # names in one request
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """A request that is on the disk. A run has accepted it when its journal says that it has read up to `heard_at`."""
+    """A request that is on the disk. A run has accepted it when its journal says that it has read up to `heard_at`.
+
+    `lines` are its lines, each with the offset after it.
+    """
 
     names: FileNames
     wanted: tuple[str, ...] | None
     heard_at: int
     journal_size: int
+    lines: tuple[tuple[dict[str, Any], int], ...]
 
 
 @dataclass(slots=True)
@@ -64,10 +69,22 @@ def wish_to_cancel(names: FileNames, wanted: Collection[str] | None) -> SentRequ
         raise UsageError(f"{names.journal}: there is no batch here; name the output of one: batchrun cancel OUT --all")
     size = size_of(names.journal)
     ordered = None if wanted is None else tuple(dict.fromkeys(wanted))
-    heard_at = 0
+    lines = []
     for part in [None] if ordered is None else [ordered[i : i + _AT_ONCE] for i in range(0, len(ordered), _AT_ONCE)]:
-        heard_at = append_request(names.requests, cancel_request(part, header.run_id, time.time()))
-    return SentRequest(names, ordered, heard_at, size)
+        line = cancel_request(part, header.run_id, time.time())
+        lines.append((line, append_request(names.requests, line)))
+    return SentRequest(names, ordered, lines[-1][1] if lines else 0, size, tuple(lines))
+
+
+def withdraw(made: SentRequest) -> None:
+    """Take the request back, unless a run has accepted it. Raises LockHeld where one is alive, which does."""
+    locks = Locks.take(made.names.locks)  # so that none begins to read it
+    try:
+        if not _heard(made, made.journal_size)[0]:
+            for line, end in reversed(made.lines):
+                withdraw_request(made.names.requests, line, end)
+    finally:
+        locks.release()
 
 
 def whose(names: FileNames) -> int | None:

@@ -16,6 +16,7 @@ import anyio.to_thread
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
+from batchrun.core.journal.entries import Header
 from batchrun.core.limits.gate import Shared
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Secret, Settings, UsageError
@@ -32,6 +33,7 @@ from batchrun.runner.opening.open import Identity, OpenBatch, open_batch, read_h
 from batchrun.runner.opening.read import lines_of, size_of
 from batchrun.runner.opening.rewrite import rewrite_as_wanted
 from batchrun.runner.opening.service import KeyRenewal, service_of, wire_to, within_the_file_limit
+from batchrun.services.of_batch import DEMO, address_of
 from batchrun.services.service import Service
 
 
@@ -44,6 +46,7 @@ class Task:
     input: str | int | None
     journal: str | None = None
     demo: str | None = None
+    takes_up: bool = False  # the service is the one that the journal names, where no setting names one
     only_cancels: bool = False
     beside: str | None = None  # the folder from which records name their files; None: that of the output
     name: str | None = None  # of an input without a path
@@ -145,11 +148,12 @@ async def run_session(
                 Option("detach"),
             )
         settings = replace(settings, detach=False)
-    service, keys = await service_of(settings, environment, task.demo, api_key)
+    names = FileNames.of(task.output, task.journal)
+    header = read_header(names) if task.takes_up else None
+    service, keys = await service_of(settings, environment, task.demo, header, api_key)
     given = with_timeouts_of(service, given)
     settings = replace(settings, **{name: given[name] for name in service.profile.timeouts})
     redactor = Redactor(service.secrets)
-    names = FileNames.of(task.output, task.journal)
     for path in (task.output, names.journal):
         expect_folder(path)
         expect_regular(path)  # before the lock, whose file would be left next to a folder
@@ -195,7 +199,8 @@ async def run_session(
                 ceiling=None if sharing is None else sharing.ceiling,
                 shared=None if sharing is None else sharing.shared,
             )
-            rows = batch.state.rows if source is None else len(source) + batch.differences.elsewhere
+            absent = batch.differences.elsewhere + len(batch.vanished)
+            rows = batch.state.rows if source is None else len(source) + absent
             if source is not None and len(batch.finished) < len(source):
                 batch.notes += _odd_fields(source, named=task.name is None)
             opened(
@@ -212,7 +217,10 @@ async def run_session(
                 )
             )
             outcome = await runner.run(alongside)
-            return Result(outcome, runner.snapshot(), settings, rows)
+            snapshot = runner.snapshot()
+            if outcome is Outcome.COMPLETE and not task.only_cancels and (rows is None or snapshot.done < rows):
+                outcome = Outcome.PARTIAL  # beyond --limit, or never sent and nothing to send them from
+            return Result(outcome, snapshot, settings, rows)
         finally:
             batch.close()
     finally:
@@ -288,10 +296,8 @@ def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:
     identity = service.identity()
     account = " ".join(f"{name} {identity[name]}" for name in ("organisation", "project") if identity.get(name))
     if task.demo is not None:
-        return Identity("demo", "demo", "", flags.to_dict(), lambda _: None)
-    return Identity(
-        service.name, f"{service.origin}{identity['path'] or ''}", account, flags.to_dict(), service.key_fingerprint
-    )
+        return Identity(DEMO, DEMO, "", flags.to_dict(), lambda _: None)
+    return Identity(service.name, address_of(service), account, flags.to_dict(), service.key_fingerprint)
 
 
 def _shown(task: Task, service: Service) -> tuple[str, str]:
@@ -299,8 +305,21 @@ def _shown(task: Task, service: Service) -> tuple[str, str]:
     return ("the demo service", "127.0.0.1") if task.demo is not None else (service.name, str(service.base))
 
 
-def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[str, Any]]:
-    """The input that the batch at `output` was begun with, and the settings that entered its bodies."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a batch was started with: its input, the settings that enter its bodies, and the service."""
+
+    input: str
+    settings: dict[str, Any]
+    header: Header
+
+    @property
+    def is_demo(self) -> bool:
+        return self.header.service == DEMO
+
+
+def start_of(output: str, journal: str | None = None) -> Start:
+    """What the batch at `output` was started with."""
     names = FileNames.of(output, journal)
     if names.output is not None:
         expect_regular(names.output)
@@ -316,4 +335,4 @@ def input_of(output: str, journal: str | None = None) -> tuple[str | None, dict[
         folder = os.path.dirname(names.output or names.journal)  # noqa: PTH120 - paths are str in the edge
         given["artifacts"] = os.path.relpath(os.path.join(folder, header.artifacts))  # noqa: PTH118 - as above
     spooled = os.path.exists(names.spool)  # noqa: PTH110 - paths are str in the edge
-    return (names.spool if spooled else header.input), given
+    return Start(names.spool if spooled else header.input, given, header)

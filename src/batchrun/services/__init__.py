@@ -2,6 +2,7 @@
 
 - `profile`: a service as data, and the services that batchrun knows by name
 - `choice`: which service a run uses, from flags and environment variables
+- `of_batch`: which service a batch was started with, for the commands that take it up again
 - `service`: builds requests and reads responses, as its profile says
 - `field_map`: responses with field names of the service's own
 - `custom`: a profile from a user's TOML file

@@ -421,7 +421,7 @@ def test_collecting_submits_nothing_and_watches_to_the_end():
     journaled = JournaledRow()
     journaled.ended, journaled.attempt, journaled.retry_at = (OLD,), 2, OLD.retry_at
     run.take_up([(Row("again"), journaled)], {}, 4, 0, 0, 0)
-    assert (run.run().outcome, run.sent["submit"]) == (m.Outcome.STOPPED, [])
+    assert (run.run().outcome, run.sent["submit"]) == (m.Outcome.PARTIAL, [])
     run = Driver(start=False, collecting=True)
     assert run.recover(2).run().outcome is m.Outcome.COMPLETE
 

@@ -31,7 +31,7 @@ from batchrun.core.journal.entries import (
 from batchrun.core.journal.fold import JournaledRow, fold
 from batchrun.core.journal.recover import recover
 
-HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "in.jsonl", 1.0)
+HEADER = Header(1, "run", "openai", "https://api.openai.com/v1", "", "f00d", {}, "in.jsonl", 1.0)
 ENTRIES = [
     HEADER,
     Started(7, 1.0, 2),

@@ -164,13 +164,21 @@ def test_cancel_of_all_and_rewritings_are_known():
     assert (found.rewriting, stages(found)) == (False, {"watching": 1, "waiting": 9})
 
 
+def test_a_row_and_its_message_stand_for_all_that_failed_alike():
+    records = [failed("a", "failed", "x"), failed("b", "failed", "x"), failed("c", "failed", None)]
+    for one, message in zip(records, (None, "first", "second"), strict=True):
+        one["error"]["message"] = message
+    records.append({**records[1], "custom_id": "d"})
+    assert stand(records=records).samples == {("failed", "x"): ("b", "first"), ("failed", "JobFailed"): ("c", "second")}
+
+
 # --- the run ---
 
 
 @pytest.mark.parametrize(
     ("last", "run"),
     [
-        (Stopped("complete", NOW), LastRun(RunState.COMPLETE, 7, NOW - 60, NOW)),
+        (Stopped("complete", NOW), LastRun(RunState.PARTIAL, 7, NOW - 60, NOW)),  # as with --limit: rows are left
         (Stopped("halted", NOW, "quota: no more"), LastRun(RunState.HALTED, 7, NOW - 60, NOW, message="quota: no more")),
         (Stopped("detached", NOW), LastRun(RunState.DETACHED, 7, NOW - 60, NOW)),
         (Stopped("stopped", NOW), LastRun(RunState.STOPPED, 7, NOW - 60, NOW)),
@@ -191,6 +199,7 @@ def test_how_the_last_run_ended(last, run, held):
 def test_a_signal_that_came_too_late_to_stop_anything_does_not_count():
     entries = [Started(7, NOW - 60, 1), Stopped("SIGINT", NOW)]
     assert stand(entries, [record("a")]).run.state is RunState.COMPLETE
+    assert stand([entries[0], Stopped("complete", NOW)], [record("a")]).run.state is RunState.COMPLETE
     assert stand([*entries[:1], Stopped("SIGINT", NOW, "quota: x")], [record("a")]).run.state is RunState.STOPPED
 
 

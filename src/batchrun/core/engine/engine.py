@@ -227,7 +227,7 @@ class Shutdown:
         if self._collecting:
             if not settled:
                 return None
-            return Outcome.STOPPED if jobs.in_phase[Phase.WAITING] else Outcome.COMPLETE
+            return Outcome.PARTIAL if jobs.in_phase[Phase.WAITING] else Outcome.COMPLETE
         if not rows_in.ended or jobs.in_phase[Phase.WAITING]:
             return None
         if self._mode is StopMode.DETACH:
@@ -423,15 +423,16 @@ class Engine:
             states_before=self._states_before,
             states=dict(jobs.states),
             codes=dict(jobs.codes),
+            samples=dict(jobs.samples),
             with_warnings=jobs.with_warnings,
             waiting=jobs.in_phase[Phase.WAITING],
             in_flight=jobs.open_jobs,
             submits_in_flight=gate.in_flight,
             submits=self.submits.answered,
-            accepted=jobs.accepted,
+            accepted=jobs.accepted - jobs.accepted_before,
             refusals=self.submits.refusals,
             polls=self.polls.polls,
-            new_attempts=jobs.retries,
+            new_attempts=jobs.retries - jobs.retries_before,
             stale=self._stale,
             paused_until=gate.paused_until if gate.paused_until > jobs.now else None,
             outage=gate.outage,
@@ -442,4 +443,6 @@ class Engine:
             trouble=gate.trouble,
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),
+            accepted_before=jobs.accepted_before,
+            new_attempts_before=jobs.retries_before,
         )

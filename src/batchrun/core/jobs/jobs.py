@@ -24,6 +24,8 @@ from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended, reached
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
 
+SAMPLE_LENGTH = 300
+"""Characters that are kept of a service's message, where it stands for all that failed alike."""
 Wait = Callable[[Job], None]
 """What is done with a job once its line is synced."""
 
@@ -67,9 +69,10 @@ class Jobs:
 
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()
+        self.samples: dict[tuple[str, str], tuple[str, str]] = {}  # row key and message of one record for each code
         self.with_warnings = 0
-        self.accepted = 0
-        self.retries = 0
+        self.accepted = self.accepted_before = 0  # of the whole batch, and of earlier runs
+        self.retries = self.retries_before = 0
 
         self.unsynced_records = 0  # bytes, those of responses whose files are being written included
         self._gen = 0
@@ -114,7 +117,8 @@ class Jobs:
         left_open: Mapping[str, int],
     ) -> None:
         """The counts of earlier runs, where their output ends, the ids of jobs that ended in them or are left alone."""
-        self.accepted, self.retries = accepted, retries
+        self.accepted = self.accepted_before = accepted
+        self.retries = self.retries_before = retries
         self._gen, self._output_end = gen, output_end
         self.ended_ids = ended_ids
         self._left_open = dict(left_open)
@@ -303,7 +307,10 @@ class Jobs:
         self.out.append(Emit(line))
         self.states[record.state.value] += 1
         if record.error is not None and record.state is not State.SUCCEEDED:
-            self.codes[record.state.value, record.error.code or record.error.kind] += 1
+            group = record.state.value, record.error.code or record.error.kind
+            self.codes[group] += 1
+            if group not in self.samples:
+                self.samples[group] = job.key, record.error.message[:SAMPLE_LENGTH]
         self.with_warnings += record.state is State.SUCCEEDED and bool(record.warnings)
         self._given[BatchFile.OUTPUT] += 1
         self._waits[BatchFile.OUTPUT].append((self._given[BatchFile.OUTPUT], job, then or _nothing))

@@ -41,6 +41,7 @@ class Outcome(Enum):
     """How a run ended."""
 
     COMPLETE = "complete"
+    PARTIAL = "partial"  # all that it could do is done, and rows are left to another run
     HALTED = "halted"
     STOPPED = "stopped"
     DETACHED = "detached"

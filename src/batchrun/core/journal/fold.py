@@ -100,6 +100,15 @@ class JournaledRow:
         )
 
     @property
+    def only_refused(self) -> bool:
+        """Whether nothing was ever created for the row: each of its POSTs was refused, and no cancel was asked for.
+
+        Its record, if it has one, says how it was refused. A row that was never POSTed has no hash.
+        """
+        sent = self.open_intent or self.job_id or self.ended or self.unconfirmed or self.cancel
+        return bool(self.row_sha256) and not sent
+
+    @property
     def waits(self) -> bool:
         """Whether the row waits for a retry: its last attempt is over, and is to be followed by another."""
         over = not (self.open_intent or self.job_id or self.unconfirmed or self.cancel or self.recorded_at)

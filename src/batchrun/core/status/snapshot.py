@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts of one run. `states_before` counts the records of earlier runs, `states` those of this one."""
+    """Counts of one run. What earlier runs of the batch counted stands in `…_before`."""
 
     now: float  # on the run's clock, in seconds
     states_before: Mapping[str, int]
@@ -38,6 +38,9 @@ class Snapshot:
     trouble: str | None = None  # why submits wait: the last failure, until one is accepted
     to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
     unanswered: str | None = None  # why polls fail, where none succeeded for a while
+    accepted_before: int = 0
+    new_attempts_before: int = 0
+    samples: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # by `codes`: a row, its message
 
     @property
     def finished_before(self) -> int:

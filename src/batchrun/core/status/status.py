@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from batchrun.core.jobs.jobs import SAMPLE_LENGTH
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import Folding, JournaledRow, JournalState
 from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS
@@ -55,6 +56,7 @@ class RecordCounts:
         self.records = 0
         self.states: Counter[str] = Counter()
         self.codes: Counter[tuple[str, str]] = Counter()  # (state, error code) of those that did not succeed
+        self.samples: dict[tuple[str, str], tuple[str, str]] = {}  # row key and message of one of them
         self.with_warnings = 0  # succeeded, with something odd about the result
         self.tokens: dict[str, int | None] = dict.fromkeys(_TOKENS)  # None until a record has a number
         self.recent = CountsPerSecond()
@@ -84,7 +86,7 @@ class RecordCounts:
         self.records += 1
         self.states[interned_state(state)] += 1
         if state != State.SUCCEEDED:
-            self._count_error(interned_state(state), record.get("error"))
+            self._count_error(key, interned_state(state), record.get("error"))
         elif record.get("warnings"):
             self.with_warnings += 1
         self._count_tokens(record.get("usage"))
@@ -95,10 +97,13 @@ class RecordCounts:
                 self.recent.add(at)
         return key
 
-    def _count_error(self, state: str, error: Any) -> None:
+    def _count_error(self, key: str, state: str, error: Any) -> None:
         code = (error.get("code") or error.get("kind")) if isinstance(error, dict) else None
         if isinstance(code, str) and state in _STATES:
             self.codes[state, code] += 1
+            message = error.get("message")
+            if (state, code) not in self.samples and isinstance(message, str):
+                self.samples[state, code] = key, message[:SAMPLE_LENGTH]
 
     def _count_tokens(self, usage: Any) -> None:
         if not isinstance(usage, dict):
@@ -186,6 +191,7 @@ class RunState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     COMPLETE = "complete"
+    PARTIAL = "partial"  # it did what it was asked to, and rows are left
     HALTED = "halted"
     DETACHED = "detached"
     STOPPED = "stopped"
@@ -252,6 +258,7 @@ class BatchStatus:
     total: int | None
     states: Mapping[str, int]
     codes: Mapping[tuple[str, str], int]
+    samples: Mapping[tuple[str, str], tuple[str, str]]
     with_warnings: int
     tokens: Mapping[str, int | None]
     stages: Mapping[BatchStage, int]  # without `waiting` where the total is unknown
@@ -321,6 +328,7 @@ def status_of(
         total=total,
         states=counts.states,
         codes=counts.codes,
+        samples=counts.samples,
         with_warnings=counts.with_warnings,
         tokens=counts.tokens,
         stages=stages,
@@ -364,6 +372,8 @@ def _last_run(
         if held:
             return LastRun(RunState.RUNNING, who, since, None)
         return LastRun(RunState.LOST, who, since, max(follower.last_at, counts.last_at or 0.0) or None)
+    if stopped.reason == RunState.COMPLETE and not over:
+        return LastRun(RunState.PARTIAL, who, since, stopped.at)
     if stopped.reason in _ENDS:
         return LastRun(_ENDS[stopped.reason], who, since, stopped.at, message=stopped.told)
     if over and stopped.told is None:  # a signal that came too late to stop anything

@@ -172,9 +172,13 @@ def rule_of(state: str, code: str) -> Rule | None:
 
 
 def advice_of(state: str, code: str) -> str:
-    """What to do about such rows."""
+    """What to do about such rows; of a code that the taxonomy does not know, what else is known."""
     rule = rule_of(state, code)
-    return rule.advice if rule is not None else STATE_MEANING[State(state)]
+    if rule is not None:
+        return rule.advice
+    if code in KINDS:
+        return KINDS[code].meaning
+    return f"a code of the service, unknown to batchrun; the rows ended as {State(state).value}"
 
 
 def worst_first(codes: Mapping[tuple[str, str], int], most: int = 3) -> list[tuple[str, str, int]]:

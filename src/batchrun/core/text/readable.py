@@ -38,6 +38,26 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def cut_to(text: str, columns: int) -> str:
+    """`text` as `visible` shows it, cut to so many columns of a terminal."""
+    shown = visible(text, columns)
+    if sum(map(_columns, shown)) <= columns:
+        return shown
+    kept, used = "", 1  # the column of the ellipsis
+    for char in shown:
+        used += _columns(char)
+        if used > columns:
+            break
+        kept += char
+    return kept + "…"
+
+
+def _columns(char: str) -> int:
+    if char.isascii():
+        return 1
+    return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
 def is_safe_id(value: object) -> bool:
     """Whether a job id may become a path segment and a file name; checked wherever one is read."""
     if not isinstance(value, str):

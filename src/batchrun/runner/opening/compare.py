@@ -17,6 +17,7 @@ from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.read import refuse
 from batchrun.runner.opening.repair import records_behind
+from batchrun.services.of_batch import explicit_flags, spelled
 
 NAMED = 10  # rows that are named one by one
 
@@ -32,36 +33,53 @@ class Identity:
     fingerprint_of: Callable[[bytes], str | None]  # salt -> fingerprint of the API key, None where it has none
 
 
-def compare_header(names: FileNames, header: Header, identity: Identity, settings: Settings) -> bool:
+def compare_header(names: FileNames, header: Header, identity: Identity) -> bool:
     """Refuse the header of another batch; return whether the API key is the one that started it."""
     if (header.origin, header.service) != (identity.origin, identity.service):
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
         refuse(
             names.journal,
             f"this batch runs on {theirs}, now it is {ours}",
-            ("name the same service, or begin anew with ", Option("fresh")),
+            ("name the same service: ", *spelled(explicit_flags(header))),
         )
     if header.account != identity.account:
         theirs, ours = header.account or "none", identity.account or "none"
         refuse(
             names.journal, f"this batch runs for {theirs}, now it is {ours}", "set the same organisation and project"
         )
-    if dict(header.body_flags) != dict(identity.body_flags) and not settings.accept_changes:
-        raise UsageError(
-            (
-                "this batch was begun with ",
-                *_options(header.body_flags),
-                ", now it is ",
-                *_options(identity.body_flags),
-            ),
-            ("give the same settings, or ", Option("accept_changes"), " for the rows not yet sent"),
-            names.journal,
-        )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
     return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
 
 
-def _options(flags: Mapping[str, Any]) -> tuple[Part, ...]:
+def compare_flags(
+    names: FileNames, state: JournalState, recovery: Recovery, identity: Identity, settings: Settings
+) -> bool:
+    """Refuse flags that enter bodies and are not those of the batch; return whether they take the place of its own.
+
+    They do where nothing was ever sent, or all of it was refused: as with a wrong --model.
+    """
+    header = state.header
+    assert header is not None
+    if dict(header.body_flags) == dict(identity.body_flags):
+        return False
+    if not recovery.open_journaled and all(was_refused(state, recovery, key) for key in recovery.finished):
+        return True
+    if settings.accept_changes:
+        return False
+    raise UsageError(
+        (
+            "this batch was begun with ",
+            *options(header.body_flags),
+            ", now it is ",
+            *options(identity.body_flags),
+        ),
+        ("give the same settings, or ", Option("accept_changes"), " for the rows not yet sent"),
+        names.journal,
+    )
+
+
+def options(flags: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The flags that enter bodies, as they are typed."""
     found = [Option("model", flags["model"])] if flags.get("model") else []
     found += [Option("set", f"{name}={value}") for name, value in (flags.get("set") or {}).items()]
     if not found:
@@ -92,6 +110,16 @@ class Differences:
     changed: set[str] = field(default_factory=set)  # keys of open rows whose line is not the one that was sent
     vanished: list[str] = field(default_factory=list)  # keys of open rows that the input no longer holds
     elsewhere: int = 0  # finished rows that it no longer holds
+    refused: set[str] = field(default_factory=set)  # keys of changed rows whose record says how they were refused
+    kept: list[str] = field(default_factory=list)  # keys of changed rows that were sent, and keep their job or record
+
+    def find_absent(self, recovery: Recovery) -> None:
+        """Find the rows of the journal that the input does not hold."""
+        finished, open_journaled, keys = recovery.finished, recovery.open_journaled, self.input_rows.keys
+        self.vanished = []
+        if sum(map(open_journaled.__contains__, keys)) < len(open_journaled):
+            self.vanished = sorted(open_journaled.keys() - set(keys))
+        self.elsewhere = len(finished) - sum(map(finished.__contains__, keys))
 
 
 def compare_rows(
@@ -105,15 +133,18 @@ def compare_rows(
         return result
     rows = result.input_rows = find_rows(source, state, recovery)
     result.changed = {key for key, _ in rows.changed if key in open_journaled}
-    if not result.input_rows:
+    result.refused = {key for key, _ in rows.changed if key in finished and journaled_rows[key].only_refused}
+    sent = [(key, ordinal) for key, ordinal in rows.changed if not journaled_rows[key].only_refused]
+    result.kept = [key for key, _ in sent]
+    if not result.input_rows and (open_journaled or not all(was_refused(state, recovery, key) for key in finished)):
         raise InputRefused(
             f"none of the {len(journaled_rows.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
             f"{state.header.input}",
             ("name that input, or another output with ", Option("out")),
             source.name,
         )
-    if rows.changed and not settings.accept_changes:
-        changed = sorted(ordinal for _, ordinal in rows.changed)
+    if sent and not settings.accept_changes:
+        changed = sorted(ordinal for _, ordinal in sent)
         lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in changed[:NAMED])
         more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
         raise InputRefused(
@@ -122,10 +153,22 @@ def compare_rows(
             source.name,
         )
     if len(rows) < len(journaled_rows) or finished:  # else the input holds all of them
-        if sum(map(open_journaled.__contains__, rows.keys)) < len(open_journaled):
-            result.vanished = sorted(open_journaled.keys() - set(rows.keys))
-        result.elsewhere = len(finished) - sum(map(finished.__contains__, rows.keys))
+        result.find_absent(recovery)
     return result
+
+
+def was_refused(state: JournalState, recovery: Recovery, key: str) -> bool:
+    """Whether the record of a finished row says that this batch rejected it, or the service did: no job was created.
+
+    Records that `--new-journal` took over do not count: what was sent for them is unknown.
+    """
+    journaled = state.journaled_rows.get(key)
+    if journaled is None or recovery.finished[key] != State.REJECTED:
+        return False
+    if journaled.row_sha256:
+        return journaled.only_refused
+    marker = journaled.marker
+    return marker is not None and marker[2] > 0
 
 
 def named(keys: list[str]) -> str:

@@ -11,13 +11,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.journal.entries import VERSION, Done, Header
 from batchrun.core.journal.fold import JournaledRow, JournalState
 from batchrun.core.journal.recover import Recovery
 from batchrun.core.settings.settings import Settings
-from batchrun.core.text.readable import Action, Option, Text
+from batchrun.core.text.readable import Action, Option, Text, many
 from batchrun.edge.append_file import (
     AppendFile,
     FileNames,
@@ -31,15 +32,18 @@ from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.compare import (
     Differences,
     Identity,
+    compare_flags,
     compare_header,
     compare_rows,
     find_rows,
     named,
+    options,
     refuse_foreign,
     refuse_older_journal,
 )
 from batchrun.runner.opening.read import fold_file, read_header, recovered, refuse, size_of
 from batchrun.runner.opening.repair import refuse_damage, repair, survey
+from batchrun.services.of_batch import run_id_for
 
 __all__ = ["Identity", "OpenBatch", "open_batch", "read_header"]
 
@@ -57,6 +61,7 @@ class OpenBatch:
     recovery: Recovery
     notes: list[Text] = field(default_factory=list)
     differences: Differences = field(default_factory=Differences)
+    new_flags: dict[str, Any] | None = None  # that take the place of the header's
     doubted: bool = False  # the API key is another one
     in_hand: bytearray = field(default_factory=bytearray)  # by ordinal: whether a row is finished or open
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the folder of artifacts, by open row
@@ -155,11 +160,16 @@ def open_batch(
         header = read_header(names)
         if header is None:
             return _begin(names, lock, source, identity, settings, wall, notes)
-        same_key = compare_header(names, header, identity, settings)
+        same_key = compare_header(names, header, identity)
         if not same_key:
             notes.append("the API key is not the one that this batch was begun with; its jobs are looked for first")
-        batch = _resume(names, lock, header, source, settings, wall, notes)
+        batch = _resume(names, lock, header, source, identity, settings, wall, notes)
         batch.doubted = not same_key
+        sent = len(batch.finished) + len(batch.recovery.open_journaled)
+        if sent and batch.new_flags is None and dict(header.body_flags) != dict(identity.body_flags):
+            kept = "its old result is kept" if sent == 1 else "their old results are kept"
+            with_flags = options(header.body_flags)
+            notes.append((f"{many(sent, 'row')} had been sent before with ", *with_flags, f" and {kept}"))
     except BaseException:
         lock.release()
         raise
@@ -180,7 +190,7 @@ def _begin(
 ) -> OpenBatch:
     if source is None:
         refuse(names.journal, "there is no batch here", "run it first: batchrun INPUT -o OUT")
-    run_id = secrets.token_hex(8)
+    run_id = run_id_for(secrets.token_hex(8), identity.service, identity.origin)
     header = Header(
         version=VERSION,
         run_id=run_id,
@@ -230,6 +240,7 @@ def _resume(
     lock: Locks,
     header: Header,
     source: Checked | None,
+    identity: Identity,
     settings: Settings,
     wall: float,
     notes: list[Text],
@@ -241,6 +252,7 @@ def _resume(
         state, recovery = damage.state, damage.recovery
         if not settings.repair:
             refuse_damage(names, damage, source)
+    takes_flags = compare_flags(names, state, recovery, identity, settings)
     differences = Differences()
     if source is not None:
         differences = compare_rows(names, state, recovery, source, settings)
@@ -252,6 +264,8 @@ def _resume(
             differences.input_rows = find_rows(source, state, recovery)
     refuse_older_journal(names, state, recovery)
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
+    if takes_flags and source is not None:
+        batch.new_flags = dict(identity.body_flags)
     _cut_torn_tails(batch)
     _add_notes(batch, source, settings)
     return batch
@@ -280,6 +294,9 @@ def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> 
         batch.notes.append(
             f"{len(vanished):,} open rows are no longer in the input and are collected all the same: {named(vanished)}"
         )
+    if kept := batch.differences.kept:
+        result = "its old result is kept" if len(kept) == 1 else "their old results are kept"
+        batch.notes.append(f"{many(len(kept), 'changed row')} had been sent before and {result}: {named(kept)}")
     if batch.state.cancel_all:
         batch.notes.append(
             (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")

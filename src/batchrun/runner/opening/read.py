@@ -48,13 +48,19 @@ def read_header(names: FileNames) -> Header | None:
             f"it is of version {state.newer_version}, this batchrun reads version {VERSION}",
             "use the newer batchrun",
         )
-    if state.header is None and first.endswith(b"\n"):
+    if not _is_whole(state.header) and first.endswith(b"\n"):
         refuse(
             names.journal,
             "it is damaged at byte 0, where it says which batch this is",
             ("put a copy of it back; ", Option("fresh"), " moves the files aside and sends every row again"),
         )
     return state.header
+
+
+def _is_whole(header: Header | None) -> bool:
+    """Whether it is there, with texts where texts belong: a journal may be anybody's."""
+    names = ("run_id", "service", "origin", "account", "key_fingerprint", "input")
+    return header is not None and all(isinstance(getattr(header, name), str) for name in names)
 
 
 def size_of(path: str | None) -> int:

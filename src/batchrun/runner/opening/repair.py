@@ -13,6 +13,7 @@ those bytes can have held at most is said, which is nearly always a handful.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from batchrun.core.text.readable import Option, Part, many
 from batchrun.edge.append_file import FileNames, keep_torn, rewrite
 from batchrun.edge.source.checked import Checked
 from batchrun.runner.opening.read import fold_file, lines_of, recovered, refuse, size_of
+from batchrun.services.of_batch import flags_of, spelled
 
 _SHORTEST_INTENT = len(Intent("", 1, "0" * 32, 0.0).to_line())
 
@@ -104,7 +106,7 @@ def repair(names: FileNames, damage: Damage, source: Checked | None, wall: float
         refuse(
             names.journal,
             f"it is damaged at byte {damage.journal[0][0]:,}",
-            "repair it by a run with its input: batchrun INPUT -o OUT --repair",
+            ("repair it by a run with its input: ", *_with_input(names, damage.state)),
         )
     notes = []
     unconfirmed = [] if source is None else list(damage.suspects(source))
@@ -123,6 +125,25 @@ def repair(names: FileNames, damage: Damage, source: Checked | None, wall: float
         journal=_journal(names, damage, unconfirmed, wall),
     )
     return notes
+
+
+def _with_input(names: FileNames, state: JournalState) -> tuple[Part, ...]:
+    """The command of a run with the input, as it is typed."""
+    assert state.header is not None
+    assert names.output is not None
+    piped = state.header.input == "stdin"
+    words = ["-" if piped else state.header.input, "-o", names.output]
+    if names.journal != FileNames.of(names.output).journal:
+        words += ["--journal", names.journal]
+    flags = spelled(flags_of(state.header))
+    return (
+        "… | " if piped else "",
+        "batchrun ",
+        shlex.join(words),
+        *((" ", *flags) if flags else ()),
+        " ",
+        Option("repair"),
+    )
 
 
 def records_behind(names: FileNames, offset: int) -> int:

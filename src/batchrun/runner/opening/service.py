@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from batchrun.core.journal.entries import Header
 from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import KeySource, TokenCommand, read_key_file
@@ -16,6 +17,7 @@ from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.transport import OwnTransport
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
+from batchrun.services.of_batch import begun_with
 from batchrun.services.service import Service
 
 SPARE_DESCRIPTORS = 64
@@ -23,11 +25,16 @@ _OPTION = Option("service")
 
 
 async def service_of(
-    settings: Settings, environment: Mapping[str, str], demo: str | None, api_key: Secret | KeySource | None = None
+    settings: Settings,
+    environment: Mapping[str, str],
+    demo: str | None,
+    header: Header | None = None,
+    api_key: Secret | KeySource | None = None,
 ) -> tuple[Service, KeySource | None]:
     """The service that settings and environment name, or the demo service at `demo`; and what renews its key.
 
-    `api_key` is a key, or its source, that the program gives itself, in place of those of the settings.
+    With the `header` of a batch, settings that name none mean the service that it was started with. `api_key` is a key, or
+    its source, that the program gives itself, in place of those of the settings.
 
     Raises Misuse.
     """
@@ -43,6 +50,8 @@ async def service_of(
     elif api_key is not None:
         renewed = api_key
     token = None if renewed is None else await renewed.current()
+    if header is not None and profile is None and settings.base_url is None:
+        return begun_with(header, environment, key=key, token=token, allow_http=settings.allow_http), renewed
     service = choose(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
