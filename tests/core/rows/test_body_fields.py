@@ -55,14 +55,14 @@ def test_a_field_that_the_endpoint_is_not_known_to_have(line, unknown):
     endpoint, form, body = found(line)
     assert unknown_fields(endpoint, form, body) == unknown
     if unknown:
-        assert not has_usual_fields(endpoint, form)(body)
+        assert not has_usual_fields(endpoint, form, body)
     elif "prompt" not in body:
-        assert has_usual_fields(endpoint, form)(body)
+        assert has_usual_fields(endpoint, form, body)
 
 
 def test_of_an_endpoint_of_another_service_nothing_is_known():
     of_service = Endpoint("/queue/run", background=True)
-    assert has_usual_fields(of_service, Form.BARE)({"anything": 1})
+    assert has_usual_fields(of_service, Form.BARE, {"anything": 1})
     assert odd_prompt(of_service, Form.BARE, {"prompt": 5}) is None
 
 
@@ -81,7 +81,7 @@ def test_a_prompt_that_is_no_text(line, says):
     endpoint, form, body = found(line)
     said = odd_prompt(endpoint, form, body)
     assert said == says or says in said
-    assert says is None or not has_usual_fields(endpoint, form)(body)
+    assert says is None or not has_usual_fields(endpoint, form, body)
 
 
 @pytest.mark.parametrize(("form", "name", "says"), [

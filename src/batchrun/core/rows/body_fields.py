@@ -7,7 +7,7 @@ A field that is not among them is sent all the same, and the check warns of it: 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 from batchrun.core.rows.parse import Endpoint, Form, kind_of, plain_path
@@ -69,17 +69,17 @@ _MEANT = {
 _LOOKED_AT = frozenset({"prompt", "background", "stream"})  # by their values
 
 
-def has_usual_fields(endpoint: Endpoint, form: Form) -> Callable[[dict[str, Any]], bool]:
-    """A quick test of the bodies of such rows: what passes has no field that anything is to be said of.
+def has_usual_fields(endpoint: Endpoint, form: Form, names: Iterable[str]) -> bool:
+    """Whether a body with these fields has none that anything is to be said of.
 
-    For one that fails `unknown_fields`, `odd_prompt` and `overridden` say more, or nothing.
+    For one that has `unknown_fields`, `odd_prompt` and `overridden` say more, or nothing.
     """
     fields = BODY_FIELDS.get(plain_path(endpoint.path))
     if fields is None:  # of an endpoint that nobody listed every field may be one
-        return _LOOKED_AT.isdisjoint
+        return _LOOKED_AT.isdisjoint(names)
     ours = frozenset[str]() if form is Form.BATCH else form.value
     shorthand = {"prompt"} if form is Form.SHORTHAND else frozenset[str]()  # which is text
-    return ((fields - _LOOKED_AT) | ours | shorthand).issuperset
+    return ((fields - _LOOKED_AT) | ours | shorthand).issuperset(names)
 
 
 def unknown_fields(endpoint: Endpoint, form: Form, body: dict[str, Any]) -> list[str]:

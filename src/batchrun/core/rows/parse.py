@@ -304,6 +304,10 @@ class RowParser:
             return prepared(row.endpoint, line.strip(), body, self.flags)
         return prepared(row.endpoint, _without(line, row.form), body, self.flags)
 
+    def may_cap(self, fields: Iterable[str]) -> bool:
+        """Whether rows whose bodies have these fields may have a cap of output tokens."""
+        return bool(self._set_caps) or any(name in _TOKEN_CAPS for name in fields)
+
     def token_cap(self, body: Mapping[str, Any]) -> int:
         """The cap of output tokens that is sent for a row with that body; 0 where there is none."""
         if self._set_caps:
@@ -326,13 +330,13 @@ def metadata(row: Admitted, line: bytes) -> bytes | None:
     return values(line, "metadata")["metadata"].replace(b"\r", b"")
 
 
-def canonical(row: Any) -> bytes:
+def canonical(row: Any, option: int = orjson.OPT_SORT_KEYS) -> bytes:
     """JSON that is the same for equal rows, however they were written; numbers count as doubles.
 
-    orjson does not write beyond 254 levels; `_written_deep` does.
+    orjson does not write beyond 254 levels; `_written_deep` does. Without its `option` the keys keep their order.
     """
     try:
-        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(row, option=option)
     except orjson.JSONEncodeError:
         return _written_deep(row)
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 from batchrun.core.rows.body_fields import has_usual_fields, odd_prompt, unknown_field_message, unknown_fields
@@ -154,6 +153,7 @@ class _Check:
             set()
         )  # names in bodies that were looked at; a shortcut as well
         self._unknown: set[tuple[str, str]] = set()  # fields that were warned of, with their path
+        self._shapes: dict[tuple[tuple[str, ...], Form, str], tuple[bool, bool]] = {}  # rows of a file have few
         self._firsts: dict[str, int] = {}  # keys that were found doubled recently; nothing but a shortcut
 
     def run(self, blocks: Iterator[bytes], size: int) -> Report:
@@ -187,11 +187,11 @@ class _Check:
         index, report, mark = self.index, self.report, self.reader.mark
         admit, max_row, too_large = self.reader.intake.admit, self.reader.max_row, self.reader.found
         add, place, checked = index.seen.add, index.offsets.append, index.sums.append
-        token_cap = self.reader.intake.token_cap
+        token_cap, shape_of = self.reader.intake.token_cap, self._shape_of
         add_kind = index.kind_of.append
         last_endpoint, last_model, last_cap, share, number = None, None, 0, Share(), READ
-        last_form, form_of = None, None
-        is_usual: Callable[[dict[str, Any]], bool] = bool
+        last_form, form_of, last_fields = None, None, None
+        usual = capped = False  # of rows with these fields
         end = 0
         for offset, line in numbered:
             size = len(line)
@@ -200,18 +200,22 @@ class _Check:
             end = offset + size
             if type(found) is Admitted:
                 key, endpoint, model, form, value, body = found
-                text = canonical(value)
                 if key is None:
+                    text = canonical(value)
                     key = content_key(text)
+                else:
+                    text = canonical(value, 0)
                 if text.count(b'"') != line.count(b'"'):
                     self._warn_of_doubled_keys(line)
-                if form is not last_form or endpoint is not form_of:
-                    last_form, form_of, is_usual = form, endpoint, has_usual_fields(endpoint, form)
-                if not is_usual(body):
+                fields = tuple(body)
+                if fields != last_fields or form is not last_form or endpoint is not form_of:
+                    last_fields, last_form, form_of = fields, form, endpoint
+                    usual, capped = shape_of(fields, form, endpoint)
+                if not usual:
                     self._warn_of_overrides(endpoint, body)
                     self._warn_of_fields(endpoint, form, body)
                 if add(mark(key)) or self._seen_before(offset, key, found):
-                    cap = token_cap(body)
+                    cap = token_cap(body) if capped else 0
                     if model != last_model or endpoint is not last_endpoint:
                         last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
                         number = READ
@@ -234,6 +238,16 @@ class _Check:
             checked(crc32(line))
             add_kind(kept)
         index.end = end
+
+    def _shape_of(self, fields: tuple[str, ...], form: Form, endpoint: Endpoint) -> tuple[bool, bool]:
+        """Whether nothing is to be said of bodies with these fields, and whether they may have a cap of tokens."""
+        shape = fields, form, endpoint.path
+        found = self._shapes.get(shape)
+        if found is None:
+            found = has_usual_fields(endpoint, form, fields), self.reader.intake.may_cap(fields)
+            if len(self._shapes) < _REMEMBERED:
+                self._shapes[shape] = found
+        return found
 
     def _line(self) -> int:
         return self.index.line_of(len(self.index))
