@@ -150,22 +150,29 @@ class RowsIn:
         self._take_up_all(event.rows, None)
 
     def _take_up_all(self, rows: Sequence[tuple[Row, JournaledRow]], to_cancel: AbstractSet[str] | None) -> None:
-        jobs, known = self._jobs, self._known
-        watched, wall, repeats_ids = jobs.watched, jobs.wall, jobs.repeats_ids
-        sent: list[Job] = []
-        for row, journaled in rows:
+        known, repeats_ids = self._known, self._jobs.repeats_ids
+        plain: list[tuple[Row, JournaledRow]] = []  # in their order: of rows with one job id the first has the job
+        for each in rows:
+            row, journaled = each
             key, job_id = row.key, journaled.job_id
             before = len(known)
             known.add(key)
             if len(known) == before:
                 continue
             cancel = to_cancel is None or bool(to_cancel and (key in to_cancel or job_id in to_cancel))
-            rare = cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended
-            if rare or job_id is None or job_id in watched or repeats_ids:
+            if cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended or repeats_ids:
+                self._take_up_plain(plain)
+                plain = []
                 self._take_up(row, journaled, cancel=cancel)
             else:
-                sent.append(jobs.open_sent(row, journaled.attempt, job_id, min(journaled.submitted_at, wall)))
+                plain.append(each)
+        self._take_up_plain(plain)
+
+    def _take_up_plain(self, rows: Sequence[tuple[Row, JournaledRow]]) -> None:
+        sent, others = self._jobs.open_sent(rows)
         self._polls.poll_soon(sent)
+        for row, journaled in others:
+            self._take_up(row, journaled, cancel=False)
 
     def _take_up(self, row: Row, journaled: JournaledRow, *, cancel: bool) -> None:
         """Resume a row where its entries end.

@@ -7,7 +7,7 @@ current event. It knows no service and no limit.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from zlib import crc32
@@ -17,6 +17,7 @@ from batchrun.core.jobs.job import UNKNOWN, CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
 from batchrun.core.journal.entries import Cancelling, Done, Entry
+from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
@@ -130,15 +131,26 @@ class Jobs:
         self.in_phase[Phase.WAITING] += 1
         return job
 
-    def open_sent(self, row: Row, attempt: int, job_id: str, submitted_at: float) -> Job:
-        """A new job for a row that an earlier run sent, watched: `open`, `identify` and RECOVERED in one."""
-        job = Job(row, attempt, job_id, submitted_at)
-        job.phase = _RECOVERED
-        self.watched[job_id] = job
-        self.in_phase[_RECOVERED] += 1
-        self.open_jobs += 1
+    def open_sent(self, rows: Iterable[tuple[Row, JournaledRow]]) -> tuple[list[Job], list[tuple[Row, JournaledRow]]]:
+        """New jobs for rows that an earlier run sent, watched: for each `open`, `identify` and RECOVERED in one.
+
+        The second list has the rows whose job another row has. There may be a million rows: this is their hot path.
+        """
+        watched, wall, phase = self.watched, self.wall, _RECOVERED
+        opened: list[Job] = []
+        rest: list[tuple[Row, JournaledRow]] = []
+        for row, journaled in rows:
+            job_id, submitted_at = journaled.job_id, journaled.submitted_at
+            if job_id is None or job_id in watched:
+                rest.append((row, journaled))
+                continue
+            watched[job_id] = job = Job(row, journaled.attempt, job_id, min(submitted_at, wall))
+            job.phase = phase
+            opened.append(job)
+        self.in_phase[phase] += len(opened)
+        self.open_jobs += len(opened)
         self.changed = True
-        return job
+        return opened, rest
 
     def move(self, job: Job, step: Step) -> None:
         """Let `job` take a step; raises ImpossibleTransition for one that is not in the table."""
