@@ -83,9 +83,9 @@ def _endpoints(
             0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default, dropped=())
         )
     if not endpoints:
-        raise UsageError(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; name one")
+        raise UsageError(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; give one")
     if bool(submit) != bool(section.get("poll")):
-        raise UsageError(f"{at}: expected submit and poll together; paths that answer at once go into at_once")
+        raise UsageError(f"{at}: expected submit and poll together; paths that respond with the result go into at_once")
     poll = _call(section, "poll", "GET", at)
     return tuple(endpoints), poll, _call(section, "cancel", "POST", at)
 

@@ -190,7 +190,7 @@ class RowsIn:
             self._polls.recover(job)
         elif reason is None and journaled.marker is not None and journaled.recorded_as != State.UNCONFIRMED:
             # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.
-            message = "its record is gone from the output, and it has no job id to fetch it by"
+            message = "its record is missing from the output, and it has no job id to fetch it by"
             self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
         elif journaled.open_intent or journaled.unconfirmed or journaled.job_id is not None:
             self._take_up_unconfirmed(job)
@@ -208,7 +208,7 @@ class RowsIn:
         """The row was to be retried, and its body is gone: its last job's end becomes its record."""
         jobs = self._jobs
         if last.job_id is None or last.job_id in jobs.watched:
-            message = "its answer was lost, and its body is gone"
+            message = "its response was lost, and its body is missing"
             self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)
             return
         job.resumed(last.attempt, job.attempts[:-1])
@@ -229,5 +229,5 @@ class RowsIn:
             jobs.retry(job, Attempt(None, State.UNCONFIRMED, "answer_lost", Billing.UNKNOWN))
             self._submits.enter(job)
         else:
-            message = "an earlier run ended between its submit and the answer"
+            message = "an earlier run ended between its submit and the response"
             self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)

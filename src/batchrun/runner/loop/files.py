@@ -158,7 +158,7 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
         folder.remove(halves)
     except OSError as error:
         message = f"expected to read and write it, but: {error}"
-        raise FileRefused(folder.path, message, ("mend the cause, then ", Action.RUN_AGAIN)) from error
+        raise FileRefused(folder.path, message, ("fix the cause, then ", Action.RUN_AGAIN)) from error
     if batch.files:
         count = sum(map(len, batch.files.values()))
         batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

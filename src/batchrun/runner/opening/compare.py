@@ -38,18 +38,20 @@ def compare_header(names: FileNames, header: Header, identity: Identity, setting
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
         refuse(
             names.journal,
-            f"this batch runs on {theirs}, now it is {ours}",
-            ("name the same service, or begin anew with ", Option("fresh")),
+            f"this batch was started on {theirs}, now it is {ours}",
+            ("give the same service; ", Option("fresh"), " starts again and pays for every row again"),
         )
     if header.account != identity.account:
         theirs, ours = header.account or "none", identity.account or "none"
         refuse(
-            names.journal, f"this batch runs for {theirs}, now it is {ours}", "set the same organisation and project"
+            names.journal,
+            f"this batch was started for {theirs}, now it is {ours}",
+            "set the same organisation and project",
         )
     if dict(header.body_flags) != dict(identity.body_flags) and not settings.accept_changes:
         raise UsageError(
             (
-                "this batch was begun with ",
+                "this batch was started with ",
                 *_options(header.body_flags),
                 ", now it is ",
                 *_options(identity.body_flags),
@@ -107,9 +109,9 @@ def compare_rows(
     result.changed = {key for key, _ in rows.changed if key in open_journaled}
     if not result.input_rows:
         raise InputRefused(
-            f"none of the {len(journaled_rows.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
+            f"none of the {len(journaled_rows.keys() | finished.keys()):,} rows of {names.journal} is in it; the batch was started with "
             f"{state.header.input}",
-            ("name that input, or another output with ", Option("out")),
+            ("give that input, or another output with ", Option("out")),
             source.name,
         )
     if rows.changed and not settings.accept_changes:
@@ -117,8 +119,12 @@ def compare_rows(
         lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in changed[:NAMED])
         more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
         raise InputRefused(
-            f"rows that {names.journal} knows have changed since, on line {lines}{more}",
-            ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
+            f"rows that are in {names.journal} have changed since, on line {lines}{more}",
+            (
+                "undo the changes, or continue with ",
+                Option("accept_changes"),
+                ", which applies them only to rows not yet sent",
+            ),
             source.name,
         )
     if len(rows) < len(journaled_rows) or finished:  # else the input holds all of them
@@ -147,15 +153,15 @@ def refuse_foreign(
     if not finished:
         refuse(
             path,
-            f"it holds {size:,} bytes that are no records, and may be another program's",
-            ("name another output, or move it aside with ", Option("fresh")),
+            f"it holds {size:,} bytes that are not records, and may be another program's",
+            ("give another output, or move it aside with ", Option("fresh")),
         )
     known = len(input_rows)
     if not settings.new_journal:
         whose = f"{known:,} of them of this input" if known else "none of them of this input: it may be another batch's"
         refuse(
             path,
-            f"it holds {len(finished):,} records, {whose}, and there is no journal beside it; {len(source) - known:,} rows "
+            f"it holds {len(finished):,} records, {whose}, and there is no journal next to it; {len(source) - known:,} rows "
             "have no record there and may have been sent and paid for",
             (
                 "put the journal back, or move the output aside with ",
@@ -169,7 +175,7 @@ def refuse_foreign(
         refuse(
             path,
             f"it is damaged at byte {recovery.output_good_to:,}, before {more:,} more records",
-            "take the damaged line out by hand: without a journal nothing else tells which rows were sent",
+            "remove the damaged line by hand: without a journal nothing else shows which rows were sent",
         )
 
 

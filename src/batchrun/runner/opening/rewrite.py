@@ -27,15 +27,15 @@ def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settin
     """Finish a rewriting that was interrupted, then drop the records that `settings` and a fixed input ask for."""
     if batch.state.rewrite is not None:
         _carry_out(batch, batch.state.rewrite, announced=True)
-        batch.notes.append("finished a rewriting of the output that an earlier run had begun")
+        batch.notes.append("finished a rewriting of the output that an earlier run had started")
     fixed = _fixed(batch, source)
     if fixed:
-        _drop(batch, {_REJECTED}, fixed, "whose lines were mended in the input")
+        _drop(batch, {_REJECTED}, fixed, "whose lines were fixed in the input")
     states = set() if settings.retry_failed is None else set(settings.retry_failed) or set(_ALL)
     if settings.resubmit_unconfirmed:
         states.add(State.UNCONFIRMED.value)
     if states:
-        _drop(batch, states, None, "to be tried again")
+        _drop(batch, states, None, "to be retried")
 
 
 def _drop(batch: OpenBatch, states: Collection[str], keys: Collection[str] | None, why: str) -> None:
