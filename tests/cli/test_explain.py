@@ -12,7 +12,7 @@ from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, WORD
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("insufficient_quota", ["blocked_budget", "openai.RateLimitError", "halts", "new attempt  no"]),
+        ("insufficient_quota", ["blocked_budget", "openai.RateLimitError", "halts", "retry  no"]),
         ("server_error", ["internal_error", "openai.InternalServerError", "at most twice"]),
         ("canceled", ["status word", "cancelled", "JobCancelled"]),
         ("max_output_tokens", ["incomplete", "LengthFinishReasonError", "raise the token cap"]),
@@ -38,7 +38,7 @@ def test_an_unknown_word_leads_to_the_nearest(word, near, capsys):
     assert main(["explain", word]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"batchrun explain {near}" in err if near else "the nearest word is" in err
+    assert f"batchrun explain {near}" in err if near else "did you mean" in err
 
 
 def test_h13_an_unknown_word_is_shown_safely(capsys):
@@ -77,7 +77,7 @@ def test_one_word_for_programs(capsys):
 @pytest.mark.parametrize("arguments", [["explain"], ["explain", "x", "--all"]])
 def test_one_word_or_all(arguments, capsys):
     assert main(arguments) == 2
-    assert "name one word, or ask for --all" in capsys.readouterr().err
+    assert "expected one WORD, or --all" in capsys.readouterr().err
 
 
 def test_the_schema_is_printed(capsys):
