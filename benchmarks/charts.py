@@ -1,4 +1,4 @@
-"""The charts of the README, drawn from results.jsonl: plain SVG, readable on light and on dark pages.
+"""The charts of the README and the help topics, drawn from results.jsonl: plain SVG, readable on light and on dark pages.
 
 python benchmarks/charts.py
 """
@@ -18,20 +18,25 @@ from benchmarks.results import HERE, latest  # noqa: E402 - runs from a checkout
 
 Bar = tuple[str, float, str, bool]  # label, value, what is written next to it, ours
 
-WIDTH, LABELS, VALUES, ROW = 760, 210, 150, 26
+WIDTH, LABELS, VALUES, ROW = 900, 300, 212, 26
 OURS, OTHERS, INK, PALE = "#2563eb", "#94a3b8", "#475569", "#e2e8f0"
 CLIENTS = (
-    ("whole runner, uvloop", "batchrun, everything on (uvloop)"),
-    ("whole runner, asyncio", "batchrun, everything on (asyncio)"),
+    ("whole runner, uvloop", "batchrun, all included (uvloop)"),
+    ("whole runner, asyncio", "batchrun, all included (asyncio)"),
     ("aiohttp, uvloop", "bare aiohttp loop (uvloop)"),
     ("aiohttp, asyncio", "bare aiohttp loop (asyncio)"),
-    ("lm-deluge, asyncio", "lm-deluge, its waits taken out"),
-    ("httpx on aiohttp, asyncio", "bare httpx loop on aiohttp"),
-    ("httpx2, asyncio", "bare httpx2 loop"),
-    ("openai SDK, asyncio", "bare openai SDK loop"),
-    ("httpx, asyncio", "bare httpx loop"),
+    ("lm-deluge, asyncio", "lm-deluge, no waits (asyncio)"),
+    ("httpx on aiohttp, asyncio", "bare httpx loop on aiohttp (asyncio)"),
+    ("httpx2, asyncio", "bare httpx2 loop (asyncio)"),
+    ("openai SDK, asyncio", "bare openai SDK loop (asyncio)"),
+    ("httpx, asyncio", "bare httpx loop (asyncio)"),
 )
-BACKOFFS = ("the backoff as it stands", "looks every 2 s", "looks every 5 s")
+POLLING = {
+    "the backoff as it stands": "default backoff",
+    "looks every 2 s": "polls every 2 s",
+    "looks every 5 s": "polls every 5 s",
+}
+"""How jobs were polled: as results.jsonl names it, and as it is shown."""
 
 
 def bars(title: str, result: str, rows: Iterable[Bar]) -> str:
@@ -67,9 +72,9 @@ def polling(found: dict[str, dict[str, Any]], what: str) -> str | None:
     ]
     if not rows:
         return None
-    result = _where(rows[0][1], "median of rounds in turn; µs: processor time of a look")
+    result = _where(rows[0][1], "median of alternating rounds; µs: CPU time per poll")
     return bars(
-        f"Looks a second over {what}",
+        f"Polls per second over {what}",
         result,
         (
             (shown, one["value"], f"{one['value']:,.0f}/s, {one['cpu_us']:,.0f} µs", shown.startswith("batchrun"))
@@ -91,24 +96,26 @@ def scaling(found: dict[str, dict[str, Any]]) -> str | None:
     last: dict[str, Any] = {}
     for _, spelled in sizes(found):
         last = found[f"scale: processor time of a look, {spelled} jobs in flight"]
-        weight = found[f"scale: memory of a job, {spelled} jobs in flight"]["value"]
-        shown = f"{last['value']:.0f} µs a look" + (f", {weight:,.0f} bytes a job" if weight < 2_000 else "")
+        memory = found[f"scale: memory of a job, {spelled} jobs in flight"]["value"]
+        shown = f"{last['value']:.0f} µs" + (f", {memory:,.0f} bytes per job" if memory < 2_000 else "")
         rows.append((f"{spelled} jobs in flight", last["value"], shown, True))
     if not rows:
         return None
-    return bars("What a look costs, by jobs in flight", _where(last, "one process; memory is resident, all told"), rows)
+    return bars("CPU time per poll, by jobs in flight", _where(last, "one process; resident memory of all of it"), rows)
 
 
 def lags(found: dict[str, dict[str, Any]]) -> str | None:
     """How long a finished job waits for its record, and how many polls that took."""
     rows: list[Bar] = []
     last: dict[str, Any] = {}
-    for name in BACKOFFS:
+    for name, shown in POLLING.items():
         if (last := found.get(f"end to end: lag of a record, {name}", {})) == {}:
             return None
-        looks = found[f"end to end: looks a job, {name}"]["value"]
-        rows.append((name, last["value"], f"{last['value']:.2f} s, {looks:.1f} looks", name == BACKOFFS[0]))
-    return bars("From a job's end to its record", _where(last, f"{last['rows']:,} jobs of log-normal durations"), rows)
+        polls = found[f"end to end: looks a job, {name}"]["value"]
+        rows.append((shown, last["value"], f"{last['value']:.2f} s, {polls:.1f} polls per job", not rows))
+    return bars(
+        "Lag from a job's end to its record", _where(last, f"{last['rows']:,} jobs, log-normal durations"), rows
+    )
 
 
 def _where(one: dict[str, Any], more: str) -> str:

@@ -6,7 +6,7 @@ The server is nginx on loopback, in a process of its own; wrk, where it is insta
 Each measurement is a process of its own (`wire_peers.py`). Clients that are not installed are skipped, and said
 so: `pip install 'batchrun-jobs[bench]'`. nginx: Debian's package nginx-light. On a machine that has other work only the
 ratios count. The whole takes a quarter of an hour; at its end the chart is redrawn, and
-`pytest tests/test_readme.py --write-readme` puts the table into the README.
+`pytest -n 0 tests/test_docs.py --write-docs` puts the table into `batchrun help performance`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Options of the suite: long proofs, and README blocks written anew."""
+"""Options of the suite: long proofs, and documentation written again."""
 
 import hypothesis
 import pytest
@@ -6,7 +6,9 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long proofs in full")
-    parser.addoption("--write-readme", action="store_true", help="write the README's generated blocks anew")
+    parser.addoption(
+        "--write-docs", action="store_true", help="write generated tables and screens of README and help again"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,11 +1,12 @@
 import pickle
 
 import openai
+import orjson
 import pytest
 
 from batchrun import errors
-from batchrun.core.records.record import RecordLine, record_id
-from batchrun.core.responses.error import our_problem
+from batchrun.core.records.record import RecordLine, Response, record_id
+from batchrun.core.responses.error import ErrorParts, Source, judge, our_problem, problem_of
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.verdict import read_poll, read_submit
 from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, State, WordField
@@ -83,16 +84,95 @@ def test_ours_and_theirs(error, ours, theirs, status):
     assert made.__cause__ is error
 
 
-def test_an_early_stop_is_an_apierror_for_length_and_the_sdks_own_for_the_filter():
-    def stopped(reason):
-        body = f'{{"status":"incomplete","incomplete_details":{{"reason":"{reason}"}}}}'.encode()
-        outcome = read_poll(Answer(200, {}, body), 0.0, "resp_1").outcome
-        return of_problem(outcome.problem, outcome.state, "incomplete")
+EXAMPLES = {"3xx": 308, "4xx": 418, "5xx": 502}
 
-    assert type(stopped("max_output_tokens")) is errors.LengthFinishReasonError
-    assert type(stopped("max_output_tokens").to_openai()) is openai.APIError
-    assert type(stopped("content_filter")) is errors.ContentFilterFinishReasonError
-    assert type(stopped("content_filter").to_openai()) is openai.ContentFilterFinishReasonError
+
+def of_rule(rule):
+    """The exception of a row that ended by that rule alone."""
+    word, state, status = rule.word, rule.state, "failed"
+    match rule.field:
+        case WordField.CODE:
+            problem = judge(ErrorParts(code=word), Source.SERVICE, status_word=status).problem
+        case WordField.TYPE:
+            problem = judge(ErrorParts(type=word), Source.SERVICE, status_word=status).problem
+        case WordField.HTTP:
+            number = EXAMPLES.get(word) or int(word)
+            problem = judge(ErrorParts(), Source.HTTP, http_status=number).problem
+        case WordField.STATUS:
+            status = word
+            problem = judge(ErrorParts(), Source.SERVICE, status_word=word).problem
+        case WordField.REASON:
+            status = "incomplete"
+            body = {"status": status, "incomplete_details": {"reason": word}}
+            problem = read_poll(Answer(200, {}, orjson.dumps(body)), 0.0, "resp_1").outcome.problem
+        case WordField.TOOL if word == "aborted_by_system":
+            status = "aborted"
+            body = {"status": status, "aborted_by": "system"}
+            problem = read_poll(Answer(200, {}, orjson.dumps(body)), 0.0, "resp_1").outcome.problem
+        case WordField.TOOL:
+            problem = our_problem(word, "because")
+    return of_problem(problem, state, status)
+
+
+@pytest.mark.parametrize("rule", TAXONOMY, ids=lambda rule: f"{rule.field}-{rule.word}")
+def test_the_sdks_class_is_the_one_that_the_taxonomy_names(rule):
+    error = of_rule(rule)
+    assert type(error).__name__ == rule.kind
+    raised = error.to_openai()
+    assert type(raised) is getattr(openai, rule.sdk or "APIError")
+    if isinstance(raised, openai.APIStatusError):
+        assert raised.status_code == rule.http_status
+    with pytest.raises(type(raised)):
+        error.record.raise_for_state(as_openai=True)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_sdks_class_is_the_one_that_explain_names(name):
+    named = KINDS[name].sdk
+    raised = of_problem(
+        problem_of(next(rule for rule in TAXONOMY if rule.kind == name), ErrorParts("x"), Source.SERVICE), State.FAILED
+    ).to_openai()
+    assert type(raised) is getattr(openai, named or "APIError")
+
+
+def cut_off(body, verdict):
+    """The SDK's exception for a response that was cut off at its cap."""
+    outcome = verdict.outcome
+    assert outcome.state is State.INCOMPLETE
+    response = Response(200, None, orjson.dumps(body))
+    more = {"job_id": "resp_1", "model": outcome.model, "usage": outcome.usage, "output_text": outcome.text}
+    error = errors.error_of(
+        record(outcome.state, status=outcome.status, error=outcome.problem, response=response, **more)
+    )
+    assert type(error) is errors.LengthFinishReasonError
+    with pytest.raises(openai.LengthFinishReasonError) as caught:
+        raise error.to_openai()
+    assert caught.value.__cause__ is error
+    return caught.value
+
+
+def test_what_was_cut_off_carries_a_chat_completion():
+    body = {
+        "id": "resp_1", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "model": "gpt-5",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "Once upon"}]}],
+        "usage": {"input_tokens": 3, "output_tokens": 60, "total_tokens": 63},
+    }  # fmt: skip
+    error = cut_off(body, read_poll(Answer(200, {}, orjson.dumps(body)), 0.0, "resp_1"))
+    (choice,) = error.completion.choices
+    assert (choice.finish_reason, choice.message.content) == ("length", "Once upon")
+    assert (error.completion.id, error.completion.model) == ("resp_1", "gpt-5")
+    assert (error.completion.usage.completion_tokens, error.completion.usage.total_tokens) == (60, 63)
+    assert "length limit was reached" in str(error)
+
+
+@pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": "free", "_fields_set": 1, "model": 7}])
+def test_a_chat_completion_that_was_cut_off_is_the_one_that_came(more):
+    choices = [{"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "Once"}, "seen": 7}]
+    body = {"id": "chatcmpl-9", "choices": choices, "usage": {"completion_tokens": 60}, **more}
+    answer = Answer(200, {}, orjson.dumps(body))
+    error = cut_off(body, read_submit(answer, 0.0, background=False, result="choices"))
+    assert error.completion.id == "chatcmpl-9"
+    assert (error.completion.choices[0].message.content, error.completion.choices[0].seen) == ("Once", 7)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_every_file_of_the_package_is_in_it(wheel):
         for path in (SOURCE / "batchrun").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert "batchrun/py.typed" in expected
+    assert {"batchrun/py.typed", "batchrun/help/resume.md"} <= expected
     with zipfile.ZipFile(wheel) as files:
         names = files.namelist()
         held = {name for name in names if ".dist-info/" not in name}
@@ -89,6 +89,7 @@ def test_it_runs_away_from_the_checkout(wheel, tmp_path):
     where = run(sys.executable, "-c", "import batchrun; print(batchrun.__file__)", cwd=tmp_path, PYTHONPATH=str(target))
     assert where[1].strip() == str(target / "batchrun" / "__init__.py")
     assert batchrun("--version") == (0, f"batchrun {__version__}\n", "")
+    assert batchrun("help", "resume")[1].startswith("# Interrupt and resume\n")
     code, _, shown = batchrun(ROOT / "samples" / "quickstart.jsonl", "-o", "out.jsonl", "--demo")
     assert code == 1, shown  # some of its rows fail by design
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20

@@ -144,7 +144,7 @@ def test_asyncio_sees_a_cancellation():
     play(scene)
 
 
-def test_what_asyncio_makes_of_it_is_what_the_readme_says_of_each_python():
+def test_what_asyncio_makes_of_it_is_what_the_help_says_of_each_python():
     """Each limit ends a run that has sent its row: where a machine was too slow for that a longer one is tried."""
 
     async def by_wait_for(call, limit):

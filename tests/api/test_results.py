@@ -11,7 +11,16 @@ import pytest
 
 import batchrun
 from batchrun import errors
-from batchrun.core.records.record import Attempt, RecordLine, Response, keys_of, moment, record_id
+from batchrun.core.records.record import (
+    Attempt,
+    LastRefusal,
+    RecordLine,
+    Refusals,
+    Response,
+    keys_of,
+    moment,
+    record_id,
+)
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import State
@@ -44,7 +53,7 @@ def test_attributes_are_the_keys_of_the_line():
     one = record(
         output_text="hi", usage=Usage(3, 4, 7), warnings=("refusal",), metadata=b'{"n":1}', billing=Billing.BILLED,
         attempts=(Attempt("resp_0", State.TIMEOUT, "timeout", Billing.UNKNOWN),), body={"a": 1}, polls=3,
-        model="gpt-5", status="completed",
+        model="gpt-5", status="completed", refusals=Refusals(2, LastRefusal("slow", "later", 429)),
     )  # fmt: skip
     assert (one.key, one.custom_id, one.state, one.ok, one.text, one.output_text) == ("row-1", "row-1", "succeeded", True, "hi", "hi")  # fmt: skip
     assert one.state is batchrun.State.SUCCEEDED
@@ -52,6 +61,8 @@ def test_attributes_are_the_keys_of_the_line():
     assert (one.attempts[0].state, one.attempts[0].code, one.retry_count) == (State.TIMEOUT, "timeout", 1)
     assert (one.body, one.http_status, one.request_id, one.error) == ({"a": 1}, 200, "req_1", None)
     assert (one.submitted_at.isoformat(), one.queued_s, one.running_s) == ("2027-01-15T08:00:00+00:00", 1.5, 1.5)
+    assert (one.refusals, one.refusals.last.http_status) == (Refusals(2, LastRefusal("slow", "later", 429)), 429)
+    assert (tables.row(one)["refusal_count"], tables.row(record())["refusal_count"]) == (2, 0)
     assert one.to_dict() == json.loads(one.to_json())
     assert {name for name in one.to_dict() if name != "response"} <= set(dir(one)), "every key is an attribute"
     assert one == pickle.loads(pickle.dumps(one))

@@ -499,3 +499,26 @@ def test_sent_now_and_collected_later():
         assert "still running" not in repr(records)
 
     play(scene)
+
+
+def test_p22_results_that_are_none_have_a_warning_and_the_record_what_the_tool_said():
+    async def scene(simulator):
+        chat = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
+        given = [
+            *rows(1, "[[tool_failed]] a map"),
+            {"custom_id": "short", "url": "/v1/chat/completions", "body": {**chat, "max_completion_tokens": 1}},
+            {"custom_id": "long", "url": "/v1/chat/completions", "body": chat},
+        ]
+        return await batchrun.run(given, **on(simulator))
+
+    failed, short, long = play(scene)
+    assert [record.ok for record in (failed, short, long)] == [True] * 3
+    assert (failed.warnings, failed.error) == (("tool_failed:image_generation_call",), None)
+    (said,) = failed.tool_errors
+    assert (said.tool, said.code, said.message) == (
+        "image_generation_call",
+        "server_error",
+        "simulated: no image was generated",
+    )
+    assert (short.warnings, short.tool_errors) == (("truncated",), ())
+    assert (long.warnings, long.tool_errors) == ((), ())

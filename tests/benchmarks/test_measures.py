@@ -41,7 +41,7 @@ def test_jobs_in_flight_are_put_there_measured_killed_and_taken_up_again(found):
     assert measured["scale: memory of a job"] > 100
     assert 0 < measured["scale: lateness of a look, p50"] <= measured["scale: lateness of a look, p99"]
     assert measured["scale: resumed after kill -9"] > 0
-    assert "300 jobs in flight" in table.table()
+    assert "300 jobs in flight" in "\n".join(table.lines())
 
 
 def test_a_journal_that_was_written_directly_is_taken_up_like_one_that_a_run_left(tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_batch_is_measured_to_its_last_record_and_drawn(found, tmp_path, monke
     drawn = charts.draw(tmp_path / "charts")
     assert [path.stem for path in drawn] == ["lag"]
     assert ET.parse(drawn[0]).getroot().tag.endswith("svg")
-    assert f"ideal {ideal:.1f} s" in table.table()
+    assert f"ideal {ideal:.1f} s" in "\n".join(table.lines())
 
 
 def test_the_ideal_is_what_the_places_allow():

@@ -7,6 +7,7 @@ import pytest
 from batchrun.cli import main
 from batchrun.core.taxonomy.explain import explain
 from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, WORDS, State
+from batchrun.core.taxonomy.warning_words import WARNINGS
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,29 @@ from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, TAXONOMY_VERSION, WORD
         ("418", ["418 (HTTP status)"]),
         ("JOB_STATE_SUCCEEDED", ["succeeded"]),
         ("ended", ["never success"]),
+        ("billing_not_active", ["error code", "blocked_budget", "halts", "retry  no"]),
+        ("usage_limit_exceeded", ["error code", "blocked_budget", "halts", "retry  no"]),
+        ("server_overloaded", ["error code", "overloaded", "yes, up to --retries"]),
+        ("overloaded_error", ["error code, error type", "overloaded", "yes, up to --retries"]),
+        ("request_timeout", ["error code", "APITimeoutError", "at most twice"]),
+        ("InProgress", ["status word", "in progress", "keep polling"]),
+        ("notRunning", ["status word", "in progress", "keep polling"]),
+        ("NotStarted", ["status word", "in progress", "keep polling"]),
+        ("preprocessing", ["status word", "in progress", "keep polling"]),
+        ("deleted", ["status word", "expired", "JobExpired"]),
+        ("stopped", ["status word", "cancelled", "JobCancelled"]),
+        ("501", ["HTTP status", "rejected", "retry  no", "nothing was created"]),
+        ("505", ["HTTP status", "rejected", "retry  no", "nothing was created"]),
+        ("529", ["HTTP status", "overloaded", "yes, up to --retries"]),
+        ("504", ["504 (HTTP status)", "at most twice"]),
+        ("contradictory_status", ["error code of batchrun itself", "failed", "retry  no"]),
+        ("duplicate_job_id", ["error code of batchrun itself", "unconfirmed", "retry  no"]),
+        ("LengthFinishReasonError", ["exception", "openai.LengthFinishReasonError", "max_output_tokens"]),
+        ("truncated", ["warning of a record", "cut off"]),
+        ("incomplete_message", ["warning of a record", "marked incomplete"]),
+        ("tool_failed:mcp_call", ["tool_failed:mcp_call (warning of a record)", "a tool gave no result"]),
+        ("stream_overridden", ["stream_overridden (warning of a record)", "is set by batchrun"]),
+        ("id_changed", ["warning of a record", "another id"]),
     ],
 )
 def test_a_word_is_explained(word, says, capsys):
@@ -44,10 +68,13 @@ def test_an_unknown_word_leads_to_the_nearest(word, near, capsys):
 def test_h13_an_unknown_word_is_shown_safely(capsys):
     assert main(["explain", "\x1b[2Jx"]) == 2
     assert "\x1b" not in capsys.readouterr().err
+    assert main(["explain", "tool_failed:\x1b[2Jx"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_every_known_word_is_explained():
-    known = {rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | {state.value for state in State}
+    known = {rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | set(WARNINGS)
+    known |= {state.value for state in State}
     assert [word for word in known if not explain(word)] == []
 
 
@@ -56,6 +83,7 @@ def test_the_whole_table_for_programs(capsys):
     table = json.loads(capsys.readouterr().out)
     assert table["version"] == TAXONOMY_VERSION
     assert len(table["rules"]) == len(TAXONOMY)
+    assert table["warnings"] == WARNINGS
     assert set(table["rules"][0]) == {
         "word", "aspect", "exception", "sdk", "type", "http_status", "new_attempt", "billing_reason", "halts", "state", "advice",
     }  # fmt: skip
@@ -64,7 +92,7 @@ def test_the_whole_table_for_programs(capsys):
 def test_the_whole_table_for_people_holds_every_word(capsys):
     assert main(["explain", "--all"]) == 0
     shown = capsys.readouterr().out.split()
-    assert {rule.word for rule in TAXONOMY} <= set(shown)
+    assert {rule.word for rule in TAXONOMY} | set(WARNINGS) <= set(shown)
 
 
 def test_one_word_for_programs(capsys):

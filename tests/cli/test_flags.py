@@ -267,7 +267,9 @@ HELP_IMPORTS = 150
 """Modules that the help may import; it takes 20 ms and not 300, as long as these are few and none of them is heavy."""
 
 
-@pytest.mark.parametrize("command", [["--help"], []], ids=["--help", "nothing"])
+@pytest.mark.parametrize(
+    "command", [["--help"], [], ["help"], ["help", "resume"]], ids=["--help", "nothing", "help", "topic"]
+)
 def test_the_help_is_quick_as_it_imports_little_and_nothing_heavy(command):
     """Counted, as seconds say more of the machine."""
     bare, ours = (

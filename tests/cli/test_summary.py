@@ -94,6 +94,33 @@ def test_every_halt_shows_why_what_is_still_running_and_how_to_resume(reason):
     assert facts(ended)["halted"]["reason"] == reason.value
 
 
+PROFILE = '# Complete it\nname = "compatible"\n\n[read]\nid = "result.job_id"  # here "t1"\n'
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        (("--base-url", "http://x/v1"), "profile.toml"),
+        (("--service", "compatible", "--base-url=http://x/v1"), "profile.toml"),
+        (("--service=mine.toml",), "profile.toml"),
+        (("--service", "profile.toml"), "new-profile.toml"),
+        (("--service=profile.toml",), "new-profile.toml"),
+    ],
+)
+def test_s27_the_drafted_profile_is_shown_as_it_is_to_be_saved_and_named_by_the_next_command(typed, name):
+    halted = ("unknown response", "row 'a' ends as unconfirmed: HTTP 200")
+    ended = result(
+        Outcome.HALTED, states={"unconfirmed": 1}, codes={("unconfirmed", "answer_lost"): 1}, halted=halted,
+        profile=PROFILE, arguments=(*COMMAND, *typed, "--rpm", "9"),
+    )  # fmt: skip
+    assert f"saved as {name}:\n\n{PROFILE}\n" in summary(ended)
+    assert [command for command, _ in next_commands(ended)][:3] == [
+        f"batchrun in.jsonl -o out.jsonl --rpm 9 --service {name}",
+        f"batchrun in.jsonl -o out.jsonl {' '.join(typed)} --rpm 9 --keep-going",
+        f"batchrun in.jsonl -o out.jsonl --rpm 9 --service {name} --resubmit-unconfirmed",
+    ]
+
+
 def test_the_retry_budget_that_was_typed_is_replaced():
     ended = result(
         Outcome.HALTED,

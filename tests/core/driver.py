@@ -18,6 +18,7 @@ from batchrun.core.records.artifacts import Stored, base64_of
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read_cancel, read_poll, read_submit
 from batchrun.core.settings.settings import Settings
+from batchrun.core.taxonomy.warning_words import meaning_of_warning
 from tests.core.invariants import check_invariants
 
 Reply = Answer | Failure
@@ -56,6 +57,7 @@ class Driver:
         collecting: bool = False,
         storing: float = 0.5,
         store: Callable[[str], str | None] | None = None,
+        repeats_ids: bool = False,
         **settings,
     ) -> None:
         self.now = 0.0
@@ -77,6 +79,7 @@ class Driver:
             epoch=1_000_000.0,
             chance=chance or random.Random(7).random,
             collecting=collecting,
+            repeats_ids=repeats_ids,
         )
         self.sent: dict[str, list[tuple[float, str]]] = {"submit": [], "poll": [], "cancel": []}
         self.told: list[tuple[float, m.Halt]] = []
@@ -142,6 +145,8 @@ class Driver:
                 case m.Emit(line):
                     record = orjson.loads(line)
                     assert record["custom_id"] not in self.records, "a second record"
+                    unexplained = [one for one in record["warnings"] if meaning_of_warning(one) is None]
+                    assert not unexplained, "`batchrun explain` knows every warning"
                     self.records[record["custom_id"]] = record
                     self._given[m.BatchFile.OUTPUT] += 1
                     tapes.add(m.BatchFile.OUTPUT)

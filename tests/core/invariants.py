@@ -12,7 +12,7 @@ from batchrun.core.jobs.lifecycle import OPEN_PHASES, Phase
 def check_invariants(engine: Engine) -> None:
     """Raise AssertionError where counts and jobs do not agree; costs a walk over all jobs."""
     jobs, gate, polls = engine.jobs, engine.gate, engine.polls
-    all_jobs = [*jobs.unsubmitted.values(), *jobs.watched.values()]
+    all_jobs = list(jobs.all())
     actual = Counter(job.phase for job in all_jobs)
     for phase in Phase:
         if phase is not Phase.FINISHED:
@@ -25,6 +25,11 @@ def check_invariants(engine: Engine) -> None:
     over = (Phase.ENDING, Phase.FINISHED)
     assert jobs.to_end == sum(job.cancel_reason is not None and job.phase not in over for job in all_jobs)
     assert all(job.job_id == job_id for job_id, job in jobs.watched.items())
+    assert all(job.job_id == job_id for job_id, others in jobs.sharing.items() for job in others)
+    assert jobs.sharing.keys() <= jobs.watched.keys()
+    assert jobs.shared == sum(map(len, jobs.sharing.values()))
+    assert [] not in jobs.sharing.values()
+    assert jobs._posted.keys() == {job.key for job in all_jobs if job.phase is Phase.SUBMITTING}
     assert gate.in_flight == actual[Phase.INTENDING] + actual[Phase.SUBMITTING]
     assert gate.in_flight <= gate.exposed <= jobs.settings.submits, "more intents open than --submits allows"
     assert polls.in_flight == actual[Phase.POLLING] <= jobs.settings.connections

@@ -10,6 +10,7 @@ from batchrun.core.responses.http import Answer, Cause, Failure
 
 REFUSED, AMBIGUOUS, CREATED = "refused", "ambiguous", "created"
 RETRYABLE = {"server_error", "rate_limit_exceeded"}
+SAID = {"server_error", "invalid_prompt"}  # codes with which jobs end
 
 
 def chance(*facts) -> float:
@@ -76,22 +77,20 @@ class Service:
     violations: list[str] = field(default_factory=list)
     calm: bool = False
     asked: set[str] = field(default_factory=set)  # rows whose user asked to try again what had failed
+    lost: set[str] = field(default_factory=set)  # jobs whose ids the client can never know
+    heard: set[str] = field(default_factory=set)  # jobs whose ids it was told
 
     def copy(self) -> "Service":
         jobs = {id_: replace(job) for id_, job in self.jobs.items()}
         posts = {key: list(posts) for key, posts in self.posts.items()}
-        return Service(self.seed, jobs, posts, list(self.violations), self.calm, set(self.asked))
+        return type(self)(
+            self.seed, jobs, posts, list(self.violations), self.calm, set(self.asked), set(self.lost), set(self.heard)
+        )
 
     def post(self, key: str, now: float) -> Answer | Failure:
         """A POST arrives. The promise is checked here: what came before must provably have created nothing or ended."""
         earlier = self.posts.setdefault(key, [])
-        for post in earlier:
-            job = self.jobs.get(post.job or "")
-            ended = job is not None and job.over(now) and self.may_try_again(job)
-            if post.told == AMBIGUOUS or (post.told == CREATED and not ended):
-                self.violations.append(
-                    f"{key} was POSTed again at {now:.3f} although its POST at {post.at:.3f} was {post.told}"
-                )
+        self._check_earlier(key, now)
         n = len(earlier)
         luck = 1.0 if self.calm else chance(self.seed, key, n, "submit")
         if luck < 0.08:
@@ -106,6 +105,7 @@ class Service:
         job = self._create(key, n, now) if luck >= 0.15 else None
         if luck < 0.19:  # half of these created a job that nobody hears of
             earlier.append(Post(now, AMBIGUOUS, job and job.id))
+            self.lost |= {job.id} if job else set()
             return (
                 Answer(502, {}, b"<html>Bad Gateway")
                 if luck < 0.17
@@ -115,9 +115,23 @@ class Service:
         earlier.append(Post(now, CREATED, job.id))
         return Answer(200, {}, job.body(now))
 
-    def may_try_again(self, job: RemoteJob) -> bool:
-        """Whether a job that is over allows a new attempt: a retryable end, or any failure if the user asked for it."""
-        if job.key in self.asked:
+    def _check_earlier(self, key: str, now: float) -> None:
+        for post in self.posts.get(key, ()):
+            job = self.jobs.get(post.job or "")
+            ended = job is not None and job.over(now) and self.may_try_again(job, key)
+            if post.told == AMBIGUOUS or (post.told == CREATED and not ended):
+                self.violations.append(
+                    f"{key} was POSTed again at {now:.3f} although its POST at {post.at:.3f} was {post.told}"
+                )
+
+    @staticmethod
+    def body_of(key: str) -> str:
+        """What stands for the body of a row: every row has one of its own."""
+        return key
+
+    def may_try_again(self, job: RemoteJob, key: str) -> bool:
+        """Whether a job that is over allows a new attempt of a row: a retryable end, or any failure if the user asked for it."""
+        if key in self.asked:
             return job.cancelled_at is not None or job.ends != "completed"
         return job.cancelled_at is None and job.ends in RETRYABLE
 

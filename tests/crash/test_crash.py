@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from tests.crash.mixed_up import MIXED, MixedUp, MixedUpProcess
+from tests.crash.sharing import LOST, OVER, RUNNING, Sharing, SharingProcess
 from tests.crash.trials import CRASH_TABLE, PAID_AGAIN, PAID_ONCE, UNCONFIRMED, Trials
 
 TRIALS = 5_000
@@ -40,3 +42,35 @@ def test_a_crash_at_every_event_of_one_run():
     trials = Trials(rows=6)
     trials.of_seed(1, stride=1)
     assert trials.trials > 100
+
+
+def test_a_service_that_repeats_and_swaps_ids_gives_no_row_what_is_another_rows(long, capsys):
+    """No row has another row's result or failure, and none is sent again for another row's failure."""
+    MixedUp.met.clear()
+    trials = Trials(MixedUpProcess)
+    started = time.process_time()
+    seed = 0
+    while trials.trials < (20_000 if long else 1_000):
+        trials.of_seed(seed, stride=1 if long else 7, phase=seed)
+        seed += 1
+    spent = time.process_time() - started
+    with capsys.disabled():
+        print(f"\n{trials.trials} crash trials with ids repeated and swapped in {spent:.0f} s, 0 violations; met:")
+        for what in MIXED:
+            print(f"  {what:60} {MixedUp.met[what]:7}")
+    assert min(MixedUp.met[what] for what in MIXED) >= 50
+
+
+def test_rows_that_share_a_job_each_get_its_result_whatever_ends_the_run(long, capsys):
+    Sharing.met.clear()
+    trials = Trials(SharingProcess)
+    started = time.process_time()
+    seed = 0
+    while trials.trials < (20_000 if long else 500):
+        trials.of_seed(seed, stride=1 if long else 7, phase=seed)
+        seed += 1
+    spent = time.process_time() - started
+    met = ", ".join(f"{count} {what}" for what, count in Sharing.met.items())
+    with capsys.disabled():
+        print(f"\n{trials.trials} crash trials with shared jobs in {spent:.0f} s, 0 violations; shared: {met}")
+    assert min(Sharing.met[what] for what in (RUNNING, OVER, LOST)) >= 50

@@ -15,11 +15,14 @@ from batchrun.core.engine import endings as retries
 from batchrun.core.engine import polls
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.ended_ids import EndedIds
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.journal import entries as ledger
 from batchrun.core.journal import recover as recovery
 from batchrun.edge.append_file import Lines, rewrite
 from tests.crash import startup
+from tests.crash.mixed_up import MixedUpProcess
+from tests.crash.sharing import SharingProcess
 from tests.crash.startup import Startup
 from tests.crash.trials import Trials
 from tests.crash.world import SETTINGS, Process, Violation, keys_in
@@ -206,6 +209,14 @@ def always(*_):
     return True
 
 
+def never(*_):
+    return False
+
+
+def nobodys(*_):
+    return None
+
+
 class Resubmitting(Process):
     settings = replace(SETTINGS, resubmit_unconfirmed=True)
 
@@ -254,6 +265,25 @@ MUTANTS = [
     Mutant("rewriting not announced", "written off", startup=NotAnnounced(), first=40),
     Mutant("journal renamed first", "counts as done", [(startup, "rewrite", journal_first)]),
     Mutant("cancel not awaited", "acknowledged", [(polls.Polls, "begin_cancel", cancel_not_awaited)]),
+    # what a service does that repeats ids and swaps them
+    Mutant(
+        "another row's poll believed",
+        "another row's|POSTed again",
+        [(polls.Polls, "_is_anothers", nobodys)],
+        MixedUpProcess,
+    ),
+    Mutant(
+        "another row's job accepted", "another row's|nobody knows", [(Submits, "_is_anothers", never)], MixedUpProcess
+    ),
+    Mutant("ids of ended jobs forgotten", "another row's|POSTed again", [(EndedIds, "add", never)], MixedUpProcess),
+    Mutant(
+        "POSTs in flight not awaited",
+        "another row's|POSTed again",
+        [(Jobs, "in_flight_since", nobodys)],
+        MixedUpProcess,
+    ),
+    Mutant("a shared job cancelled", "still want it", [(Jobs, "is_wanted_by_others", never)], SharingProcess),
+    Mutant("retried after its own job", "its own job was named", [(Jobs, "is_watched", never)], MixedUpProcess),
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 
@@ -270,4 +300,6 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 5, "of files, and of rewriting, cancels and tapes"
+    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 5 + 6, (
+        "of files, of rewriting, cancels and tapes, of ids"
+    )

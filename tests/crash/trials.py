@@ -14,7 +14,7 @@ from batchrun.core.records.artifact_names import left_behind
 from batchrun.core.taxonomy.rules import State
 from tests.core.invariants import check_invariants
 from tests.crash.crashing import JOURNAL, OUTPUT, crash, names_on, shelf
-from tests.crash.service import CREATED, Service
+from tests.crash.service import CREATED, SAID, Service
 from tests.crash.startup import Found, Startup
 from tests.crash.world import Process, Truth, Violation, first_process, wreck
 from tests.edge.paper_disk import Crash, PaperDisk
@@ -136,6 +136,8 @@ class Trials:
             break
         paper.stop = None
         self.note_heard(before, found, service, truth, way)
+        journal = bytes(paper.names[JOURNAL].data)
+        service.lost |= {job_id for job_id in service.jobs if f'"{job_id}"'.encode() not in journal}
         process = self.process_class(before.seed, before.rows, paper, service, truth, before.now + 0.5 + rng.random())
         process.start(found.recovery, found.state)
         return process
@@ -299,9 +301,11 @@ class Trials:
                 raise Violation(where + f"{key} was cancelled, acknowledged, and ended {records[key]['state']}")
         for key, record in records.items():
             canary = f"payload of <{key}>".encode()
-            if record["state"] == "cancelled" and any(
-                canary in process.paper.names[path].durable for path in (JOURNAL, OUTPUT, *shelf(process.paper))
-            ):
+            paths = (JOURNAL, OUTPUT, *shelf(process.paper))
+            where_it_may_not_be = [process.paper.names[path].durable for path in paths]
+            if process.repeats_ids:  # another row may have it
+                where_it_may_not_be = [orjson.dumps(record)]
+            if record["state"] == "cancelled" and any(canary in data for data in where_it_may_not_be):
                 raise Violation(where + f"the payload of {key}, which is cancelled, reached a file")
 
     def check_jobs(self, records: dict[str, dict], service: Service, process: Process, where: str) -> None:
@@ -316,8 +320,29 @@ class Trials:
                 raise Violation(where + f"{job.id} was created and nobody knows of it: {record}")
             if record["state"] == "succeeded" and record["job_id"] == job.id and job.status(process.now) != "completed":
                 raise Violation(where + f"{job.id} succeeded, says its record, and it did not")
+        for key, record in records.items():
+            self.check_whose(key, record, service, where)
         for key, posts in service.posts.items():
             created = [service.jobs[post.job] for post in posts if post.told == CREATED and post.job]
             for job in created[:-1]:
-                if not service.may_try_again(job):
+                if not service.may_try_again(job, key):
                     raise Violation(where + f"{key} was paid for again although {job.id} ended {job.ends}")
+
+    def check_whose(self, key: str, record: dict, service: Service, where: str) -> None:
+        """What a record says is of the row's own jobs, and of no other row's."""
+        error, text = record["error"] or {}, record["output_text"]
+        jobs = [
+            service.jobs[job_id]
+            for job_id in (record["job_id"], *(one["job_id"] for one in record["attempts"]))
+            if job_id
+        ]
+        whose = {service.body_of(job.key) for job in jobs} | {service.body_of(key)}
+        if len(whose) > 1 or text not in (None, *(f"payload of <{job.key}>" for job in jobs[:1])):
+            raise Violation(where + f"{key} has another row's result: {record}")
+        if not jobs or error.get("source") != "service":
+            return
+        job = jobs[0]
+        if error["code"] in SAID and error["code"] != job.ends:
+            raise Violation(where + f"{key} has another row's failure: {job} {record}")
+        if record["state"] == "cancelled" and job.cancelled_at is None:
+            raise Violation(where + f"{key} has another row's cancel: {job} {record}")

@@ -15,7 +15,8 @@ import orjson
 
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.ended_ids import EndedIds
+from batchrun.core.jobs.job import About, CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.journal.entries import Header, Started, mark
 from batchrun.core.journal.fold import JournaledRow, JournalState
@@ -87,6 +88,8 @@ class Process:
     """One run of the engine over the files, from `start` to Finish, or for as long as it is driven."""
 
     engine_class: type[Engine] = Engine
+    service_class: type[Service] = Service
+    repeats_ids = False
     settings = SETTINGS
 
     def __init__(
@@ -103,7 +106,9 @@ class Process:
         self.read = 0
         self.to_come = {row.key for row in rows}
         self.outcome: m.Outcome | None = None
-        self.engine = self.engine_class(self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random)
+        self.engine = self.engine_class(
+            self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random, repeats_ids=self.repeats_ids
+        )
         self.wished: set[str] = set()
         self.shelf = Shelf(SHELF, SHELF, (0, 0), paper.disk())
 
@@ -135,12 +140,21 @@ class Process:
                 state.cancel_all,
                 None if None in self.truth.wishes[state.heard_to :] else set(self.truth.wishes[state.heard_to :]),
                 files=self.left(recovery),
+                ended_ids=self.ended_ids(recovery, state),
             )
             self.feed(event)
             numbers = range(state.heard_to, len(self.truth.wishes))
             self.take_up(open_rows, [lambda number=number: self.read_wish(number) for number in numbers])
         else:
             self.feed(m.TimerFired())
+
+    def ended_ids(self, recovery: Recovery, state: JournalState) -> EndedIds:
+        ids = list(recovery.ended_ids(state))
+        return EndedIds((job_id for _, job_id in ids), (self.body_hash(key) for key, _ in ids))
+
+    @classmethod
+    def body_hash(cls, key: str) -> int:
+        return crc32(cls.service_class.body_of(key).encode()) if cls.repeats_ids else 0
 
     def take_up(self, rows: list[tuple[Row, JournaledRow]], then: list[Callable[[], m.Event]]) -> None:
         """Rows are taken up in parts, and other things happen in between; what was wished follows behind the last."""
@@ -156,6 +170,8 @@ class Process:
         """What an earlier process left of open rows; what it left half written is removed."""
         left, halves = left_behind(names_on(self.paper), "run", recovery.open_journaled)
         self.shelf.remove(halves)
+        if halves:
+            self.shelf.sync()
         return left
 
     def schedule(self, delay: float, what: Callable[[], m.Event | None]) -> None:
@@ -262,7 +278,7 @@ class Process:
         """A cancel counts as acknowledged when the engine has it on the disk and the record is not yet written."""
         desk = self.engine.jobs
         for key in self.wished:
-            job = desk.unsubmitted.get(key) or next((job for job in desk.watched.values() if job.key == key), None)
+            job = next((job for job in desk.all() if job.key == key), None)
             if (
                 job is not None
                 and job.cancel_reason is not None
@@ -290,6 +306,10 @@ class Process:
     def submitted(self, job: Job, attempt: int, answer) -> m.Event:
         verdict = read_submit(answer, self.now)
         if isinstance(verdict, Accepted):
+            named = self.service.jobs[verdict.job_id or ""]
+            self.service.heard.add(named.id)
+            if self.service.body_of(named.key) != self.service.body_of(job.key):
+                self.truth.ambiguous.add(job.key)
             return m.SubmitAccepted(job, attempt, verdict)
         if isinstance(verdict, Ambiguous):
             self.truth.ambiguous.add(job.key)
@@ -357,7 +377,9 @@ class Process:
 def first_process(seed: int, rows: int, process_class: type[Process] = Process) -> Process:
     """A fresh batch with a few cancels on their way."""
     paper = PaperDisk({JOURNAL: HEADER, OUTPUT: b""})
-    process = process_class(seed, [Row(f"row-{i}") for i in range(rows)], paper, Service(seed), Truth(), now=0.0)
+    keys = [f"row-{i}" for i in range(rows)]
+    given = [Row(key, About(body_hash=process_class.body_hash(key))) for key in keys]
+    process = process_class(seed, given, paper, process_class.service_class(seed), Truth(), now=0.0)
     for row in process.rows:
         luck = chance(seed, row.key, "cancel")
         if luck < 0.1:

@@ -107,6 +107,24 @@ def test_i02_blank_lines_are_skipped_and_numbers_stay_true(write):
     assert source.report.blank_lines == 7
 
 
+def test_rows_know_their_token_cap_also_without_being_read_again(write):
+    def lines(count, name="max_output_tokens"):
+        return "".join(f'{{"model": "m", "input": "{n}", "{name}": {n}}}\n' for n in range(count))
+
+    source = checked(write(lines(3) + '{"model": "m", "messages": [1], "max_tokens": 7, "max_completion_tokens": 8}\n'))
+    assert [row.about.token_cap for row in source.rows()] == [0, 1, 2, 8]
+    assert [source.about(ordinal).token_cap for ordinal in range(4)] == [0, 1, 2, 8]
+    assert [row.about.token_cap for row in source.rows(tokens=True)] == [0, 1, 2, 8]
+    alike = [row.about for row in checked(write('{"model": "m", "input": "x", "max_tokens": 900}\n' * 9)).rows()]
+    assert all(about is alike[0] for about in alike), "rows with the same cap share what is kept of them"
+    many = checked(write(lines(300)))
+    assert [row.about.token_cap for row in many.rows()] == list(range(300))
+    abouts = [many.about(ordinal) for ordinal in range(300)]
+    assert [about and about.token_cap for about in abouts] == [*range(255), *[None] * 45], (
+        "the rare ones are read again"
+    )
+
+
 def test_i03_the_last_row_needs_no_newline(write):
     assert keys(checked(write(f"{row('a')}\n{row('b')}"))) == ["a", "b"]
 

@@ -1,4 +1,4 @@
-"""Files that commit 4def7fb wrote are read, and written again byte for byte; `generate.py` tells how they were made."""
+"""Files that commit 4def7fb wrote are read, and written again byte for byte, but for keys that were added since; `generate.py` tells how they were made."""
 
 import itertools
 import json
@@ -14,6 +14,8 @@ from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import RecordLine, Response, moment, seconds_between
 from tests.e2e.stage import ENVIRONMENT, PATIENT, Batch, serving
 from tests.golden.generate import KEY, digests, moved, tags
+
+LATER = b',"refusals":null,"tool_errors":[]}'  # keys that were added since, at the end, as they stand in the record of a row without any
 
 HERE = Path(__file__).parent
 JOURNALS = ("before_rewriting", "finished", "by_hand")
@@ -85,7 +87,7 @@ def test_each_record_is_written_as_it_was(line):
         metadata=part(line, b'"metadata":', last=True),
         artifacts=tuple(Artifact(**one) for one in record.artifacts),
     )
-    assert written.to_json() == line
+    assert written.to_json() == line[:-1] + LATER
 
 
 def part(line, name, *, last=False):

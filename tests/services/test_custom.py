@@ -4,8 +4,11 @@ import copy
 import tomllib
 from pathlib import Path
 
+import orjson
 import pytest
 
+from batchrun.core.responses.http import Answer
+from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.verdict import CodeOverrides, JobReport
 from batchrun.core.taxonomy.rules import StateGroup
 from batchrun.services.choice import choose
@@ -46,6 +49,8 @@ def test_the_sample_is_read_in_full():
         "cancel_timeout": 15.0,
     }
     assert profile.field_map.words["oven_cold"] == "service_unavailable"
+    assert not profile.repeats_ids
+    assert read_profile(table(repeats_ids=True), "profile.toml").repeats_ids
 
 
 def test_the_sample_shows_every_key_there_is():
@@ -93,9 +98,10 @@ def test_the_job_id_of_a_poll_may_be_in_a_query():
         ({"name": None}, ["name: expected text"]),
         ({"name": "My Farm"}, ["small letters"]),
         ({"base_url": "render.example"}, ["base_url: expected https://HOST"]),
+        ({"repeats_ids": "yes"}, ["repeats_ids: expected true or false, got 'yes'"]),
         ({"endpoints": {}}, ["expected submit = '/path'"]),
         ({"endpoints": "/jobs"}, ["endpoints: expected a table; write [endpoints]"]),
-        ({"endpoints__poll": None}, ["expected submit and poll together"]),
+        ({"endpoints__poll": None}, ["expected submit (or queues) and poll together"]),
         ({"endpoints__submit": "jobs"}, ["submit: expected a path such as /jobs, got 'jobs'"]),
         ({"endpoints__submit": "https://elsewhere.example/jobs"}, ["expected a path such as /jobs"]),
         ({"endpoints__submit": "/jobs/{id}"}, ["expected a path such as /jobs"]),
@@ -107,6 +113,10 @@ def test_the_job_id_of_a_poll_may_be_in_a_query():
         ({"endpoints__poll": "/jobs"}, ["with {id} once"]),
         ({"endpoints__cancel": "PATCH /jobs/{id}"}, ["with {id} once"]),
         ({"endpoints__at_once": "/previews"}, ["expected a list of paths"]),
+        ({"endpoints__queues": "/previews"}, ["queues: expected a list of paths"]),
+        ({"endpoints__queues": ["/others"]}, ["queues: expected paths that at_once names too, got '/others'"]),
+        ({"endpoints": {"at_once": ["/a"], "queues": ["/a"]}}, ["expected submit (or queues) and poll together"]),
+        ({"endpoints": {"at_once": ["/a"], "poll": "/a/{id}"}}, ["expected submit (or queues) and poll together"]),
         ({"endpoints__ours": 1}, ["write [endpoints.ours]"]),
         ({"auth__env": KEY}, ["expected the name of an environment variable", "never a key itself"]),
         ({"auth__env": None}, ["expected env"]),
@@ -160,6 +170,38 @@ def test_a_word_of_a_profile_ends_a_job_as_its_group_says(group):
     assert isinstance(verdict, JobReport)
     assert verdict.outcome.status == "Zapped"
     assert verdict.outcome.state
+
+
+@pytest.mark.parametrize("result", [None, "files"])
+@pytest.mark.parametrize(
+    ("body", "job_id"),
+    [({"id": "a", "status": "queued"}, "a"), ({"id": "a"}, "a"), ({"id": "a/b", "status": "queued"}, None)],
+)
+def test_s36_a_job_is_polled_where_a_path_that_answers_at_once_keeps_it(body, job_id, result):
+    endpoints = {"at_once": ["/pictures", "/texts"], "queues": ["/pictures"], "poll": "/tasks?id={id}"}
+    read = {} if result is None else {"result": result}
+    service = choose({}, service=read_profile({**MINIMAL, "endpoints": endpoints, "read": read}, "mini.toml"))
+    response = Answer(200, {}, orjson.dumps(body))
+    queued = service.read_submit(response, 0.0, "/pictures")
+    if job_id is None:
+        assert (queued.problem.code, queued.shape) == ("unusable_job_id", None)
+    else:
+        assert (queued.job_id, isinstance(queued.outcome, Running)) == (job_id, True)
+        assert service.poll(job_id).path == "/tasks?id=a"
+    elsewhere = service.read_submit(response, 0.0, "/texts")
+    if result is None and "status" not in body:
+        assert elsewhere.outcome.state == "succeeded", "any object without an error and a status"
+    else:
+        assert elsewhere.problem.code == "unusable_job_id"
+
+
+def test_s36_a_result_at_once_needs_no_poll_where_jobs_may_be_queued():
+    endpoints = {"at_once": ["/pictures"], "queues": ["/pictures"], "poll": "/tasks/{id}"}
+    service = choose(
+        {}, service=read_profile({**MINIMAL, "endpoints": endpoints, "read": {"result": "files"}}, "m.toml")
+    )
+    verdict = service.read_submit(Answer(200, {}, b'{"id": "a", "files": ["x"]}'), 0.0, "/pictures")
+    assert (verdict.outcome.state, verdict.retrievable) == ("succeeded", False)
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ class RunTask:
         advice = in_python(HALT_ADVICE[HaltReason(reason)])
         records = self._read() if Path(self.place.output).exists() else self.records
         left = max(0, self.total - len(records))
-        return Halted(
+        halted = Halted(
             reason,
             halt_in_python(reason, message),
             advice,
@@ -275,5 +275,8 @@ class RunTask:
             running_jobs=snapshot.watched,
             path=self.place.path,
         )
+        if (profile := self.opening.drafted_profile()) is not None:
+            halted.add_note(f"A profile for such responses, to be completed and saved as profile.toml:\n\n{profile}")
+        return halted
 
     records = Records()

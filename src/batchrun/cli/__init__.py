@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": "explain a code, state, status, HTTP status or exception, and whether it is retried",
     "schema": "print the JSON Schema of a record",
     "serve": "run a simulated service, to try a batch without an API key and without cost",
+    "help": "explain a topic, such as getting-started, resume or errors; without one list all topics",
 }
 
 

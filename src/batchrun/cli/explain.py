@@ -1,4 +1,4 @@
-"""``batchrun explain``: the taxonomy, for people and for programs."""
+"""``batchrun explain``: the taxonomy and the warnings of records, for people and for programs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from batchrun.core.taxonomy.rules import (
     Rule,
     WordField,
 )
+from batchrun.core.taxonomy.warning_words import WARNINGS
 from batchrun.core.text.readable import visible
 from batchrun.edge.terminal import WIDEST, for_person, text_width
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "word",
         nargs="?",
-        help="error code or type, state, status word, reason, HTTP status or exception name",
+        help="error code or type, state, status word, reason, HTTP status, exception name or warning",
     )
     parser.add_argument("--all", action="store_true", help="print the whole taxonomy")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         print("batchrun explain: expected one WORD, or --all; try batchrun explain server_error", file=sys.stderr)
         return EXIT_USAGE
     if options.all:
-        print(json.dumps(whole_table(), indent=2) if options.json else _whole())
+        print(json.dumps({**whole_table(), "warnings": WARNINGS}, indent=2) if options.json else _whole())
         return EXIT_OK
     found = explain(options.word)
     if not found:
@@ -92,6 +93,7 @@ def _whole() -> str:
         for group, meaning in GROUP_MEANING.items()
     }
     parts.append("STATUS WORDS BY GROUP\n" + _definitions(groups))
+    parts.append("WARNINGS OF A RECORD\n" + _definitions(WARNINGS))
     return "\n\n".join(parts)
 
 

@@ -120,7 +120,7 @@ EXIT_CODES = {
     "4": "the output or the journal could not be used or written",
     "129, 130, 143": "ended by SIGHUP, Ctrl-C, SIGTERM; the same command resumes",
 }
-"""For the help and the README."""
+"""For `--help` and `batchrun help exit-codes`."""
 
 
 _TWO_COLUMNS = 60

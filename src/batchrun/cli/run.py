@@ -331,6 +331,7 @@ class _RunScreen:
             arguments=list(self._arguments),
             signal=self._signal,
             asked=self._opening.asked,
+            profile=self._opening.drafted_profile(),
             artifacts=result.settings.artifacts and os.path.abspath(result.settings.artifacts),  # noqa: PTH100 - str, as all paths here
             problem=self._problem,
         )

@@ -28,7 +28,7 @@ class RunResult:
 
     `total` counts the rows of the input, None where it was not read to its end; `arguments` is the command as it
     was typed, without its name; `signal` the number of the signal that ended the run; `asked` the service,
-    organisation and project that were asked; `artifacts` the folder of results that are files; `problem` what could not be written. Texts from outside are redacted
+    organisation and project that were asked; `profile` the TOML of the profile that would read the response that halted it; `artifacts` the folder of results that are files; `problem` what could not be written. Texts from outside are redacted
     already.
     """
 
@@ -41,6 +41,7 @@ class RunResult:
     arguments: Sequence[str]
     signal: int | None = None
     asked: str | None = None
+    profile: str | None = None
     artifacts: str | None = None
     problem: str | None = None
 
@@ -108,6 +109,8 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
     """(command, what it does), the likeliest first."""
     base = again(result.arguments)
     sends = ["resume", *base[1:]] if base[:1] == ["collect"] else base
+    if result.profile is not None:
+        sends = [*_without(_without(base, "--service"), "--base-url"), "--service", profile_name(base)]
     found: list[tuple[str, str]] = []
     if result.resumable:
         if result.outcome is Outcome.DETACHED:
@@ -118,8 +121,16 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
                 resuming = [*_without(base, "--retry-budget"), "--retry-budget", str(2 * result.snapshot.new_attempts)]
             found.append((command(resuming), "resumes this batch"))
+            if halt_reason(result) is HaltReason.UNKNOWN_RESPONSE:
+                found.append((command([*base, "--keep-going"]), "sends the other rows without a profile"))
         found += commands_for_failed(sends, result.states)
     return found + commands_to_learn(result.snapshot.codes)
+
+
+def profile_name(arguments: Sequence[str]) -> str:
+    """The name under which a drafted profile is to be saved: not that of the one in use."""
+    in_use = {word.removeprefix("--service=") for word in arguments}
+    return next(name for name in ("profile.toml", "new-profile.toml") if name not in in_use)
 
 
 def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -34,6 +34,7 @@ from batchrun.cli.run_result import (
     halt_message,
     halt_reason,
     next_commands,
+    profile_name,
 )
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.taxonomy.explain import advice_of, worst_first
@@ -66,6 +67,12 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         if result.snapshot.trouble is not None and result.snapshot.trouble not in halted:
             yield wrapped("the last submit: ", visible(result.snapshot.trouble), width)
         yield wrapped("", worded(HALT_ADVICE[reason]), width)
+    if result.profile is not None:
+        yield ""
+        name = profile_name(result.arguments)
+        yield wrapped("", f"a profile for such responses, to be completed and saved as {name}:", width)
+        yield ""
+        yield from result.profile.splitlines()
     if result.problem is not None:
         yield ""
         yield wrapped("", visible(result.problem), width)

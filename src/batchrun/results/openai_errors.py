@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from batchrun.core.responses.error import Problem
 from batchrun.core.taxonomy.classify import classify
@@ -14,8 +16,13 @@ SYNTHETIC_HEADER = "x-batchrun-synthetic"
 """The header that the response within such an exception carries: no service sent it."""
 
 
-def openai_error(problem: Problem, status: str | None, job_id: str | None) -> Exception:
-    """An instance of the installed SDK's class for `problem`, of a job whose last status word was `status`."""
+def openai_error(
+    problem: Problem, status: str | None, job_id: str | None, completion: Callable[[], dict[str, Any]]
+) -> Exception:
+    """An instance of the installed SDK's class for `problem`, of a job whose last status word was `status`.
+
+    `completion` gives the fields of the ChatCompletion that was cut off.
+    """
     openai, http = _sdk()
     sdk, http_status = _sdk_class(problem, status)
     message = problem.message
@@ -23,11 +30,14 @@ def openai_error(problem: Problem, status: str | None, job_id: str | None) -> Ex
     request = http.Request("GET", f"https://batchrun.invalid/jobs/{job_id or ''}")
     if sdk == "ContentFilterFinishReasonError":
         error: Exception = openai.ContentFilterFinishReasonError()
+    elif sdk == "LengthFinishReasonError":
+        construct = import_module("openai.types.chat").ChatCompletion.construct  # unlike the class it takes any shape
+        error = openai.LengthFinishReasonError(completion=construct(**completion()))
     elif sdk == "APITimeoutError":
         error = openai.APITimeoutError(request)
     elif sdk == "APIConnectionError":
         error = openai.APIConnectionError(message=message, request=request)
-    elif sdk is None or sdk == "LengthFinishReasonError":  # the SDK's needs a whole ChatCompletion
+    elif sdk is None:
         error = openai.APIError(message, request, body=body)
     else:
         headers = {SYNTHETIC_HEADER: "true"}
@@ -50,7 +60,10 @@ _SDK_BY_STATUS = {
 def _sdk_class(problem: Problem, status: str | None) -> tuple[str | None, int]:
     """The name of the SDK's class, and the HTTP status that goes with it."""
     kind = KINDS[problem.kind]
-    found, _ = classify(problem.code, problem.type, problem.http_status, normalise(status), problem.message)
+    word = normalise(status)
+    found, _ = classify(problem.code, None, problem.http_status, word, problem.message)
+    if (found.kind, found.type) != (problem.kind, problem.type):  # else the type may be ours and say nothing new
+        found, _ = classify(problem.code, problem.type, problem.http_status, word, problem.message)
     if found.kind != problem.kind:  # judged by a reason or by ourselves: the kind alone decides
         return kind.sdk, kind.http_status
     if found.sdk_by_status and (problem.http_status or 0) >= 400:

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import orjson
 
-from batchrun.core.records.record import Attempt, RecordLine, read
-from batchrun.core.responses.error import Problem
+from batchrun.core.records.record import Attempt, LastRefusal, RecordLine, Refusals, read
+from batchrun.core.responses.error import Problem, ToolError
 from batchrun.core.responses.outcome import Billing, Usage
 from batchrun.core.taxonomy.rules import KINDS, State
 from batchrun.core.text.readable import visible
@@ -110,6 +110,11 @@ class Record:
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the result, in words such as `empty_output`."""
         return tuple(self._all()["warnings"])
+
+    @property
+    def tool_errors(self) -> tuple[ToolError, ...]:
+        """What the tools that failed said of it, whatever became of the row."""
+        return tuple(read(ToolError, one) for one in self._all()["tool_errors"])
 
     def raise_for_state(self, *, as_openai: bool = False) -> Self:
         """Raise the exception of a row that did not succeed, a `batchrun.errors.JobError`; else return the record.
@@ -213,6 +218,12 @@ class Record:
         return len(self._all()["attempts"])
 
     @property
+    def refusals(self) -> Refusals | None:
+        """How many submits of the row were refused, and the last refusal; None where none was."""
+        refusals = self._all()["refusals"]
+        return None if refusals is None else Refusals(refusals["count"], read(LastRefusal, refusals["last"]))
+
+    @property
     def polls(self) -> int:
         """How often its jobs were polled."""
         return int(self._all()["polls"])
@@ -224,7 +235,7 @@ class Record:
 
     @property
     def running_at(self) -> datetime | None:
-        """When a poll first found it running."""
+        """When a response first showed it running; None where that may have been in an earlier run."""
         return self._moment("running_at")
 
     @property
@@ -321,14 +332,35 @@ class JobError(BatchrunError):
     def to_openai(self) -> Exception:
         """The same error as the installed openai SDK would have raised it, with this one as its cause.
 
-        The response inside is synthetic and says so in its header `x-batchrun-synthetic`. Where the SDK has
-        no class of its own it is an `openai.APIError`. Raises ImportError where openai is not installed.
+        The response inside is synthetic and says so in its header `x-batchrun-synthetic`. A `LengthFinishReasonError`
+        carries the ChatCompletion, which for a background response is made of the record. Where the SDK has no class
+        of its own it is an `openai.APIError`. Raises ImportError where openai is not installed.
         """
         from batchrun.results.openai_errors import openai_error  # noqa: PLC0415 - only who asks for them needs them
 
-        error = openai_error(self.problem, self.record.status, self.record.job_id)
+        error = openai_error(self.problem, self.record.status, self.record.job_id, self._completion)
         error.__cause__ = self
         return error
+
+    def _completion(self) -> dict[str, Any]:
+        """The response as a chat completion: itself, or for a background response one with its text and its usage."""
+        record, body = self.record, self.record.body
+        if isinstance(body, dict) and isinstance(body.get("choices"), list):
+            return {name: value for name, value in body.items() if not name.startswith("_")}
+        message = {"role": "assistant", "content": record.text, "refusal": None}
+        usage = {
+            "prompt_tokens": record.usage.input_tokens,
+            "completion_tokens": record.usage.output_tokens,
+            "total_tokens": record.usage.total_tokens,
+        }
+        return {
+            "id": record.job_id or record.id,
+            "object": "chat.completion",
+            "created": int(record.finished_at.timestamp()) if record.finished_at else 0,
+            "model": record.model or "",
+            "choices": [{"index": 0, "finish_reason": "length", "message": message, "logprobs": None}],
+            "usage": None if record.usage.total_tokens is None else usage,
+        }
 
 
 class APIStatusError(JobError):

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 COLUMNS = (
     "custom_id", "state", "status", "model", "output_text", "error_code", "error_message", "billing", "job_id", "retry_count", "polls",
     *(key.name for key in keys_of(Usage)), "queued_s", "running_s", "submitted_at", "finished_at", "warnings", "metadata",
+    "refusal_count",
 )  # fmt: skip
-"""Keys of a record, those of its usage, and two of its error; new ones come last."""
+"""Keys of a record, those of its usage, two of its error, and how many refusals it tells of; new ones come last."""
 
 _TYPES = {key.name: key.type for key in (*keys_of(RecordLine), *keys_of(Usage))} | {
     "error_code": str,
     "error_message": str,
+    "refusal_count": int,
 }
 
 # A spreadsheet runs a cell that begins so as a formula.
@@ -35,10 +37,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 def row(record: Record) -> dict[str, Any]:
     """One record by column."""
-    error, usage = record.error, record.usage
+    error, usage, refusals = record.error, record.usage, record.refusals
     values = {
         "error_code": None if error is None else error.code or error.kind,
         "error_message": None if error is None else error.message,
+        "refusal_count": 0 if refusals is None else refusals.count,
         **{key.name: getattr(usage, key.name) for key in keys_of(Usage)},
     }
     return {name: values[name] if name in values else _plain(getattr(record, name)) for name in COLUMNS}

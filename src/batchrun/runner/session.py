@@ -81,6 +81,10 @@ class Opening:
         """The counts of the run now."""
         return self.runner.snapshot()
 
+    def drafted_profile(self) -> str | None:
+        """The profile that would read the response of no known shape that halted the run, if one did."""
+        return self.runner.drafted_profile()
+
     def synced(self) -> int:
         """Bytes of the output that are on the disk."""
         return self.runner.synced_output()
@@ -158,7 +162,7 @@ async def run_session(
             if isinstance(source, Growing):
                 source.ended = not task.grows
             _refuse_problems(source, settings, "line" if task.name is None else "row")
-            background = {one.path for one in service.profile.endpoints if one.background}
+            background = {one.path for one in service.profile.endpoints if one.background or one.queues}
             ends_at_once = _ends_at_once(source, background)
             settings = Settings.of(given, at_once=ends_at_once)
         settings = within_the_file_limit(settings)

@@ -5,6 +5,7 @@
 - `service`: builds requests and reads responses, as its profile says
 - `field_map`: responses with field names of the service's own
 - `custom`: a profile from a user's TOML file
+- `draft`: the profile that would read a response, as TOML
 - `address`: base URLs and headers that a user sets
 
 No service has code of its own. What a user set up wrongly is a `UsageError` before anything is sent, and its text shows

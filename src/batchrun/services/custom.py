@@ -27,24 +27,27 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,20} ?", re.ASCII)
 _CODE = re.compile(r"http_[45][0-9][0-9]|[A-Za-z][A-Za-z0-9_.-]{0,99}", re.ASCII)
-_TIMEOUTS = {
+TIMEOUTS = {
     "background_submit": "submit_timeout",
     "synchronous_submit": "answer_timeout",
     "poll": "poll_timeout",
     "cancel": "cancel_timeout",
 }
-_SECTIONS = "name base_url endpoints auth headers read words vouches timeouts".split()
+_KEYS = "name base_url repeats_ids endpoints auth headers read words vouches timeouts".split()
 
 
 def read_profile(table: Mapping[str, Any], where: str) -> Profile:
     """The profile in `table`, which was read from `where`. Raises UsageError for everything that cannot work."""
-    _known(table, _SECTIONS, where, "at the top")
+    _known(table, _KEYS, where, "at the top")
     name = _text(table, "name", where, required=True)
     if _NAME.fullmatch(name) is None:
         raise UsageError(f"{where}: name: expected small letters, digits, - and _, got {name[:100]!r}")
     base_url = _text(table, "base_url", where) or None
     if base_url is not None:
         read_base_url(base_url, f"{where}: base_url", allow_http=True)  # choice decides whether http is allowed
+    repeats_ids = table.get("repeats_ids", False)
+    if not isinstance(repeats_ids, bool):
+        raise UsageError(f"{where}: repeats_ids: expected true or false, got {repeats_ids!r}")
     read = _section(table, "read", where)
     endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where, names_result="result" in read)
     auth, key_names, key_required = _auth(_section(table, "auth", where), where)
@@ -61,6 +64,7 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
         overrides=_overrides(_section(table, "vouches", where), where),
         timeouts=_timeouts(_section(table, "timeouts", where), where),
         field_map=_field_map(read, _section(table, "words", where), where),
+        repeats_ids=repeats_ids,
     )
 
 
@@ -68,26 +72,35 @@ def _endpoints(
     section: Mapping[str, Any], where: str, *, names_result: bool
 ) -> tuple[tuple[Endpoint, ...], Call | None, Call | None]:
     at = f"{where}: [endpoints]"
-    _known(section, ["submit", "at_once", "poll", "cancel", "ours", "default"], where, "in [endpoints]")
+    _known(section, ["submit", "at_once", "queues", "poll", "cancel", "ours", "default"], where, "in [endpoints]")
     ours, default = section.get("ours", {}), section.get("default", {})
     if not isinstance(ours, Mapping) or not isinstance(default, Mapping):
         raise UsageError(f"{at}: expected tables for ours and default; write [endpoints.ours]")
     submit = _text(section, "submit", at)
-    at_once = section.get("at_once", [])
-    if not isinstance(at_once, list) or not all(isinstance(path, str) for path in at_once):
-        raise UsageError(f"{at} at_once: expected a list of paths, got {at_once!r}")
+    at_once, queues = _paths(section, "at_once", at), _paths(section, "queues", at)
+    if others := [path for path in queues if path not in at_once]:
+        raise UsageError(f"{at} queues: expected paths that at_once names too, got {others[0]!r}; name it there")
     result: ResultForm | None = "mapped" if names_result else None
-    endpoints = [Endpoint(_path(path, f"{at} at_once"), result=result) for path in at_once]
+    endpoints = [Endpoint(path, result=result, queues=path in queues) for path in at_once]
     if submit:
         endpoints.insert(
             0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default, dropped=())
         )
     if not endpoints:
         raise UsageError(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; give one")
-    if bool(submit) != bool(section.get("poll")):
-        raise UsageError(f"{at}: expected submit and poll together; paths that respond with the result go into at_once")
+    if bool(submit or queues) != bool(section.get("poll")):
+        raise UsageError(
+            f"{at}: expected submit (or queues) and poll together; paths that respond with the result go into at_once"
+        )
     poll = _call(section, "poll", "GET", at)
     return tuple(endpoints), poll, _call(section, "cancel", "POST", at)
+
+
+def _paths(section: Mapping[str, Any], key: str, at: str) -> list[str]:
+    paths = section.get(key, [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise UsageError(f"{at} {key}: expected a list of paths, got {paths!r}")
+    return [_path(path, f"{at} {key}") for path in paths]
 
 
 def _call(section: Mapping[str, Any], key: str, method: str, at: str) -> Call | None:
@@ -102,18 +115,22 @@ def _call(section: Mapping[str, Any], key: str, method: str, at: str) -> Call | 
 
 def _path(text: str, at: str, *, with_id: bool = False) -> str:
     expected = "a path from the base URL with {id} once, such as /jobs/{id}" if with_id else "a path such as /jobs"
+    if not is_path(text, with_id=with_id):
+        raise UsageError(f"{at}: expected {expected}, got {text[:200]!r}; write it so")
+    return text
+
+
+def is_path(text: str, *, with_id: bool) -> bool:
+    """Whether `text` may be the path of an endpoint, or, `with_id`, of a request about a job."""
     parts = text.partition("?")[0].split("/")
     braces = text.replace(_ID, "", 1) if with_id else text
-    fits = (
+    return (
         _PATH.fullmatch(text) is not None
         and not {"", ".", ".."} & set(parts[1:])
         and (_ID in text) == with_id
         and not {"{", "}"} & set(braces)
         and text.count("?") <= 1
     )
-    if not fits:
-        raise UsageError(f"{at}: expected {expected}, got {text[:200]!r}; write it so")
-    return text
 
 
 def _auth(section: Mapping[str, Any], where: str) -> tuple[Auth, tuple[str, ...], bool]:
@@ -179,11 +196,11 @@ def _names(value: Any, at: str) -> Iterable[str]:
 
 def _timeouts(section: Mapping[str, Any], where: str) -> dict[str, float]:
     """The settings that a profile sets, by name."""
-    _known(section, _TIMEOUTS, where, "in [timeouts]")
+    _known(section, TIMEOUTS, where, "in [timeouts]")
     for key, value in section.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 3600:
             raise UsageError(f"{where}: [timeouts] {key}: expected 1 to 3600 seconds, got {value!r}")
-    return {_TIMEOUTS[key]: float(value) for key, value in section.items()}
+    return {TIMEOUTS[key]: float(value) for key, value in section.items()}
 
 
 def _section(table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ class Profile:
 
     `key_names` are environment variables for the API key, the first that is set counts, and `token_names`
     those for a bearer token, which outranks a key. `path` is what the service appends to
-    the address that users give. `timeouts` are settings by name, in seconds; settings of the user outrank them.
+    the address that users give. A service that `repeats_ids` answers equal requests with one job. `timeouts` are settings by name, in seconds; settings of the user outrank them.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Profile:
     overrides: CodeOverrides = NO_OVERRIDES
     timeouts: Mapping[str, float] = field(default_factory=dict)
     field_map: FieldMap | None = None
+    repeats_ids: bool = False
 
 
 OPENAI = Profile(

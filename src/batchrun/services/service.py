@@ -7,6 +7,7 @@ built once and shared.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from batchrun.core.responses import verdict
 from batchrun.core.responses.http import Answer, Failure, Request
@@ -58,6 +59,16 @@ class Service:
         return self.base.origin
 
     @property
+    def auth(self) -> Auth:
+        """The header that carries the API key."""
+        return self._auth
+
+    @property
+    def extra_headers(self) -> Mapping[str, str]:
+        """Headers of the profile and of the user, sent with every request; their values may be secret."""
+        return self._extra
+
+    @property
     def can_cancel(self) -> bool:
         return self._cancel is not None
 
@@ -104,14 +115,18 @@ class Service:
         self, answer: Answer | Failure, wall: float, path: str
     ) -> verdict.Accepted | verdict.Refused | verdict.Ambiguous:
         profile, endpoint = self.profile, self._endpoints[path]
-        return verdict.read_submit(
+        found = verdict.read_submit(
             answer,
             wall,
             background=endpoint.background,
+            queues=endpoint.queues,
             result=endpoint.result,
             overrides=profile.overrides,
             field_map=profile.field_map,
         )
+        if isinstance(found, verdict.Ambiguous) and found.shape is not None:
+            return replace(found, shape=replace(found.shape, path=path))
+        return found
 
     def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> verdict.JobReport | verdict.Unclear:
         return verdict.read_poll(answer, wall, job_id, self.profile.field_map)

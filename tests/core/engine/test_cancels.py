@@ -3,7 +3,7 @@
 import pytest
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.job import CancelReason
+from batchrun.core.jobs.job import About, CancelReason, Row
 from batchrun.core.jobs.lifecycle import Phase
 from tests.core.driver import Driver, answer, error
 
@@ -114,3 +114,38 @@ def test_a_first_refusal_that_is_cancelled_while_its_verdict_is_held_back_ends_c
     run.run()
     assert (run.records["row-0"]["state"], run.records["row-0"]["billing"]) == ("cancelled", "not_billed")
     assert (run.records["row-1"]["state"], run.times("submit", "row-0")) == ("succeeded", [0.0])
+
+
+# --- what the record of a cancelled row says ---
+
+
+def cancelled_at(when, rows, **script):
+    run = Driver(rows, **script)
+    run.at(when, CANCEL)
+    return run.run().records["row-0"]
+
+
+@pytest.mark.parametrize("when", [0.0, 0.05, 0.5, 20.0])
+def test_a_cancelled_row_names_the_model_that_was_asked_for_where_the_service_named_none(when):
+    record = cancelled_at(when, [Row("row-0", About("gpt-5"))], poll=running)
+    assert (record["state"], record["model"]) == ("cancelled", "gpt-5")
+
+
+@pytest.mark.parametrize("asked", [None, "gpt-5"])
+@pytest.mark.parametrize(
+    "last", [running, lambda job_id, n: error(404, "not_found"), lambda job_id, n: error(500, "x")]
+)
+def test_a_cancelled_row_names_the_model_that_the_service_named_whatever_its_last_poll_shows(asked, last):
+    def cancel(job_id, n):
+        return answer(200, {"id": job_id, "status": "cancelled", "model": "gpt-5-2025-08-07"})
+
+    record = cancelled_at(0.5, [Row("row-0", About(asked))], poll=last, cancel=cancel)
+    assert (record["state"], record["model"]) == ("cancelled", "gpt-5-2025-08-07")
+
+
+def test_a_cancelled_row_names_the_model_that_a_poll_named():
+    def poll(job_id, n):
+        return answer(200, {"id": job_id, "status": "cancelled", "model": "m"}) if n == 0 else error(500, "x")
+
+    record = cancelled_at(0.5, 1, poll=poll, cancel=lambda job_id, n: error(409, "no"))
+    assert (record["state"], record["model"]) == ("cancelled", "m")

@@ -128,3 +128,69 @@ def test_a_retry_whose_body_is_gone_takes_no_job_from_another_row():
     run = taken_up(first, left(attempt=2, ended=(ENDED,), retry_at=1_000_005.0)).run()
     assert (run.records["first"]["state"], run.records["r"]["state"]) == ("succeeded", "unconfirmed")
     assert run.sent["submit"] == []
+
+
+# --- times ---
+
+
+def times_of(record):
+    return tuple(record[name] for name in ("submitted_at", "running_at", "queued_s", "running_s"))
+
+
+SUBMITTED_AT = "1970-01-12T13:46:30.000Z"  # ten seconds before the run
+
+
+def resumed(*words, **more):
+    """The record of a job whose polls show these status words, one each, before it is completed."""
+
+    def poll(job_id, n):
+        return answer(200, {"id": job_id, "status": words[n] if n < len(words) else "completed", "output": "x"})
+
+    job = left(about=About(), job_id="j", submitted_at=999_990.0, **more)
+    return taken_up(job, poll=poll, chance=lambda: 0.5, poll_max=1.0).run().records["r"]
+
+
+def test_a_job_that_ran_perhaps_before_this_run_has_no_time_at_which_it_began():
+    """Its POST said in_progress: an uninterrupted run would tell of no wait."""
+    assert times_of(resumed("in_progress")) == (SUBMITTED_AT, None, None, None)
+    assert times_of(resumed("in_progress", attempt=2, ended=(ENDED,))) == (SUBMITTED_AT, None, None, None)
+    assert times_of(resumed("in_progress", "queued", "in_progress")) == (SUBMITTED_AT, None, None, None)
+    assert times_of(resumed()) == (SUBMITTED_AT, None, None, None)
+    assert times_of(resumed("queued", "queued")) == (SUBMITTED_AT, None, None, None)
+
+
+def test_a_job_that_this_run_saw_queued_began_when_this_run_saw_it_run():
+    submitted_at, running_at, queued_s, running_s = times_of(resumed("queued", "in_progress", "in_progress"))
+    assert (submitted_at, running_at) == (SUBMITTED_AT, "1970-01-12T13:46:41.709Z")
+    assert (queued_s, running_s) == (11.709, pytest.approx(2.2, abs=2 / 64))
+
+
+@pytest.mark.parametrize(("word", "queued_s"), [("in_progress", 0.0), ("queued", 1.104)])
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_job_that_this_run_submitted_began_when_a_response_first_showed_it_running(word, queued_s, attempts):
+    def submit(key, n):
+        return answer(200, {"id": f"j{n}", "status": word})
+
+    def poll(job_id, n):
+        if n == 0:
+            return answer(200, {"id": job_id, "status": "in_progress"})
+        if job_id == f"j{attempts - 2}":
+            return answer(200, {"id": job_id, "status": "failed", "error": {"code": "server_error", "message": "x"}})
+        return answer(200, {"id": job_id, "status": "completed", "output": "x"})
+
+    record = Driver(1, submit=submit, poll=poll, chance=lambda: 0.5, poll_max=1.0).run().records["row-0"]
+    assert record["retry_count"] == attempts - 1
+    assert record["queued_s"] == pytest.approx(queued_s, abs=2 / 64)
+    assert record["running_s"] == pytest.approx(2.2 - queued_s, abs=4 / 64)
+
+
+def test_the_last_job_of_a_retry_whose_body_is_gone_was_submitted_when_the_journal_says():
+    def failed(job_id, n):
+        return answer(200, {"id": job_id, "status": "failed", "error": {"code": "server_error", "message": "x"}})
+
+    known, rewritten = (
+        taken_up(left(attempt=2, ended=(ENDED,), retry_at=1_000_005.0, **facts), poll=failed).run().records["r"]
+        for facts in ({"submitted_at": 999_990.0}, {})
+    )
+    assert times_of(known) == (SUBMITTED_AT, None, None, None)
+    assert times_of(rewritten) == ("1970-01-12T13:46:40.000Z", None, None, None)

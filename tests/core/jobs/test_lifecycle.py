@@ -4,7 +4,7 @@ from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from tests.core.driver import Driver, answer
-from tests.readme_blocks import PHASE_MEANING, state_diagram, transition_table
+from tests.doc_blocks import PHASE_MEANING, state_diagram, transition_table
 
 
 def test_every_phase_is_reached_and_every_one_but_the_last_is_left():

@@ -186,6 +186,16 @@ def test_a_profile_may_override_codes_both_ways():
     assert isinstance(submit(full, 404, overrides=CodeOverrides(ambiguous=frozenset({"http_404"}))), Ambiguous)
 
 
+def test_s34_a_200_with_an_error_and_no_id_is_a_refusal_where_the_profile_vouches_for_its_code():
+    full = {"error": {"code": "rate_limit_exceeded", "message": "full"}}
+    vouched = CodeOverrides(nothing_created=frozenset({"rate_limit_exceeded"}))
+    assert isinstance(submit(full, 200), Ambiguous)
+    refused = submit(full, 200, overrides=vouched, retry_after="5")
+    assert (type(refused), refused.again, refused.problem.code) == (Refused, True, "rate_limit_exceeded")
+    assert refused.retry_after == 5.0
+    assert isinstance(submit({"error": {"code": "server_error"}}, 200, overrides=vouched), Ambiguous)
+
+
 def test_a_synchronous_response_of_no_known_form_needs_neither_status_nor_id():
     accepted = submit({}, background=False)
     assert (accepted.outcome.state, accepted.outcome.warnings) == (State.SUCCEEDED, ("empty_output",))
@@ -281,7 +291,8 @@ def test_p10_p13_completed_is_not_yet_good(body, state, warnings, code):
 def test_p11_how_jobs_fail(body, state, retry, kind, code, warnings):
     ended = outcome(body)
     assert (ended.state, ended.retry, ended.warnings) == (state, retry, warnings)
-    assert (ended.problem.kind, ended.problem.code, ended.problem.source) == (kind, code, Source.SERVICE)
+    assert (ended.problem.kind, ended.problem.code) == (kind, code)
+    assert ended.problem.source == (Source.TOOL if body.get("output") == [FAILED_IMAGE] else Source.SERVICE)
     assert ended.problem.type
     assert ended.problem.message
     assert ended.status == body["status"]

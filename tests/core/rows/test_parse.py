@@ -246,6 +246,27 @@ def test_responses_may_end_at_the_submit():
     assert (prepared.body, prepared.warnings) == (b'{"model":"m"}', ("background_overridden",))
 
 
+@pytest.mark.parametrize(
+    ("body", "settings", "cap"),
+    [
+        ({}, [], 0),
+        ({"max_output_tokens": 60}, [], 60),
+        ({"max_completion_tokens": 60, "max_tokens": 70}, [], 60),
+        ({"max_tokens": 70, "max_output_tokens": None}, [], 70),
+        ({"max_tokens": "70"}, [], 0),
+        ({"max_tokens": True}, [], 0),
+        ({"max_tokens": 7.0}, [], 0),
+        ({"max_tokens": -1}, [], 0),
+        ({}, ["max_output_tokens=50"], 50),
+        ({"max_output_tokens": 60}, ["max_output_tokens=50"], 50),
+        ({"max_output_tokens": 60}, ["max_output_tokens=null"], 0),
+        ({"max_output_tokens": 60}, ["temperature=0"], 60),
+    ],
+)
+def test_the_token_cap_is_the_one_that_is_sent(body, settings, cap):
+    assert RowParser(BodyFlags.read("gpt-5", settings)).token_cap({"input": "x", **body}) == cap
+
+
 def test_settings_enter_every_body_and_the_model_only_where_none_is():
     flags = BodyFlags.read("gpt-5", ["temperature=0.20", "store=false", 'reasoning={"effort": "low"}', "user=me"])
     body = sent('{"body":{"model":"m", "temperature" : 1, "n":1.0}}', flags).body

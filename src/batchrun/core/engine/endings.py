@@ -158,8 +158,7 @@ class Endings:
 
     def _cannot_be_polled_again(self, job: Job, ending: _Ending) -> bool:
         """Whether the result came with the submit, so that no poll can bring it again."""
-        watched = self._jobs.watched.get(job.job_id or "") is job
-        return ending.response is not None and not watched and not _unwanted(job)
+        return ending.response is not None and not self._jobs.is_watched(job) and not _unwanted(job)
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
@@ -172,6 +171,8 @@ def _unwanted(job: Job) -> bool:
 
 # --- What follows on an attempt that ended: the row's record, or a retry that waits for its time ---
 
+
+_FOR_LOAD = frozenset({State.RATE_LIMITED, State.OVERLOADED})
 
 RETRIES_FREE, RETRIES_SHARE = 100, 4
 """The batch's own budget of retries: RETRIES_FREE + accepted jobs / RETRIES_SHARE."""
@@ -203,7 +204,9 @@ class Retries:
         if end.halts and end.problem is not None:
             halt = HaltReason(end.billing_reason or HaltReason.AUTH.value)
             gate.halt(halt, f"a job ended with {end.problem.code or end.state}: {end.problem.message}")
-        if job.about.sendable and job.attempt - 1 < end.retry.allowance(jobs.settings.retries):
+        self._let_submits_wait(end)
+        may_retry = job.about.sendable and job.attempt - 1 < end.retry.allowance(jobs.settings.retries)
+        if may_retry and not (job.had(job.job_id) and jobs.is_watched(job)):  # a retry that brought the same job again
             self._retry_within_budget(job, end, then)
         else:
             self._endings.end(job, end, response, then)
@@ -233,20 +236,30 @@ class Retries:
         else:
             self._retry(job, end, 0.0, then)
 
+    def _let_submits_wait(self, end: Ended) -> None:
+        """A job that failed for a rate or an overload says something of all rows, whether or not its own is retried."""
+        gate = self._gate
+        if end.state is State.SUCCEEDED:
+            gate.job_succeeded()
+        elif end.state in _FOR_LOAD and end.problem is not None:
+            lower = end.problem.code == "slow_down"
+            if end.retry_after is not None:
+                gate.job_failed_for_load(self._jobs.now, end.retry_after, end.problem.message, lower=lower)
+            elif lower:
+                gate.slow_down()
+
     def _retry_within_budget(self, job: Job, end: Ended, then: Wait | None) -> None:
         jobs, gate = self._jobs, self._gate
         delay = full_jitter(job.attempt, jobs.chance())
         if end.retry_after is not None:
             delay = max(delay, floor_with_jitter(end.retry_after, jobs.chance()))
-        code = None if end.problem is None else end.problem.code
-        if code == "slow_down":
-            gate.slow_down()
         self._retry(job, end, delay, then)
         jobs.count_retry()
         budget = jobs.settings.retry_budget
         if budget is None:
             budget = RETRIES_FREE + jobs.accepted // RETRIES_SHARE
         if jobs.retries > budget:
+            code = None if end.problem is None else end.problem.code
             gate.halt(HaltReason.RETRY_BUDGET, f"{jobs.retries} retries, the last after {code or end.state}")
 
     def _retry(self, job: Job, end: Ended, delay: float, then: Wait | None) -> None:

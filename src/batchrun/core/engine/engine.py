@@ -28,6 +28,7 @@ from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.ended_ids import EndedIds
 from batchrun.core.jobs.job import NEVER, CancelReason, Job
 from batchrun.core.jobs.jobs import Jobs, cancelled
 from batchrun.core.jobs.lifecycle import Phase
@@ -36,7 +37,7 @@ from batchrun.core.journal.entries import Cancelling, RequestsAccepted
 from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
-from batchrun.core.taxonomy.rules import HaltReason
+from batchrun.core.taxonomy.rules import HaltReason, State
 
 # --- What users ask to end: rows by their keys or by their jobs' ids, or all of them ---
 #
@@ -116,7 +117,7 @@ class CancelRequests:
         return False
 
     def _all_jobs(self) -> tuple[Job, ...]:
-        return (*self._jobs.unsubmitted.values(), *self._jobs.watched.values())
+        return self._jobs.all()
 
     def _cancel(self, jobs: Iterable[Job], reason: CancelReason) -> None:
         for job in jobs:
@@ -236,11 +237,16 @@ class Shutdown:
         return Outcome.COMPLETE if rows_in.left_out or self._requests.all_done() else None
 
 
+_RESULTS = frozenset({State.SUCCEEDED.value, State.INCOMPLETE.value})
+"""States of records that show that a submit was accepted: one that was answered at once has no entry that does."""
+
+
 class Engine:
     """One batch. With `collecting` nothing is submitted, and open jobs are polled until they are over.
 
     `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1); `files_at` is the
-    folder of artifacts as records name it, where that is not the setting.
+    folder of artifacts as records name it, where that is not the setting; a service that `repeats_ids` answers equal
+    requests with one job.
     """
 
     def __init__(
@@ -254,10 +260,11 @@ class Engine:
         collecting: bool = False,
         files_at: str | None = None,
         shared: Shared | None = None,
+        repeats_ids: bool = False,
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
-        self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance)
+        self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
         self.gate = gate = Gate(settings, now, chance, shared)
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
@@ -324,9 +331,18 @@ class Engine:
         self._wake_at = NEVER  # even where the timer fired a moment too early, another `Wake` is needed
 
     def _recovered(self, event: m.Recovered) -> None:
-        self.jobs.recovered(accepted=event.accepted, retries=event.retries, gen=event.gen, output_end=event.output_end)
+        self.jobs.recovered(
+            accepted=event.accepted,
+            retries=event.retries,
+            gen=event.gen,
+            output_end=event.output_end,
+            ended_ids=EndedIds() if event.ended_ids is None else event.ended_ids,
+            left_open=event.left_open,
+        )
         self.endings.recovered(event.files)
         self._states_before = dict(Counter(event.finished.values()))
+        if event.accepted or not _RESULTS.isdisjoint(self._states_before):
+            self.gate.accepted_before()
         self.rows_in.recovered(event)
         self.requests.recovered(event.requests_read_to)
 
@@ -420,7 +436,9 @@ class Engine:
             paused_until=gate.paused_until if gate.paused_until > jobs.now else None,
             outage=gate.outage,
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
-            watched=max(0, len(jobs.watched) - jobs.in_phase[Phase.ENDING] - jobs.in_phase[Phase.STORING]),
+            watched=max(
+                0, len(jobs.watched) + jobs.shared - jobs.in_phase[Phase.ENDING] - jobs.in_phase[Phase.STORING]
+            ),
             trouble=gate.trouble,
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),

@@ -4,6 +4,8 @@
 found is written off only by a service that has shown that it knows us (``_write_off``); an outage, a wrong project or
 a wrong path never writes rows off.
 
+**A poll that names another row's job says nothing about this one.** It counts as one that failed.
+
 **A deadline never ends a job without a final poll.** If that poll finds it still running it is cancelled, for the
 reason `deadline`; if the service cannot be seen at all, the job is polled until it can, for an hour at most.
 
@@ -25,6 +27,7 @@ from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
 from batchrun.core.limits.gate import Gate, Rate
 from batchrun.core.records.record import Response
+from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
@@ -88,6 +91,7 @@ class Polls:
         self._pacing = Exponential(settings.poll_min, settings.poll_max)
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
+        self._held_cancels: list[Job] = []
         self.stopped = False
         self.in_flight = 0
         self.cancels_in_flight = 0
@@ -142,11 +146,17 @@ class Polls:
         self.stopped = False
 
     def hold(self) -> None:
-        """Send no polls until `release`: rows are still being taken up, and would be for longer."""
+        """Send no polls until `release`: rows are still being taken up, and would be for longer.
+
+        Nor a cancel of a job that a row may share that is not taken up yet.
+        """
         self._connections = 0
 
     def release(self) -> None:
         self._connections = self._jobs.settings.connections
+        held, self._held_cancels = self._held_cancels, []
+        for job in held:
+            self._send_cancel(job)
 
     def advance(self) -> float:
         """Send the polls that are due, as the rate and the room for responses allow; returns when to come back."""
@@ -185,6 +195,14 @@ class Polls:
 
     def answered(self, event: PollAnswered) -> None:
         job, report, jobs = event.job, event.seen, self._jobs
+        seen = report.outcome
+        if seen is not job.last_seen:
+            if report.other_id is not None and (owner := self._is_anothers(job, report)) is not None:
+                problem = our_problem("duplicate_job_id", f"the response names the job {report.other_id}, {owner}")
+                self.failed(PollFailed(job, event.attempt, Unclear(Trouble.TRANSIENT, problem)))
+                return
+            if type(seen) is Running:
+                job.seen(seen, jobs.wall)
         self.in_flight -= 1
         self.polls += 1
         job.found()
@@ -193,10 +211,7 @@ class Polls:
             jobs.note_change()
         self._last_found = jobs.now
         self._unauthorised_since = None
-        seen = report.outcome
         if type(seen) is Running:
-            if seen is not job.last_seen:
-                job.seen(seen, jobs.wall)
             if job.history is not None and job.history.cancel_reason is not None:
                 self._settle(job, None)
             elif seen.unclear is not None and self._stays_unclear(job):
@@ -215,6 +230,28 @@ class Polls:
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
             job.warn("after_deadline")
         self._retries.conclude(job, seen, _response_of(report))
+
+    def _is_anothers(self, job: Job, report: JobReport) -> str | None:
+        """Whose job the report of another id tells of, in words; None where it may be believed.
+
+        An id that no row has may yet turn out to be that of a row whose POST was in flight when it was shown. So an end
+        under such an id waits until those POSTs are answered. Of a row whose response was lost it never turns out.
+        """
+        jobs, other_id = self._jobs, report.other_id
+        assert other_id is not None
+        if job.had(other_id):
+            return "which is that of an earlier attempt of the row"
+        owner = jobs.job_of_another(job, other_id)
+        if owner is not None:
+            return f"which is {owner}"
+        if jobs.repeats_ids:
+            jobs.share(job, other_id)
+        if type(report.outcome) is Running and report.outcome.unclear is None:
+            return None
+        since, in_flight_since = job.shows_id(other_id, jobs.now), jobs.in_flight_since()
+        return (
+            None if in_flight_since is None or in_flight_since > since else "which may be that of a row being submitted"
+        )
 
     def _stays_unclear(self, job: Job) -> bool:
         """Whether enough polls in a row have shown what may be an end."""
@@ -264,7 +301,7 @@ class Polls:
         elif self._last_found is None:
             self._give_up(
                 HaltReason.UNKNOWN_TO_SERVICE,
-                f"the service finds none of {len(jobs.watched):,} open jobs with this API key",
+                f"the service finds none of {len(jobs.watched) + jobs.shared:,} open jobs with this API key",
             )
         else:
             return trouble is Trouble.NOT_FOUND and now - since >= WRITE_OFF_LAST_AFTER
@@ -305,6 +342,13 @@ class Polls:
             self._send_cancel(job)
 
     def _send_cancel(self, job: Job) -> None:
+        if self._connections == 0 and self._jobs.repeats_ids:
+            self._held_cancels.append(job)
+            return
+        if self._jobs.is_wanted_by_others(job):  # the service would end it for them too: only a final poll is sent
+            self._jobs.move(job, Step.CANCEL_ANSWERED)
+            self._timers.put(job, self._jobs.now)
+            return
         job.cancel_is_sent()
         self.cancels_in_flight += 1
         self._jobs.instruct(Cancel(job, job.attempt))
@@ -314,8 +358,10 @@ class Polls:
         job, answer, jobs = event.job, event.answer, self._jobs
         self.cancels_in_flight -= 1
         delay = jobs.settings.poll_min
-        if isinstance(answer, JobReport) and isinstance(answer.outcome, Ended):
-            job.over_after_cancel(jobs.now, answer.outcome.usage)
+        if isinstance(answer, Unclear) or (answer.other_id is not None and self._is_anothers(job, answer) is not None):
+            pass  # it says nothing about this job
+        elif isinstance(answer.outcome, Ended):
+            job.over_after_cancel(jobs.now, answer.outcome.usage, answer.outcome.model)
             delay = jobs.settings.cancel_settle
         jobs.move(job, Step.CANCEL_ANSWERED)
         self._timers.put(job, jobs.now + delay)
@@ -331,7 +377,7 @@ class Polls:
                 jobs.move(job, Step.UNSETTLED)
                 self._timers.put(job, at)
                 return
-        elif final is None:
+        elif final is None and not jobs.is_wanted_by_others(job):
             self.begin_cancel(job)
             return
         kept = final is not None and keeps_payload(reason, final)
@@ -347,7 +393,7 @@ class Polls:
         ended_at = history.ended_at
         if ended_at is None:
             ended_at = now
-            job.over_after_cancel(now, final.usage)
+            job.over_after_cancel(now, final.usage, final.model)
         settled_at = ended_at + settings.cancel_settle
         return None if now >= settled_at else settled_at
 

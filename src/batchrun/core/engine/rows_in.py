@@ -101,7 +101,7 @@ class RowsIn:
         jobs = self._jobs
         if self.ended or self._gate.halted is not None or self._gate.closed:
             return
-        in_memory = len(jobs.unsubmitted) + len(jobs.watched)
+        in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
         room = self._gate.places + READ_AHEAD - in_memory - self._asked_for
         room = int(min(room, READ_AHEAD - self._submits.waiting() - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
@@ -145,11 +145,13 @@ class RowsIn:
                 self._gate.trust_key()
 
     def rows_recalled(self, event: RowsRecalled) -> None:
+        for _, journaled in event.rows:
+            self._jobs.recalled(journaled.job_id or "")
         self._take_up_all(event.rows, None)
 
     def _take_up_all(self, rows: Sequence[tuple[Row, JournaledRow]], to_cancel: AbstractSet[str] | None) -> None:
         jobs, known = self._jobs, self._known
-        watched, wall = jobs.watched, jobs.wall
+        watched, wall, repeats_ids = jobs.watched, jobs.wall, jobs.repeats_ids
         sent: list[Job] = []
         for row, journaled in rows:
             key, job_id = row.key, journaled.job_id
@@ -159,7 +161,7 @@ class RowsIn:
                 continue
             cancel = to_cancel is None or bool(to_cancel and (key in to_cancel or job_id in to_cancel))
             rare = cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended
-            if rare or job_id is None or job_id in watched:
+            if rare or job_id is None or job_id in watched or repeats_ids:
                 self._take_up(row, journaled, cancel=cancel)
             else:
                 sent.append(jobs.open_sent(row, journaled.attempt, job_id, min(journaled.submitted_at, wall)))
@@ -183,7 +185,9 @@ class RowsIn:
             jobs.note(Cancelling(row.key, journaled.attempt, reason.value, jobs.wall))
         if reason is not None:
             jobs.cancel(job, reason)
-        if journaled.job_id is not None and journaled.job_id not in jobs.watched:
+        if journaled.job_id is not None and (jobs.repeats_ids or journaled.job_id not in jobs.watched):
+            if jobs.repeats_ids and not job.had(journaled.job_id):  # the earlier run compared the bodies
+                jobs.share(job, journaled.job_id)
             jobs.identify(job, journaled.job_id, min(journaled.submitted_at, jobs.wall))
             if journaled.again is not None:
                 job.reopened(State(journaled.again), jobs.wall)
@@ -193,41 +197,45 @@ class RowsIn:
             message = "its record is missing from the output, and it has no job id to fetch it by"
             self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
         elif journaled.open_intent or journaled.unconfirmed or journaled.job_id is not None:
-            self._take_up_unconfirmed(job)
+            self._take_up_unconfirmed(job, journaled.job_id)
         elif reason is not None:
             self._endings.end(job, cancelled(reason, None, sent=False), None)
         elif journaled.ended and not row.about.sendable:
-            self._poll_last_attempt(job, journaled.ended[-1])
+            self._poll_last_attempt(job, journaled)
         elif journaled.retry_at is not None:
             delay = min(journaled.retry_at - jobs.wall, journaled.retry_at - journaled.ended[-1].at)
             self._retries.wait_until(job, jobs.now + max(0.0, delay))
         else:
             self._submits.enter(job)
 
-    def _poll_last_attempt(self, job: Job, last: AttemptEnded) -> None:
+    def _poll_last_attempt(self, job: Job, journaled: JournaledRow) -> None:
         """The row was to be retried, and its body is gone: its last job's end becomes its record."""
-        jobs = self._jobs
-        if last.job_id is None or last.job_id in jobs.watched:
+        jobs, last = self._jobs, journaled.ended[-1]
+        if last.job_id is None or (last.job_id in jobs.watched and not jobs.repeats_ids):
             message = "its response was lost, and its body is missing"
             self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)
             return
         job.resumed(last.attempt, job.attempts[:-1])
-        jobs.identify(job, last.job_id, min(last.at, jobs.wall))
+        submitted_at = journaled.submitted_at or last.at  # a rewriting does not keep it
+        jobs.identify(job, last.job_id, min(submitted_at, jobs.wall))
         self._polls.recover(job)
 
-    def _take_up_unconfirmed(self, job: Job) -> None:
-        """An earlier run ended between the row's submit and the response."""
+    def _take_up_unconfirmed(self, job: Job, job_id: str | None) -> None:
+        """An earlier run ended between the row's submit and the response; or it took another row's `job_id` for the row's."""
         jobs = self._jobs
+        code, message = "answer_lost", "an earlier run ended between its submit and the response"
+        if job_id is not None:
+            owner = jobs.watched[job_id].key
+            code, message = "duplicate_job_id", f"the journal has the id {job_id} for it, which is the job of {owner!r}"
         if job.cancel_reason is not None:
             job.warn("submit_unanswered")
             self._endings.end(job, cancelled(job.cancel_reason, None, sent=True), None)
         elif jobs.settings.resubmit_unconfirmed and job.about.sendable:
             entry = AttemptEnded(
-                job.key, job.attempt, None, State.UNCONFIRMED.value, "answer_lost", "unknown", jobs.wall, jobs.wall
+                job.key, job.attempt, None, State.UNCONFIRMED.value, code, "unknown", jobs.wall, jobs.wall
             )
             jobs.append(entry, job)
-            jobs.retry(job, Attempt(None, State.UNCONFIRMED, "answer_lost", Billing.UNKNOWN))
+            jobs.retry(job, Attempt(None, State.UNCONFIRMED, code, Billing.UNKNOWN))
             self._submits.enter(job)
         else:
-            message = "an earlier run ended between its submit and the response"
-            self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)
+            self._endings.end(job, ended_by_us(State.UNCONFIRMED, code, message), None)

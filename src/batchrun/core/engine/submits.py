@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
@@ -15,8 +16,8 @@ from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.responses.outcome import Ended, Running
-from batchrun.core.responses.verdict import Refused
-from batchrun.core.taxonomy.rules import HaltReason, State
+from batchrun.core.responses.verdict import Accepted, Refused
+from batchrun.core.taxonomy.rules import HaltReason, Retry, State
 
 
 class Submits:
@@ -71,6 +72,7 @@ class Submits:
             self._queue.appendleft(job)
             return
         self._jobs.move(job, Step.INTENT_SYNCED)
+        self._jobs.posted(job)
         self._jobs.instruct(Submit(job, job.attempt))
 
     def cancel_intending(self, job: Job) -> None:
@@ -85,16 +87,16 @@ class Submits:
         if event.warnings:
             job.warn(*event.warnings)
         self.answered += 1
+        jobs.answered(job)
+        names_a_job = accepted.retrievable or type(accepted.outcome) is Running
+        if names_a_job and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
+            return
         self._gate.accepted(jobs.now)
         jobs.count_accepted()
         self._end_held()
         job_id, seen = accepted.job_id, accepted.outcome
         if isinstance(seen, Running):
             assert job_id is not None, "a verdict names every job that runs"
-            if job_id in jobs.watched:
-                message = f"the service gave the id {job_id} to {jobs.watched[job_id].key!r} and to {job.key!r}"
-                self._end_unconfirmed(job, our_problem("duplicate_job_id", message))
-                return
             jobs.move(job, Step.ACCEPTED)
             jobs.identify(job, job_id, jobs.wall)
             job.seen(seen, jobs.wall)
@@ -103,8 +105,30 @@ class Submits:
         job.submitted(jobs.wall, job_id)  # for the record; there is nothing to poll
         if job_id is not None and accepted.retrievable:
             jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job)
+            jobs.ended_at_once(job, job_id)
+            if job.had(job_id):
+                seen = replace(seen, retry=Retry.NO)
         response = Response(accepted.http_status, accepted.request_id, accepted.body)
         self._retries.conclude(job, seen, response, then=self._safe)
+
+    def _is_anothers(self, job: Job, accepted: Accepted) -> bool:
+        """Whether the row was answered with the job of another one, running or over: then it ends unconfirmed.
+
+        An earlier attempt of the row itself may be named again. It is watched like any job, and not retried
+        (`Retries.conclude`).
+        """
+        jobs, job_id = self._jobs, accepted.job_id
+        if job_id is None or job.had(job_id):
+            return False
+        owner = jobs.job_of_another(job, job_id)
+        if owner is None:
+            if jobs.repeats_ids:
+                jobs.share(job, job_id)
+            return False
+        message = f"the response to {job.key!r} has the id {job_id}, which is {owner}"
+        self._gate.lost(jobs.now, message)
+        self._end_unconfirmed(job, our_problem("duplicate_job_id", message, http_status=accepted.http_status))
+        return True
 
     def _id_synced(self, job: Job) -> None:
         self._gate.safe()
@@ -114,6 +138,8 @@ class Submits:
         job, refused, gate = event.job, event.refused, self._gate
         self.refusals += 1
         self.answered += 1
+        self._jobs.answered(job)
+        job.refused(refused.problem)
         gate.refused(self._jobs.now, refused, job.about.tokens)
         self._clear(job)
         if job.cancel_reason is not None:
@@ -129,10 +155,15 @@ class Submits:
 
     def failed(self, event: SubmitFailed) -> None:
         self.answered += 1
+        self._jobs.answered(event.job)
         self._gate.lost(self._jobs.now, event.ambiguous.problem.message)
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
+        shape = event.ambiguous.shape
+        if shape is not None and not (self._gate.proven or self._jobs.settings.keep_going):
+            message = f"row {event.job.key!r} ends as unconfirmed: {problem.message}"
+            self._gate.halt(HaltReason.UNKNOWN_RESPONSE, message, shape)
         self._end_unconfirmed(event.job, problem)
 
     def input_is_over(self) -> None:

@@ -9,8 +9,8 @@ from math import ceil
 from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.records.record import Attempt
-from batchrun.core.responses.error import Problem
+from batchrun.core.records.record import Attempt, LastRefusal, Refusals
+from batchrun.core.responses.error import MAX_SHORT_TEXT, Problem
 from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
 from batchrun.core.taxonomy.rules import State
 
@@ -20,13 +20,17 @@ class About:
     """What a record needs of its row. Rows without metadata of their own share one.
 
     `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
-    `sendable` is false where the input no longer holds the body that was sent: it cannot be retried.
+    `token_cap` is the row's own cap of output tokens, 0 where there is none or it is unknown. `body_hash` is one of what
+    is sent for the row, where the service repeats ids; 0 where it is unknown. `sendable` is false where the input no
+    longer holds the body that was sent: it cannot be retried.
     """
 
     model: str | None = None
     metadata: bytes | None = None
     tokens: int = 0
     sendable: bool = True
+    token_cap: int = 0
+    body_hash: int = 0
 
 
 @final
@@ -53,9 +57,10 @@ class CancelReason(StrEnum):
 
 @dataclass(slots=True)
 class History:
-    """What only few jobs need to remember: earlier attempts, warnings, polls that did not find it, a cancel."""
+    """What only few jobs need to remember: earlier attempts, refusals, warnings, polls that did not find it, a cancel."""
 
     attempts: tuple[Attempt, ...] = ()
+    refusals: Refusals | None = None
     warnings: tuple[str, ...] = ()
     # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
     earlier_state: State | None = None
@@ -66,6 +71,9 @@ class History:
     # polls in a row that showed what may be an end, and since when
     unclear: int = 0
     unclear_since: float = 0.0
+    # an id that no row of the batch has and that a poll showed, and since when polls show it
+    shown_id: str | None = None
+    shown_since: float = 0.0
     # the cancelled flag
     cancel_reason: CancelReason | None = None
     cancelled_at: float = 0.0
@@ -73,10 +81,13 @@ class History:
     cancel_sent: bool = False
     ended_at: float | None = None  # when a cancelled job was first seen to be over
     usage: Usage = NO_USAGE
+    model: str | None = None
 
 
 IDLE = -1
 """The `due` of a job that waits for no time."""
+UNKNOWN = -1.0
+"""The `running_at` of a job that runs and perhaps did so already when an earlier run polled it."""
 
 
 class Job:
@@ -133,6 +144,13 @@ class Job:
         """The attempts before this one."""
         return () if self.history is None else self.history.attempts
 
+    def had(self, job_id: str | None) -> bool:
+        """Whether an earlier attempt of the row was the job `job_id`."""
+        history = self.history
+        if history is None or job_id is None:
+            return False
+        return any(attempt.job_id == job_id for attempt in history.attempts)
+
     def warn(self, *warnings: str) -> None:
         history = self._remember()
         history.warnings = tuple(dict.fromkeys((*history.warnings, *warnings)))
@@ -143,6 +161,14 @@ class Job:
         """The row was sent, or may have been: `job_id` is what the service calls it."""
         self.job_id = job_id
         self.submitted_at = at
+
+    def refused(self, problem: Problem) -> None:
+        """The service refused the row, or could not be reached: nothing was created."""
+        history = self._remember()
+        count = 1 if history.refusals is None else history.refusals.count + 1
+        history.refusals = Refusals(
+            count, LastRefusal(problem.code, problem.message[:MAX_SHORT_TEXT], problem.http_status)
+        )
 
     def identified(self, job_id: str, submitted_at: float) -> None:
         """The service knows the job by `job_id`; what was only needed to submit it is dropped."""
@@ -161,10 +187,11 @@ class Job:
     # --- polls ---
 
     def seen(self, running: Running, at: float) -> None:
-        """What the service says of the job, which is not over."""
-        self.last_seen = running
+        """What the service says of the job, which is not over: first in the response to its POST."""
         if running.started and self.running_at is None:
-            self.running_at = at
+            resumed = self.last_seen is None and at != self.submitted_at
+            self.running_at = UNKNOWN if resumed else at
+        self.last_seen = running
         if running.warnings:
             self.warn(*running.warnings)
         history = self.history
@@ -198,6 +225,13 @@ class Job:
         history.unclear += 1
         return history.unclear, history.unclear_since
 
+    def shows_id(self, job_id: str, now: float) -> float:
+        """A poll showed an id that no row of the batch has: since when polls show that one."""
+        history = self._remember()
+        if history.shown_id != job_id:
+            history.shown_id, history.shown_since = job_id, now
+        return history.shown_since
+
     # --- cancels ---
 
     def cancel(self, reason: CancelReason, now: float, *, synced: bool = False) -> None:
@@ -215,10 +249,10 @@ class Job:
         history = self._remember()
         history.cancel_sent = True
 
-    def over_after_cancel(self, now: float, usage: Usage) -> None:
+    def over_after_cancel(self, now: float, usage: Usage, model: str | None) -> None:
         """A cancelled job was seen to be over, with what it used."""
         history = self._remember()
-        history.ended_at, history.usage = now, usage
+        history.ended_at, history.usage, history.model = now, usage, model
 
     # --- what an earlier run left ---
 

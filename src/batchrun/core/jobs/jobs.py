@@ -7,18 +7,20 @@ current event. It knows no service and no limit.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from zlib import crc32
 
-from batchrun.core.jobs.job import CancelReason, Job, Row
+from batchrun.core.jobs.ended_ids import EndedIds
+from batchrun.core.jobs.job import UNKNOWN, CancelReason, Job, Row
 from batchrun.core.jobs.lifecycle import OPEN_PHASES, TRANSITIONS, ImpossibleTransition, Phase, Step
 from batchrun.core.jobs.messages import Append, BatchFile, Emit, Instruction
 from batchrun.core.journal.entries import Cancelling, Done, Entry
 from batchrun.core.records.artifacts import Artifact
 from batchrun.core.records.record import Attempt, RecordLine, Response, moment, record_id, seconds_between
 from batchrun.core.responses.error import Problem, our_problem
-from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended
+from batchrun.core.responses.outcome import NO_USAGE, Billing, Ended, reached
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import State
 
@@ -32,7 +34,16 @@ class Jobs:
     Other parts read its fields and set none of them.
     """
 
-    def __init__(self, settings: Settings, run_id: str, now: float, epoch: float, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run_id: str,
+        now: float,
+        epoch: float,
+        chance: Callable[[], float],
+        *,
+        repeats_ids: bool = False,
+    ) -> None:
         self.settings = settings
         self.run_id = run_id
         self.epoch = epoch
@@ -43,6 +54,12 @@ class Jobs:
 
         self.unsubmitted: dict[str, Job] = {}  # by key: rows without a job id, whatever their phase
         self.watched: dict[str, Job] = {}  # by job id
+        self.repeats_ids = repeats_ids  # the service answers equal requests with one job
+        self.sharing: dict[str, list[Job]] = {}  # by job id: further rows of a job in `watched`
+        self.shared = 0  # such rows
+        self.ended_ids = EndedIds()
+        self._left_open: dict[str, int] = {}  # by job id: rows of an earlier run that are not taken up
+        self._posted: dict[str, float] = {}  # by key: since when a POST is in flight, the oldest first
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
         self.to_end = 0  # cancelled jobs without a record
@@ -86,10 +103,21 @@ class Jobs:
 
     # --- jobs ---
 
-    def recovered(self, *, accepted: int, retries: int, gen: int, output_end: int) -> None:
-        """The counts of earlier runs, and where their output ends."""
+    def recovered(
+        self,
+        *,
+        accepted: int,
+        retries: int,
+        gen: int,
+        output_end: int,
+        ended_ids: EndedIds,
+        left_open: Mapping[str, int],
+    ) -> None:
+        """The counts of earlier runs, where their output ends, the ids of jobs that ended in them or are left alone."""
         self.accepted, self.retries = accepted, retries
         self._gen, self._output_end = gen, output_end
+        self.ended_ids = ended_ids
+        self._left_open = dict(left_open)
 
     def open(self, row: Row) -> Job:
         """A new job for a row, waiting."""
@@ -125,15 +153,108 @@ class Jobs:
     def identify(self, job: Job, job_id: str, submitted_at: float) -> None:
         """Give the job the id by which the service knows it."""
         del self.unsubmitted[job.key]
-        self.watched[job_id] = job
+        if job_id in self.watched:
+            self.sharing.setdefault(job_id, []).append(job)
+            self.shared += 1
+        else:
+            self.watched[job_id] = job
         job.identified(job_id, submitted_at)
 
     def retry(self, job: Job, ended: Attempt) -> None:
         """Forget the attempt that ended; the job is a row without an id again."""
-        if job.job_id is not None and self.watched.get(job.job_id) is job:
-            del self.watched[job.job_id]
+        if self._leave(job):
             self.unsubmitted[job.key] = job
         job.retried(ended)
+
+    def all(self) -> tuple[Job, ...]:
+        """Every job in memory."""
+        shared = chain.from_iterable(self.sharing.values())
+        return (*self.unsubmitted.values(), *self.watched.values(), *shared)
+
+    def is_watched(self, job: Job) -> bool:
+        """Whether the job can be polled by its id."""
+        job_id = job.job_id
+        return job_id is not None and (self.watched.get(job_id) is job or job in self.sharing.get(job_id, ()))
+
+    def _leave(self, job: Job) -> bool:
+        """Forget the id of a job that is over, all but its hash; False where it was not watched."""
+        job_id = job.job_id
+        if job_id is None:
+            return False
+        others = self.sharing.get(job_id)
+        if self.watched.get(job_id) is job:
+            del self.watched[job_id]
+            if others:
+                self.watched[job_id] = others.pop(0)
+                self.shared -= 1
+        elif others and job in others:
+            others.remove(job)
+            self.shared -= 1
+        else:
+            return False
+        if others is not None and not others:
+            del self.sharing[job_id]
+        self.ended_ids.add(job_id, job.about.body_hash)
+        return True
+
+    # --- whose job an id is ---
+
+    def is_known(self, job_id: str | None) -> bool:
+        """Whether a row of the batch has or had the job `job_id`; a quick answer, for most are new."""
+        return job_id in self.watched or hash(job_id) in self.ended_ids.index
+
+    def job_of_another(self, job: Job, job_id: str) -> str | None:
+        """Whose job `job_id` is, in words, where it is or was another row's; None where it is nobody's, or `job` shares it."""
+        other = self.watched.get(job_id)
+        if not self.is_known(job_id) or self._is_shared(job, job_id, other):
+            return None
+        return "a job of this batch that has ended" if other is None else f"the job of {other.key!r}"
+
+    def _is_shared(self, job: Job, job_id: str, other: Job | None) -> bool:
+        """Whether the service gave one job to two equal requests."""
+        if not self.repeats_ids:
+            return False
+        body_hash = self.ended_ids.body_hash(job_id) if other is None else other.about.body_hash
+        return body_hash == job.about.body_hash != 0
+
+    def share(self, job: Job, job_id: str) -> None:
+        """Note on `job`, and on the row that has the job `job_id`, where one does or did, that they share it."""
+        other = self.watched.get(job_id)
+        if other is not None and other is not job:
+            other.warn("shared_job")
+        if self.is_known(job_id):
+            job.warn("shared_job")
+
+    def recalled(self, job_id: str) -> None:
+        """A row of the job `job_id` that was left alone is taken up."""
+        if job_id in self._left_open:
+            self._left_open[job_id] -= 1
+
+    def is_wanted_by_others(self, job: Job) -> bool:
+        """Whether another row waits for the same job and is not cancelled."""
+        job_id = job.job_id or ""
+        if self._left_open.get(job_id):
+            return True
+        if job_id not in self.sharing:
+            return False
+        rows = (self.watched[job_id], *self.sharing[job_id])
+        return any(row is not job and row.cancel_reason is None and row.phase in OPEN_PHASES for row in rows)
+
+    def ended_at_once(self, job: Job, job_id: str) -> None:
+        """The response to the row's POST named the job `job_id` and showed its end."""
+        self.ended_ids.add(job_id, job.about.body_hash)
+
+    def posted(self, job: Job) -> None:
+        """The row is sent: until that is answered, a job may be its that nobody in the batch has."""
+        self._posted[job.key] = self.now
+
+    def answered(self, job: Job) -> None:
+        """Its POST is answered, or lost."""
+        self._posted.pop(job.key, None)
+
+    def in_flight_since(self) -> float | None:
+        """Since when the oldest POST is in flight; None where there is none."""
+        return next(iter(self._posted.values()), None)
 
     def cancel(self, job: Job, reason: CancelReason, then: Wait | None = None) -> None:
         """Set the job's cancelled flag, it ends as cancelled whatever comes; `then` where that is not journaled yet."""
@@ -216,10 +337,8 @@ class Jobs:
         self.append(Done(job.key, self._gen, self._output_end, length, crc, state), job, lazy=True)
         self._output_end += length
         self.move(job, Step.RECORD_SYNCED)
-        if job.job_id is None or self.watched.get(job.job_id) is not job:
+        if not self._leave(job):
             del self.unsubmitted[job.key]
-        else:
-            del self.watched[job.job_id]
 
 
 _NO_JOB = Job(Row(""))
@@ -243,10 +362,16 @@ def record_of(
     history = job.history
     warnings = end.warnings
     usage = end.usage
+    model, refusals = end.model, None
     if history is not None:
+        refusals = history.refusals
+        model = model or history.model
         warnings = tuple(dict.fromkeys((*history.warnings, *end.warnings)))
         if usage is NO_USAGE:
             usage = history.usage
+    if end.state is State.SUCCEEDED and end.token_cap is None and reached(job.about.token_cap, usage):
+        warnings = tuple(dict.fromkeys((*warnings, "truncated")))
+    running_at = None if job.running_at == UNKNOWN else job.running_at
     status = end.status
     if status is None and job.last_seen is not None:
         status = job.last_seen.status
@@ -256,7 +381,7 @@ def record_of(
         job_id=job.job_id,
         state=end.state,
         status=status,
-        model=end.model or job.about.model,
+        model=model or job.about.model,
         retry_count=len(job.attempts),
         billing=end.billing,
         billing_reason=end.billing_reason,
@@ -265,15 +390,17 @@ def record_of(
         response=response,
         artifacts=artifacts,
         warnings=warnings,
+        tool_errors=end.tool_errors,
         usage=usage,
         polls=job.polls,
         attempts=job.attempts,
         submitted_at=moment(job.submitted_at),
-        running_at=moment(job.running_at),
+        running_at=moment(running_at),
         finished_at=moment(wall),
-        queued_s=seconds_between(job.submitted_at, job.running_at),
-        running_s=seconds_between(job.running_at, wall),
+        queued_s=seconds_between(job.submitted_at, running_at),
+        running_s=seconds_between(running_at, wall),
         metadata=job.about.metadata or b"{}",
+        refusals=refusals,
     )
 
 

@@ -2,7 +2,7 @@
 
 Two invariants:
 
-1. The table is the truth. Code that decides a phase elsewhere is a bug; the README's table and diagram
+1. The table is the truth. Code that decides a phase elsewhere is a bug; the table and diagram of `batchrun help internals`
    are printed from it.
 2. What is not in the table cannot happen. If it does, it raises with all that is known of the job.
 

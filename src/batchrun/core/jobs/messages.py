@@ -12,6 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from batchrun.core.jobs.ended_ids import EndedIds
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.records.artifacts import Found, Stored
@@ -55,7 +56,8 @@ class Recovered(NamedTuple):
     The rows that are open follow in parts, as RowsTakenUp; until the last of them nothing is submitted, no row of the
     input is asked for, and only a stop ends the run. `to_cancel` are rows, by their keys or their jobs' ids, that
     other processes ask to cancel (None: all of them); a CancelRequested that repeats this follows. `files` are names of
-    files in the folder of artifacts, by the open row to which they belong.
+    files in the folder of artifacts, by the open row to which they belong; `ended_ids` those of its jobs that are over;
+    `left_open` tells of jobs that rows may share how many rows have each that are not taken up, and not to be cancelled.
     """
 
     finished: Mapping[str, str]
@@ -68,6 +70,8 @@ class Recovered(NamedTuple):
     to_cancel: AbstractSet[str] | None = frozenset()
     new_key: bool = False  # another API key: nothing is submitted before one of the open jobs was found with it
     files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ended_ids: EndedIds | None = None
+    left_open: Mapping[str, int] = MappingProxyType({})
 
 
 class RowsTakenUp(NamedTuple):

@@ -8,8 +8,9 @@ stands behind it that a marker knows by its bytes: then somebody changed the fil
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import orjson
@@ -36,12 +37,25 @@ class Recovery:
     gone: int  # records that the journal knows and the output no longer holds
     output_good_to: int  # what follows is torn, to be cut
     output_corrupt_at: int | None  # a line that is no record, before records that are known to be on the disk
+    retried: Sequence[str]  # rows of which an attempt ended before the last one
+    records_alone: Mapping[str, str]  # job ids of finished rows that the journal does not know to have been sent
+
+    def ended_ids(self, fold: JournalState) -> Iterator[tuple[str, str]]:
+        """The ids of all jobs that are over, each with the key of its row: of finished rows, and of earlier attempts."""
+        journaled_rows = fold.journaled_rows
+        for key in self.finished:
+            if (journaled := journaled_rows.get(key)) is not None and journaled.job_id is not None:
+                yield key, journaled.job_id
+        for key in self.retried:
+            yield from ((key, end.job_id) for end in journaled_rows[key].ended if end.job_id is not None)
+        yield from self.records_alone.items()
 
 
 def recover(fold: JournalState, output: Readable) -> Recovery:
     """Join the fold of the journal with the bytes of the output."""
     gen = fold.gen
     finished: dict[str, str] = {}
+    job_ids: dict[str, str] = {}
     position, corrupt = 0, None
     journaled_rows = fold.journaled_rows
     marked = [key for key, journaled in journaled_rows.items() if journaled.recorded_at is not None]
@@ -52,18 +66,21 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
             continue
         start = marker[1]
         if start > position:
-            scanned_to = _scan(output, position, start, finished)
+            scanned_to = _scan(output, position, start, finished, job_ids)
             if scanned_to != start and corrupt is None:
                 corrupt = scanned_to
         finished[key] = marker[4]
         position = max(position, start + marker[2])
-    good_to = _scan(output, position, len(output), finished)
+    good_to = _scan(output, position, len(output), finished, job_ids)
     while good_to < len(output) and (known_to := _known_behind(output, good_to, journaled_rows, finished)) > good_to:
         corrupt = good_to if corrupt is None else corrupt
-        good_to = _scan(output, known_to, len(output), finished)
+        good_to = _scan(output, known_to, len(output), finished, job_ids)
     open_journaled: dict[str, JournaledRow] = {}
+    retried: list[str] = []
     open_jobs = 0
     for key, journaled in journaled_rows.items():
+        if journaled.ended:
+            retried.append(key)
         if journaled.job_id is not None:
             if key not in finished:
                 open_journaled[key] = journaled
@@ -71,7 +88,12 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
         elif not journaled.is_void and key not in finished:
             open_journaled[key] = journaled
     gone = sum(key not in finished for key in marked)
-    return Recovery(finished, open_journaled, open_jobs, gone, good_to, corrupt)
+    records_alone = {
+        key: job_id
+        for key, job_id in job_ids.items()
+        if key not in journaled_rows or not journaled_rows[key].row_sha256
+    }
+    return Recovery(finished, open_journaled, open_jobs, gone, good_to, corrupt, retried, records_alone)
 
 
 def _known_behind(
@@ -104,28 +126,35 @@ def _fits(marker: Marker, gen: int, output: Readable) -> bool:
     return of_gen == gen and len(line) == length and line[-1:] == b"\n" and crc32(line) == crc
 
 
-def _scan(output: Readable, start: int, end: int, finished: dict[str, str]) -> int:
-    """Collect the keys of the records from `start` on; returns where they end."""
+def _scan(output: Readable, start: int, end: int, finished: dict[str, str], job_ids: dict[str, str]) -> int:
+    """Collect the keys and job ids of the records from `start` on; returns where they end."""
     position = start
     while position < end:
         line_end = output.find(b"\n", position) + 1
         if line_end == 0 or line_end > end:
             return position
-        record = read_record(output[position:line_end])
+        record = _parsed(output[position:line_end])
         if record is None:
             return position
-        finished[record[0]] = record[1]
+        key = record["custom_id"]
+        finished[key] = interned_state(record["state"])
+        if isinstance(job_id := record.get("job_id"), str):
+            job_ids[key] = job_id
         position = line_end
     return position
 
 
 def read_record(line: bytes) -> tuple[str, str] | None:
     """Key and state of a record; None for what is none."""
+    record = _parsed(line)
+    return None if record is None else (record["custom_id"], interned_state(record["state"]))
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(record, dict):
         return None
-    key, state = record.get("custom_id"), record.get("state")
-    return (key, interned_state(state)) if isinstance(key, str) and isinstance(state, str) else None
+    return record if isinstance(record.get("custom_id"), str) and isinstance(record.get("state"), str) else None

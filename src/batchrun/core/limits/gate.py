@@ -7,8 +7,8 @@
   than can all be polled in time
 - **rates**: requests and tokens a minute, spread over short windows (`Rate`)
 - **slow start**: the first submit goes alone; each acceptance opens the window by one, up to `submits`
-- **pauses**: a refusal that asks to wait stops all submits; all refusals within one pause are one
-  incident
+- **pauses**: a refusal that asks to wait stops all submits, as does a job that failed for a rate or an overload and
+  asks to wait; all of them within one pause are one incident
 - **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time
 - **halts**: nothing is submitted any more, for one reason
 
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
+from batchrun.core.responses.shape import UnknownShape
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import HaltReason
@@ -164,6 +165,7 @@ class HaltState:
 
     reason: HaltReason
     message: str
+    shape: UnknownShape | None = None  # the response that was the reason
 
 
 class Window:
@@ -209,8 +211,10 @@ class Gate:
         self.closed = False  # by a stop: like a halt, but asked for
         self.doubted = False  # the API key may be another project's: it has yet to find a job of this batch
         self.known = False  # an acceptance was seen
-        self.trouble: str | None = None  # why the last submit was not accepted, until one is
+        self.proven = False  # the same, in this run or an earlier one: the service's responses are read rightly
+        self.trouble: str | None = None  # why submits wait, until one is accepted
         self._incidents = 0
+        self._failed_incidents = 0  # in a row, without a job that succeeded between them
         self._ambiguous = 0
         self._stragglers = 0  # submits in flight that were sent before the outage; their outcomes say nothing new
         self._probe_gap = 0.0
@@ -262,7 +266,7 @@ class Gate:
 
     def accepted(self, now: float) -> None:
         self.in_flight -= 1
-        self.known = True
+        self.known = self.proven = True
         self._refused_at_first.clear()
         self._last_acceptance = now
         if self._is_straggler():
@@ -314,16 +318,37 @@ class Gate:
         """A job used `actual` tokens, not the `estimated` ones."""
         self.tokens.settle(now, estimated, actual)
 
+    def job_failed_for_load(self, now: float, asked: float, message: str, *, lower: bool) -> None:
+        """A job was accepted and failed for a rate or an overload; the service asks to wait `asked` seconds.
+
+        All submits wait, as after a refusal. Our own delay grows with each such incident, whatever is accepted between
+        them, until a job succeeds: a service that asks for a millisecond each time is not asked all the time.
+        """
+        self.trouble = message
+        delay = floor_with_jitter(asked, self._chance())
+        if now >= self.paused_until:
+            self._failed_incidents += 1
+            delay = max(delay, full_jitter(self._failed_incidents, 0.5 + self._chance() / 2))
+            self.window.start_again(lower=lower)
+        self.paused_until = max(self.paused_until, now + delay)
+
+    def job_succeeded(self) -> None:
+        self._failed_incidents = 0
+
     def slow_down(self) -> None:
         """The service asked for fewer requests: start slowly again, and climb slowly."""
         self.window.start_again(lower=True)
 
     # --- the run ---
 
-    def halt(self, reason: HaltReason, message: str) -> None:
+    def halt(self, reason: HaltReason, message: str, shape: UnknownShape | None = None) -> None:
         """Submit nothing any more. The first reason stands."""
         if self.halted is None:
-            self.halted = HaltState(reason, message)
+            self.halted = HaltState(reason, message, shape)
+
+    def accepted_before(self) -> None:
+        """An earlier run of the batch saw an acceptance."""
+        self.proven = True
 
     def close(self) -> None:
         """Submit nothing any more, as asked."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NewType, TypeVar, get_args, get_origin, get_t
 import orjson
 
 from batchrun.core.records.artifacts import Artifact
-from batchrun.core.responses.error import Problem
+from batchrun.core.responses.error import Problem, ToolError
 from batchrun.core.responses.outcome import NO_USAGE, Billing, Usage
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import utc
@@ -92,6 +92,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class LastRefusal:
+    """The last submit of a row that was refused, or that did not reach the service: nothing was created."""
+
+    code: Annotated[str | None, "the code of its error"]
+    message: Annotated[str, "the service's message, shortened"]
+    http_status: Annotated[int | None, "its HTTP status; null where there was no response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How often submits of a row were refused."""
+
+    count: Annotated[int, "how many"]
+    last: Annotated[LastRefusal, "the last of them"]
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """The response that ended a row."""
 
@@ -118,9 +135,9 @@ def seconds_between(start: float | None, end: float | None) -> float | None:
 # --- The table of a record's keys: the terminal line of a row, a superset of the OpenAI Batch output line ---
 #
 # Everything else follows from the class `RecordLine`: orjson writes it (`to_json`), `batchrun.Record` reads it, the
-# JSON Schema, the columns of a DataFrame and the README's table are made of its annotations. To add a key, add a field
-# with a default and ``{"required": False}`` (see `Key`), its value in `core.jobs.jobs.record_of`, and an attribute to
-# `results.record.Record`. A key that is there keeps its meaning and its place.
+# JSON Schema, the columns of a DataFrame and the list in `batchrun help records` are made of its annotations. To add a
+# key, add a field with a default and ``{"required": False}`` (see `Key`), its value in `core.jobs.jobs.record_of`, and
+# an attribute to `results.record.Record`. A key that is there keeps its meaning and its place; new ones come last.
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: orjson writes it a third faster without
@@ -153,11 +170,21 @@ class RecordLine:
     polls: Annotated[int, "how often its jobs were polled"] = 0
     attempts: Annotated[tuple[Attempt, ...], "the earlier jobs of the row, each of which may have been paid for"] = ()
     submitted_at: Annotated[Moment | None, "when the last job was accepted"] = None
-    running_at: Annotated[Moment | None, "when a poll first found it running"] = None
+    running_at: Annotated[
+        Moment | None, "when a response first showed it running; null where that may have been in an earlier run"
+    ] = None
     finished_at: Annotated[Moment | None, "when it was found to have ended"] = None
     queued_s: Annotated[float | None, "seconds from `submitted_at` to `running_at`"] = None
     running_s: Annotated[float | None, "seconds from `running_at` to `finished_at`"] = None
     metadata: Annotated[bytes, "the row's own `metadata`, which is not sent", {"type": "object"}] = b"{}"
+    refusals: Annotated[
+        Refusals | None,
+        "the submits of the row that were refused, in the run that ended it; null where none was",
+        {"required": False},
+    ] = None
+    tool_errors: Annotated[
+        tuple[ToolError, ...], "what the tools that failed said of it, whatever became of the row", {"required": False}
+    ] = ()
 
     def to_json(self) -> bytes:
         """The record as one line of JSON, without its line end; every key is present."""

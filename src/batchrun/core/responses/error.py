@@ -41,6 +41,17 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolError:
+    """One of the `tool_errors` of a record."""
+
+    tool: Annotated[str, "the type of the tool's item in the output, such as `mcp_call`"]
+    code: Annotated[str | None, "the tool's code"]
+    type: Annotated[str | None, "the tool's type of error"]
+    message: Annotated[str, "the tool's message"]
+    param: Annotated[str | None, "the parameter at fault"]
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorParts:
     """The error as the service stated it."""
 

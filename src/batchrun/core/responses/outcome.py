@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from batchrun.core.responses.error import (
+    MAX_MESSAGE,
     ErrorParts,
     Judged,
     Problem,
     Source,
+    ToolError,
     judge,
     our_problem,
     problem_of,
@@ -47,7 +49,7 @@ NO_USAGE = Usage()
 
 def read_usage(value: Any) -> Usage:
     """The counts of a ``usage`` object of the responses, chat or embeddings endpoints."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return NO_USAGE
     details_in = value.get("input_tokens_details") or value.get("prompt_tokens_details")
     details_out = value.get("output_tokens_details") or value.get("completion_tokens_details")
@@ -61,7 +63,7 @@ def read_usage(value: Any) -> Usage:
 
 
 def _count(value: Any, *names: str) -> int | None:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for name in names:
             number = value.get(name)
             if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63:
@@ -77,21 +79,27 @@ def _count(value: Any, *names: str) -> int | None:
 
 _FAILED_WORDS = frozenset({"failed", "incomplete"})
 _STOPPED_EARLY = frozenset({"length", "content_filter", "max_tokens"})
+_MAX_TOOL_ERRORS = 10
+
+# Tools of somebody else's: their codes are no words of the service, and a 401 of theirs is not our API key's.
+_FOREIGN_TOOLS = frozenset({"mcp_call", "mcp_list_tools"})
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadFindings:
-    """What a payload holds. `stopped_by` is the service's reason for an early end."""
+    """What a payload holds. `stopped_by` is the service's reason for an early end, `token_cap` the cap that it names."""
 
     text: str | None = None
     has_output: bool = False
     refused: bool = False
     stopped_by: str | None = None
+    token_cap: int | None = None
+    incomplete_message: bool = False
     failed_tools: tuple[str, ...] = ()
-    tool_error: ErrorParts | None = None
+    tool_errors: tuple[ToolError, ...] = ()
 
     def warnings(self) -> tuple[str, ...]:
-        """The warnings of a job that otherwise succeeded."""
+        """The warnings of a job that otherwise gave a result."""
         found = [f"tool_failed:{tool}" for tool in self.failed_tools]
         if not self.has_output and not self.failed_tools and not self.refused:
             found.append("empty_output")
@@ -118,8 +126,8 @@ def inspect(body: Mapping[str, Any]) -> PayloadFindings:
 def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
     texts: list[str] = []
     failed: list[str] = []
-    has_output = refused = False
-    tool_error: ErrorParts | None = None
+    has_output = refused = incomplete_message = False
+    tool_errors: list[ToolError] = []
     for item in _mappings(output):
         kind = item.get("type")
         if kind == "message" or (kind is None and "content" in item):
@@ -127,23 +135,51 @@ def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
                 if isinstance(text := part.get("text"), str) and text:
                     texts.append(text)
                 refused |= bool(part.get("refusal"))
+            incomplete_message |= normalise(item.get("status")) == "incomplete"
         elif kind != "reasoning":
-            if item.get("result") or normalise(item.get("status")) not in _FAILED_WORDS:
-                has_output = True
+            if _tool_failed(item):
+                tool = str(kind)[:100]
+                failed.append(tool)
+                tool_errors += _errors_of_tool(tool, item)
             else:
-                failed.append(str(kind)[:100])
-                tool_error = tool_error or read_error(item)
+                has_output = True
     # Some compatible services put the text next to an empty list.
     if not texts and isinstance(extra := body.get("output_text"), str) and extra:
         texts.append(extra)
+    cap = _token_cap(body)
     return PayloadFindings(
         text="".join(texts) or None,
         has_output=has_output or bool(texts),
         refused=refused and not texts,
-        stopped_by=_reason(body) or _reached_cap(body),
+        stopped_by=_reason(body)
+        or ("max_output_tokens" if cap and reached(cap, read_usage(body.get("usage"))) else None),
+        token_cap=cap,
+        incomplete_message=incomplete_message,
         failed_tools=tuple(failed),
-        tool_error=tool_error,
+        tool_errors=tuple(dict.fromkeys(tool_errors))[:_MAX_TOOL_ERRORS],
     )
+
+
+def _tool_failed(item: Mapping[str, Any]) -> bool:
+    """A result counts whatever is next to it. An image call without one failed, whatever the service calls it."""
+    if item.get("result"):
+        return False
+    return (
+        item.get("type") == "image_generation_call"
+        or bool(item.get("error"))
+        or normalise(item.get("status")) in _FAILED_WORDS
+    )
+
+
+def _errors_of_tool(tool: str, item: Mapping[str, Any]) -> Iterator[ToolError]:
+    """The error that the item of a tool that failed states, if it states one."""
+    parts = read_error(item) or ErrorParts()
+    message = parts.message
+    if not message and isinstance(error := item.get("error"), dict):  # a result of MCP: its text says what failed
+        texts = (part.get("text") for part in _parts(error))
+        message = " ".join(text for text in texts if isinstance(text, str))[:MAX_MESSAGE]
+    if parts.code or parts.type or message:
+        yield ToolError(tool, parts.code, parts.type, message, parts.param)
 
 
 def _chat(choices: list[Any]) -> PayloadFindings:
@@ -152,7 +188,7 @@ def _chat(choices: list[Any]) -> PayloadFindings:
     stopped_by: str | None = None
     for choice in _mappings(choices):
         message = choice.get("message")
-        message = message if isinstance(message, Mapping) else {}
+        message = message if isinstance(message, dict) else {}
         content = message.get("content") or choice.get("text")
         if isinstance(content, str):
             text = content if text is None else text  # the first choice counts
@@ -166,17 +202,18 @@ def _chat(choices: list[Any]) -> PayloadFindings:
 
 def _reason(body: Mapping[str, Any]) -> str | None:
     details = body.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, Mapping) else None
+    reason = details.get("reason") if isinstance(details, dict) else None
     return reason[:100] if isinstance(reason, str) and reason else None
 
 
-def _reached_cap(body: Mapping[str, Any]) -> str | None:
-    """As long as the cap allows: cut off, although called complete (llama.cpp has no other sign of it)."""
-    cap, usage = body.get("max_output_tokens"), body.get("usage")
-    used = usage.get("output_tokens") if isinstance(usage, Mapping) else None
-    if isinstance(cap, int) and isinstance(used, int) and not isinstance(cap, bool) and used >= cap > 0:
-        return "max_output_tokens"
-    return None
+def _token_cap(body: Mapping[str, Any]) -> int | None:
+    cap = body.get("max_output_tokens")
+    return cap if isinstance(cap, int) and not isinstance(cap, bool) else None
+
+
+def reached(token_cap: int | None, usage: Usage) -> bool:
+    """Whether the output is as long as its cap allows: cut off, also where it is called complete (llama.cpp)."""
+    return bool(token_cap) and usage.output_tokens == token_cap
 
 
 def _parts(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -188,7 +225,7 @@ def _parts(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _mappings(items: list[Any]) -> Iterator[Mapping[str, Any]]:
-    return (item for item in items if isinstance(item, Mapping))
+    return (item for item in items if isinstance(item, dict))
 
 
 class Billing(StrEnum):
@@ -223,9 +260,11 @@ class Ended:
     billing: Billing = Billing.UNKNOWN
     billing_reason: str | None = None
     warnings: tuple[str, ...] = ()
+    tool_errors: tuple[ToolError, ...] = ()
     model: str | None = None
     text: str | None = None
     usage: Usage = NO_USAGE
+    token_cap: int | None = None  # as the response names it
 
 
 ResultForm = Literal["choices", "embeddings", "images", "output", "mapped"]
@@ -254,7 +293,7 @@ _KINDS: dict[StateGroup, str] = {
 def job_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The object that tells of the job: `body`, joined with the object `data` where that names a job or its status."""
     data = body.get("data")
-    if not isinstance(data, Mapping) or not (id_of(data) is not None or _words(data)):
+    if not isinstance(data, dict) or not (id_of(data) is not None or _words(data)):
         return body
     return {**data, **{name: value for name, value in body.items() if name != "data"}}
 
@@ -307,7 +346,7 @@ def has_result(body: Mapping[str, Any], form: ResultForm | None) -> bool:
         case None:
             return True
         case "choices":
-            return any(isinstance(one.get("message"), Mapping) or "text" in one for one in _objects(body, "choices"))
+            return any(isinstance(one.get("message"), dict) or "text" in one for one in _objects(body, "choices"))
         case "embeddings":
             return any("embedding" in one for one in _objects(body, "data"))
         case "images":
@@ -348,31 +387,28 @@ def ended(body: Mapping[str, Any], status: str | None, group: StateGroup) -> End
     """How a job ended whose status word is of `group`, or that has none (a synchronous response: success)."""
     findings = inspect(body)
     error = _error_of(body)
+    model = body.get("model")
+    facts = {
+        "status": status if status is None else status[:100],
+        "model": model[:200] if isinstance(model, str) else None,
+        "text": findings.text,
+        "usage": read_usage(body.get("usage")),
+        "tool_errors": findings.tool_errors,
+        "token_cap": findings.token_cap,
+    }
     if group is StateGroup.SUCCESS:
         if error is not None and not findings.has_output:
-            found = _failed(body, error, "failed", StateGroup.FAILURE, findings)
-        else:
-            found = _succeeded(error, status, findings)
-    elif group is StateGroup.PARTIAL:
-        found = _incomplete(error, findings)
-    else:
-        found = _failed(body, error or findings.tool_error, normalise(status) or "failed", group, findings)
-    usage, model = read_usage(body.get("usage")), body.get("model")
-    billing = found.billing
-    if billing is Billing.UNKNOWN and usage.paid is not None:
-        billing = Billing.BILLED if usage.paid else Billing.NOT_BILLED
-    return replace(
-        found,
-        status=status if status is None else status[:100],
-        billing=billing,
-        model=model[:200] if isinstance(model, str) else None,
-        text=findings.text,
-        usage=usage,
-    )
+            return _failed(body, error, "failed", StateGroup.FAILURE, findings, facts)
+        return _succeeded(error, findings, facts)
+    if group is StateGroup.PARTIAL:
+        return _incomplete(error, findings, facts)
+    return _failed(body, error, normalise(status) or "failed", group, findings, facts)
 
 
-def _succeeded(error: ErrorParts | None, status: str | None, findings: PayloadFindings) -> Ended:
+def _succeeded(error: ErrorParts | None, findings: PayloadFindings, facts: Mapping[str, Any]) -> Ended:
     warnings = findings.warnings()
+    if findings.incomplete_message:
+        warnings = (*warnings, "incomplete_message")
     if error is not None:
         judged = judge(error, Source.SERVICE)
         return Ended(
@@ -380,22 +416,24 @@ def _succeeded(error: ErrorParts | None, status: str | None, findings: PayloadFi
             problem=judged.problem,
             billing=Billing.BILLED,
             warnings=(*warnings, "partial_output"),
+            **facts,
         )
     if findings.stopped_by is None:
-        return Ended(State.SUCCEEDED, billing=Billing.BILLED, warnings=warnings)
-    if status is None:  # a chat response has no status, only a finish_reason
-        return _incomplete(None, findings)
-    return Ended(State.SUCCEEDED, billing=Billing.BILLED, warnings=(*warnings, "truncated"))
+        return Ended(State.SUCCEEDED, billing=Billing.BILLED, warnings=warnings, **facts)
+    if facts["status"] is None:  # a chat response has no status, only a finish_reason
+        return _incomplete(None, findings, facts)
+    return Ended(State.SUCCEEDED, billing=Billing.BILLED, warnings=(*warnings, "truncated"), **facts)
 
 
-def _incomplete(error: ErrorParts | None, findings: PayloadFindings) -> Ended:
+def _incomplete(error: ErrorParts | None, findings: PayloadFindings, facts: Mapping[str, Any]) -> Ended:
     if error is not None and (judged := judge(error, Source.SERVICE, status_word="incomplete")).rule.billing_reason:
-        return _by_rule(judged, judged.rule.state, findings)
+        return _by_rule(judged, judged.rule.state, findings, facts)
     found = reason_rule(findings.stopped_by)
-    parts = error or ErrorParts(code=findings.stopped_by)
-    problem = problem_of(found, parts, Source.SERVICE)
-    warnings = () if findings.has_output else ("empty_output",)
-    return Ended(State.INCOMPLETE, problem=problem, billing=Billing.BILLED, warnings=warnings)
+    parts, source = error or ErrorParts(code=findings.stopped_by), Source.SERVICE
+    if error is None and findings.stopped_by is None and findings.tool_errors:
+        parts, source = _parts_of_tool(findings.tool_errors[0]), Source.TOOL
+    problem = problem_of(found, parts, source)
+    return Ended(State.INCOMPLETE, problem=problem, billing=Billing.BILLED, warnings=findings.warnings(), **facts)
 
 
 def _failed(
@@ -404,34 +442,46 @@ def _failed(
     word: str,
     group: StateGroup,
     findings: PayloadFindings,
+    facts: Mapping[str, Any],
 ) -> Ended:
-    parts = error or ErrorParts()
-    judged = judge(parts, Source.SERVICE, status_word=word)
-    if not judged.rule.billing_reason:
+    tool = findings.tool_errors[0] if error is None and findings.tool_errors and group not in _FIXED_STATE else None
+    source = Source.SERVICE if tool is None else Source.TOOL
+    parts = error or (ErrorParts() if tool is None else _parts_of_tool(tool))
+    judged = judge(parts, source, status_word=word)
+    if tool is not None and tool.tool in _FOREIGN_TOOLS:
+        by_word = rule(WordField.STATUS, word)
+        judged = Judged(problem_of(by_word, parts, source), by_word)
+    elif not judged.rule.billing_reason:
         by_word = rule(WordField.STATUS, word) if group is not StateGroup.FAILURE else judged.rule
         if group in _FIXED_STATE or group in (StateGroup.INPUT, StateGroup.BILLING):
-            judged = Judged(problem_of(by_word, parts, Source.SERVICE), by_word)
+            judged = Judged(problem_of(by_word, parts, source), by_word)
         elif judged.rule is by_word and word == "aborted" and _aborted_by_system(body):
             by_system = rule(WordField.TOOL, "aborted_by_system")
-            judged = Judged(problem_of(by_system, parts, Source.SERVICE), by_system)
-    return _by_rule(judged, _FIXED_STATE.get(group, judged.rule.state), findings)
+            judged = Judged(problem_of(by_system, parts, source), by_system)
+    return _by_rule(judged, _FIXED_STATE.get(group, judged.rule.state), findings, facts)
 
 
-def _by_rule(judged: Judged, state: State, findings: PayloadFindings) -> Ended:
+def _parts_of_tool(tool: ToolError) -> ErrorParts:
+    return ErrorParts(tool.code, tool.type, tool.message, tool.param)
+
+
+def _by_rule(judged: Judged, state: State, findings: PayloadFindings, facts: Mapping[str, Any]) -> Ended:
     warnings = [f"tool_failed:{tool}" for tool in findings.failed_tools]
     if findings.has_output:
         warnings.append("partial_output")
     if judged.by_text:
         warnings.append("classified_by_text")
-    found = judged.rule
+    found, paid = judged.rule, facts["usage"].paid
     return Ended(
         state=state,
         problem=judged.problem,
+        billing=Billing.UNKNOWN if paid is None else Billing.BILLED if paid else Billing.NOT_BILLED,
         retry=found.retry if state is found.state else Retry.NO,
         retry_after=retry_after({}, 0.0, judged.problem.message) if found.retryable else None,
         halts=found.halts,
         billing_reason=found.billing_reason,
         warnings=tuple(dict.fromkeys(warnings)),
+        **facts,
     )
 
 
@@ -442,7 +492,7 @@ def _error_of(body: Mapping[str, Any]) -> ErrorParts | None:
         if value and (parts := read_error({"error": value})) is not None:
             return parts
     errors = body.get("errors")
-    listed = errors.get("data") if isinstance(errors, Mapping) else errors
+    listed = errors.get("data") if isinstance(errors, dict) else errors
     return read_error({"error": listed[0]}) if isinstance(listed, list) and listed else None
 
 

@@ -44,8 +44,9 @@ from batchrun.core.responses.outcome import (
     running,
 )
 from batchrun.core.responses.retry_after import milliseconds, retry_after
+from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import WORDS, Rule, State, StateGroup, WordField, group_of
+from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import ParsedJson, read_json
 from batchrun.core.text.readable import is_safe_id
 
@@ -102,16 +103,22 @@ class Ambiguous:
 
     problem: Problem
     rule: Rule | None = None  # why no further row will do better, where the service said so
+    shape: UnknownShape | None = None  # of a JSON object that shows no job and no result
 
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """The state of a job. `body` is its JSON on one line, for the record if it ended."""
+    """The state of a job. `body` is its JSON on one line, for the record if it ended.
+
+    `other_id` is the id that the response names, where that is not the job's: whether it is another row's is for those
+    to say who know the batch.
+    """
 
     outcome: Running | Ended
     body: bytes
     http_status: int
     request_id: str | None
+    other_id: str | None = None
 
 
 class Trouble(StrEnum):
@@ -138,11 +145,12 @@ def read_submit(
     wall: float,
     *,
     background: bool = True,
+    queues: bool = False,
     result: ResultForm | None = None,
     overrides: CodeOverrides = NO_OVERRIDES,
     field_map: FieldReader | None = None,
 ) -> Accepted | Refused | Ambiguous:
-    """What the response to a POST means. Without `background` the response is the result.
+    """What the response to a POST means. Without `background` the response is the result, or, with `queues`, a job.
 
     `result` is the form by which a result without a status is known; without it, any object will do that has neither an
     error nor a status, but never in the background. `wall` is the time of day, for a Retry-After that is a date.
@@ -153,7 +161,7 @@ def read_submit(
         problem = our_problem("connection_failed", answer.message)
         return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
     if 200 <= answer.status < 300:
-        return _read_acceptance(answer, field_map, overrides, background=background, result=result)
+        return _read_acceptance(answer, wall, field_map, overrides, background=background, queues=queues, result=result)
     judged = _judge_response(answer)
     names = {f"http_{answer.status}", judged.problem.code or ""}
     named = {judged.problem.code, judged.problem.type}
@@ -167,7 +175,7 @@ def read_submit(
         again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
         delay = retry_after(answer.headers, wall, judged.problem.message)
         return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay)
-    return _response_lost(answer, f"HTTP {answer.status}: {judged.problem.message}")
+    return _response_lost(answer, f"HTTP {answer.status}: {_words_of(judged.problem)}")
 
 
 def read_poll(
@@ -195,10 +203,12 @@ def read_cancel(
 
 def _read_acceptance(
     answer: Answer,
+    wall: float,
     field_map: FieldReader | None,
     overrides: CodeOverrides,
     *,
     background: bool,
+    queues: bool,
     result: ResultForm | None,
 ) -> Accepted | Refused | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
@@ -210,21 +220,24 @@ def _read_acceptance(
     job_id = id_of(body if mapped else job_of(body), _ABSENT)
     outcome = outcome_of(body, mapped=mapped)
     if isinstance(outcome, Running) and group_of(outcome.status) is StateGroup.UNKNOWN:
-        if (result is not None or not background) and has_result(body, result):
+        names_a_job = background or (queues and job_id is not _ABSENT)
+        if (result is not None or not names_a_job) and has_result(body, result):
             outcome = ended(body, None, StateGroup.SUCCESS)
         elif outcome.unclear is not None and job_id is not _ABSENT:
             outcome = outcome.unclear  # an error, and no word that says that the job runs all the same
     if mapped:
         outcome = replace(outcome, status=word)
     if isinstance(outcome, Running):
-        if job_id is _ABSENT and outcome.unclear is not None:
-            return _error_alone(answer, overrides)
-        problem = _cannot_be_polled(answer, outcome, job_id, background=background)
+        if job_id is _ABSENT:
+            if outcome.unclear is not None:
+                return _error_alone(answer, wall, overrides)
+            return _shows_nothing(answer, reading, background=background)
+        problem = _cannot_be_polled(answer, outcome, job_id, polled=background or queues)
         if problem is not None:
             return Ambiguous(problem)
     return Accepted(
         job_id=job_id if isinstance(job_id, str) and is_safe_id(job_id) else None,
-        outcome=_with_form_warning(outcome, reading),
+        outcome=_with_what_came_along(outcome, answer, wall, reading),
         body=reading.text,
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
@@ -235,25 +248,28 @@ def _read_acceptance(
 _ABSENT = object()
 
 
-def _error_alone(answer: Answer, overrides: CodeOverrides) -> Refused | Ambiguous:
+def _error_alone(answer: Answer, wall: float, overrides: CodeOverrides) -> Refused | Ambiguous:
     """A 2xx with an error and no job: ambiguous, unless the profile says that nothing was created."""
     judged = _judge_response(answer)
     if judged.problem.code in overrides.nothing_created:
-        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts)
-    words = ": ".join(part for part in (judged.problem.code, judged.problem.message) if part)
-    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {words}")
+        delay = retry_after(answer.headers, wall, judged.problem.message)
+        return Refused(judged.problem, judged.rule, judged.rule.retryable and not judged.rule.halts, delay)
+    lost = _response_lost(answer, f"HTTP {answer.status} with an error and without an id: {_words_of(judged.problem)}")
     return replace(lost, rule=judged.rule) if judged.rule.halts else lost
 
 
-def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, background: bool) -> Problem | None:
-    """Why the job cannot be polled; None where it can be."""
-    if job_id is _ABSENT:
-        shown = text_of_page(answer.body)[:200]
-        message = f"HTTP {answer.status} without an id and without a result: {shown}"
-        return our_problem("answer_lost", message, http_status=answer.status)
+def _shows_nothing(answer: Answer, reading: ParsedJson, *, background: bool) -> Ambiguous:
+    """A 2xx with neither a job nor a result nor an error."""
+    shape = unknown_shape(reading.value, reading.text, background=background)
+    lost = _response_lost(answer, f"HTTP {answer.status} without an id and without a result: {shape.shown}")
+    return replace(lost, shape=shape)
+
+
+def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, polled: bool) -> Problem | None:
+    """Why the job cannot be polled; None where it can be. `polled`: its endpoint's jobs are."""
     if not is_safe_id(job_id):
         message = f"the service gave the job the id {job_id!r}"[:300]
-    elif not background:
+    elif not polled:
         message = f"expected a result, got the job {job_id} (status {outcome.status!r})"
     else:
         return None
@@ -297,21 +313,27 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
     outcome = outcome_of(body, mapped=mapped)
     if mapped:
         outcome = replace(outcome, status=word)
-    if id_of(body if mapped else job_of(body), job_id) != job_id:
+    shown_id = id_of(body if mapped else job_of(body), job_id)
+    if shown_id != job_id:
         outcome = replace(outcome, warnings=(*outcome.warnings, "id_changed"))
     if isinstance(outcome, Running):
         poll_after = milliseconds(answer.headers.get("openai-poll-after-ms")) or retry_after(answer.headers, wall)
         if poll_after is not None:
             outcome = replace(outcome, poll_after=poll_after)
-    return JobReport(
-        _with_form_warning(outcome, reading), reading.text, answer.status, answer.headers.get("x-request-id")
-    )
+    outcome = _with_what_came_along(outcome, answer, wall, reading)
+    other_id = shown_id if isinstance(shown_id, str) and shown_id != job_id else None
+    return JobReport(outcome, reading.text, answer.status, answer.headers.get("x-request-id"), other_id)
 
 
-def _with_form_warning(outcome: Running | Ended, reading: ParsedJson) -> Running | Ended:
-    if reading.strict or isinstance(outcome, Running):
+def _with_what_came_along(
+    outcome: Running | Ended, answer: Answer, wall: float, reading: ParsedJson
+) -> Running | Ended:
+    """An end with what the response says of it beside its fields: when to retry, and whether its JSON is strict."""
+    if isinstance(outcome, Running):
         return outcome
-    return replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
+    if outcome.retry is not Retry.NO and (asked := retry_after(answer.headers, wall)) is not None:
+        outcome = replace(outcome, retry_after=asked)
+    return outcome if reading.strict else replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
 
 
 def _judge_response(answer: Answer) -> Judged:
@@ -325,6 +347,11 @@ def _judge_response(answer: Answer) -> Judged:
         target = answer.headers.get("location", "nowhere")
         parts = replace(parts, message=f"redirected to {target[:300]}; redirects are never followed")
     return judge(parts, Source.HTTP, http_status=answer.status)
+
+
+def _words_of(problem: Problem) -> str:
+    """The service's code and message."""
+    return problem.message if problem.code is None else f"{problem.code}: {problem.message}"
 
 
 def _response_lost(answer: Answer, message: str) -> Ambiguous:

@@ -1,4 +1,4 @@
-"""Which keys were seen, and where: small at ten million rows.
+"""Which keys (of rows, of jobs) were seen, and where: small at ten million rows.
 
 A Python set of ten million strings takes over a gigabyte. Here a key is a mark, 64 bits of its hash,
 kept in order of arrival (8 bytes a row), and a table with open addressing leads from a mark to its
@@ -14,7 +14,7 @@ needs to know at once); a Bloom filter (it can name no place).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _SMALLEST = 1 << 10  # slots
 _MOST_AHEAD = 1 << 23  # slots: 32 MB, however many keys are promised
@@ -60,6 +60,23 @@ class KeyIndex:
             self._resize(2 * (self._mask + 1))
         else:
             self._enter(mark, count)
+
+    def put_all(self, marks: Iterable[int]) -> None:
+        """Give each of `marks` the next place, whatever the others are."""
+        self.marks.extend(marks)
+        slots = self._mask + 1
+        while len(self.marks) > slots * 2 // 3:
+            slots *= 2
+        self._resize(slots)
+
+    def __contains__(self, mark: int) -> bool:
+        slots, marks, mask = self._slots, self.marks, self._mask
+        at = mark & mask
+        while slot := slots[at]:
+            if marks[slot - 1] == mark:
+                return True
+            at = (at + 1) & mask
+        return False
 
     def at(self, mark: int) -> Iterator[int]:
         """The places of `mark`, in order of arrival."""

@@ -47,11 +47,13 @@ class Endpoint:
 
     With `background` the response names a job; without, it is the result. Of a row's body, `ours` are fields that
     we always set, `default` those that the row may set itself, `dropped` those that are removed unless they are false.
-    `result` is the form by which a result without a status is known.
+    `result` is the form by which a result without a status is known. With `queues` it may be a job all the same, which is
+    then polled where those in the background are.
     """
 
     path: str
     background: bool = False
+    queues: bool = False
     result: ResultForm | None = None
     ours: Mapping[str, Any] = field(default_factory=dict)
     default: Mapping[str, Any] = field(default_factory=dict)
@@ -113,6 +115,11 @@ class Prepared:
     body: bytes
     warnings: tuple[str, ...] = ()
 
+    def hash(self) -> int:
+        """64 bits that are the same for equal requests, and never 0; the row's key is no part of them."""
+        digest = blake2b(self.path.encode() + b"\0" + self.body, digest_size=8).digest()
+        return int.from_bytes(digest, signed=True) or 1
+
 
 def prepared(endpoint: Endpoint, text: bytes, body: Mapping[str, Any], flags: BodyFlags) -> Prepared:
     """`text`, which is the object `body`, with the fields that batchrun and the flags set."""
@@ -173,6 +180,7 @@ MAX_CUSTOM_ID = 1_024  # bytes
 _SURELY_SHORT = MAX_CUSTOM_ID // 4  # characters
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body", "metadata"})
 _CONTENT = ("input", "messages", "prompt")
+_TOKEN_CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
 _FOREIGN = frozenset(
     {"headers", "extra_headers", "api_key", "api-key", "apikey", "authorization", "base_url", "api_base"}
 )
@@ -216,7 +224,7 @@ class Rejection(NamedTuple):
 class RowParser:
     """Parses lines with the flags of a batch, for the paths of a service; the first endpoint is the default."""
 
-    __slots__ = ("_by_path", "_chat", "_default", "_model", "_set_model", "flags", "known")
+    __slots__ = ("_by_path", "_chat", "_default", "_model", "_set_caps", "_set_model", "flags", "known")
 
     def __init__(self, flags: BodyFlags = NO_FLAGS, endpoints: Iterable[Endpoint] = ENDPOINTS) -> None:
         self.flags = flags
@@ -225,7 +233,9 @@ class RowParser:
         self._default = next(iter(self._by_path.values()))
         self._chat = self._by_path.get("/chat/completions", self._default)
         self._by_path |= {f"/v1{path}": one for path, one in self._by_path.items()}  # the usual spelling
-        set_model = dict(flags.settings).get("model")
+        settings = dict(flags.settings)
+        self._set_caps = {name: orjson.loads(settings[name]) for name in _TOKEN_CAPS if name in settings}
+        set_model = settings.get("model")
         self._set_model = None if set_model is None else orjson.loads(set_model)
         self._model = flags.model
 
@@ -293,6 +303,13 @@ class RowParser:
         elif len(body) == len(row.value):
             return prepared(row.endpoint, line.strip(), body, self.flags)
         return prepared(row.endpoint, _without(line, row.form), body, self.flags)
+
+    def token_cap(self, body: Mapping[str, Any]) -> int:
+        """The cap of output tokens that is sent for a row with that body; 0 where there is none."""
+        if self._set_caps:
+            body = {**body, **self._set_caps}
+        cap = body.get("max_output_tokens") or body.get("max_completion_tokens") or body.get("max_tokens")
+        return cap if type(cap) is int and cap > 0 else 0
 
     def _unknown_url(self, url: Any) -> Text:
         known = ", ".join(self.known)
@@ -418,10 +435,9 @@ _RECORD = 2_200  # bytes of a record without the text of its result
 _FIXED = {"/embeddings": 36_000, "/images/generations": 2_200_000}  # 1,536 floats; a PNG of 1024 × 1024 in base64
 
 
-def result_tokens(body: Mapping[str, Any]) -> int:
-    """Tokens of the result of `body`, if it is a usual one."""
-    cap = body.get("max_output_tokens") or body.get("max_completion_tokens") or body.get("max_tokens")
-    return cap if type(cap) is int and 0 < cap < USUAL_RESULT else USUAL_RESULT
+def result_tokens(token_cap: int) -> int:
+    """Tokens of a result, if it is a usual one; `token_cap` is 0 where there is none."""
+    return token_cap if 0 < token_cap < USUAL_RESULT else USUAL_RESULT
 
 
 def input_tokens(size: int) -> int:

@@ -196,7 +196,7 @@ class Settings:
     answer_timeout: float = _setting(600.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a POST whose response is the result")
     poll_timeout: float = _setting(120.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a poll")
     cancel_timeout: float = _setting(30.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a cancel")
-    keep_going: bool = _setting(False, FlagGroup.TIMEOUTS, SettingKind.SWITCH, "do not halt although every row so far was refused")
+    keep_going: bool = _setting(False, FlagGroup.TIMEOUTS, SettingKind.SWITCH, "do not halt although every row so far was refused, or the first response has an unknown shape")
 
     drain: float = _setting(30.0, FlagGroup.STOPPING, SettingKind.SECONDS, "longest wait for POSTs in flight after the first Ctrl-C")
     cancel_on_interrupt: bool = _setting(False, FlagGroup.STOPPING, SettingKind.SWITCH, "at Ctrl-C cancel the jobs on the service; without it they keep running and the next run collects them")

@@ -1,4 +1,4 @@
-"""All that the taxonomy has on one word, be it of a service, an SDK or a record; and advice for rows that failed."""
+"""All that is known of one word, be it of a service, an SDK or a record; and advice for rows that failed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from batchrun.core.taxonomy.rules import (
     WordField,
     normalise,
 )
+from batchrun.core.taxonomy.warning_words import WARNINGS, meaning_of_warning
+from batchrun.core.text.readable import visible
 
 # States whose cause may pass by itself; rows in the others need a changed input.
 WORTH_ANOTHER = (
@@ -56,7 +58,7 @@ class Explanation:
 
 
 def explain(word: str) -> list[Explanation]:
-    """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state."""
+    """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state, warning."""
     wanted, exact = normalise(word) or "", word.strip()
     found = [_of_rule(rule) for rule in TAXONOMY if rule.word.lower() in (wanted, exact.lower())]
     if exact.isascii() and exact.isdigit() and not any(one.title == _FIELD_TITLE[WordField.HTTP] for one in found):
@@ -67,12 +69,16 @@ def explain(word: str) -> list[Explanation]:
         found.append(Explanation(wanted, _FIELD_TITLE[WordField.STATUS], _group_facts(WORDS[wanted])))
     found += [_of_kind(name) for name in KINDS if name.lower() == exact.lower()]
     found += [_of_state(state) for state in State if state.value == wanted]
+    if (meaning := meaning_of_warning(exact)) is not None:
+        found.append(Explanation(visible(exact, 80), "warning of a record", {"meaning": meaning}))
     return found
 
 
 def nearest(word: str) -> str:
     """The known word that is spelled most like `word`."""
-    known = sorted({rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | {state.value for state in State})
+    known = sorted(
+        {rule.word for rule in TAXONOMY} | set(WORDS) | set(KINDS) | set(WARNINGS) | {state.value for state in State}
+    )
     by_lower = {name.lower(): name for name in known}
     return by_lower[difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.0)[0]]
 

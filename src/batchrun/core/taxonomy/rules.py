@@ -393,7 +393,8 @@ def _table() -> Iterator[Rule]:
     yield from _rules(tool, "queue_full", "RateLimitError", yes, State.OVERLOADED, "the service's queue is full (some services say so with a 400); submits wait and are retried automatically")
     yield from _rules(tool, "aborted_by_system", "APIStatusError", yes, State.ABORTED, "the service itself aborted it; retried", http_status=500)
     yield from _rules(tool, "answer_lost", "JobUnconfirmed", no, State.UNCONFIRMED, "it may have been created and billed; --resubmit-unconfirmed sends it again and may pay twice")
-    yield from _rules(tool, "unusable_job_id duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be polled; check the service's own list of jobs before you send it again")
+    yield from _rules(tool, "duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the response named another row's job, and what became of this row is unknown; --resubmit-unconfirmed sends it again and may pay twice; where a service gives equal requests one job, its profile says repeats_ids = true")
+    yield from _rules(tool, "unusable_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be polled; check the service's own list of jobs before you send it again")
     yield from _rules(tool, "cancelled_by_user cancelled_by_interrupt", "JobCancelled", no, State.CANCELLED, "cancelled as requested; --retry-failed cancelled submits it again")
     yield from _rules(tool, "deadline_exceeded", "APITimeoutError", no, State.TIMEOUT, "not done within --deadline; cancelled on the service; --retry-failed timeout polls its old job before it pays for another")
     yield from _rules(tool, "job_not_found", "JobExpired", no, State.EXPIRED, "the service no longer knows the job; --retry-failed expired submits it again")
@@ -416,6 +417,7 @@ class HaltReason(StrEnum):
     BUDGET = "budget"
     AUTH = "auth"
     ALL_REFUSED = "all refused"
+    UNKNOWN_RESPONSE = "unknown response"
     NO_ACCEPTANCE = "no acceptance"
     OUTAGE = "outage"
     RETRY_BUDGET = "retry budget"
@@ -435,6 +437,15 @@ HALT_ADVICE: dict[HaltReason, Text] = {
         "; ",
         Option("keep_going"),
         " sends every row regardless",
+    ),
+    HaltReason.UNKNOWN_RESPONSE: (
+        "describe the service in a profile and give it with ",
+        Option("service", "profile.toml"),
+        ", then ",
+        Action.RUN_AGAIN,
+        "; ",
+        Option("keep_going"),
+        " sends the other rows regardless",
     ),
     HaltReason.NO_ACCEPTANCE: ("check the service's status page and your limits there, then ", Action.RUN_AGAIN),
     HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),

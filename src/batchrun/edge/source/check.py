@@ -174,8 +174,9 @@ class _Check:
         index, report, mark = self.index, self.report, self.reader.mark
         admit, max_row, too_large = self.reader.intake.admit, self.reader.max_row, self.reader.found
         add, place, checked = index.seen.add, index.offsets.append, index.sums.append
-        add_model = index.model_of.append
-        last_endpoint, last_model, share, number = None, None, Share(), READ
+        token_cap = self.reader.intake.token_cap
+        add_kind = index.kind_of.append
+        last_endpoint, last_model, last_cap, share, number = None, None, 0, Share(), READ
         end = 0
         for offset, line in numbered:
             size = len(line)
@@ -192,14 +193,17 @@ class _Check:
                 if "background" in body or "stream" in body:
                     self._warn_of_overrides(endpoint, body)
                 if add(mark(key)) or self._seen_before(offset, key, found):
+                    cap = token_cap(body)
                     if model != last_model or endpoint is not last_endpoint:
                         last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
-                        number = index.model(model)
+                        number = READ
+                    if number == READ or cap != last_cap:
+                        last_cap, number = cap, index.kind(model, cap)
                     if "metadata" not in value:
                         kept = number
                     share.rows += 1
                     share.size += size
-                    share.answers += result_tokens(body)
+                    share.answers += result_tokens(cap)
             else:
                 if not line.strip():
                     report.blank_lines += 1
@@ -210,7 +214,7 @@ class _Check:
                 report.largest, report.largest_line = size, self._line()
             place(offset)
             checked(crc32(line))
-            add_model(kept)
+            add_kind(kept)
         index.end = end
 
     def _line(self) -> int:

@@ -32,13 +32,13 @@ from batchrun.edge.source.report import Report
 
 # --- What is kept of each row: where it stands, what it was, and the mark of its key. No text ---
 #
-# A row costs 8 bytes for its offset, 4 for its checksum, 1 for its model, 8 for its mark and 6 to 12 for the table that
+# A row costs 8 bytes for its offset, 4 for its checksum, 1 for its kind, 8 for its mark and 6 to 12 for the table that
 # finds it: 27 to 33, and 4 more where rows are alike. What is rare (blank lines, bad rows) has lists of its own, in the
 # order of the file, so that one search finds a row in them.
 
 
-READ = 0  # instead of the number of a model: the row must be read again to know what its record needs
-_MODELS = 255
+READ = 0  # instead of the number of a kind: the row must be read again to know what its record needs
+_KINDS = 255
 _FIRST = 1 << 31  # on the first of rows that are alike, with their number; the others hold which one they are
 
 
@@ -51,9 +51,9 @@ class Index:
         self.seen = KeyIndex()
         self.bad = array("I")  # ordinals
         self.doubled = bytearray()  # beside `bad`: its id stood on an earlier row
-        self.model_of = bytearray()  # of good rows without metadata: 1 + the place in `names`; else READ
-        self.names: list[str] = []
-        self._models: dict[str, int] = {}
+        self.kind_of = bytearray()  # of good rows without metadata: 1 + the place in `kinds`; else READ
+        self.kinds: list[tuple[str, int]] = []  # model and token cap
+        self._numbers: dict[tuple[str, int], int] = {}
         self.end = 0  # where the last row ends, at most
         self._alike = array("I")  # grows as far as the last row that has a like
         self._blank_at = array("I")  # before this ordinal there are …
@@ -62,12 +62,13 @@ class Index:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def model(self, name: str) -> int:
-        """What stands for a model in `model_of`; READ for the rare ones beyond the first 255."""
-        if name not in self._models and len(self.names) < _MODELS:
-            self.names.append(name)
-            self._models[name] = len(self.names)
-        return self._models.get(name, READ)
+    def kind(self, model: str, token_cap: int) -> int:
+        """What stands for rows of that model and cap in `kind_of`; READ for the rare kinds beyond the first 255."""
+        kind = (model, token_cap)
+        if kind not in self._numbers and len(self.kinds) < _KINDS:
+            self.kinds.append(kind)
+            self._numbers[kind] = len(self.kinds)
+        return self._numbers.get(kind, READ)
 
     def line_of(self, ordinal: int) -> int:
         """The number of the line that holds the row, from 1."""
@@ -289,7 +290,7 @@ class Checked:
         self._reader = reader
         self._spool = spool
         self._closed = False
-        self._abouts: dict[str, About] = {}
+        self._abouts: dict[tuple[str, int], About] = {}
         self.report = report
         self.name = reader.name
 
@@ -324,10 +325,11 @@ class Checked:
                 yield Row(key, problem=self._problem(ordinal, found))
                 continue
             own = metadata(found, line)
-            if own is None and not tokens:
-                about = self._about(found.model)
-            else:
-                about = About(found.model, own, input_tokens(len(line)) + result_tokens(found.body) if tokens else 0)
+            about = self._about(found.model, reader.intake.token_cap(found.body))
+            if own is not None or tokens:
+                cap = about.token_cap
+                estimate = input_tokens(len(line)) + result_tokens(cap) if tokens else 0
+                about = About(about.model, own, estimate, token_cap=cap)
             yield Row(key, about, row_sha256(line))
 
     def row(self, ordinal: int) -> Row:
@@ -337,11 +339,11 @@ class Checked:
     def about(self, ordinal: int) -> About | None:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
         index = self._reader.index
-        number = index.model_of[ordinal]
+        number = index.kind_of[ordinal]
         if number == READ:
             return None
-        model = index.names[number - 1]
-        return self._abouts.get(model) or self._about(model)
+        kind = index.kinds[number - 1]
+        return self._abouts.get(kind) or self._about(*kind)
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
         """The rows with these keys, in order, and those of them that have not the hash that is given with the key.
@@ -390,9 +392,10 @@ class Checked:
         else:
             self._spool.close()
 
-    def _about(self, model: str) -> About:
-        """What rows of that model share."""
-        return self._abouts.get(model) or self._abouts.setdefault(model, About(model))
+    def _about(self, model: str, token_cap: int) -> About:
+        """What rows of that model and cap share."""
+        kind = (model, token_cap)
+        return self._abouts.get(kind) or self._abouts.setdefault(kind, About(model, token_cap=token_cap))
 
     def _problem(self, ordinal: int, found: Admitted | Rejection) -> Problem:
         if isinstance(found, Admitted):

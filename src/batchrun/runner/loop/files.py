@@ -156,6 +156,8 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
     try:
         batch.files, halves = left_behind(folder.names(), batch.header.run_id, batch.recovery.open_journaled)
         folder.remove(halves)
+        if halves:
+            folder.sync()  # once its row has a record nothing would look for a half that a power cut brings back
     except OSError as error:
         message = f"expected to read and write it, but: {error}"
         raise FileRefused(folder.path, message, ("fix the cause, then ", Action.RUN_AGAIN)) from error

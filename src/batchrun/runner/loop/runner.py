@@ -68,6 +68,7 @@ from batchrun.runner.loop.exchanges import Exchanges, Keys, Workers, submit_ceil
 from batchrun.runner.loop.files import ArtifactFiles, BatchFiles, keep_unreadable
 from batchrun.runner.loop.rows import Rows, recovered, taken_up
 from batchrun.runner.opening.open import OpenBatch
+from batchrun.services.draft import draft_profile
 from batchrun.services.service import Service
 
 # Time as the runner sees it: a clock that counts suspension, and what happens by itself a few times a second.
@@ -146,6 +147,7 @@ class Runner:
         run_id = batch.header.run_id
         self._folder = folder
         self._budget = budget or Budget(settings.max_memory)
+        self._service = service
         self._engine = Engine(
             settings,
             run_id=run_id,
@@ -155,6 +157,7 @@ class Runner:
             collecting=source is None,
             files_at=None if folder is None else folder.shown,
             shared=shared,
+            repeats_ids=service.profile.repeats_ids,
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
@@ -169,7 +172,8 @@ class Runner:
             keys=keys,
             ceiling=ceiling,
         )
-        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None)
+        self._repeats_ids = service.profile.repeats_ids
+        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None, repeats_ids=self._repeats_ids)
         state = batch.state
         self._requests = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
@@ -293,6 +297,11 @@ class Runner:
         """The counts of the run now."""
         return self._engine.snapshot()
 
+    def drafted_profile(self) -> str | None:
+        """The profile that would read the response of no known shape that halted the run, if one did."""
+        halted = self._engine.gate.halted
+        return None if halted is None or halted.shape is None else draft_profile(self._service, halted.shape)
+
     def feed(self, event: Event) -> None:
         """Hand an event to the engine and carry out what it asks for."""
         self._events.append(event)
@@ -338,9 +347,10 @@ class Runner:
         """Take up what an earlier run left; what is due meanwhile is not kept waiting."""
         requests = self._requests.new(self._rows.are_to_come)
         begun = clock()
-        self.feed(recovered(self._batch, self._requests, output_end=output_end))
-        parts = taken_up(self._batch, self._source, self._requests, self._settings, only_cancels=self._only_cancels)
+        kind = {"only_cancels": self._only_cancels, "repeats_ids": self._repeats_ids}
+        parts = taken_up(self._batch, self._source, self._requests, self._settings, **kind)
         try:
+            self.feed(recovered(self._batch, self._source, self._requests, output_end=output_end, **kind))
             for part in parts:
                 self.feed(part)
                 if part.more:
