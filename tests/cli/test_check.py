@@ -21,7 +21,7 @@ def test_a_good_input(capsys):
     assert err == ""
     assert "good.jsonl: 11 rows, 1.5 KB\n" in out
     assert "/chat/completions    gpt-5-nano                 1" in out
-    assert out.endswith("good to go\n")
+    assert out.endswith("ready to run\n")
     assert "problems" not in out
 
 
@@ -54,7 +54,7 @@ def test_a_broken_input_for_people(capsys, monkeypatch):
     assert main(["check", BROKEN]) == 2
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 90
-    assert "  line 17  duplicate_id       custom_id 'fine-1' stands on line 1 already" in out
+    assert "  line 17  duplicate_id       custom_id 'fine-1' is already used on line 1" in out
     assert "leave them out with --skip-bad" in out
     assert "\x1b" not in out
 
@@ -125,10 +125,10 @@ def test_i09_hidden_characters_are_shown_escaped(tmp_path, capsys):
     ("arguments", "says"),
     [
         (["no-such-file"], "cannot read no-such-file: no such file or directory"),
-        ([str(ROOT)], "is a folder: name a file in it"),
+        ([str(ROOT)], "is a folder: give a file in it"),
         ([GOOD, "--set", "temperature"], "write --set temperature=0.2"),
         ([GOOD, "--set", "stream=true"], "batchrun itself decides"),
-        ([GOOD, "--model", ""], "name a model"),
+        ([GOOD, "--model", ""], "give a model"),
     ],
 )
 def test_f01_what_cannot_be_checked_is_named(arguments, says, capsys):
@@ -142,7 +142,7 @@ def test_a_wrong_size_is_named(capsys):
     with pytest.raises(SystemExit) as end:
         main(["check", GOOD, "--max-row", "1e6"])
     assert end.value.code == 2
-    assert "expected bytes, or 500k, 32M, 1G; came '1e6'" in capsys.readouterr().err
+    assert "expected bytes, or 500k, 32M, 1G; got '1e6'" in capsys.readouterr().err
 
 
 def test_f02_standard_input(tmp_path):
