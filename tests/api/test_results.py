@@ -218,7 +218,7 @@ def test_the_story_tells_what_happened_and_what_to_do(some):
 def test_every_public_object_has_a_repr_of_one_line(some, tmp_path):
     kept = Records([*some], path=tmp_path / "out.jsonl")
     objects = [some, some[0], kept, [kept], some.usage, some[0].error, batchrun.Limits(rpm=5), batchrun.State.FAILED,
-               batchrun.open(out=False), batchrun.Interrupted(some, open=3, path=tmp_path)]  # fmt: skip
+               batchrun.open(out=False), batchrun.Interrupted(some, remaining=3, path=tmp_path)]  # fmt: skip
     for one in objects:
         assert "\n" not in repr(one), type(one)
         assert len(repr(one)) < 2_000
@@ -235,7 +235,7 @@ def test_at_a_prompt_of_ipython_records_tell_their_story_and_within_a_list_their
 
 
 def test_a_stopped_cell_shows_no_traceback(some, tmp_path):
-    shown = batchrun.Interrupted(some, open=3, going_on=2, path=tmp_path)._render_traceback_()
+    shown = batchrun.Interrupted(some, remaining=3, running_jobs=2, path=tmp_path)._render_traceback_()
     assert shown[0].startswith("Interrupted: 5 rows done, 3 open; ")
     assert len(shown) <= 4
     assert max(map(len, shown)) <= 80

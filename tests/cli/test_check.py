@@ -67,7 +67,7 @@ def test_a_field_that_may_be_meant_for_nobody_is_a_warning(tmp_path, capsys, mon
     out = capsys.readouterr().out
     assert "warnings:\n  line 1  unknown_body_field  unknown field 'label' of /responses, sent as" in out
     assert out.count("'label'") == 1
-    assert out.endswith("\ngood to go\n")
+    assert out.endswith("\nready to run\n")
     assert max(map(len, out.splitlines())) <= 80
     assert main(["check", GOOD]) == 0
     assert "warnings" not in capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_a_csv_is_told_in_lines_that_can_be_copied(tmp_path, capsys, monkeypatch
         assert main(command) == 2
         err = capsys.readouterr().err.splitlines()
         assert err[0].endswith(": in.csv: expected JSON lines, got CSV; convert it:")
-        assert err[1].startswith("  python3 -c 'import csv, json; ")
+        assert err[1].startswith("    python3 -c 'import csv, json; ")
         assert err[1].endswith("' < in.csv > in.jsonl")
         assert err[2:] == ["then run in.jsonl"]
     assert [one.name for one in tmp_path.iterdir()] == ["in.csv"]

@@ -60,9 +60,9 @@ def test_o04_an_output_that_is_a_folder_is_refused_and_leaves_nothing(batch, tmp
     (tmp_path / "adir").mkdir()
     code, _, said = batch([row("a")], command=("in.jsonl", "-o", output))
     assert code == 4
-    assert f"{output}: expected a regular file, found a folder; name a file in it" in said
+    assert f"{output}: expected a regular file, found a folder; give a file in it" in said
     code, _, said = batch(None, command=("collect", "adir"))
-    assert (code, "found a folder; name a file in it" in said) == (2, True)
+    assert (code, "found a folder; give a file in it" in said) == (2, True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["adir", "in.jsonl"]
 
 

@@ -204,7 +204,7 @@ def test_i13_an_integer_id_is_its_decimal_text(write):
         write('{"custom_id": 1, "prompt": "x"}\n{"custom_id": "1", "prompt": "y"}\n{"custom_id": 1, "input": "z"}')
     )
     assert bad(source) == [(2, "duplicate_id"), (3, "duplicate_id")]
-    assert "custom_id '1' stands on line 1" in rejected(source)[0][1].problem.message
+    assert "custom_id '1' is already used on line 1" in rejected(source)[0][1].problem.message
 
 
 def test_i14_normal_forms_are_two_rows(write):

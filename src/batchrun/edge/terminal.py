@@ -14,6 +14,8 @@ from typing import TextIO
 WIDEST = 80
 """No text is laid out wider: longer lines are hard to read."""
 _NARROWEST = 20
+COPIED = "    "
+"""A line that begins so is a command, to be copied whole: it is never laid out in several."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -43,7 +45,9 @@ def text_width(stream: TextIO | None) -> int:
 def in_lines(text: str, width: int, indent: str = "") -> str:
     """`text` in lines of at most `width` columns, those after the first of each paragraph indented; words stay whole."""
     return "\n".join(
-        textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+        line
+        if line.startswith(COPIED)
+        else textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
         for line in text.split("\n")
     )
 

@@ -70,7 +70,7 @@ def compare_flags(
         return False
     raise UsageError(
         (
-            "this batch was begun with ",
+            "this batch was started with ",
             *options(header.body_flags),
             ", now it is ",
             *options(identity.body_flags),
