@@ -76,7 +76,7 @@ def test_the_demo_succeeds_and_the_one_that_does_not_says_why(tmp_path, monkeypa
     assert "on purpose" not in err
     assert main([str(SAMPLES / "failures.jsonl"), "-o", "failed.jsonl", "--demo"]) == 1
     err = capsys.readouterr().err
-    assert "some rows of the demo fail on purpose: exit code 1 is part of it\n" in err
+    assert "the demo service fails some rows on purpose; exit code 1 is part of it\n" in err
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -64,7 +64,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         which = f"{_rows(result.snapshot.with_warnings)}{' of this run' if result.snapshot.finished_before else ''}"
         yield wrapped("", f"{which} succeeded with warnings; see `warnings`", width)
     if result.demo and exit_code(result) == EXIT_ROWS:
-        yield wrapped("", "some rows of the demo fail on purpose: exit code 1 is part of it", width)
+        yield wrapped("", "the demo service fails some rows on purpose; exit code 1 is part of it", width)
     if result.outcome is Outcome.PARTIAL and not result.limited:
         yield ""
         yield wrapped("", _unsent(result.open_rows), width)
