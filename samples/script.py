@@ -13,7 +13,7 @@ def main(path: str) -> int:
     try:
         records = batchrun.run_sync(path, demo=True)
     except batchrun.Interrupted as stopped:
-        print(stopped, file=sys.stderr)  # the same command goes on
+        print(stopped, file=sys.stderr)  # the same command resumes
         return 130
     except batchrun.Halted as halted:
         print(halted, file=sys.stderr)

@@ -11,7 +11,7 @@ SETTINGS = {"model": "gpt-5", "demo": True, "progress": False, "poll_min": 0.2}
 
 
 class Progress(batchrun.Observer):
-    """Tells of each record as it is safe on the disk."""
+    """Prints each record once it is safe on the disk."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,9 +33,9 @@ async def orders(limits: batchrun.Limits) -> int:
                     {"custom_id": f"order-{number}", "prompt": f"[[sleep 200ms]] Thank for order {number}"}
                 )
                 await asyncio.sleep(0.05)
-            await batch.submit({"custom_id": "order-6", "prompt": "[[sleep 60]] One that nobody wants any more"})
+            await batch.submit({"custom_id": "order-6", "prompt": "[[sleep 60]] One that is no longer wanted"})
             await batch.cancel("order-6")
-            batch.end()
+            batch.close()
 
         taking = asyncio.create_task(take_orders())
         async for record in batch:

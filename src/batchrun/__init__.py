@@ -1,4 +1,4 @@
-"""Run very many background jobs against a submit-and-poll service and bring every result home.
+"""Run very many background jobs against a submit-and-poll service, and get one record per row.
 
     records = await batchrun.run(rows, model="gpt-5")     # in a notebook; batchrun.run_sync(…) in a script
     records.failed, records.to_pandas()
@@ -7,7 +7,7 @@
         async for record in batch:
             ...
 
-What stands in `__all__` is public; each name is imported when it is first used, so that importing batchrun is quick.
+The names in `__all__` are public; each name is imported when it is first used, so that importing batchrun is quick.
 """
 
 from typing import TYPE_CHECKING, Any

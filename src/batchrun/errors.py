@@ -1,6 +1,6 @@
 """Typed exceptions: of jobs that did not succeed, named as in the openai SDK where it has one, and of runs.
 
-A background job that failed answers its poll with 200 OK, so the SDK raises nothing for it. These do::
+The poll of a background job that failed returns 200 OK, so the SDK raises nothing for it. Records do::
 
     try:
         record.raise_for_state()

@@ -1,10 +1,10 @@
-"""An observer that tells OpenTelemetry of a run: a span for each job, and the run's counts as metrics.
+"""An observer that exports a run to OpenTelemetry: a span for each job, and the run's counts as metrics.
 
     from batchrun.otel import OpenTelemetry
     records = await batchrun.run(rows, observers=OpenTelemetry())
 
 Needs `pip install 'batchrun-jobs[otel]'`, which is the API alone: where no SDK is set up this costs next to nothing and
-tells nobody. Names follow the semantic conventions of GenAI where they have one, else they begin with `batchrun.`.
+exports nothing. Names follow the semantic conventions of GenAI where they have one, else they begin with `batchrun.`.
 No prompt, no output and no message leaves the process by it.
 
 | name | what |
@@ -13,10 +13,10 @@ No prompt, no output and no message leaves the process by it.
 | `batchrun.records` | records, by `batchrun.state` and `error.type` (the error code) |
 | `batchrun.attempts` | earlier jobs of these rows: what was paid again |
 | `batchrun.submits`, `batchrun.polls` | requests |
-| `gen_ai.client.token.usage` | tokens a row, by `gen_ai.token.type` |
+| `gen_ai.client.token.usage` | tokens per row, by `gen_ai.token.type` |
 | `gen_ai.client.operation.duration` | seconds from submit to end |
-| `batchrun.queued` | seconds from submit to the first look that found it at work |
-| `batchrun.lag` | seconds from a job's end over there (`completed_at`) to our noticing |
+| `batchrun.queued` | seconds from submit to the first poll that found it running |
+| `batchrun.lag` | seconds from a job's end on the service (`completed_at`) to the poll that saw it |
 | `batchrun.in_flight` | jobs in flight |
 """
 
@@ -40,7 +40,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 class OpenTelemetry:
-    """Tells OpenTelemetry of a run; give a fresh one to each run. The global providers are used unless given."""
+    """Exports a run to OpenTelemetry; make a new one for each run. The global providers are used unless given."""
 
     def __init__(
         self,
@@ -55,13 +55,15 @@ class OpenTelemetry:
         self._own = dict(attributes or {})
         self._last: dict[str, int] = {}
         self._records = meter.create_counter("batchrun.records", "{record}", "Records by state")
-        self._attempts = meter.create_counter("batchrun.attempts", "{job}", "Jobs that were tried again")
-        self._submits = meter.create_counter("batchrun.submits", "{request}", "POSTs that were answered or lost")
-        self._polls = meter.create_counter("batchrun.polls", "{request}", "Looks at jobs")
+        self._attempts = meter.create_counter("batchrun.attempts", "{job}", "Jobs that were retried")
+        self._submits = meter.create_counter("batchrun.submits", "{request}", "POSTs that got a response or were lost")
+        self._polls = meter.create_counter("batchrun.polls", "{request}", "Polls of jobs")
         self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}", "Tokens of a row")
         self._took = meter.create_histogram("gen_ai.client.operation.duration", "s", "From submit to end")
-        self._queued = meter.create_histogram("batchrun.queued", "s", "From submit to work")
-        self._lag = meter.create_histogram("batchrun.lag", "s", "From a job's end over there to our noticing")
+        self._queued = meter.create_histogram("batchrun.queued", "s", "From submit to start")
+        self._lag = meter.create_histogram(
+            "batchrun.lag", "s", "From a job's end on the service to the poll that saw it"
+        )
         self._in_flight = meter.create_up_down_counter("batchrun.in_flight", "{job}", "Jobs in flight")
 
     def progressed(self, stats: Snapshot) -> None:

@@ -22,6 +22,6 @@ def test_the_bar_tells_one_time_left(monkeypatch):
     last = stream.getvalue().rstrip().rpartition("\r")[2]
     bar.close()
     assert "9/100 [" in last
-    assert "1 min 31 s left, 5 in flight, 9 ok" in last
+    assert "9 ok, 1 min 31 s left, 5 in flight" in last
     assert "<" not in last, "tqdm's own time left"
     assert "row/s" not in last

@@ -44,7 +44,7 @@ def test_a_row_that_is_submitted_is_on_the_disk_before_it_is_sent(somewhere):
             other = await batch.submit("b")
             async for record in batch:
                 if record.key == other:
-                    batch.end()
+                    batch.close()
         return keys(batchrun.read("x.jsonl"))
 
     assert play(scene) == ["one", content_key(canonical({"prompt": "b"}))]
@@ -133,7 +133,7 @@ def test_a_row_that_cannot_be_sent_is_refused_and_not_kept(somewhere, row, told)
 def test_after_the_end_nothing_is_taken():
     async def scene(simulator):
         async with batchrun.open(rows(1), out="x.jsonl", **on(simulator)) as batch:
-            batch.end()
+            batch.close()
             with pytest.raises(errors.InputError, match="has ended and takes no more rows"):
                 await batch.submit("a")
 
@@ -161,7 +161,7 @@ def test_a_refused_row_has_its_record_although_more_may_come():
             await batch.submit("[[refuse invalid_prompt]] a")
             async for record in batch:
                 assert record.state is batchrun.State.REJECTED
-                batch.end()
+                batch.close()
 
     play(scene)
 
@@ -171,7 +171,7 @@ def test_many_rows_at_once_are_all_taken_before_the_end():
         async with batchrun.open(out="x.jsonl", **on(simulator)) as batch:
             submits = [asyncio.ensure_future(batch.submit({"custom_id": f"n{n}", "prompt": "a"})) for n in range(300)]
             await asyncio.sleep(0)
-            batch.end()  # they are on their way
+            batch.close()  # they are on their way
             assert len(await asyncio.gather(*submits)) == 300
         return len(batchrun.read("x.jsonl")), simulator.statistics.posts
 

@@ -118,8 +118,8 @@ def test_the_first_interrupt_waits_for_the_posts_in_flight_and_the_second_does_n
             task.cancel()
         with pytest.raises(batchrun.Interrupted) as caught:
             await task
-        assert caught.value.going_on == going_on
-        assert "the same call goes on from here and pays nothing twice" in str(caught.value)
+        assert caught.value.running_jobs == going_on
+        assert "the same call resumes and pays nothing twice" in str(caught.value)
 
     play(scene, f"[times]\npost = '{post}'\n")
 
@@ -195,7 +195,7 @@ def test_a_cancelled_scope_of_anyio_interrupts_once(streamed):
                 await call()
             raise caught.value
         await canceller
-        assert caught.value.going_on == 1
+        assert caught.value.running_jobs == 1
 
     play(scene, "[times]\npost = '300ms'\n")
 
@@ -257,7 +257,7 @@ SCRIPT = """
     try:
         batchrun.run_sync(["[[sleep 2h]] a"] * 5, out="x.jsonl", demo=True, model="gpt-5", poll_min=0.05, progress=True)
     except batchrun.Interrupted as error:
-        print("interrupted", error.open, error.going_on, flush=True)
+        print("interrupted", error.remaining, error.running_jobs, flush=True)
         sys.exit(7)
 """
 

@@ -14,6 +14,7 @@ import pytest
 import batchrun
 from batchrun.api.setting_types import SettingArguments
 from batchrun.api.wording import error_in_python, in_python
+from batchrun.core.settings.parsing import FORMER_NAMES
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.text.readable import Action, Option, worded
 
@@ -61,7 +62,7 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_the_settings_of_a_call_are_those_of_the_command():
     known = {one.name for one in fields(Settings)}
-    assert set(SettingArguments.__annotations__) == known - {"fresh"}, "api/setting_types.py names every setting"
+    assert set(SettingArguments.__annotations__) == (known | {*FORMER_NAMES}) - {"fresh"}, "api/setting_types.py"
     for call in (batchrun.run, batchrun.run_sync, batchrun.open):
         own = set(inspect.signature(call).parameters)
         assert own & known == {"fresh"}
@@ -69,7 +70,7 @@ def test_the_settings_of_a_call_are_those_of_the_command():
 
 def test_help_reads_well():
     said = pydoc.plain(pydoc.render_doc(batchrun.run))
-    assert "one record a row, in the order of the rows" in said
+    assert "one record per row, in the order of the rows" in said
     for name in ("rows", "out", "fresh", "observers", "limits", "progress", "demo", "settings"):
         assert f"\n    {name} " in said, f"{name} is not told"
     assert max(len(line) for line in said.splitlines()[4:]) <= 124

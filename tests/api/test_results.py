@@ -111,9 +111,9 @@ def test_a_body_is_read_anew_and_its_long_numbers_stay_exact():
 def test_text_as_json():
     assert record(output_text='{"a": [1]}').json() == {"a": [1]}
     assert record(output_text='```json\n{"a": 1}\n```').json() == {"a": 1}
-    with pytest.raises(ValueError, match=r"row-1: expected JSON, came 'Sure! .*see \.text"):
+    with pytest.raises(ValueError, match=r"row-1: expected JSON, got 'Sure! .*see \.text"):
         record(output_text="Sure! Here it is").json()
-    with pytest.raises(ValueError, match="there is none"):
+    with pytest.raises(ValueError, match="got no text"):
         record().json()
     with pytest.raises(errors.RateLimitError):
         record(state=State.RATE_LIMITED, code="queue_full").json()
@@ -191,8 +191,8 @@ def test_a_list_by_place_key_and_state(some):
         ("nobody\x1b", KeyError, r"none of the 5 records has the key nobody(?!\x1b)"),
         (5, IndexError, r"records\[5\]: there are 5 records, from 0"),
         (-6, IndexError, r"records\[-6\]: there are 5 records"),
-        (None, TypeError, "expected a place, a key or a slice, got NoneType"),
-        (1.0, TypeError, "expected a place, a key or a slice, got float"),
+        (None, TypeError, "expected an index, a key or a slice, got NoneType"),
+        (1.0, TypeError, "expected an index, a key or a slice, got float"),
     ],
 )
 def test_what_is_no_record_of_theirs_is_told(some, which, error, told):
@@ -203,12 +203,13 @@ def test_what_is_no_record_of_theirs_is_told(some, which, error, told):
 
 
 def test_the_story_tells_what_happened_and_what_to_do(some):
-    head, tokens, *rest = str(some).splitlines()
+    assert max(map(len, str(some).splitlines())) <= 80
+    head, tokens, *rest = str(some).replace("\n    ", " ").splitlines()
     assert head == "5 records: 2 succeeded, 1 rejected, 1 timeout, 1 unconfirmed (1 succeeded with warnings)"
     assert tokens == "6 tokens: 2 in, 4 out"
     assert rest[0].startswith("1 × answer_lost (unconfirmed): ")
-    assert "next: the same call with retry_failed=['timeout'] tries 1 row again" in rest
-    assert "next: the same call with resubmit_unconfirmed=True sends the unconfirmed again; may pay twice" in rest
+    assert "next: the same call with retry_failed=['timeout'] retries 1 row" in rest
+    assert "next: the same call with resubmit_unconfirmed=True sends the unconfirmed rows again; may pay twice" in rest
     assert str(Records()) == "0 records"
     assert repr(Records()) == "<Records: 0 records>"
     assert repr(record("x", State.TIMEOUT, "deadline_exceeded", message=EVIL)).isprintable()
@@ -217,7 +218,7 @@ def test_the_story_tells_what_happened_and_what_to_do(some):
 def test_every_public_object_has_a_repr_of_one_line(some, tmp_path):
     kept = Records([*some], path=tmp_path / "out.jsonl")
     objects = [some, some[0], kept, [kept], some.usage, some[0].error, batchrun.Limits(rpm=5), batchrun.State.FAILED,
-               batchrun.open(out=False), batchrun.Interrupted(some, open=3, path=tmp_path)]  # fmt: skip
+               batchrun.open(out=False), batchrun.Interrupted(some, remaining=3, path=tmp_path)]  # fmt: skip
     for one in objects:
         assert "\n" not in repr(one), type(one)
         assert len(repr(one)) < 2_000
@@ -234,7 +235,7 @@ def test_at_a_prompt_of_ipython_records_tell_their_story_and_within_a_list_their
 
 
 def test_a_stopped_cell_shows_no_traceback(some, tmp_path):
-    shown = batchrun.Interrupted(some, open=3, going_on=2, path=tmp_path)._render_traceback_()
+    shown = batchrun.Interrupted(some, remaining=3, running_jobs=2, path=tmp_path)._render_traceback_()
     assert shown[0].startswith("Interrupted: 5 rows done, 3 open; ")
     assert len(shown) <= 4
     assert max(map(len, shown)) <= 80
@@ -309,14 +310,14 @@ def test_reading_an_output(tmp_path):
     with pytest.raises(errors.InputError, match="there is no such file"):
         batchrun.read(tmp_path / "other.jsonl")
     for folder in (".", "", tmp_path):
-        with pytest.raises(batchrun.errors.InputError, match="found a folder; name the file in it"):
+        with pytest.raises(batchrun.errors.InputError, match="found a folder; give the file in it"):
             batchrun.read(folder)
 
 
 def test_what_ends_a_run_survives_a_process_boundary(some):
     for error in (
-        errors.Interrupted(some, open=3, going_on=2),
-        errors.Halted("quota", "no money", "top up", some, open=3),
+        errors.Interrupted(some, remaining=3, running_jobs=2),
+        errors.Halted("quota", "no money", "top up", some, remaining=3),
     ):
         again = pickle.loads(pickle.dumps(error))
-        assert (type(again), str(again), again.records, again.open) == (type(error), str(error), some, 3)
+        assert (type(again), str(again), again.records, again.remaining) == (type(error), str(error), some, 3)

@@ -103,8 +103,8 @@ def test_out_names_the_file_and_false_keeps_nothing(somewhere):
     [
         ("", "got ''; give a path, or False"),
         ("-", "got '-'; the command's standard output has no meaning here; give a path, or False"),
-        (".", "the folder .; name a file in it"),
-        (Path(), "the folder .; name a file in it"),
+        (".", "the folder .; give a file in it"),
+        (Path(), "the folder .; give a file in it"),
         (7, "got int; give a path"),
         (True, "got True"),
     ],
@@ -132,7 +132,7 @@ def test_it_says_in_one_line_where_it_is_kept(capsys):
     said = capsys.readouterr()
     one, two, three = said.err.splitlines()
     assert one.startswith("batchrun: 1 row; kept in .batchrun/1-row-")
-    assert one.endswith("the same call goes on from there")
+    assert one.endswith("the same call resumes from there")
     assert "1 done by earlier runs" in two
     assert "nothing is kept (out=False)" in three
     assert "lost" in three
@@ -279,7 +279,7 @@ def test_bad_rows_are_told_by_their_number_and_nothing_is_left(somewhere):
     said = play(scene)
     assert said.startswith("the rows: 2 of 3 rows are bad and nothing was sent:\n  row 2: no_body:")
     assert "  row 3: invalid_custom_id:" in said
-    assert said.endswith("mend them, or run the others with skip_bad=True")
+    assert said.endswith("fix them, or run the others with skip_bad=True")
     assert [path.name for path in (somewhere / ".batchrun").iterdir()] == [".gitignore"]
 
 
@@ -296,8 +296,8 @@ def test_a_halt_raises_with_the_records_so_far_and_the_same_call_goes_on():
             await batchrun.run(rows(8), **on(simulator, submits=2))
         halted = caught.value
         assert halted.reason == "quota"
-        assert (len(halted.records), halted.open) == (3, 5)
-        assert "the same call goes on from here" in str(halted)
+        assert (len(halted.records), halted.remaining) == (3, 5)
+        assert "the same call resumes" in str(halted)
         assert "--" not in str(halted)
         assert "top up" in halted.advice
         from batchrun.simulator import parse
@@ -329,7 +329,7 @@ def test_of_equal_calls_at_one_moment_one_works_and_the_others_are_told():
             assert len(worked.ok) == 2
             told = [str(one) for one in ended if isinstance(one, errors.FilesError)]
             assert len(told) == 2
-            assert all(f"process {os.getpid()}, works on this output" in one for one in told)
+            assert all(f"process {os.getpid()}, is using this output" in one for one in told)
         return simulator.statistics.posts
 
     assert play(scene) == 10
@@ -349,7 +349,7 @@ def test_a_second_batch_on_one_output_takes_nothing_from_the_first(somewhere, mo
     async def scene(simulator):
         first = asyncio.create_task(batchrun.run(rows(8), **on(simulator, out="out.jsonl")))
         await asyncio.to_thread(locked.wait, 5)
-        with pytest.raises(errors.FilesError, match="works on this output"):
+        with pytest.raises(errors.FilesError, match="is using this output"):
             await batchrun.run(["another"], **on(simulator, out="out.jsonl"))
         refused.set()
         return await first
@@ -508,7 +508,7 @@ def test_an_interrupt_may_cancel_what_runs_over_there():
         with pytest.raises(batchrun.Interrupted) as caught:
             await task
         assert {record.state for record in caught.value.records} == {"cancelled"}
-        assert (simulator.statistics.cancels, caught.value.going_on) == (3, 0)
+        assert (simulator.statistics.cancels, caught.value.running_jobs) == (3, 0)
 
     play(scene)
 
@@ -516,16 +516,17 @@ def test_an_interrupt_may_cancel_what_runs_over_there():
 def test_sent_now_and_collected_later():
     async def scene(simulator):
         sent = await batchrun.run(rows(5, "[[sleep 300ms]] x"), detach=True, **on(simulator))
-        assert (len(sent), sent.going_on, simulator.statistics.posts) == (0, 5, 5)
+        assert (len(sent), sent.running_jobs, simulator.statistics.posts) == (0, 5, 5)
         assert str(sent).splitlines() == [
             "0 records",
-            "5 jobs left to run on over there, billed; next: the same call without detach=True collects the records",
+            "5 jobs are still running on the service and will be billed",
+            "next: the same call without detach=True collects the records",
             f"kept in {sent.path}",
         ]
-        assert "5 jobs left" in sent._repr_html_()
+        assert "5 jobs are still running" in sent._repr_html_()
         records = await batchrun.run(rows(5, "[[sleep 300ms]] x"), **on(simulator))
-        assert (len(records.ok), records.going_on, simulator.statistics.posts) == (5, 0, 5)
-        assert "left to run on" not in str(records)
+        assert (len(records.ok), records.running_jobs, simulator.statistics.posts) == (5, 0, 5)
+        assert "still running" not in str(records)
 
     play(scene)
 
@@ -544,6 +545,10 @@ def test_p22_results_that_are_none_have_a_warning_and_the_record_what_the_tool_s
     assert [record.ok for record in (failed, short, long)] == [True] * 3
     assert (failed.warnings, failed.error) == (("tool_failed:image_generation_call",), None)
     (said,) = failed.tool_errors
-    assert (said.tool, said.code, said.message) == ("image_generation_call", "server_error", "simulated: no image came")
+    assert (said.tool, said.code, said.message) == (
+        "image_generation_call",
+        "server_error",
+        "simulated: no image was generated",
+    )
     assert (short.warnings, short.tool_errors) == (("truncated",), ())
     assert (long.warnings, long.tool_errors) == ((), ())

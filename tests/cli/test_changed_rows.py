@@ -130,7 +130,7 @@ def test_a_wrong_model_flag_may_be_changed_too_as_long_as_nothing_was_accepted(c
     assert command(prompts, "--model", "right")[0] == 0, "the header has it now"
     code, _, said = command(prompts, "--model", "wrong")
     assert code == 2
-    assert "begun with --model right, now it is --model wrong" in said
+    assert "started with --model right, now it is --model wrong" in said
 
 
 def test_so_it_is_where_rows_have_the_records_of_their_refusals(command):

@@ -21,7 +21,7 @@ def test_a_good_input(capsys):
     assert err == ""
     assert "good.jsonl: 11 rows, 1.5 KB\n" in out
     assert "/chat/completions    gpt-5-nano                 1" in out
-    assert out.endswith("good to go\n")
+    assert out.endswith("ready to run\n")
     assert "problems" not in out
 
 
@@ -54,7 +54,7 @@ def test_a_broken_input_for_people(capsys, monkeypatch):
     assert main(["check", BROKEN]) == 2
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 90
-    assert "  line 17  duplicate_id       custom_id 'fine-1' stands on line 1 already" in out
+    assert "  line 17  duplicate_id       custom_id 'fine-1' is already used on line 1" in out
     assert "leave them out with --skip-bad" in out
     assert "\x1b" not in out
 
@@ -67,7 +67,7 @@ def test_a_field_that_may_be_meant_for_nobody_is_a_warning(tmp_path, capsys, mon
     out = capsys.readouterr().out
     assert "warnings:\n  line 1  unknown_body_field  unknown field 'label' of /responses, sent as" in out
     assert out.count("'label'") == 1
-    assert out.endswith("\ngood to go\n")
+    assert out.endswith("\nready to run\n")
     assert max(map(len, out.splitlines())) <= 80
     assert main(["check", GOOD]) == 0
     assert "warnings" not in capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_a_csv_is_told_in_lines_that_can_be_copied(tmp_path, capsys, monkeypatch
         assert main(command) == 2
         err = capsys.readouterr().err.splitlines()
         assert err[0].endswith(": in.csv: expected JSON lines, got CSV; convert it:")
-        assert err[1].startswith("  python3 -c 'import csv, json; ")
+        assert err[1].startswith("    python3 -c 'import csv, json; ")
         assert err[1].endswith("' < in.csv > in.jsonl")
         assert err[2:] == ["then run in.jsonl"]
     assert [one.name for one in tmp_path.iterdir()] == ["in.csv"]
@@ -125,10 +125,10 @@ def test_i09_hidden_characters_are_shown_escaped(tmp_path, capsys):
     ("arguments", "says"),
     [
         (["no-such-file"], "cannot read no-such-file: no such file or directory"),
-        ([str(ROOT)], "is a folder: name a file in it"),
+        ([str(ROOT)], "is a folder: give a file in it"),
         ([GOOD, "--set", "temperature"], "write --set temperature=0.2"),
         ([GOOD, "--set", "stream=true"], "batchrun itself decides"),
-        ([GOOD, "--model", ""], "name a model"),
+        ([GOOD, "--model", ""], "give a model"),
     ],
 )
 def test_f01_what_cannot_be_checked_is_named(arguments, says, capsys):
@@ -142,7 +142,7 @@ def test_a_wrong_size_is_named(capsys):
     with pytest.raises(SystemExit) as end:
         main(["check", GOOD, "--max-row", "1e6"])
     assert end.value.code == 2
-    assert "expected bytes, or 500k, 32M, 1G; came '1e6'" in capsys.readouterr().err
+    assert "expected bytes, or 500k, 32M, 1G; got '1e6'" in capsys.readouterr().err
 
 
 def test_f02_standard_input(tmp_path):

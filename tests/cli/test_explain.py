@@ -13,7 +13,7 @@ from batchrun.core.taxonomy.warning_words import WARNINGS
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("insufficient_quota", ["blocked_budget", "openai.RateLimitError", "halts", "new attempt  no"]),
+        ("insufficient_quota", ["blocked_budget", "openai.RateLimitError", "halts", "retry  no"]),
         ("server_error", ["internal_error", "openai.InternalServerError", "at most twice"]),
         ("canceled", ["status word", "cancelled", "JobCancelled"]),
         ("max_output_tokens", ["incomplete", "LengthFinishReasonError", "raise the token cap"]),
@@ -23,23 +23,23 @@ from batchrun.core.taxonomy.warning_words import WARNINGS
         ("418", ["418 (HTTP status)"]),
         ("JOB_STATE_SUCCEEDED", ["succeeded"]),
         ("ended", ["never success"]),
-        ("billing_not_active", ["error code", "blocked_budget", "halts", "new attempt  no"]),
-        ("usage_limit_exceeded", ["error code", "blocked_budget", "halts", "new attempt  no"]),
+        ("billing_not_active", ["error code", "blocked_budget", "halts", "retry  no"]),
+        ("usage_limit_exceeded", ["error code", "blocked_budget", "halts", "retry  no"]),
         ("server_overloaded", ["error code", "overloaded", "yes, up to --retries"]),
         ("overloaded_error", ["error code, error type", "overloaded", "yes, up to --retries"]),
         ("request_timeout", ["error code", "APITimeoutError", "at most twice"]),
-        ("InProgress", ["status word", "in progress", "poll on"]),
-        ("notRunning", ["status word", "in progress", "poll on"]),
-        ("NotStarted", ["status word", "in progress", "poll on"]),
-        ("preprocessing", ["status word", "in progress", "poll on"]),
+        ("InProgress", ["status word", "in progress", "keep polling"]),
+        ("notRunning", ["status word", "in progress", "keep polling"]),
+        ("NotStarted", ["status word", "in progress", "keep polling"]),
+        ("preprocessing", ["status word", "in progress", "keep polling"]),
         ("deleted", ["status word", "expired", "JobExpired"]),
         ("stopped", ["status word", "cancelled", "JobCancelled"]),
-        ("501", ["HTTP status", "rejected", "new attempt  no", "nothing was created"]),
-        ("505", ["HTTP status", "rejected", "new attempt  no", "nothing was created"]),
+        ("501", ["HTTP status", "rejected", "retry  no", "nothing was created"]),
+        ("505", ["HTTP status", "rejected", "retry  no", "nothing was created"]),
         ("529", ["HTTP status", "overloaded", "yes, up to --retries"]),
         ("504", ["504 (HTTP status)", "at most twice"]),
-        ("contradictory_status", ["error code of batchrun itself", "failed", "new attempt  no"]),
-        ("duplicate_job_id", ["error code of batchrun itself", "unconfirmed", "new attempt  no"]),
+        ("contradictory_status", ["error code of batchrun itself", "failed", "retry  no"]),
+        ("duplicate_job_id", ["error code of batchrun itself", "unconfirmed", "retry  no"]),
         ("LengthFinishReasonError", ["exception", "openai.LengthFinishReasonError", "max_output_tokens"]),
         ("truncated", ["warning of a record", "cut off"]),
         ("incomplete_message", ["warning of a record", "marked incomplete"]),
@@ -62,7 +62,7 @@ def test_an_unknown_word_leads_to_the_nearest(word, near, capsys):
     assert main(["explain", word]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"batchrun explain {near}" in err if near else "the nearest word is" in err
+    assert f"batchrun explain {near}" in err if near else "did you mean" in err
 
 
 def test_h13_an_unknown_word_is_shown_safely(capsys):
@@ -105,7 +105,7 @@ def test_one_word_for_programs(capsys):
 @pytest.mark.parametrize("arguments", [["explain"], ["explain", "x", "--all"]])
 def test_one_word_or_all(arguments, capsys):
     assert main(arguments) == 2
-    assert "name one word, or ask for --all" in capsys.readouterr().err
+    assert "expected one WORD, or --all" in capsys.readouterr().err
 
 
 def test_the_schema_is_printed(capsys):

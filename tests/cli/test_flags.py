@@ -75,6 +75,16 @@ def test_a_flag_outranks_its_variable():
     assert read_settings(options, environment) == {"rpm": 600.0, "keep_going": False, "set": ("c=3", "d=4")}
 
 
+def test_an_earlier_name_works_and_is_not_shown(capsys):
+    for name in ("--transport", "--wire"):
+        assert read_settings(parsed(name, "httpx"), {}) == {"transport": "httpx"}
+    assert read_settings(parsed(), {"BATCHRUN_WIRE": "httpx"}) == {"transport": "httpx"}
+    assert read_settings(parsed(), {"BATCHRUN_WIRE": "httpx", "BATCHRUN_TRANSPORT": "own"}) == {"transport": "own"}
+    assert read_settings(parsed("--wire", "own"), {"BATCHRUN_TRANSPORT": "httpx"}) == {"transport": "own"}
+    assert "--transport" in run_parser().format_help()
+    assert "wire" not in run_parser().format_help()
+
+
 def test_where_rows_end_at_the_submit_other_defaults_hold():
     assert Settings.of(read_settings(parsed(), {}), at_once=True).concurrency == 64
     assert Settings.of(read_settings(parsed("--concurrency", "9"), {}), at_once=True).submits == 9
@@ -110,7 +120,7 @@ def test_a_row_that_succeeded_is_not_run_again():
         (["--conccurency", "3"], "batchrun: unknown option --conccurency; did you mean --concurrency?"),
         (["--poll", "3"], "batchrun: unknown option --poll; batchrun --help lists all options"),
         (["--\x1b[2Jx"], "batchrun: unknown option --\\x1b[2Jx; batchrun --help lists all options"),
-        (["more.jsonl"], "batchrun: expected one INPUT, got 'more.jsonl' beside it; run one input after another"),
+        (["more.jsonl"], "batchrun: expected one INPUT, got 'more.jsonl' after it; run one input after another"),
         (["--retry-failed", "faild"], "got 'faild'; did you mean failed; if it is the INPUT, put that"),
     ],
 )
@@ -237,7 +247,9 @@ def test_a_flag_that_makes_no_sense_is_named_as_a_flag():
 def test_of_two_settings_that_do_not_fit_each_is_named_as_it_was_given():
     with pytest.raises(UsageError) as error:
         read_settings(parsed(), {"BATCHRUN_POLL_MAX": "500ms"})
-    assert str(error.value) == "--poll-min: expected at most BATCHRUN_POLL_MAX (0.5), got 1.0"
+    assert str(error.value) == (
+        "--poll-min: expected at most BATCHRUN_POLL_MAX (0.5), got 1.0; lower it, or raise --poll-max"
+    )
     with pytest.raises(UsageError) as error:
         read_settings(parsed("--poll-max", "2s"), {"BATCHRUN_POLL_MIN": "3s"})
     said = "BATCHRUN_POLL_MIN: expected at most --poll-max (2), got 3.0; write BATCHRUN_POLL_MIN=1s, or unset it"
@@ -337,16 +349,16 @@ def test_an_output_is_needed(ran, tmp_path, capsys):
     assert "expected -o/--output, got none; write batchrun in.jsonl -o out.jsonl" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("columns", ["40", "100", "240"])
-def test_the_help_names_everything_in_at_most_100_columns(columns, monkeypatch, capsys):
+@pytest.mark.parametrize("columns", ["40", "80", "240"])
+def test_the_help_names_everything_in_at_most_80_columns(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(SystemExit) as end:
         main(["--help"])
     out = capsys.readouterr().out
     assert end.value.code == 0
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= min(80, int(columns))
     assert {flag(name) for name in SETTINGS} <= {word.strip("[],") for word in out.split()}
-    for part in (*COMMANDS, "service:", "memory:", "exit codes:", "100 + 25% of", "default 24h"):
+    for part in (*COMMANDS, "service:", "polling:", "output:", "exit codes:", "100 + 25% of", "default: 24h"):
         assert part in " ".join(out.split())
 
 

@@ -1,6 +1,7 @@
 """The main job, in this process, against the demo service: what a record holds, and how batches are taken up."""
 
 import json
+import re
 
 import jsonschema
 import pytest
@@ -59,9 +60,9 @@ def test_o04_an_output_that_is_a_folder_is_refused_and_leaves_nothing(batch, tmp
     (tmp_path / "adir").mkdir()
     code, _, said = batch([row("a")], command=("in.jsonl", "-o", output))
     assert code == 4
-    assert f"{output}: expected a regular file, found a folder; name a file in it" in said
+    assert f"{output}: expected a regular file, found a folder; give a file in it" in said
     code, _, said = batch(None, command=("collect", "adir"))
-    assert (code, "found a folder; name a file in it" in said) == (2, True)
+    assert (code, "found a folder; give a file in it" in said) == (2, True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["adir", "in.jsonl"]
 
 
@@ -75,6 +76,18 @@ def test_rows_of_every_form_become_records(batch):
     assert records["b"]["metadata"] == {"x": 1}
     assert {record["model"] for record in records.values()} == {"m", "n"}
     assert "complete: 4 of 4 rows done" in actual
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_what_a_run_prints_fits_the_terminal(columns, batch, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    texts = ["[[fail server_error]]", "[[incomplete]]", "[[refuse invalid_prompt]]", "[[refusal]]"]
+    _, _, shown = batch([row("a"), *(row(text, f"{text} [[sleep 0.05]]") for text in texts)], "--retries", "0")
+    lines = [line for line in shown.splitlines() if not line.startswith(("  batchrun ", "records: "))]
+    assert max(map(len, lines)) <= min(columns, 80)
+    assert "complete: 5 of 5 rows done" in shown
+    for state in ("succeeded", "internal_error", "rejected"):
+        assert re.search(rf"^  {state} +[12]\b", shown, re.MULTILINE), state
 
 
 def test_i26_what_was_overridden_is_in_the_record(batch):
@@ -137,7 +150,7 @@ def test_failed_rows_are_polled_before_they_are_paid_for_again(batch):
     _, records, actual = batch(None, "--retries", "0", "--retry-failed", "internal_error")
     assert [attempt["job_id"] for attempt in records["b"]["attempts"]] == [first], "confirmed first, then sent anew"
     assert records["a"]["retry_count"] == 0
-    assert "1 record to be tried again" in actual
+    assert "1 record to be retried" in actual
 
 
 def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
@@ -208,13 +221,13 @@ def test_settings_come_from_the_environment_too(batch, monkeypatch):
 
 @pytest.mark.parametrize(
     ("url", "says"),
-    [("/v1/embeddings", "limits: 64 POSTs in flight, 4 new"), ("/v1/responses", "limits: 500 jobs and 32 POSTs in flight, 200 looks a second")],
+    [("/v1/embeddings", "limits: 64 POSTs in flight, 4 retries"), ("/v1/responses", "limits: 500 jobs and 32 POSTs in flight, 200 polls per second")],
 )  # fmt: skip
 def test_the_first_lines_are_true_of_a_batch_that_ends_at_its_submits(batch, url, says):
     code, records, actual = batch([{"custom_id": "a", "url": url, "body": {"model": "m", "input": QUICK}}])
     assert (code, records["a"]["state"]) == (0, "succeeded")
     assert says in actual
-    assert ("looks a second" in actual) == (url == "/v1/responses")
+    assert ("polls per second" in actual) == (url == "/v1/responses")
 
 
 def test_a_job_that_is_still_open_is_polled_where_all_rows_of_the_input_end_at_their_submit(batch):
@@ -222,4 +235,4 @@ def test_a_job_that_is_still_open_is_polled_where_all_rows_of_the_input_end_at_t
     batch([row("a", "[[completed]] [[sleep 1]]"), ending[0]], "--detach")
     _, records, actual = batch(ending)
     assert set(records) == {"a", "b", "c"}
-    assert "looks a second" in actual
+    assert "polls per second" in actual

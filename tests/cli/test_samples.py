@@ -76,7 +76,7 @@ def test_the_demo_succeeds_and_the_one_that_does_not_says_why(tmp_path, monkeypa
     assert "on purpose" not in err
     assert main([str(SAMPLES / "failures.jsonl"), "-o", "failed.jsonl", "--demo"]) == 1
     err = capsys.readouterr().err
-    assert "the simulated service makes rows fail on purpose: exit code 1 is part of the demo\n" in err
+    assert "the demo service fails some rows on purpose; exit code 1 is part of it\n" in err
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -111,7 +111,7 @@ def test_the_script(tmp_path):
     out = run_sample("script.py", str(SAMPLES / "failures.jsonl"), folder=tmp_path)
     assert out.startswith("8 records: 4 succeeded, ")
     assert "1 of the 4 failures are worth another attempt" in out
-    assert "next: the same call with retry_failed=['internal_error'] tries 1 row again" in out
+    assert "next: the same call with retry_failed=['internal_error'] retries 1 row" in out
 
 
 def test_the_program_with_three_batches_and_one_limit(tmp_path):
@@ -146,9 +146,9 @@ def test_the_notebook_in_a_real_kernel(tmp_path, monkeypatch):
         assert "7 done by earlier runs" in again
         assert "1 record: 1 blocked" in again
         assert "content_policy_violation" in frame
-        assert " rows open, " in stopped
-        assert " jobs go on" in stopped
-        assert "in flight from before" in on
+        assert " rows left, " in stopped
+        assert " jobs still running" in stopped
+        assert "of earlier runs in flight" in on
         assert "3 records: " in on
         assert "never mind cancelled" in more
 

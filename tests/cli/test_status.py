@@ -2,12 +2,15 @@
 
 import json
 import re
+import sys
 import time
 from dataclasses import replace
 
 import pytest
 
 from batchrun.cli import main, status_json
+from batchrun.cli import status as status_command
+from batchrun.cli.status import _StatusScreen
 from batchrun.cli.status_json import facts
 from batchrun.cli.status_page import StatusPaths, moment, next_commands, page
 from batchrun.core.journal.entries import (
@@ -74,36 +77,39 @@ def test_a_running_batch():
         "  retrying      1\n"
         "  waiting     468\n"
         "\n"
-        "  pace        1.2 submits and 64 records a minute, over 5 min\n"
+        "  pace        1.2 submits and 64 records per minute, over 5 min\n"
         "  tokens      8,532 input, 63,990 output, 72,522 total\n"
-        "  retries     1 new attempt\n"
+        "  retries     1 retry\n"
         "\n"
         "submits of the last 5 min: 12 refused or withdrawn\n"
         "\n"
         "max_output_tokens: raise the token cap of the request; the partial result was paid for and is in the\n"
         "                   record\n"
-        "content_policy_violation: the content filter refused it; only another input will pass\n"
+        "content_policy_violation: the content filter refused it; change the input\n"
         "\n"
         "next:\n"
         "  batchrun status out.jsonl --watch\n"
-        "      goes on looking until the run is over"
+        "      shows the status until the run ends"
     )
 
 
 def test_a_batch_whose_run_was_killed():
     actual = text(*OPEN, records=DONE[:1])
     assert actual.startswith(
-        "no farewell: killed, or the power or the disk failed, after 08:00\n1 of 1,500 rows done, 0%; 1,499 rows are left\n"
+        "ended unexpectedly after 08:00: killed, or a power or disk failure\n1 of 1,500 rows done, 0%; 1,499 rows are left\n"
     )
-    assert "  perhaps sent      6\n" in actual
+    assert "  maybe sent      6\n" in actual
     flat_text = " ".join(actual.split())
-    assert "6 rows may have been sent, and the answer is lost; the next run writes them as unconfirmed" in flat_text
-    assert "294 jobs go on over there and are billed; the next run collects them and pays nothing twice" in flat_text
+    assert "6 rows may have been sent, and the response is lost; the next run writes them as unconfirmed" in flat_text
+    assert (
+        "294 jobs are still running on the service and will be billed; the next run collects them and pays nothing twice"
+        in flat_text
+    )
     assert actual.endswith(
         "next:\n"
-        "  batchrun resume out.jsonl\n      goes on where this run stopped\n"
-        "  batchrun collect out.jsonl\n      brings home what is in flight; submits nothing\n"
-        "  batchrun cancel out.jsonl --all\n      ends what is in flight"
+        "  batchrun resume out.jsonl\n      resumes this batch\n"
+        "  batchrun collect out.jsonl\n      collects what is in flight; submits nothing\n"
+        "  batchrun cancel out.jsonl --all\n      cancels what is in flight"
     )
     assert "pace" not in actual
     assert "about" not in actual
@@ -131,9 +137,9 @@ def test_a_complete_batch():
     assert actual.startswith("complete at 08:00\n3 of 3 rows done, 100%\n\n  succeeded")
     assert actual.endswith(
         "next:\n"
-        "  batchrun resume out.jsonl --retry-failed internal_error\n      tries rows of these states again\n"
-        "  batchrun resume out.jsonl --resubmit-unconfirmed\n      sends the unconfirmed again; may pay twice\n"
-        "  batchrun explain answer_lost\n      says more of it"
+        "  batchrun resume out.jsonl --retry-failed internal_error\n      retries the rows in these states\n"
+        "  batchrun resume out.jsonl --resubmit-unconfirmed\n      sends the unconfirmed rows again; may pay twice\n"
+        "  batchrun explain answer_lost\n      explains the most important error"
     )
 
 
@@ -160,13 +166,13 @@ def test_a_run_that_starts():
 def test_what_else_there_is_to_know():
     actual = flat(RequestsAccepted(3, all=True), Rewrite(1, {}), records=[record("a", warnings=["refusal"])])
     for note in (
-        "1 row succeeded with warnings", "all rows without a record are to end as cancelled",
+        "1 row succeeded with warnings", "all rows without a record end as cancelled",
         "a rewriting was interrupted; the next run finishes it",
     ):  # fmt: skip
         assert note in actual
     assert "the output is being rewritten" in flat(Rewrite(1, {}), held=True, process=7)
     gone = replace(stand([STARTED]), gone=2)
-    assert "2 records that the journal knows are gone from the output; the next run fetches them" in " ".join(
+    assert "2 records that are in the journal are missing from the output; the next run polls for them" in " ".join(
         page(gone, PLACE, 200)
     )
 
@@ -262,6 +268,72 @@ def test_the_json_of_a_halt():
     assert halted == {"reason": "quota", "message": "no: more", "advice": worded(HALT_ADVICE[HaltReason.QUOTA])}
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_counts_are_seen_at_any_width(width):
+    shown = page(stand([STARTED, *OPEN], DONE, held=True, process=7), PLACE, width)
+    for count in ("731 of 1,500 rows done, 48%", "  succeeded   711", "  in flight   294", "  waiting     468"):
+        assert any(count in line for line in shown), count
+    assert all(len(line) <= width for line in shown if not line.startswith("  batchrun "))
+
+
+class Screen:
+    """As much of a terminal as --watch uses: its rows, and where the cursor is."""
+
+    def __init__(self, columns):
+        self.columns, self.rows, self.y, self.x, self.wraps = columns, [""], 0, 0, True
+
+    def write(self, text):
+        for part in re.findall(r"\x1b\[\??[0-9]*[a-zA-Z]|[^\x1b]", text):
+            self._take(part)
+
+    def _take(self, part):
+        match part:
+            case "\r":
+                self.x = 0
+            case "\n":
+                self.x, self.y = 0, self.y + 1
+            case "\x1b[K" | "\x1b[J":
+                at = min(self.x, self.columns - 1)  # after a full row the cursor is on its last character
+                self.rows[self.y] = self.rows[self.y][:at]
+                del self.rows[self.y + 1 if part.endswith("J") else len(self.rows) :]
+            case "\x1b[?7l" | "\x1b[?7h":
+                self.wraps = part.endswith("h")
+            case _ if part.startswith("\x1b"):
+                self.y -= int(part[2:-1])
+            case _:
+                if self.x == self.columns:
+                    if self.wraps:
+                        self.x, self.y = 0, self.y + 1
+                    else:
+                        self.x -= 1
+                self._reach()
+                self.rows[self.y] = f"{self.rows[self.y]:<{self.x}}"[: self.x] + part + self.rows[self.y][self.x + 1 :]
+                self.x += 1
+        self._reach()
+
+    def _reach(self):
+        self.rows += [""] * (self.y + 1 - len(self.rows))
+
+    def flush(self):
+        pass
+
+
+def test_watching_shows_every_line_whole(monkeypatch):
+    terminal = Screen(40)
+    monkeypatch.setattr(status_command, "_size_of_terminal", lambda: (40, 12))
+    monkeypatch.setattr(sys, "stdout", terminal)
+    drawn = _StatusScreen()
+    full, long = "14 of 60 rows done, 23%; about 19 s left", "  batchrun cancel " + "x" * 60
+    assert len(full) == 40
+    for lines in ([full, "2", "3"], [full, long, "4"], [long, full]):
+        drawn.show(lines, last=False)
+        assert "".join(terminal.rows) == "".join(lines)
+    drawn.show([str(number) for number in range(30)], last=False)
+    assert terminal.rows[:-1] == [*map(str, range(10)), "… 20 more lines: make the window higher"]
+    drawn.show([full, "over"], last=True)
+    assert terminal.rows == [full, "over", ""]
+
+
 # --- the command ---
 
 
@@ -280,7 +352,7 @@ def test_a_batch_without_a_run_is_shown_once(flags, tmp_path, capsys):
     if "--json" in flags:
         assert json.loads(actual)["run"]["state"] == "lost"
     else:
-        assert actual.count("no farewell") == 1
+        assert actual.count("ended unexpectedly") == 1
 
 
 def test_o04_files_that_are_refused(tmp_path, capsys):

@@ -28,6 +28,10 @@ def result(outcome=Outcome.COMPLETE, total=20, **more):
     return RunResult(snapshot=snapshot(**counts), **(values | more))
 
 
+def flat(ended):
+    return " ".join(summary(ended).split())
+
+
 MIXED = result(
     states={"succeeded": 14, "internal_error": 3, "blocked": 1, "unconfirmed": 2},
     codes={
@@ -51,21 +55,21 @@ def test_some_did_not():
         "  blocked          1   1 content_policy_violation\n"
         "  internal_error   3   3 server_error\n"
         "  unconfirmed      2   2 answer_lost\n"
-        "4 rows succeeded with warnings; look at `warnings`\n"
+        "4 rows succeeded with warnings; see `warnings`\n"
         "\n"
-        "answer_lost: it may have been created and billed; --resubmit-unconfirmed sends it again, perhaps\n"
-        "             paying twice\n"
-        "server_error: the service's fault; a new attempt often succeeds, but two that fail alike will not be\n"
-        "              mended by a third\n"
-        "content_policy_violation: the content filter refused it; only another input will pass\n"
+        "answer_lost: it may have been created and billed; --resubmit-unconfirmed sends\n"
+        "             it again and may pay twice\n"
+        "server_error: an internal error of the service; a retry often succeeds (at most\n"
+        "              two are made)\n"
+        "content_policy_violation: the content filter refused it; change the input\n"
         "\n"
         "next:\n"
         "  batchrun in.jsonl -o out.jsonl --retry-failed internal_error\n"
-        "      tries rows of these states again\n"
+        "      retries the rows in these states\n"
         "  batchrun in.jsonl -o out.jsonl --resubmit-unconfirmed\n"
-        "      sends the unconfirmed again; may pay twice\n"
+        "      sends the unconfirmed rows again; may pay twice\n"
         "  batchrun explain answer_lost\n"
-        "      says more of it\n"
+        "      explains the most important error\n"
         "\n"
         "records: /data/out.jsonl"
     )
@@ -81,9 +85,12 @@ def test_every_halt_shows_why_what_is_still_running_and_how_to_resume(reason):
     assert text.startswith("halted: 7 of 1,000 rows done in 12 s; 993 rows are left")
     assert f"{reason.value}: the \\x1bservice said so" in text
     assert worded(HALT_ADVICE[reason]) in text
-    assert "312 jobs go on over there and are billed; the next run collects them and pays nothing twice" in text
+    assert (
+        "312 jobs are still running on the service and will be billed; the next run collects them and pays nothing twice"
+        in text
+    )
     goes_on = " --retry-budget 80" if reason is HaltReason.RETRY_BUDGET else ""
-    assert f"next: batchrun in.jsonl -o out.jsonl{goes_on} goes on where this run stopped" in text
+    assert f"next: batchrun in.jsonl -o out.jsonl{goes_on} resumes this batch" in text
     assert exit_code(ended) == 3
     assert facts(ended)["halted"]["reason"] == reason.value
 
@@ -131,7 +138,10 @@ def test_the_retry_budget_that_was_typed_is_replaced():
 def test_interrupted(signal, word, code):
     ended = result(Outcome.STOPPED, states={"succeeded": 19}, signal=signal, watched=1)
     assert summary(ended).startswith(f"{word}: 19 of 20 rows done in 12 s; 1 row is left\n")
-    assert "1 job goes on over there and is billed; the next run collects it and pays nothing twice" in summary(ended)
+    assert (
+        "1 job is still running on the service and will be billed; the next run collects it and pays nothing twice"
+        in flat(ended)
+    )
     assert exit_code(ended) == code
 
 
@@ -153,9 +163,11 @@ def test_a_write_that_failed():
         Outcome.WRITE_FAILED, problem="out.jsonl: no space left", watched=3, halted=("write failed", "disk"), signal=2
     )
     text = summary(ended)
-    assert text.startswith("stopped, as the files could not be written: 0 of 20 rows done in 12 s; 20 rows are left\n")
+    assert flat(ended).startswith(
+        "stopped, because the files could not be written: 0 of 20 rows done in 12 s; 20 rows are left "
+    )
     assert "out.jsonl: no space left" in text
-    assert "make room or mend the disk" in text
+    assert "free space or fix the disk" in text
     assert "batchrun in.jsonl -o out.jsonl\n" in text
     assert exit_code(ended) == 4
 
@@ -164,7 +176,7 @@ def test_detached():
     ended = result(Outcome.DETACHED, watched=20)
     actual = summary(ended)
     assert actual.startswith("detached: 0 of 20 rows done")
-    assert "20 jobs go on over there and are billed" in actual
+    assert "20 jobs are still running on the service and will be billed" in actual
     assert "\n  batchrun cancel /data/out.jsonl --all\n" in actual
     assert exit_code(ended) == 0, "that nothing is finished yet is what was wanted"
     arguments = ["in.jsonl", "-o", "out.jsonl", "--detach", "--rpm", "60"]
@@ -236,7 +248,7 @@ def test_with_limit_the_same_command_takes_the_rest():
     ended = result(Outcome.PARTIAL, states={"succeeded": 5}, arguments=(*COMMAND, "--limit", "5"), limited=True)
     assert summary(ended).startswith("partial: 5 of 20 rows done")
     assert "; 15 rows are left\n" in summary(ended)
-    assert next_commands(ended) == [("batchrun in.jsonl -o out.jsonl --limit 5", "goes on where this run stopped")]
+    assert next_commands(ended) == [("batchrun in.jsonl -o out.jsonl --limit 5", "resumes this batch")]
     assert exit_code(ended) == 0
 
 
@@ -244,9 +256,9 @@ def test_without_a_journal_it_says_so():
     ended = result(Outcome.STOPPED, output=None, journal=None, watched=4, signal=2, total=None)
     text = " ".join(summary(ended).split())
     assert text.startswith(
-        "stopped by Ctrl-C: 0 rows done in 12 s 4 jobs go on over there and are billed this run cannot be"
+        "stopped by Ctrl-C: 0 rows done in 12 s 4 jobs are still running on the service and will be billed this run cannot be"
     )
-    assert "give --journal FILE with -o -" in text
+    assert "with -o - give --journal FILE" in text
     assert "next:" not in text
     assert "records:" not in text
 
@@ -347,7 +359,7 @@ def start_text(settings=None, **more):
 def test_a_run_begins():
     first, limits = start_text()
     assert first == "running 10,000 rows: openai at https://api.openai.com"
-    assert limits == "limits: 500 jobs and 32 POSTs in flight, 200 looks a second, 4 new attempts a row, 24 h a job"
+    assert limits == "limits: 500 jobs and 32 POSTs in flight, 200 polls per second, 4 retries per row, 24 h per job"
 
 
 def test_a_resumed_run():
@@ -356,23 +368,23 @@ def test_a_resumed_run():
     )
     assert (
         first
-        == "resuming 10,000 rows, 1,204 already finished, 312 jobs in flight from before: openai at https://api.openai.com"
+        == "resuming 10,000 rows, 1,204 already finished, 312 jobs of earlier runs in flight: openai at https://api.openai.com"
     )
-    for part in ("600 submits a minute", "2,000,000 tokens a minute", "no new attempts", "1 h in all"):
+    for part in ("600 submits per minute", "2,000,000 tokens per minute", "no retries", "1 h in all"):
         assert part in limits
 
 
 def test_what_is_still_running_is_collected():
     where = "openai at https://api.openai.com"
     actual = start_text(rows=None, resumed=True, finished=1, open_jobs=1_204)
-    assert actual[0] == f"collecting 1,204 jobs in flight from before; 1 row has a record already: {where}"
-    assert actual[1:] == ["limits: 200 looks a second, 24 h a job"]
-    assert start_text(rows=None, resumed=True) == [f"collecting 0 jobs in flight from before: {where}"]
+    assert actual[0] == f"collecting 1,204 jobs of earlier runs; 1 row already finished: {where}"
+    assert actual[1:] == ["limits: 200 polls per second, 24 h per job"]
+    assert start_text(rows=None, resumed=True) == [f"collecting 0 jobs of earlier runs: {where}"]
     assert "POSTs" not in " ".join(actual)
 
 
 def test_nothing_is_left():
-    assert start_text(resumed=True, finished=10_000)[1:] == ["nothing is left to do, and nothing is sent"]
+    assert start_text(resumed=True, finished=10_000)[1:] == ["nothing is left to do; nothing is sent"]
 
 
 def test_i01_an_empty_input_is_said_to_be_empty():
@@ -380,7 +392,7 @@ def test_i01_an_empty_input_is_said_to_be_empty():
 
 
 def test_a_limit_is_shown_where_it_matters():
-    assert start_text(Settings(limit=5))[1] == "taking 5 rows now (--limit); the others wait for the next run"
+    assert start_text(Settings(limit=5))[1] == "running 5 rows now (--limit); the others wait for the next run"
     assert len(start_text(Settings(limit=5), rows=5)) == 2
 
 
@@ -389,29 +401,30 @@ def test_no_more_jobs_than_can_be_polled_in_time():
     assert settings.max_jobs == 6_000
     limits, held = start_text(settings)[1:]
     assert "6,000 jobs and" in limits
-    assert held.startswith("--concurrency 10,000 is held at 6,000: --poll-rate 20 can look at no more jobs every 5 min")
-    assert held.endswith("--poll-rate 34 allows for all")
+    assert held.startswith("--concurrency 10,000 is limited to 6,000: --poll-rate 20 can poll no more jobs every 5 min")
+    assert held.endswith("--poll-rate 34 is enough for all")
     assert len(start_text(Settings(concurrency=10_000, poll_rate=34))) == 2
     warning = start_text(Settings(poll_rate=20), open_jobs=9_000)[-1]
     assert warning.startswith(
-        "warning: 9,000 jobs in flight at --poll-rate 20 are each looked at every 7 min 30 s only"
+        "warning: with --poll-rate 20 each of 9,000 jobs in flight is polled only every 7 min 30 s"
     )
     assert warning.endswith("raise it to 30")
 
 
 def test_where_rows_end_at_the_submit_no_polls_are_mentioned():
     limits = start_text(Settings.of({"rpm": 600.0}, at_once=True), at_once=True)[1:]
-    assert limits == ["limits: 64 POSTs in flight, 600 submits a minute, 4 new attempts a row, 10 min a POST"]
+    assert limits == ["limits: 64 POSTs in flight, 600 submits per minute, 4 retries per row, 10 min per POST"]
     assert len(start_text(Settings(concurrency=10_000, poll_rate=20), at_once=True)) == 2
 
 
 def test_a_detached_run_shows_what_it_does_not_do():
     actual = start_text(Settings(detach=True))
     assert (
-        actual[1] == "detaching: every row is sent, and none is watched; collect them before the service forgets them"
+        actual[1]
+        == "detaching: every row is submitted and none is polled; collect the results before the service deletes them"
     )
     assert "jobs and" not in actual[2]
-    assert "looks a second" not in actual[2]
+    assert "polls per second" not in actual[2]
 
 
 def test_text_from_outside_is_shown_safely():
@@ -419,12 +432,12 @@ def test_text_from_outside_is_shown_safely():
 
 
 def test_at_ctrl_c():
-    waits = "stopping: waiting for 12 submits in flight, 30 s at most; Ctrl-C again leaves at once"
+    waits = "stopping: waiting for 12 submits in flight, 30 s at most; Ctrl-C again quits at once"
     assert stopping(12, Settings(), 500) == waits
-    assert stopping(0, Settings(), 500) == "stopping; Ctrl-C again leaves at once"
-    ends = "stopping: cancelling 500 jobs over there, 40 s at most; Ctrl-C again leaves at once"
+    assert stopping(0, Settings(), 500) == "stopping; Ctrl-C again quits at once"
+    ends = "stopping: cancelling 500 jobs on the service, 40 s at most; Ctrl-C again quits at once"
     assert stopping(12, Settings(cancel_on_interrupt=True), 500) == ends
-    assert stopping(0, Settings(cancel_on_interrupt=True), 0) == "stopping; Ctrl-C again leaves at once"
+    assert stopping(0, Settings(cancel_on_interrupt=True), 0) == "stopping; Ctrl-C again quits at once"
 
 
 def test_what_collect_could_not_do_is_left_to_a_run_that_sends():
@@ -453,11 +466,14 @@ def test_posts_that_were_not_waited_for_are_mentioned():
 
 def test_jobs_whose_cancel_is_journaled_are_not_collected():
     actual = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=5)).split())
-    assert "5 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled" in actual
+    assert (
+        "5 jobs were being cancelled and may still run on the service, billed; the next run ends them as cancelled"
+        in actual
+    )
     assert "collects" not in actual
     mixed = " ".join(summary(result(Outcome.STOPPED, signal=2, watched=5, to_end=1)).split())
     assert "1 job was being cancelled" in mixed
-    assert "4 jobs go on over there and are billed; the next run collects them" in mixed
+    assert "4 jobs are still running on the service and will be billed; the next run collects them" in mixed
 
 
 # --- commands that work when typed as they are printed ---

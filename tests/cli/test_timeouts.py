@@ -48,7 +48,7 @@ def test_a_post_ends_by_the_profiles_timeout_unless_a_flag_or_a_variable_says_ot
     capsys.readouterr()
     (record,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
     assert record["state"] == "unconfirmed"
-    assert f"no complete answer within {seconds} s" in record["error"]["message"]
+    assert f"no complete response within {seconds} s" in record["error"]["message"]
 
 
 def test_a_profile_sets_every_timeout_but_those_that_were_given():

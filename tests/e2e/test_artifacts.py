@@ -164,7 +164,7 @@ def test_o07_a_full_folder_ends_the_run_and_the_next_one_completes_it(small_disk
         batch = Batch(tmp_path, rows, "--base-url", service.url, *FLAGS, "--concurrency", "6")
         ended = batch.run()
         assert ended.code == 4
-        ended.says("No space left on device", "write failed: ", "make room or mend the disk")
+        ended.says("No space left on device", "write failed: ", "free space or fix the disk")
         assert 0 < len(batch.records()) < 12
         assert not [file for file in small_disk.iterdir() if file.name.startswith(".")]
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
@@ -191,7 +191,7 @@ def test_o04_a_folder_that_is_a_link_or_a_file_is_refused_before_the_first_submi
         batch = Batch(tmp_path, images(3), "--base-url", service.url, *FLAGS)
         ended = batch.run()
         assert ended.code == 4
-        ended.says("images: expected a folder, found a symbolic link; name a folder, or a new one")
+        ended.says("images: expected a folder, found a symbolic link; give a folder, or a new path")
         ended = batch.run("--artifacts", str(batch.input))
         assert ended.code == 4
         ended.says("expected a folder, found a file")

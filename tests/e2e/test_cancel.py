@@ -79,7 +79,7 @@ def test_c01_c03_c06_beside_a_live_run(service, tmp_path):
     again = batch.tell("cancel", *named("row-0", job_of(batch, "row-3"), "row-12", "no \x1bbody"))
     assert (again.code, to_end(again)) == (1, 2), "a name is known to be no row"
     again.says(
-        "row-12: had ended already, as succeeded",
+        "row-12: had already ended as succeeded",
         "no \\x1bbody: no row of this batch",
     )
     service.wait_until(lambda books: books["cancels"] == 4)
@@ -95,7 +95,7 @@ def test_c01_c03_c06_beside_a_live_run(service, tmp_path):
     assert (service.statistics()["cancels"], service.statistics()["open_jobs"]) == (12, 0)
     assert service.posts() == {row["custom_id"]: 1 for row in batch.rows[:29]}
     nothing = batch.tell("cancel", "--all", "--base-url", service.url)
-    assert (nothing.code, nothing.said) == (0, "13 rows had ended already, as cancelled\n17 rows had ended already: 17 succeeded\n")  # fmt: skip
+    assert (nothing.code, nothing.said) == (0, "13 rows had already ended as cancelled\n17 rows had already ended: 17 succeeded\n")  # fmt: skip
     assert batch.run().code == 1
     assert service.statistics()["cancels"] == 12
 
@@ -150,7 +150,7 @@ def test_c02_while_posts_are_in_flight(service, tmp_path):
         batch.tell("cancel", *named(*(f"row-{n}" for n in range(10))))
         wait_until(lambda: proxy.held.total() == 10)
         said = batch.tell("cancel", "--all")
-        said.says(f"process {run.pid} has it in hand", "they were sent, and may be billed")
+        said.says(f"process {run.pid} accepted the cancel request", "they were sent, and may be billed")
         assert (to_end(said), service.statistics()["posts"]) == (40, 30)
         proxy.let_go()
         batch.screen = screen
@@ -198,7 +198,7 @@ def test_c07_on_a_dead_batch_with_and_without_a_key(service, tmp_path):
     one = batch.tell("cancel", *named("row-0", job_of(batch, "row-1"), "row-59", "nobody"), *here)
     assert one.code == 0
     one.says(
-        "no run is alive; ending 2 open rows from here",
+        "no run is active; cancelling 2 open rows from here",
         "2 rows are cancelled; they were sent, and may be billed",
         "row-59: nothing was sent for it; if the input has such a row, the next run writes it as cancelled",
         "nobody: nothing was sent for it",
@@ -215,7 +215,7 @@ def test_c07_on_a_dead_batch_with_and_without_a_key(service, tmp_path):
     missing = batch.tell("cancel", "--id", "row-6", "--service", "openai", environment=NO_KEY)
     assert missing.code == 2
     missing.says(
-        "no run is alive; ending 1 open row from here",
+        "no run is active; cancelling 1 open row from here",
         "OPENAI_API_KEY is not set; export it",
         "no row was cancelled, and no cancel request is left behind",
     )
@@ -291,7 +291,9 @@ def test_ctrl_c_may_end_what_runs_over_there(service, tmp_path):
     run.send_signal(signal.SIGINT)
     ended = batch.end(run)
     assert ended.code == 130
-    ended.says("stopping: cancelling 40 jobs over there", "cancelled 40 40 cancelled_by_interrupt", "20 rows are left")
+    ended.says(
+        "stopping: cancelling 40 jobs on the service", "cancelled 40 40 cancelled_by_interrupt", "20 rows are left"
+    )
     assert "over there and" not in ended.said
     assert batch.states() == {"cancelled": 40}
     assert {record["error"]["code"] for record in batch.records().values()} == {"cancelled_by_interrupt"}
@@ -313,7 +315,9 @@ def test_the_second_ctrl_c_leaves_at_once_and_the_next_run_finishes_the_cancels(
         run.send_signal(signal.SIGINT)
         ended = batch.end(run)  # with all its cancels unanswered, and hours left to wait for them
         assert (ended.code, batch.records(), service.statistics()["cancels"]) == (130, {}, 0)
-        ended.says("30 jobs were being cancelled and may go on over there, billed; the next run ends them as cancelled")
+        ended.says(
+            "30 jobs were being cancelled and may still run on the service, billed; the next run ends them as cancelled"
+        )
         proxy.let_go()
         assert batch.run().code == 1
         batch.whole()

@@ -27,9 +27,9 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
         seconds = time.monotonic() - began
         assert left.code == 0
         left.says(
-            "detaching: every row is sent, and none is watched",
+            "detaching: every row is submitted and none is polled",
             f"detached: 0 of {count:,} rows done",
-            f"{count:,} jobs go on over there and are billed; the next run collects them and pays nothing twice",
+            f"{count:,} jobs are still running on the service and will be billed; the next run collects them and pays nothing twice",
             f"batchrun {batch.input} -o {batch.output} --base-url {service.url} collects the results",
         )
         sent = service.statistics()
@@ -46,7 +46,7 @@ def test_detached_moved_and_collected_elsewhere(long, tmp_path):
         began = time.monotonic()
         home = batch.tell("collect", "--base-url", service.url, *HOME)
         assert home.code == 0, home.said
-        home.says(f"collecting {count:,} jobs in flight from before", f"complete: {count:,} of {count:,} rows done")
+        home.says(f"collecting {count:,} jobs of earlier runs", f"complete: {count:,} of {count:,} rows done")
         print(f"\n{count:,} rows: detached in {seconds:.1f} s, collected in {time.monotonic() - began:.1f} s")
         assert {record["state"] for record in batch.whole().values()} == {"succeeded"}
         books = service.statistics()
@@ -70,14 +70,18 @@ def test_rows_that_fail_at_the_submit_and_what_makes_no_sense(tmp_path):
             refused.says(told)
         left = batch.run("--detach")
         assert left.code == 1, "some rows did not succeed, and that is known already"
-        left.says("detached: 2 of 40 rows done", "rejected 2 2 invalid_prompt", "38 jobs go on over there")
+        left.says(
+            "detached: 2 of 40 rows done", "rejected 2 2 invalid_prompt", "38 jobs are still running on the service"
+        )
         assert batch.states() == {"rejected": 2}
         pointless = batch.tell("collect", "--detach", "--base-url", service.url)
         assert (pointless.code, len(pointless.said.splitlines())) == (2, 1)
         pointless.says("--detach: expected a run with an input to send")
         home = batch.run()
         assert home.code == 1
-        home.says("resuming 40 rows, 2 already finished, 38 jobs in flight from before", "complete: 40 of 40 rows done")
+        home.says(
+            "resuming 40 rows, 2 already finished, 38 jobs of earlier runs in flight", "complete: 40 of 40 rows done"
+        )
         batch.whole()
         assert batch.states() == {"rejected": 2, "succeeded": 38}
         assert service.posts() == dict.fromkeys(batch.whole(), 1)
@@ -96,7 +100,7 @@ def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path
         proxy.let_go()
         stopped = batch.end(run)
         assert stopped.code == 130
-        stopped.says("stopping: waiting for", "stopped by Ctrl-C: 0 of 60 rows done", "goes on where this run stopped")
+        stopped.says("stopping: waiting for", "stopped by Ctrl-C: 0 of 60 rows done", "resumes this batch")
         sent = service.statistics()["jobs"]
         assert sent == 15 + 8
         assert all(
@@ -104,7 +108,9 @@ def test_ctrl_c_while_it_detaches_and_the_end_of_all_by_another_command(tmp_path
         )
         left = batch.run("--detach")
         assert left.code == 0
-        left.says(f"{sent} jobs in flight from before", "60 jobs go on over there and are billed")
+        left.says(
+            f"{sent} jobs of earlier runs in flight", "60 jobs are still running on the service and will be billed"
+        )
         assert service.posts() == {row["custom_id"]: 1 for row in batch.rows}
         ended = batch.tell(
             "cancel", "--all", "--base-url", proxy.url, "--poll-min", "200ms", "--cancel-settle", "300ms"

@@ -101,7 +101,7 @@ def test_an_evening(terminal, tmp_path):
             "stopped by Ctrl-C",
             "next:",
             f"batchrun cancel batch.out --base-url {proxy.url} --all",
-            "goes on where this run stopped",
+            "resumes this batch",
         )
         terminal.clear(1)
         terminal.type(1, "batchrun status batch.out")

@@ -101,7 +101,7 @@ def test_s27_one_row_is_spent_and_the_profile_that_is_shown_finishes_the_batch(t
             "unknown response: row 'row-0' ends as unconfirmed: HTTP 200 without an id and without a result:",
             '"result": {"job_id": "t1"}',
             "[redacted]",
-            "--keep-going sends the other rows all the same",
+            "--keep-going sends the other rows regardless",
         )
         assert (len(server.posts), batch.states()) == (1, {"unconfirmed": 1})
         again, keep_going, resubmit, _ = commands(ended.said)

@@ -19,7 +19,7 @@ W = 32
 def halted(batch, service, ended, taken, *advice):
     """The run ended with exit 3, with a record for each job that was taken and for nothing else."""
     assert ended.code == 3, ended.said
-    ended.says("halted", *advice, "goes on where this run stopped")
+    ended.says("halted", *advice, "resumes this batch")
     books = service.statistics()
     assert books["rows"] - books["jobs"] <= W
     assert books["posts"] - books["jobs"] <= W
@@ -91,7 +91,7 @@ def test_s24_an_outage_costs_few_rows_and_harms_no_other(long, tmp_path):
     states = batch.states()
     assert 5 <= states["unconfirmed"] <= 45
     assert states == {"succeeded": count - states["unconfirmed"], "unconfirmed": states["unconfirmed"]}
-    ended.says("--resubmit-unconfirmed", "sends the unconfirmed again; may pay twice")
+    ended.says("--resubmit-unconfirmed", "sends the unconfirmed rows again; may pay twice")
 
 
 def test_p05_zombies_are_left_by_a_run_that_waits_no_longer_and_ended_by_their_deadline(tmp_path):
@@ -111,8 +111,8 @@ def test_p05_zombies_are_left_by_a_run_that_waits_no_longer_and_ended_by_their_d
         ended.says(
             "max wait: --max-wait of 2 s is over",
             "halted: 4 of 12 rows done",
-            "8 jobs go on over there and are billed",
-            "run the same command again to collect what goes on",
+            "8 jobs are still running on the service and will be billed",
+            "run the same command again to collect what is still running",
         )
         assert (batch.states(), service.statistics()["cancels"]) == ({"succeeded": 4}, 0)
         assert batch.run("--deadline", "4s").code == 1
@@ -142,7 +142,10 @@ def test_p08_another_project_on_resume_writes_nothing_off(tmp_path, monkeypatch,
         code = main([str(batch.input), "-o", str(batch.output), "--base-url", another.url, *FLAGS])
         said = " ".join(capsys.readouterr().err.split())
         assert code == 3, said
-        assert f"this key sees none of 5 open jobs; asked was {another.url}, no organisation and no project" in said
+        assert (
+            f"the service finds none of 5 open jobs with this API key; the service asked was {another.url}, no organisation and no project"
+            in said
+        )
         assert "--write-off gives them up" in said
         assert batch.records() == {}
         assert another.statistics()["posts"] == 0

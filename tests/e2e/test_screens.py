@@ -42,7 +42,7 @@ def test_a_wrong_api_key(tmp_path):
         batch = Batch(tmp_path, rows(50), "--base-url", service.url, *FLAGS)
         ended = batch.run()
         assert ended.code == 3
-        ended.says("auth: ", "incorrect API key provided", "give a valid API key", "goes on where this run stopped")
+        ended.says("auth: ", "incorrect API key provided", "give a valid API key", "resumes this batch")
         assert service.statistics()["posts"] == 1, "the first submit goes alone"
         assert batch.records() == {}
         service.behave(QUICK)
@@ -79,8 +79,8 @@ def test_o07_a_full_disk_ends_the_run_and_the_next_completes_it(tmp_path):
             assert ended.code == 4, ended.said
             ended.says(
                 "No space left on device",
-                "stopped, as the files could not be written",
-                "goes on where this run stopped",
+                "stopped, because the files could not be written",
+                "resumes this batch",
             )
             books = service.statistics()
             assert books["posts"] < 300

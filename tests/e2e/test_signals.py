@@ -58,8 +58,8 @@ def test_o18_one_signal_drains_and_the_same_command_goes_on(number, code, proxy,
     assert (books["posts"], books["jobs"], books["posts_in_flight"]) == (28, 28, 0), "it sends nothing more"
     assert len(batch.records()) <= 28
     assert batch.journal.read_text().count('"submitted":') == 28, "each answer was waited for"
-    first.says("stopping", "goes on where this run stopped", f"batchrun {batch.input} -o {batch.output}")
-    first.says("go on over there and are billed; the next run collects them and pays nothing twice")
+    first.says("stopping", "resumes this batch", f"batchrun {batch.input} -o {batch.output}")
+    first.says("still running on the service and will be billed; the next run collects them and pays nothing twice")
 
     second = batch.run()
     assert second.code == 0
@@ -69,7 +69,7 @@ def test_o18_one_signal_drains_and_the_same_command_goes_on(number, code, proxy,
 
     before = service.statistics()
     third = batch.run()
-    third.says("nothing is left to do, and nothing is sent")
+    third.says("nothing is left to do; nothing is sent")
     assert (third.code, service.statistics()) == (0, before)
 
 

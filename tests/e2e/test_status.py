@@ -49,7 +49,7 @@ def test_beside_a_run_after_its_kill_and_after_the_command_that_it_names(tmp_pat
         process.send_signal(signal.SIGKILL)
         process.communicate()
         before = contents(batch)
-        assert status(batch).startswith("no farewell: killed, or the power or the disk failed, after ")
+        assert status(batch).startswith("ended unexpectedly after ")
         found = status(batch, "--json")
         assert contents(batch) == before
         assert (found["run"]["state"], found["left_s"], found["lately"]) == ("lost", None, None)

@@ -20,10 +20,10 @@ FAULTS = {
     "closed at once": 5,
     "reset within the request": 8,
     "closed within the request": 5,
-    "reset within the answer": 6,
-    "closed within the answer": 6,
+    "reset within the response": 6,
+    "closed within the response": 6,
     "silence": 2,
-    "silence within the answer": 2,
+    "silence within the response": 2,
 }
 
 
@@ -126,14 +126,14 @@ class FaultProxy:
             if not piece:
                 return False  # the test is over
             answer += piece
-        within = self.fault.endswith("within the answer")
+        within = self.fault.endswith("within the response")
         left = answer[: self.rng.randrange(len(answer))] if within else answer
         while left:
             size = self.rng.choice((1, 7, 80, 4_000))
             writer.write(left[:size])
             left = left[size:]
             await asyncio.sleep(self.rng.choice((0, 0, 0, 0, 0.0005)))
-        if self.fault == "silence within the answer":
+        if self.fault == "silence within the response":
             await asyncio.Event().wait()
         if self.fault.endswith("after the answer"):
             await asyncio.sleep(self.rng.choice((0, 0, 0.0003, 0.002)))

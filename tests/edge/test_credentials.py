@@ -154,7 +154,7 @@ def test_a_refused_token_is_renewed_once_for_all_who_ask(counting):
         ("", "got nothing"),
         ("echo 'open", "no closing quotation"),
         ("no-such-command-anywhere", "cannot be run: No such file"),
-        ("false", "exit code 1: it said nothing; try it by hand"),
+        ("false", "exit code 1: it printed nothing; try it by hand"),
         (f"{sys.executable} -c 'import sys; sys.exit(\"log in\\n\\x1b[2J first\")'", r"log in \\x1b\[2J first"),
         ("echo a b c", "3 words"),
         ("echo $HOME; echo x", "3 words"),

@@ -69,4 +69,4 @@ def test_a_log_that_cannot_be_written_ends_and_says_so_once(tmp_path):
     assert len(message) == 1
     assert message[0] == log.failure
     assert "expected to append an event, but: " in message[0]
-    assert message[0].endswith("; the run goes on without it")
+    assert message[0].endswith("; the run continues without it")

@@ -160,7 +160,7 @@ def test_a_pid_that_is_not_yet_written_is_waited_for(path, monkeypatch):
     assert (caught.value.pid, len(pauses)) == (os.getpid(), 1)
     os.ftruncate(first, 0)
     monkeypatch.setattr(lock_room.time, "sleep", pauses.append)
-    with pytest.raises(LockHeld, match="or a process forked from one that is over, works") as caught:
+    with pytest.raises(LockHeld, match="or a process forked from one that has ended, is using") as caught:
         Lock.take(path)
     assert caught.value.pid is None
     os.close(first)

@@ -82,7 +82,7 @@ def test_o04_what_is_no_regular_file_is_refused_and_left_alone(tmp_path, kind, n
     target.chmod(0o644)
     SPECIAL[kind](path)
     before = path.lstat()
-    with pytest.raises(FileRefused, match=f"expected a regular file, found {kind}; name a (regular )?file") as caught:
+    with pytest.raises(FileRefused, match=f"expected a regular file, found {kind}; give a (regular )?file") as caught:
         opening(str(path))
     assert caught.value.path == str(path)
     assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
@@ -230,5 +230,5 @@ def test_a_file_of_another_user_is_refused_to_who_only_reads(tmp_path):
 
     path = tmp_path / "out.journal"
     path.touch()
-    with pytest.raises(FileRefused, match="no permission to read it; look as the user whose run it is"):
+    with pytest.raises(FileRefused, match="no permission to read it; run this as the user whose batch it is"):
         open_to_read(str(path), replace(REAL_DISK, open=denied))

@@ -498,4 +498,4 @@ def test_a_server_that_hangs_up_in_the_handshake_is_named(run):
 
     failure = run(main())
     assert not failure.sent
-    assert failure.message.endswith(("hung up; nothing was sent", "reset by peer; nothing was sent"))
+    assert failure.message.endswith(("closed the connection; nothing was sent", "reset by peer; nothing was sent"))

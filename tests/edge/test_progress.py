@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.core.status.snapshot import Pace
-from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, parts
+from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, line, parts
 from tests.core.snapshots import snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def terminal():
 
 def test_everything_is_told_the_most_important_first():
     assert list(parts(BUSY, PACE)) == [
-        "12 min 5 s left", "40 in flight", "75 ok", "5 failed", "3 with warnings", "12 submits/s", "99 polls/s",
+        "75 ok", "5 failed", "12 min 5 s left", "40 in flight", "3 with warnings", "12 submits/s", "99 polls/s",
     ]  # fmt: skip
 
 
@@ -93,12 +94,26 @@ def test_what_holds_a_run_up_comes_first(counts, says):
 
 
 def test_a_pause_that_is_over_is_not_told():
-    assert next(parts(snapshot(now=100.0, paused_until=99.0), PACE)) == "12 min 5 s left"
+    assert next(parts(snapshot(now=100.0, paused_until=99.0), PACE)) == "0 ok"
 
 
 def test_parts_that_do_not_fit_are_left_out():
     assert fitted(iter(["12 min left", "40 in flight", "75 ok"]), 26) == "12 min left, 40 in flight"
     assert fitted(iter(["12 min left"]), 5) == ""
+
+
+@pytest.mark.parametrize("room", range(20, 121))
+@pytest.mark.parametrize("total", [200, None, 1_234_567])
+def test_a_line_fits_and_shows_how_far_it_is(total, room):
+    shown = line(BUSY, PACE, total, room)
+    assert len(re.sub(r"\{bar:([0-9]+)\}", lambda bar: "#" * int(bar[1]), shown)) <= room
+    assert shown.startswith("100")
+    if room >= 39 and total != 1_234_567:
+        assert "75 ok, 5 failed" in shown
+    if room >= 79:
+        for count in ("75 ok", "5 failed", "12 min 5 s left", "40 in flight"):
+            assert count in shown
+        assert ("{bar:" in shown) is bool(total)
 
 
 def test_a_plain_line_every_thirty_seconds():
@@ -110,7 +125,7 @@ def test_a_plain_line_every_thirty_seconds():
     progress.close()
     lines = stream.getvalue().splitlines()
     assert len(lines) == int(90 // PLAIN_EVERY)
-    assert lines[0] == ("batchrun: 115/200 rows, 57%, 2 min 50 s left, 0 in flight, 15 ok, 0.0 submits/s, 4.0 polls/s")
+    assert lines[0] == "batchrun: 115/200 rows, 57%, 15 ok, 2 min 50 s left, 0 in flight, 0.0 submits/s"
 
 
 def test_an_input_of_unknown_length():
@@ -118,7 +133,7 @@ def test_an_input_of_unknown_length():
     progress = ProgressBar(None, stream=stream)
     progress.show(snapshot(now=0.0))
     progress.show(snapshot(now=30.0, states={"failed": 7}))
-    assert stream.getvalue() == "batchrun: 7 rows, 0 in flight, 0 ok, 7 failed, 0.0 submits/s, 0.0 polls/s\n"
+    assert stream.getvalue() == "batchrun: 7 rows, 0 ok, 7 failed, 0 in flight, 0.0 submits/s, 0.0 polls/s\n"
 
 
 def test_a_bar_on_a_terminal(terminal, monkeypatch):
@@ -132,9 +147,9 @@ def test_a_bar_on_a_terminal(terminal, monkeypatch):
     progress.close()
     progress.close()
     text = shown()
-    assert "100/200 rows, 50% |████████        | 12 s left, 40 in flight, 75 ok, 5 failed, 3 with warnings" in text
+    assert "100/200 rows, 50% |████████        | 75 ok, 5 failed, 12 s left, 40 in flight, 3 with warnings" in text
     assert "halted: {quota}\r\n" in text
-    assert "| halted: a{b, 0 in flight" in text
+    assert "| halted: a{b, 76 ok" in text
     assert max(len(line.strip("\r\n")) for part in text.split("\r") for line in part.split("\n")) < 120
     assert "\x1b[3" not in text  # nothing is coloured
     assert text.endswith("\r")  # the line is free again

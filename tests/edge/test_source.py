@@ -182,8 +182,8 @@ def test_i12_a_doubled_id_names_both_lines(write):
     source = checked(write(f"{row('a')}\n\n{row('b')}\n{row('a', 'y')}\n{row('a', 'z')}\n"))
     assert bad(source) == [(4, "duplicate_id"), (5, "duplicate_id")]
     (_, one), (_, two) = rejected(source)
-    assert "in.jsonl:4: custom_id 'a' stands on line 1" in one.problem.message
-    assert "stands on line 1" in two.problem.message
+    assert "in.jsonl:4: custom_id 'a' is already used on line 1" in one.problem.message
+    assert "is already used on line 1" in two.problem.message
     assert two.key == f"{one.key}-2"
     assert source.ordinal_of("a") == 0
 
@@ -204,7 +204,7 @@ def test_i13_an_integer_id_is_its_decimal_text(write):
         write('{"custom_id": 1, "prompt": "x"}\n{"custom_id": "1", "prompt": "y"}\n{"custom_id": 1, "input": "z"}')
     )
     assert bad(source) == [(2, "duplicate_id"), (3, "duplicate_id")]
-    assert "custom_id '1' stands on line 1" in rejected(source)[0][1].problem.message
+    assert "custom_id '1' is already used on line 1" in rejected(source)[0][1].problem.message
 
 
 def test_i14_normal_forms_are_two_rows(write):
@@ -218,7 +218,7 @@ def test_i15_a_long_line_is_rejected_without_being_held(write):
     assert bad(source) == [(2, "row_too_large"), (4, "row_too_large"), (5, "row_too_large")]
     assert keys(source)[0] == "a"
     assert source.report.problems.first[0].message == (
-        "expected at most 1,000 bytes, came more: raise ",
+        "expected at most 1,000 bytes, got more: raise ",
         Option("max_row"),
     )
     exact = row("a", "y" * (1000 - len(row("a", ""))))
@@ -315,7 +315,7 @@ def test_copies_of_one_input_do_not_meet(tmp_path):
     (own,) = tmp_path.glob("*.new")
     own.unlink()
     own.write_text("another program's")
-    with pytest.raises(SpoolFailed, match="taken away by another program: run it again"):
+    with pytest.raises(SpoolFailed, match="removed by another program: run the same command again"):
         copies[2].keep()
     copies[2].close()
     copies[0].close()
@@ -340,7 +340,7 @@ def test_f02_a_spool_follows_nothing(write, tmp_path, kind):
         spool.symlink_to(write("keep me", "victim"))
     else:
         spool.mkdir()
-    with pytest.raises(SpoolFailed, match="no regular file"):
+    with pytest.raises(SpoolFailed, match="not a regular file"):
         check(write(gzip.compress(row("a").encode())), spool=spool)
 
 

@@ -190,7 +190,7 @@ def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, fake):
                 pool.view[: len(part)] = part
                 connection.buffer_updated(len(part))
         message = str(exchange.done.result())
-        assert message.startswith("the answer is no HTTP/1.1, ")
+        assert message.startswith("the response is not HTTP/1.1, ")
         assert message.endswith(quoted)
         assert bool(quoted) is ("ary" in message or "sk-" in message)
         connection.connection_lost(None)

@@ -55,7 +55,7 @@ def test_o04_a_run_goes_on_without_requests_that_it_cannot_read_and_says_so_once
     assert (set(night.states().values()), night.wire.cancels) == ({"succeeded"}, [])
     (said,) = told(night)
     assert said.startswith(
-        f"what `batchrun cancel` asks for is not heard: {requests}: expected a regular file, found a"
+        f"requests of `batchrun cancel` cannot be received: {requests}: expected a regular file, found a"
     )
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_wish_ends_nothing_and_is_told_once(kind, night):
     night.complete()
     assert night.states() == {"a": "succeeded", "b": "cancelled", "c": "succeeded"}
     assert (sorted(night.wire.posts), night.wire.cancels) == (["A", "C"], [])
-    assert told(night) == [f"{night.names.requests} holds lines that no `batchrun cancel` wrote; they are passed over"]
+    assert told(night) == [f"{night.names.requests} holds lines that `batchrun cancel` did not write; they are ignored"]
     night.complete()
     assert told(night) == [], "what was passed over once is behind"
 

@@ -174,7 +174,7 @@ def test_without_the_input_what_is_open_is_collected_and_nothing_is_sent(night):
     night.complete("collect")
     assert night.wire.posts == []
     assert night.states() == {"a": "succeeded"}
-    assert "1 rows wait for their next attempt" in night.batch.notes[-1]
+    assert "1 rows wait for their next retry" in night.batch.notes[-1]
     night.complete()
     assert sorted(night.wire.posts) == ["B", "C"]
     assert set(night.states()) == {"a", "b", "c"}
@@ -263,7 +263,7 @@ def test_o03_records_that_are_gone_are_fetched_by_id_and_never_sent_again(night,
     night.complete()
     assert len(night.wire.posts) == 3
     assert set(night.states()) == {"a", "b", "c"}
-    assert any("are gone" in note for note in night.batch.notes)
+    assert any("are missing" in note for note in night.batch.notes)
 
 
 def test_o05_files_that_others_can_read_are_made_private(night):

@@ -92,7 +92,7 @@ def test_a_cancellation_that_nobody_asked_for_is_an_error_and_no_end(night):
         raise asyncio.CancelledError
 
     night.wire.before = cancelled
-    with pytest.raises(RuntimeError, match="cancelled by something else"):
+    with pytest.raises(RuntimeError, match="cancelled from outside the run"):
         run(night)
 
 

@@ -293,7 +293,7 @@ def test_o14_damage_is_told_in_the_words_of_a_run(file, files, lookout):
 def test_o15_a_journal_of_a_newer_version_is_refused(files, lookout):
     files.journal.truncate(0)
     files.journal.write(frame(b'{"header":{"version":2}}'))
-    assert "it is of version 2, this batchrun reads version 1" in refusal(lambda: lookout.look(NOW))
+    assert "it has version 2, this batchrun reads version 1" in refusal(lambda: lookout.look(NOW))
 
 
 @pytest.mark.parametrize("file", ["journal", "output", "lock"])

@@ -58,7 +58,7 @@ def test_what_is_chosen(environment, flags, name, base, header):
         (OPENAI, {"service": "compatible"}, ["--base-url or OPENAI_BASE_URL"]),
         ({"OPENAI_API_KEY": KEY + "\n"}, {}, ["OPENAI_API_KEY", "a line break", "set it again"]),
         ({"OPENAI_API_KEY": "sk-" + "ключ"}, {}, ["character 4 of 7 is another character"]),
-        ({"OPENAI_API_KEY": f'"{KEY}"'}, {}, ["stands in quotes"]),
+        ({"OPENAI_API_KEY": f'"{KEY}"'}, {}, ["is in quotes"]),
         ({"OPENAI_API_KEY": f"Bearer {KEY}"}, {}, ["character 7", "a space"]),
         ({**OPENAI, "OPENAI_CUSTOM_HEADERS": "nonsense"}, {}, ["OPENAI_CUSTOM_HEADERS", "line 1 has no colon"]),
         ({**OPENAI, "OPENAI_CUSTOM_HEADERS": "Host: elsewhere"}, {}, ["Host is batchrun's own"]),

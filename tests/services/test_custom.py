@@ -127,8 +127,8 @@ def test_the_job_id_of_a_poll_may_be_in_a_query():
         ({"headers__Authorization": KEY}, ["carries the API key"]),
         ({"headers__X-Other": f"{KEY}\n"}, ["printable ASCII"]),
         ({"headers__X-Other": 7}, ["printable ASCII"]),
-        ({"read__id": "job..id"}, ["[read] id: expected a place such as", "'job..id'"]),
-        ({"read__id": "$.job"}, ["expected a place"]),
+        ({"read__id": "job..id"}, ["[read] id: expected a path such as", "'job..id'"]),
+        ({"read__id": "$.job"}, ["expected a path"]),
         ({"read__result": 7}, ["result: expected text"]),
         ({"words__baked": "sucess"}, ["[words] baked", "did you mean 'success'?"]),
         ({"words__baked": "unknown"}, ["expected a group or a known status word"]),
@@ -225,7 +225,7 @@ def test_a_place(text, body, found):
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a[]", "a[-1]", "a[x]", "a b", "a]", "*", "a\n", "a[0]b", "ä"])
 def test_an_invalid_path(text):
-    assert "expected a place" in usage_error(JsonPath, text, "x")
+    assert "expected a path" in usage_error(JsonPath, text, "x")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_it_prints_its_url_serves_and_ends_quietly(end):
         out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (0, "")
     assert err == (
-        "\nbatchrun serve: 1 submits of 1 rows, 1 jobs (1 open, at most 1 at once), 1 polls (at most 1 a second), 0 cancels\n"
+        "\nbatchrun serve: 1 submits of 1 rows, 1 jobs (1 open, at most 1 at once), 1 polls (at most 1 per second), 0 cancels\n"
     )
 
 
@@ -62,7 +62,7 @@ def test_it_tells_a_person_how_to_use_it():
     shown = "".join(lines)
     assert f"--base-url {url}" in shown
     assert f"OPENAI_BASE_URL={url}" in shown
-    assert "Ctrl-C ends it" in shown
+    assert "Ctrl-C stops it" in shown
 
 
 def test_demo_jobs_outlive_the_process():

@@ -75,7 +75,7 @@ async def a_batch() -> None:
         await batch.cancel(all=True)
         assert_type(batch.stats, Snapshot)
         assert_type(batch.stats.in_flight, int)
-        batch.end()
+        batch.close()
         await batch.stop()
 
 
@@ -84,7 +84,7 @@ async def what_ends_it() -> None:
         await batchrun.run(["a"])
     except batchrun.Interrupted as error:
         assert_type(error.records, Records)
-        assert_type(error.going_on, int)
+        assert_type(error.running_jobs, int)
     except batchrun.Halted as error:
         assert_type(error.reason, str)
         assert_type(error.records, Records)

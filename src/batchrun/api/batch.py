@@ -30,7 +30,7 @@ class Batch:
             async for record in batch:
                 ...
 
-    Leaving the block waits until every row is done; an exception in it stops the batch in good order first.
+    Leaving the block waits until every row is done; an exception in it stops the batch cleanly first.
     """
 
     __module__ = "batchrun"
@@ -49,7 +49,7 @@ class Batch:
     ) -> None:
         interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
         if error is None:
-            self.end()
+            self.close()
         else:
             self._run.stop()
         try:
@@ -65,12 +65,12 @@ class Batch:
         if interrupted:
             raise self._run.interrupted() from error
 
-    # --- what comes ---
+    # --- records and counts ---
 
     def __aiter__(self) -> AsyncIterator[Record]:
         """Every record of the batch, those of earlier runs first, each once it is safe on the disk.
 
-        Of a batch that was opened with rows it ends when all of them have their records; of one without at `end()`.
+        For a batch that was opened with rows it ends when all of them have their records; for one without, after `close()`.
         """
         self._open()
         assert self._run.place is not None
@@ -78,7 +78,7 @@ class Batch:
 
     @property
     def stats(self) -> Snapshot:
-        """How the batch stands now."""
+        """The counts of the batch now."""
         return self._open().snapshot()
 
     @property
@@ -86,14 +86,14 @@ class Batch:
         """The output; None where nothing is kept."""
         return None if self._run.place is None else self._run.place.path
 
-    # --- what a program tells it ---
+    # --- rows, cancels, the end ---
 
     async def submit(self, row: Row) -> str:
-        """Give the batch one row more, a prompt or a mapping; returns its key once the row is safe on the disk.
+        """Add a row to the batch, a prompt or a mapping; returns its key once the row is safe on the disk.
 
-        The same row again (same custom_id, same content) is no second one, so that a program that was restarted may
-        give all its rows anew; without a custom_id every row is a new one. Raises InputError for a row that cannot be
-        sent, Halted where nothing is sent any more.
+        The same row again (same custom_id, same content) is not added twice, so that a program that was restarted may
+        submit all its rows again; without a custom_id every row is a new one. Raises InputError for a row that cannot
+        be sent, Halted when nothing is sent any more.
         """
         if self._open().snapshot().halted is not None:
             raise self._run.halted()
@@ -101,13 +101,17 @@ class Batch:
             raise InputError("this batch has ended and takes no more rows; open it again to give it more")
         return await self._submitting.submit(line_of(row))
 
-    def end(self) -> None:
-        """No more rows: the batch is over once all it has are done."""
+    def close(self) -> None:
+        """No more rows will be submitted: the batch ends once all it has are done."""
         self._ending = True
         self._end_if_all_are_taken()
 
+    def end(self) -> None:
+        """The earlier name of `close`."""
+        self.close()
+
     async def cancel(self, *keys: str, all: bool = False) -> None:  # noqa: A002 - what it says
-        """End these rows, or `all`: they are cancelled over there, and their records say `cancelled`.
+        """Cancel these rows, or `all`: their jobs are cancelled on the service, and their records say `cancelled`.
 
         Rows that are done stay as they are. It may take a while (`cancel_settle`) until the records are written.
         """
@@ -124,9 +128,9 @@ class Batch:
         await anyio.lowlevel.checkpoint()
 
     async def stop(self) -> None:
-        """Leave the batch in good order: nothing more is submitted, what is in flight goes on over there.
+        """Stop cleanly: nothing more is submitted, and the jobs in flight keep running on the service.
 
-        Opened again, the batch goes on from here.
+        Opened again, the batch resumes from here.
         """
         self._open()
         self._run.stop()
@@ -179,5 +183,5 @@ class Batch:
             if run.over:
                 return None
             if run.wanted.rows is not None and seen >= run.total and not self._taking:
-                self.end()
+                self.close()
             await run.news.wait()

@@ -1,4 +1,4 @@
-"""What people call: `run`, `run_sync`, `open`. (`read` stands in `reading`.)"""
+"""What people call: `run`, `run_sync`, `open`. (`read` is in `reading`.)"""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ async def run(
     api_key: ApiKey = None,
     **settings: Unpack[SettingArguments],
 ) -> Records:
-    """Run every row as a background job and give back one record a row, in the order of the rows.
+    """Run every row as a background job and return one record per row, in the order of the rows.
 
     records = await batchrun.run(["Name a colour", "Name a fish"], model="gpt-5")
 
     rows      a path, a list or any (async) iterable of prompts and mappings, a DataFrame. A mapping is what would
-              stand on a line of a file: {"prompt": …}, {"model", "input", …} or {"custom_id", "url", "body"}
-    out       where the records are kept. Without it the batch lives in ./.batchrun/, named after its rows and the
-              settings that enter them. The same call finds it there: it goes on with it, or gives the finished
-              records at once. False keeps nothing: if the process ends, what was in flight is paid and lost
-    fresh     move what an earlier call left aside, start anew, and pay anew
-    observers who is told how it goes, see `batchrun.Observer`
+              be on a line of a file: {"prompt": …}, {"model", "input", …} or {"custom_id", "url", "body"}
+    out       where the records are kept. Without it the batch is kept in ./.batchrun/, named after its rows and the
+              settings that enter them. The same call finds it there and resumes it, or returns the finished records
+              at once. False keeps nothing: if the process ends, what was in flight is billed and lost
+    fresh     move what an earlier call left aside and start again; pays again
+    observers called during the run, see `batchrun.Observer`
     limits    a `batchrun.Limits` that several batches share
     progress  a bar, and a line on where the batch is kept; False is silent
     demo      run on the simulated service inside: no key, no cost
     api_key   the API key, or a function (async too) that returns one and is called again when the service refuses it,
-              as azure.identity's get_bearer_token_provider gives. Left out, it comes from the environment, as with
-              the command. It is kept in memory alone, and shown nowhere
-    settings  every flag of the command by its name: model="gpt-5", concurrency=500, rpm=600, deadline="2h",
-              retries=0, set={"temperature": 0}, retry_failed=["timeout"]; `batchrun --help` tells them all
+              as azure.identity's get_bearer_token_provider gives. Left out, it is read from the environment, as with
+              the command. It is kept in memory only, and shown nowhere
+    settings  every option of the command by its name: model="gpt-5", concurrency=500, rpm=600, deadline="2h",
+              retries=0, set={"temperature": 0}, retry_failed=["timeout"]; `batchrun --help` lists them all
 
-    A row that fails raises nothing: look at `records.failed`, or call `record.raise_for_state()`. Raises
-    `Interrupted` when it is interrupted (Ctrl-C, a stopped cell, a cancelled task) and `Halted` when the service
-    will take no more (quota, key, outage): both have `.records` so far, and the same call goes on from there. Raises
+    A row that fails raises nothing: see `records.failed`, or call `record.raise_for_state()`. Raises `Interrupted`
+    when it is interrupted (Ctrl-C, a stopped cell, a cancelled task) and `Halted` when the service accepts no more
+    (quota, API key, outage): both have `.records` so far, and the same call resumes from there. Raises
     `errors.InputError`, `errors.SettingsError` and `errors.FilesError` before anything is sent.
     """
     key, api_key = key_of(api_key), None  # from here on no frame of ours holds it as text
@@ -98,13 +98,13 @@ def open(  # noqa: A001 - batchrun.open, as gzip.open
     api_key: ApiKey = None,
     **settings: Unpack[SettingArguments],
 ) -> Batch:
-    """Open a batch, to see its records as they come and to give it rows and cancels while it runs.
+    """Open a batch, to get its records as they are finished and to submit and cancel rows while it runs.
 
     async with batchrun.open("in.jsonl", out="out.jsonl") as batch:
         async for record in batch:
             ...
 
-    Arguments are those of `batchrun.run`; without `rows` it waits for `batch.submit(row)` until `batch.end()`, and
+    Arguments are those of `batchrun.run`; without `rows` it waits for `batch.submit(row)` until `batch.close()`, and
     needs `out`. Rows that were submitted are part of the batch: opened again, it still has them.
     """
     key, api_key = key_of(api_key), None  # from here on no frame of ours holds it as text
@@ -139,8 +139,8 @@ def run_sync(
 ) -> Records:
     """As `batchrun.run`, for scripts: waits, and works where an event loop runs already.
 
-    The run has a loop in a thread of its own. Ctrl-C stops it in good order and raises `Interrupted`; a second one
-    leaves at once. Observers are called in that thread.
+    The run has a loop in a thread of its own. Ctrl-C stops it cleanly and raises `Interrupted`; a second one
+    quits at once. Observers are called in that thread.
     """
 
     key: Any = key_of(api_key)

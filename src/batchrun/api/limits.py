@@ -18,8 +18,8 @@ class Limits:
         limits = batchrun.Limits(rpm=600, concurrency=200)
         await asyncio.gather(*(batchrun.run(rows, limits=limits) for rows in parts))
 
-    `rpm` are submits a minute, spread evenly; `concurrency` jobs in flight, given out first come first served. A
-    batch's own settings hold beside them. All batches must run in one event loop at a time.
+    `rpm` is submits per minute, spread evenly; `concurrency` is jobs in flight, first come first served. A batch's
+    own settings apply as well. All batches must run in one event loop at a time.
     """
 
     __module__ = "batchrun"

@@ -104,7 +104,7 @@ def _refuse_no_output(out: Any) -> None:
             f"out: expected a path, False or nothing, got {out!r}{why}; give a path, or False to keep nothing"
         )
     if os.path.isdir(out):  # noqa: PTH112 - a slash at the end means a folder
-        raise InputError(f"out: expected a file, got the folder {visible(os.fsdecode(out), 200)}; name a file in it")
+        raise InputError(f"out: expected a file, got the folder {visible(os.fsdecode(out), 200)}; give a file in it")
 
 
 async def _spooled(rows: Any, digest: Any) -> tuple[IO[bytes], int]:
@@ -141,5 +141,5 @@ def _folder(name: str) -> str:
                 file.write("*\n")
         (top / name).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise FilesError(f"cannot make {FOLDER}/{name}: {error.strerror}; name a file with out=") from error
+        raise FilesError(f"cannot make {FOLDER}/{name}: {error.strerror}; give a file with out=") from error
     return f"{FOLDER}/{name}"

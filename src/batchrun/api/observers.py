@@ -14,6 +14,7 @@ from batchrun.api.wording import halt_in_python, in_python
 from batchrun.core.status.snapshot import Snapshot, Throughput
 from batchrun.core.text.readable import Text
 from batchrun.edge.progress import TqdmBar, fitted, parts
+from batchrun.edge.terminal import for_person
 from batchrun.results.record import Record
 from batchrun.results.run_errors import SettingsError
 
@@ -21,14 +22,14 @@ _LOG = logging.getLogger("batchrun")
 
 
 class Observer(Protocol):
-    """Who wants to know how a run goes; derive from it and write the methods that you need.
+    """Called during a run; derive from it and write the methods that you need.
 
     They are called in the run's event loop and must be quick. What they raise is logged (logger `batchrun`, once
-    for each method) and hurts nobody.
+    for each method) and does not affect the run.
     """
 
     def progressed(self, stats: Snapshot) -> None:
-        """A few times a second, and once at the end: how the batch stands."""
+        """A few times per second, and once at the end: the counts of the batch."""
         return
 
     def recorded(self, record: Record) -> None:
@@ -128,12 +129,16 @@ class Fan:
             except BaseException:  # noqa: BLE001 - law of this file; a CancelledError of its own would end the run
                 if (id(one), method) not in self._broken:
                     self._broken.add((id(one), method))
-                    _LOG.exception("%s.%s raised; the run goes on, and this is said once", type(one).__name__, method)
+                    _LOG.exception(
+                        "%s.%s raised an exception; the run continues, and this is logged once",
+                        type(one).__name__,
+                        method,
+                    )
 
 
 def _say(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # stderr is closed
-        print(f"batchrun: {text}", file=person(), flush=True)
+        print(for_person(f"batchrun: {text}", person()), file=person(), flush=True)
 
 
 def person() -> TextIO:
@@ -150,9 +155,9 @@ def in_a_notebook() -> bool:
 # --- The bar of a notebook or a terminal. Where neither is there is nothing to draw on, and none is drawn ---
 
 
-_ROOM = 100
+_ROOM = 60
 _LAYOUT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-"""As tqdm's own, without its time left and its speed: ours are in the text, and count the recent past alone."""
+"""As tqdm's own, without its time left and its speed: ours are in the text, and count only the recent past."""
 
 
 class Bar:

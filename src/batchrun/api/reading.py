@@ -27,7 +27,9 @@ def read(path: str | os.PathLike[str]) -> Records:
     """
     file, shown = Path(path), visible(os.fspath(path), 200) or '""'
     if file.is_dir():
-        raise InputError(f"{shown}: expected an output of batchrun, found a folder; name the file in it, as out.jsonl")
+        raise InputError(
+            f"{shown}: expected an output of batchrun, found a folder; give the file in it, such as out.jsonl"
+        )
     if not file.is_file():
         raise InputError(f"{shown}: expected an output of batchrun, there is no such file")
     try:
@@ -40,7 +42,7 @@ def read(path: str | os.PathLike[str]) -> Records:
 read.__module__ = "batchrun"  # the public import path
 
 
-def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool, going_on: int = 0) -> Records:
+def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool, running_jobs: int = 0) -> Records:
     """The records at `path`; with `keys` in their order, and those alone."""
     found = _records(lines_of(str(path)), path.parent, str(path))
     if keys is None:
@@ -48,7 +50,7 @@ def records_in(path: Path, keys: Iterable[str] | None, *, kept: bool, going_on: 
     else:
         by_key = dict(found)
         records = [by_key[key] for key in keys if key in by_key]
-    return Records(records, path=path if kept else None, going_on=going_on)
+    return Records(records, path=path if kept else None, running_jobs=running_jobs)
 
 
 def _records(lines: Iterable[bytes], folder: Path, name: str) -> Iterator[tuple[str, Record]]:

@@ -170,10 +170,10 @@ class RunTask:
         if finished := len(opening.batch.finished):
             rows += f", {finished:,} done by earlier runs"
         if opening.open_jobs:
-            rows += f", {many(opening.open_jobs, 'job')} in flight from before"
+            rows += f", {many(opening.open_jobs, 'job')} of earlier runs in flight"
         if not self.place.kept:
-            return f"{rows}; nothing is kept (out=False): if this process ends, jobs in flight are paid and lost"
-        return f"{rows}; kept in {visible(self.place.output, 2_000)}, the same call goes on from there"
+            return f"{rows}; nothing is kept (out=False): if this process ends, jobs in flight are billed and lost"
+        return f"{rows}; kept in {visible(self.place.output, 2_000)}, the same call resumes from there"
 
     # --- while it runs ---
 
@@ -246,20 +246,20 @@ class RunTask:
 
     def _read(self) -> Records:
         assert self.place is not None
-        going_on = 0 if self.opening is None else self.opening.snapshot().watched
+        running_jobs = 0 if self.opening is None else self.opening.snapshot().watched
         return records_in(
             Path(self.place.output),
             self._keys,
             kept=self.place.kept,
-            going_on=going_on if self.wanted.given.get("detach") else 0,
+            running_jobs=running_jobs if self.wanted.given.get("detach") else 0,
         )
 
     def interrupted(self) -> Interrupted:
         """The exception of an interruption; the run is over."""
-        going_on = 0 if self.opening is None else self.opening.snapshot().watched
+        running_jobs = 0 if self.opening is None else self.opening.snapshot().watched
         records = self.records
         path = None if self.place is None else self.place.path
-        return Interrupted(records, open=max(0, self.total - len(records)), going_on=going_on, path=path)
+        return Interrupted(records, remaining=max(0, self.total - len(records)), running_jobs=running_jobs, path=path)
 
     def halted(self) -> Halted:
         """Why nothing is sent any more."""
@@ -275,14 +275,12 @@ class RunTask:
             halt_in_python(reason, message),
             advice,
             records,
-            open=left,
-            going_on=snapshot.watched,
+            remaining=left,
+            running_jobs=snapshot.watched,
             path=self.place.path,
         )
         if (profile := self.opening.drafted_profile()) is not None:
-            halted.add_note(
-                f"A profile for such responses as far as they tell, to be completed and saved as profile.toml:\n\n{profile}"
-            )
+            halted.add_note(f"A profile for such responses, to be completed and saved as profile.toml:\n\n{profile}")
         return halted
 
     records = Records()

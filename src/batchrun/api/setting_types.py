@@ -36,7 +36,8 @@ class SettingArguments(TypedDict, total=False):
     poll_max: Seconds
     poll_rate: float
     connections: int
-    wire: Literal["own", "httpx"]
+    transport: Literal["own", "httpx"]
+    wire: Literal["own", "httpx"]  # the earlier name of `transport`
     retries: int
     retry_budget: int | None
     deadline: Seconds

@@ -25,7 +25,7 @@ def in_python(text: Text) -> str:
 
 def halt_in_python(reason: str, message: str) -> str:
     """The message of a halt, which core words once for the journal."""
-    return "the time that max_wait gives is over" if reason == HaltReason.MAX_WAIT else _printable(message)
+    return "the time set by max_wait is over" if reason == HaltReason.MAX_WAIT else _printable(message)
 
 
 def error_in_python(error: Refusal, variables: Collection[str] = ()) -> BatchrunError:

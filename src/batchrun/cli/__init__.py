@@ -22,14 +22,14 @@ EXIT_SIGNAL = 128
 
 # command → what it does; its module here has `add_arguments(parser)` and `run(options) -> exit code`
 COMMANDS = {
-    "resume": "go on with a batch without naming its input again",
-    "collect": "bring home what goes on over there, without the input; submits nothing",
-    "status": "how a batch stands, beside its run or after it; changes nothing, and asks no service",
-    "cancel": "end rows of a batch, beside a run or without one: some by their names, or all",
-    "check": "read an input as a whole: rows, models, sizes, and every problem with its line; sends nothing",
-    "explain": "what a code, state, status, HTTP status or exception means, and whether to try again",
-    "schema": "the JSON Schema of a record",
-    "serve": "a simulated service to rehearse a batch on, without a key and without cost",
+    "resume": "resume a batch without naming its input again",
+    "collect": "collect the results of jobs in flight, without the input; submits nothing",
+    "status": "show the status of a batch, during a run or after it; changes nothing and contacts no service",
+    "cancel": "cancel rows of a batch, during a run or after it: some by their ids, or all",
+    "check": "check an input: rows, models, sizes, and every problem with its line; sends nothing",
+    "explain": "explain a code, state, status, HTTP status or exception, and whether it is retried",
+    "schema": "print the JSON Schema of a record",
+    "serve": "run a simulated service, to try a batch without an API key and without cost",
     "help": "explain a topic, such as getting-started, resume or errors; without one list all topics",
 }
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TextIO
 
 from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_ROWS, EXIT_USAGE
 from batchrun.cli.parser import add_flags
@@ -21,6 +22,7 @@ from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import many, visible
 from batchrun.edge.append_file import BatchFilesError, FileNames
 from batchrun.edge.lock import LockHeld
+from batchrun.edge.terminal import for_person, in_lines, text_width
 from batchrun.runner.cancel import (
     CancelResult,
     SentRequest,
@@ -41,13 +43,13 @@ _FLAGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUT", help="the output that the batch was begun with")
+    parser.add_argument("output", metavar="OUT", help="the output that the batch was started with")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--id", action="append", metavar="ID", help="a row, by its custom_id or its job's id; repeatable"
+        "--id", action="append", metavar="ID", help="a row, by its custom_id or its job's id; may be repeated"
     )
     which.add_argument("--all", action="store_true", help="every row that has no record yet")
-    parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
+    parser.add_argument("--journal", metavar="FILE", help="the journal of the batch (default: OUT.journal)")
     parser.add_argument("--demo", action="store_true", help="the batch runs on the demo service")
     add_flags(parser, _FLAGS)
 
@@ -66,12 +68,11 @@ def run(options: argparse.Namespace) -> int:
             who = f"process {pid}" if pid else "the run"
             if wait_until_heard(request, _PATIENCE):
                 found = standing(request)
-                print("\n".join(_handed_over(found, who)))
+                _print(_handed_over(found, who))
                 return EXIT_ROWS if found.unknown and not found.collecting else EXIT_OK
             if whose(request.names) is not None:
-                print(
-                    f"recorded; {who} did not answer within {_PATIENCE:.0f} s: it takes the wish up, or the next run does"
-                )
+                confirmed = f"{who} did not confirm it within {_PATIENCE:.0f} s"
+                _print([f"cancel request recorded; {confirmed}: it carries it out, or the next run does"])
                 return EXIT_OK
     except UsageError as error:
         return _refuse(error, EXIT_USAGE)
@@ -96,7 +97,7 @@ def _carry_out(options: argparse.Namespace, request: SentRequest) -> int:
     code = EXIT_OK
     if before.open:
         jobs = many(before.open, "open row")
-        print(f"no run is alive; ending {jobs} from here. Ctrl-C leaves the rest to the next run", file=sys.stderr)
+        _print([f"no run is active; cancelling {jobs} from here; Ctrl-C leaves the rest to the next run"], sys.stderr)
         options.quiet, options.summary, options.log_json = True, None, None
         start = start_of(options.output, options.journal)
         options.demo = options.demo or (start.is_demo and not names_service(options))
@@ -104,15 +105,15 @@ def _carry_out(options: argparse.Namespace, request: SentRequest) -> int:
         code = run_task(task, options, sys.argv[1:], start.settings)
         code = EXIT_OK if code == EXIT_ROWS else code
     if code == EXIT_OK:
-        print("\n".join(_carried_out(before, standing(request))))
+        _print(_carried_out(before, standing(request)))
     elif code != EXIT_USAGE:
-        print("the wish is recorded: the next run carries out what is left of it", file=sys.stderr)
+        _print(["the cancel request is recorded: the next run carries out what is left of it"], sys.stderr)
     return code
 
 
 def _handed_over(found: CancelResult, who: str) -> Iterator[str]:
     if found.open:
-        yield f"{who} has it in hand: {many(found.open, 'row')} {_end(found.open)} as cancelled{_billed(found.open, found.sent)}"
+        yield f"{who} accepted the cancel request: {many(found.open, 'row')} {_end(found.open)} as cancelled{_billed(found.open, found.sent)}"
     if found.untouched and not found.collecting:
         yield f"{many(found.untouched, 'row')} not sent yet {_end(found.untouched)} as cancelled; nothing is billed"
     elif found.untouched:
@@ -133,7 +134,7 @@ def _carried_out(before: CancelResult, found: CancelResult) -> Iterator[str]:
     if found.untouched:
         yield _never_sent(found.untouched)
     if before.cancelled:
-        yield f"{many(before.cancelled, 'row')} had ended already, as cancelled"
+        yield f"{many(before.cancelled, 'row')} had already ended as cancelled"
     yield from _others(found, known=False)
     if not (found.cancelled or found.open or found.untouched or found.over or found.unknown):
         yield "nothing is open: there is nothing to cancel"
@@ -153,13 +154,13 @@ def _others(found: CancelResult, *, known: bool) -> Iterator[str]:
     for name in found.unknown[:_SHOWN]:
         yield f"{visible(name, 80)}: {'no row of this batch' if known else unknown}"
     if (more := len(found.unknown) - _SHOWN) > 0:
-        yield f"and {more:,} more names like these"
+        yield f"and {more:,} more ids like these"
     if found.names_over and len(found.names_over) <= _SHOWN:
         for name, state in found.names_over.items():
-            yield f"{visible(name, 80)}: had ended already, as {state}"
+            yield f"{visible(name, 80)}: had already ended as {state}"
     elif found.over:
         states = ", ".join(f"{count:,} {state}" for state, count in found.over.most_common())
-        yield f"{many(found.over.total(), 'row')} had ended already: {states}"
+        yield f"{many(found.over.total(), 'row')} had already ended: {states}"
 
 
 def _billed(rows: int, sent: int) -> str:
@@ -179,6 +180,12 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def _print(lines: Iterable[str], stream: TextIO | None = None) -> None:
+    stream = stream or sys.stdout
+    for line in lines:
+        print(in_lines(line, text_width(stream), "  "), file=stream)
+
+
 def _refuse(error: Exception, code: int) -> int:
-    print(f"batchrun cancel: {visible(str(error), 1_000)}", file=sys.stderr)
+    print(for_person(f"batchrun cancel: {visible(str(error), 1_000)}", sys.stderr), file=sys.stderr)
     return code

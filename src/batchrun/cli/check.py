@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -16,24 +15,24 @@ from batchrun.core.rows.parse import BodyFlags, input_tokens, output_bytes, plai
 from batchrun.core.settings.settings import Refusal
 from batchrun.core.text.readable import many, visible, worded
 from batchrun.edge.source import MAX_ROW, InputFindings, Report, SpoolFailed, check
+from batchrun.edge.terminal import for_person, in_lines, text_width
 
+_NEEDED = 3  # columns of the table that a narrow terminal has as well: endpoint, model, rows
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input")
-    parser.add_argument("--model", help="the model of rows that name none")
+    parser.add_argument("input", metavar="INPUT", help="JSON lines, also .gz and .zst; - is standard input")
+    parser.add_argument("--model", help="model of the rows that name none")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="set a field in the body of every row; VALUE is JSON, or else a string",
+        help="set a field in the body of every row; VALUE is JSON, else a string",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="bad rows are left out, and do not fail the check")
-    parser.add_argument(
-        "--max-row", type=_size, default=MAX_ROW, metavar="SIZE", help="the longest line: bytes, or 500k, 32M (default)"
-    )
+    parser.add_argument("--skip-bad", action="store_true", help="count bad rows, and do not fail the check for them")
+    parser.add_argument("--max-row", type=_size, default=MAX_ROW, metavar="SIZE", help="longest line (default: 32M)")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
@@ -43,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         with check(options.input, flags, max_row=options.max_row) as source:
             name, report = source.name, source.report
     except Refusal as error:
-        print(f"batchrun check: {error}", file=sys.stderr)
+        print(for_person(f"batchrun check: {error}", sys.stderr), file=sys.stderr)
         return EXIT_FILES if isinstance(error, SpoolFailed) else EXIT_USAGE
     good = options.skip_bad or not report.problems.total
     if options.json:
@@ -62,29 +61,32 @@ def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
         yield ""
         yield f"  largest row  {_bytes(report.largest)}, line {report.largest_line:,}"
         yield f"  input        about {_short(_input_tokens(report))} tokens"
-        yield f"  output file  about {_bytes(_output_bytes(report))}, if answers have the usual size"
+        yield f"  output file  about {_bytes(_output_bytes(report))}, if responses have the usual size"
     if bad:
         yield from _findings("problems", report.problems)
     if warned:
         yield from _findings("warnings", report.warnings)
     yield ""
     if not bad:
-        yield "good to go" if report.rows else "nothing to do: the input is empty"
+        yield "ready to run" if report.rows else "nothing to do: the input is empty"
     elif skip_bad:
         left = report.rows - bad
         yield f"{many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
     else:
-        yield "nothing would be sent: mend these lines, or leave them out with --skip-bad"
+        yield "nothing would be sent; fix these lines, or leave them out with --skip-bad"
 
 
 def _table(report: Report) -> Iterator[str]:
-    rows = [("ENDPOINT", "MODEL", "ROWS", "SIZE", "INPUT TOKENS")]
+    rows: list[tuple[str, ...]] = [("ENDPOINT", "MODEL", "ROWS", "SIZE", "INPUT TOKENS")]
     for (path, model), share in sorted(report.shares.items(), key=lambda item: -item[1].rows)[:20]:
         tokens = f"≈ {_short(input_tokens(share.size))}"
         rows.append((path, visible(model, 40), f"{share.rows:,}", _bytes(share.size), tokens))
     if (more := len(report.shares) - 20) > 0:
         rows.append(("…", f"{more:,} more", "", "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while len(widths) > _NEEDED and sum(width + 2 for width in widths) > text_width(sys.stdout):
+        widths.pop()
+    rows = [row[: len(widths)] for row in rows]
     for path, model, *numbers in rows:
         right = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[2:], strict=True))
         yield f"  {path:<{widths[0]}}  {model:<{widths[1]}}  {right}".rstrip()
@@ -95,14 +97,16 @@ def _findings(title: str, findings: InputFindings) -> Iterator[str]:
     yield f"{title}:"
     code_width = max(len(one.code) for one in findings.first)
     line_width = max(len(f"{one.line:,}") for one in findings.first)
-    width = max(60, min(100, shutil.get_terminal_size().columns))
+    width = text_width(sys.stdout)
     for one in findings.first:
         head = f"  line {one.line:<{line_width},}  {one.code:<{code_width}}  "
         text = visible(worded(one.message), 300)
-        yield textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+        indent = " " * (len(head) if len(head) < width // 2 else 4)
+        yield textwrap.fill(text, width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
     if findings.total > len(findings.first):
         counts = sorted(findings.by_code.items(), key=lambda item: -item[1])
-        yield f"  … {findings.total:,} in all: " + ", ".join(f"{count:,} {code}" for code, count in counts)
+        head = f"  … {findings.total:,} in all: "
+        yield in_lines(head + ", ".join(f"{count:,} {code}" for code, count in counts), width, "    ")
 
 
 def _facts(name: str, report: Report, *, good: bool) -> dict[str, Any]:
@@ -162,5 +166,5 @@ def _short(count: int) -> str:
 def _size(text: str) -> int:
     found = re.fullmatch(r"([1-9][0-9]{0,11})([kmg]?)(?:i?b)?", text.strip().lower())
     if found is None:
-        raise argparse.ArgumentTypeError(f"expected bytes, or 500k, 32M, 1G; came {visible(text, 40)!r}")
+        raise argparse.ArgumentTypeError(f"expected bytes, or 500k, 32M, 1G; got {visible(text, 40)!r}")
     return int(found[1]) * _UNITS[found[2]]

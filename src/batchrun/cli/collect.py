@@ -8,7 +8,7 @@ from batchrun.cli import resume
 from batchrun.cli.parser import add_run_options
 
 SHOWN = (
-    "service", "base_url", "allow_http", "key_file", "token_command", "wire",
+    "service", "base_url", "allow_http", "key_file", "token_command", "transport",
     "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_wait", "connect_timeout", "poll_timeout",
     "write_off", "repair", "artifacts",
 )  # fmt: skip
@@ -17,7 +17,7 @@ SHOWN = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The output of an earlier run, and what a run without submits takes."""
-    parser.add_argument("output", metavar="OUT", help="the output that the batch was begun with")
+    parser.add_argument("output", metavar="OUT", help="the output that the batch was started with")
     add_run_options(parser, SHOWN)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from batchrun.core.taxonomy.rules import (
 )
 from batchrun.core.taxonomy.warning_words import WARNINGS
 from batchrun.core.text.readable import visible
+from batchrun.edge.terminal import WIDEST, for_person, text_width
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="error code or type, state, status word, reason, HTTP status, exception name or warning",
     )
-    parser.add_argument("--all", action="store_true", help="the whole taxonomy")
+    parser.add_argument("--all", action="store_true", help="print the whole taxonomy")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
 def run(options: argparse.Namespace) -> int:
     if (options.word is None) is not options.all:
-        print("batchrun explain: name one word, or ask for --all", file=sys.stderr)
+        print("batchrun explain: expected one WORD, or --all; try batchrun explain server_error", file=sys.stderr)
         return EXIT_USAGE
     if options.all:
         print(json.dumps({**whole_table(), "warnings": WARNINGS}, indent=2) if options.json else _whole())
@@ -45,10 +45,8 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         near = nearest(options.word)
         word = visible(options.word, 80)
-        print(
-            f"batchrun explain: {word!r} is not in the taxonomy; the nearest word is {near!r}: batchrun explain {near}",
-            file=sys.stderr,
-        )
+        text = f"batchrun explain: {word!r} is not in the taxonomy; did you mean {near}? batchrun explain {near}"
+        print(for_person(text, sys.stderr), file=sys.stderr)
         return EXIT_USAGE
     if options.json:
         table = {"version": TAXONOMY_VERSION, "meanings": [one.to_dict() for one in found]}
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _width() -> int:
-    return max(60, min(100, shutil.get_terminal_size().columns))
+    return text_width(sys.stdout)
 
 
 def _paragraphs(found: list[Explanation]) -> Iterator[str]:
@@ -71,7 +69,15 @@ def _paragraphs(found: list[Explanation]) -> Iterator[str]:
         lines = [f"{group[0].word} ({', '.join(one.title for one in group)})"]
         for name, text in group[0].facts.items():
             head = f"  {name:<13}"
-            lines.append(textwrap.fill(text, _width(), initial_indent=head, subsequent_indent=" " * len(head)))
+            lines.append(
+                textwrap.fill(
+                    text,
+                    _width(),
+                    initial_indent=head,
+                    subsequent_indent=" " * (len(head) if _width() >= 60 else 4),
+                    break_on_hyphens=False,
+                )
+            )
         yield "\n".join(lines)
 
 
@@ -92,13 +98,21 @@ def _whole() -> str:
 
 
 def _columns(title: str, rules: list[Rule]) -> str:
-    rows = [(title, "EXCEPTION", "NEW ATTEMPT", "STATE")]
+    rows = [(title, "EXCEPTION", "RETRY", "STATE")]
     rows += [
         (rule.word, rule.kind, f"{rule.retry}; halts" if rule.halts else rule.retry.value, rule.state.value)
         for rule in rules
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    widths[0] = min(widths[0], max(len(title), WIDEST - sum(width + 2 for width in widths[1:])))
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    """A row of a table; a word that is longer than its column has a line of its own."""
+    word, *rest = row
+    head = f"{word}\n{'':<{widths[0]}}" if len(word) > widths[0] else f"{word:<{widths[0]}}"
+    return "  ".join((head, *(f"{cell:<{width}}" for cell, width in zip(rest, widths[1:], strict=True)))).rstrip()
 
 
 def _definitions(meanings: dict[str, str]) -> str:

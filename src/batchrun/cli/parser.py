@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
@@ -13,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from batchrun.core.settings.parsing import (
     READERS,
-    from_variable,
+    from_environment,
     refuse_contradictions,
     refuse_near_misses,
     remedy,
@@ -21,7 +20,8 @@ from batchrun.core.settings.parsing import (
 )
 from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
 from batchrun.core.settings.unknown import answer
-from batchrun.core.text.readable import Option, flag, parts, variable, visible, worded
+from batchrun.core.text.readable import Option, flag, parts, visible, worded
+from batchrun.edge.terminal import for_person, in_lines, text_width
 from batchrun.version import __version__
 
 # --- The settings as flags and as environment variables, made from their one description ---
@@ -38,7 +38,7 @@ _METAVAR = {
 }  # fmt: skip
 _METAVARS = {
     "service": "NAME|FILE", "base_url": "URL", "key_file": "FILE", "token_command": "COMMAND", "artifacts": "DIR",
-    "wire": "own|httpx",
+    "transport": "own|httpx",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _add(group: argparse._ArgumentGroup, setting: Field[Any], *, hidden: bool) -
     kind, name = setting.metadata["kind"], flag(setting.name)
     default = spelled(setting)
     common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
-    text = setting.metadata["help"] + ("" if default is None else f"; default {default}")
+    text = setting.metadata["help"] + ("" if default is None else f" (default: {default})")
     common["help"] = argparse.SUPPRESS if hidden else text
     if kind is SettingKind.SWITCH:
         group.add_argument(name, action="store_true", **common)
@@ -80,6 +80,8 @@ def _add(group: argparse._ArgumentGroup, setting: Field[Any], *, hidden: bool) -
         group.add_argument(name, nargs="?", const=(), **common)
     else:
         group.add_argument(name, **common)
+    if former := setting.metadata["former"]:
+        group.add_argument(flag(former), **(common | {"help": argparse.SUPPRESS}))
 
 
 def _reader(setting: Field[Any]) -> Callable[[str], Any]:
@@ -103,27 +105,25 @@ def read_settings(options: argparse.Namespace, environment: Mapping[str, str]) -
         if hasattr(options, name):
             value = getattr(options, name)
             found[name] = tuple(value) if setting.metadata["kind"] is SettingKind.TEXTS else value
-        elif text := environment.get(variable(name)):
-            found[name] = from_variable(setting, text)
-    refuse_contradictions(found, from_environment(options, found))
+        elif (value := from_environment(setting, environment)) is not None:
+            found[name] = value
+    refuse_contradictions(found, not_typed(options, found))
     return found
 
 
-def from_environment(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+def not_typed(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
     """The settings among `names` that came from a variable and not from a flag."""
     return [name for name in names if not hasattr(options, name)]
 
 
 _Space = TypeVar("_Space", bound=argparse.Namespace)
-_WIDEST = 100
-
 EXIT_CODES = {
     "0": "every row succeeded",
     "1": "done what was asked, and some rows did not succeed",
     "2": "usage or input: nothing was sent",
     "3": "halted, or rows are left that could not be sent; it says how to resume",
     "4": "the output or the journal could not be used or written",
-    "129, 130, 143": "ended by SIGHUP, Ctrl-C, SIGTERM; the same command goes on",
+    "129, 130, 143": "ended by SIGHUP, Ctrl-C, SIGTERM; the same command resumes",
 }
 """For `--help` and `batchrun help exit-codes`."""
 
@@ -139,14 +139,15 @@ _BY_NAME = (
 """Options of other tools that only a command line has, an option that the command must have, and the answer."""
 _NO_OPTION = re.compile(r"-\Z|-?-?[0-9.]+\Z|-.* ", re.DOTALL)
 """What argparse does not take for an option: standard input, numbers, words with a space in them."""
+_TWO_COLUMNS = 60
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help of at most 100 columns."""
+    """Help that fits the terminal, in at most 80 columns."""
 
     def __init__(self, prog: str) -> None:
-        width = max(60, min(_WIDEST, shutil.get_terminal_size().columns))
-        super().__init__(prog, max_help_position=30, width=width)
+        width = text_width(sys.stdout)
+        super().__init__(prog, max_help_position=28 if width >= _TWO_COLUMNS else 6, width=width)
 
 
 class Parser(argparse.ArgumentParser):
@@ -154,7 +155,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None = None, *, remedy: str = "") -> None:
         self._remedy = remedy and f"; {remedy}"
-        super().__init__(prog=prog, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+        text = description and in_lines(description, text_width(sys.stdout))
+        super().__init__(prog=prog, description=text, formatter_class=HelpFormatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Print the error in one line and exit with 2."""
@@ -163,7 +165,8 @@ class Parser(argparse.ArgumentParser):
             text = f"expected {text.partition(': ')[2]}, got none{self._remedy}"
         elif text.startswith("one of the arguments "):
             text = f"expected {' or '.join(text.split()[4:-2])}, got none"
-        self.exit(2, f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all options'}\n")
+        line = f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all options'}"
+        self.exit(2, f"{for_person(line, sys.stderr)}\n")
 
     def parse_known_args(  # type: ignore[override] # typeshed has three overloads; this signature serves all of them
         self, args: Sequence[str] | None = None, namespace: _Space | None = None
@@ -209,39 +212,41 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse(self, word: str) -> NoReturn:
         if self.prog == "batchrun":
-            self.error(f"expected one INPUT, got {visible(word, 80)!r} beside it; run one input after another")
-        self.error(f"{visible(word, 80)!r} is one word too many; {self.prog} --help tells what is expected")
+            self.error(f"expected one INPUT, got {visible(word, 80)!r} after it; run one input after another")
+        self.error(f"{visible(word, 80)!r} is one argument too many; {self.prog} --help shows what is expected")
 
 
 def run_parser(commands: dict[str, str] | None = None) -> Parser:
     """The parser of ``batchrun INPUT -o OUT``; its help lists `commands`."""
     parser = Parser(
         "batchrun",
-        "Run very many background jobs against a service and bring every result home.",
+        "Run very many background jobs against a service, and write one record per row.",
         remedy="write batchrun in.jsonl -o out.jsonl",
     )
-    parser.usage = "batchrun INPUT -o OUT [flags]\n       batchrun COMMAND …"
+    parser.usage = "batchrun INPUT -o OUT [options]\n       batchrun COMMAND …"
     parser.epilog = _epilog(commands or {})
-    parser.add_argument("input", metavar="INPUT", help="JSON lines; .gz and .zst are read as well; - is standard input")
+    parser.add_argument("input", metavar="INPUT", help="JSON lines, also .gz and .zst; - is standard input")
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True,
-        help="where the records go, one line a row; the same command again goes on where it stopped; "
+        help="where the records are written, one line per row; the same command again resumes; "
         "- is standard output",
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"batchrun {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"batchrun {__version__}", help="show the version and exit"
+    )
     add_run_options(parser)
     return parser
 
 
 def add_run_options(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
     """Add the options of every command that runs a batch; its help names those settings that are `shown`."""
-    parser.add_argument("--journal", metavar="FILE", help="what is in flight (default: OUT.journal)")
-    parser.add_argument("--demo", action="store_true", help="run against a simulated service: no key, no cost")
-    output = parser.add_argument_group("what it tells")
-    output.add_argument("--summary", metavar="FILE", help="write the closing summary as JSON too")
-    output.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
-    output.add_argument("--quiet", action="store_true", help="no progress and no summary: errors alone")
+    parser.add_argument("--journal", metavar="FILE", help="the journal of the batch (default: OUT.journal)")
+    parser.add_argument("--demo", action="store_true", help="run on a simulated service: no API key, no cost")
     add_flags(parser, shown=shown)
+    logging = parser.add_argument_group("logging")
+    logging.add_argument("--summary", metavar="FILE", help="write the summary as JSON to this file too")
+    logging.add_argument("--log-json", metavar="FILE", help="append events to this file, one JSON line each")
+    logging.add_argument("--quiet", action="store_true", help="print only errors: no progress, no summary")
 
 
 def _epilog(commands: dict[str, str]) -> str:
@@ -254,10 +259,16 @@ def _epilog(commands: dict[str, str]) -> str:
         formatter.end_section()
         texts.append(formatter.format_help().rstrip())
     width = max(map(len, EXIT_CODES))
-    texts.append("exit codes:\n" + "\n".join(f"  {code:<{width}}  {what}" for code, what in EXIT_CODES.items()))
-    texts.append(
-        "times are 90s, 5m, 24h; sizes 500k, 64MiB. Each setting, from --service on, can come from the\n"
-        "environment too: BATCHRUN_POLL_MAX=10s, BATCHRUN_KEEP_GOING=yes. The flag outranks it;\n"
-        "--no-keep-going turns a switch off."
+    columns = text_width(sys.stdout)
+    codes = [
+        in_lines(f"  {code:<{width}}  {what}", columns, " " * (width + 4) if columns >= _TWO_COLUMNS else "    ")
+        for code, what in EXIT_CODES.items()
+    ]
+    texts.append("exit codes:\n" + "\n".join(codes))
+    text = (
+        "times are 90s, 5m, 24h; sizes 500k, 64MiB. Each option from --service on can also be set in the environment: "
+        "BATCHRUN_POLL_MAX=10s, BATCHRUN_KEEP_GOING=yes. The option outranks the variable; --no-keep-going turns a "
+        "switch off."
     )
+    texts.append(in_lines(text, columns))
     return "\n\n".join(texts)

@@ -12,13 +12,14 @@ from batchrun.cli.run_result import PIPE, command, words
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.readable import visible
 from batchrun.edge.append_file import BatchFilesError
+from batchrun.edge.terminal import for_person
 from batchrun.runner.session import Task, start_of
 from batchrun.services.of_batch import flags_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Shared with ``collect``: the output of an earlier run, and all that a run takes."""
-    parser.add_argument("output", metavar="OUT", help="the output that the batch was begun with")
+    parser.add_argument("output", metavar="OUT", help="the output that the batch was started with")
     add_run_options(parser)
 
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace, *, collect: bool = False) -> int:
         return _refuse(str(error))
     options.demo = options.demo or (start.is_demo and not names_service(options))
     if not collect and start.input == "stdin":
-        reason = "its input came through a pipe and no copy was kept; give it again"
+        reason = "its input was read from a pipe and no copy was kept; give it again"
         journal = ["--journal", options.journal] if options.journal else []
         piped = command(["-", "-o", options.output, *journal, *words(flags_of(start.header))])
         return _refuse(f"{options.output}: {reason}: {PIPE}{piped}")
@@ -44,5 +45,5 @@ def names_service(options: argparse.Namespace) -> bool:
 
 
 def _refuse(text: str) -> int:
-    print(f"batchrun: {visible(text, 1_000)}", file=sys.stderr)
+    print(for_person(f"batchrun: {visible(text, 1_000)}", sys.stderr), file=sys.stderr)
     return EXIT_USAGE

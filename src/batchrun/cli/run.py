@@ -19,7 +19,7 @@ import orjson
 
 from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.banner import start_lines, stopping
-from batchrun.cli.parser import from_environment, read_settings
+from batchrun.cli.parser import not_typed, read_settings
 from batchrun.cli.run_result import RunResult, exit_code, words
 from batchrun.cli.stdout import Copy, StdoutFiles
 from batchrun.cli.summary import summary, write_facts
@@ -33,6 +33,7 @@ from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import ProgressBar
 from batchrun.edge.source import InputFileError
+from batchrun.edge.terminal import for_person, in_lines, text_width
 from batchrun.runner.session import Opening, Result, Task, run_session
 from batchrun.services.of_batch import flags_of
 
@@ -116,14 +117,14 @@ def _run_task(
     variables: Sequence[str] = ()
     try:
         typed = read_settings(options, os.environ)
-        variables = from_environment(options, typed)
+        variables = not_typed(options, typed)
         settings = {**(more or {}), **typed}
         if copy is not None and options.journal is None:
             if settings.get("detach"):
                 raise UsageError(
                     (
                         Option("detach"),
-                        " with -o -: expected a journal, without which nobody can collect the jobs, got none",
+                        " with -o -: expected a journal, without which the jobs cannot be collected, got none",
                     ),
                     ("give ", Option("journal", "FILE"), " (or leave ", Option("detach"), " out, BATCHRUN_DETACH too)"),
                 )
@@ -147,8 +148,12 @@ def _run_task(
 
 def _refuse(text: str, code: int) -> int:
     lines = "\n".join(visible(line, 1_000) for line in text.splitlines())
-    print(f"batchrun: {lines}", file=sys.stderr)
+    print(for_person(f"batchrun: {lines}", sys.stderr), file=sys.stderr)
     return code
+
+
+def _laid_out(text: str) -> str:
+    return in_lines(text, text_width(sys.stderr), "  ")
 
 
 def _with_a_loop(main: Callable[[], Awaitable[_T]]) -> _T:
@@ -249,10 +254,10 @@ class _RunScreen:
             return
         self._warned_at = snapshot.now
         if waits:
-            self._progress.warn(f"submits wait: {visible(waits)}")
+            self._warn(f"submits wait: {visible(waits)}")
         if snapshot.unanswered:
             jobs = many(snapshot.watched, "job")
-            self._progress.warn(f"no look at {jobs} is answered: {visible(snapshot.unanswered)}; looking on")
+            self._warn(f"no response to polls of {jobs}: {visible(snapshot.unanswered)}; polling again")
 
     def halted(self, reason: str, message: str) -> None:
         if reason == "write failed":
@@ -266,9 +271,9 @@ class _RunScreen:
         assert self._progress is not None
         jobs = 0 if self._opening is None else self._opening.snapshot().watched
         if self._quiet:  # no summary follows
-            self._progress.warn(f"halted, {reason}: {visible(message)}")
+            self._warn(f"halted, {reason}: {visible(message)}")
         elif jobs and reason not in _ENDS_AT_ONCE:
-            self._progress.warn(f"halted, {reason}: no more rows are submitted; {many(jobs, 'job')} in flight")
+            self._warn(f"halted, {reason}: no more rows are submitted; {many(jobs, 'job')} in flight")
 
     def saved(self, records: int) -> None:
         """Copied to stdout with the next progress, if at all."""
@@ -292,7 +297,7 @@ class _RunScreen:
         batch, settings = opening.batch, opening.settings
         self._progress = ProgressBar(opening.rows, quiet=self._quiet)
         for note in batch.notes:
-            self._progress.say(visible(worded(note)))
+            self._progress.say(_laid_out(visible(worded(note))))
         open_jobs = opening.open_jobs
         for line in start_lines(
             settings,
@@ -304,7 +309,7 @@ class _RunScreen:
             resumed=bool(batch.state.journaled_rows or batch.finished),
             at_once=opening.ends_at_once and not open_jobs,
         ):
-            self._progress.say(line)
+            self._progress.say(_laid_out(line))
         self._write(
             "start", service=opening.service, rows=opening.rows, finished=len(batch.finished), open_jobs=open_jobs
         )
@@ -328,7 +333,7 @@ class _RunScreen:
         first, self._signal = self._signal is None, int(number)
         if first and self._progress is not None:
             now = opening.snapshot()
-            self._progress.warn(stopping(now.submits_in_flight, opening.settings, now.in_flight))
+            self._warn(stopping(now.submits_in_flight, opening.settings, now.in_flight))
         self._write("stop", signal=number.name)
         opening.stop(StopMode.INTERRUPT, number.name)
 
@@ -357,12 +362,12 @@ class _RunScreen:
         code = exit_code(closing)
         self.close()
         if not self._quiet:
-            self._say(summary(closing))
+            self._say(summary(closing, text_width(sys.stderr)))
         if self._options.summary:
             try:
                 write_facts(self._options.summary, closing)
             except BatchFilesError as error:
-                self._warn(f"--summary: {visible(str(error), 1_000)}; the run itself is not concerned")
+                self._warn(f"--summary: {visible(str(error), 1_000)}; the run itself is not affected")
         self._write("end", outcome=result.outcome.value, exit_code=code)
         return code
 
@@ -379,6 +384,7 @@ class _RunScreen:
             print(text, file=sys.stderr, flush=True)
 
     def _warn(self, text: str) -> None:
+        text = _laid_out(text)
         if self._progress is not None:
             self._progress.warn(text)
         else:

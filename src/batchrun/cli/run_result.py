@@ -108,7 +108,7 @@ def halt_message(result: RunResult) -> str | None:
     if halted is None:
         return None
     asked = result.asked if halt_reason(result) in _NAMES_SERVICE else None
-    return halted[1] if asked is None else f"{halted[1]}; asked was {asked}"
+    return halted[1] if asked is None else f"{halted[1]}; the service asked was {asked}"
 
 
 def halt_reason(result: RunResult) -> HaltReason | None:
@@ -151,7 +151,7 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
             resuming, before = (base, pipe) if result.snapshot.watched else (sends, pipe_sends)
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
                 resuming = [*_without(resuming, "--retry-budget"), "--retry-budget", str(2 * _retries(result))]
-            found.append((before + command(resuming), "goes on where this run stopped"))
+            found.append((before + command(resuming), "resumes this batch"))
             if halt_reason(result) is HaltReason.UNKNOWN_RESPONSE:
                 found.append((pipe + command([*base, "--keep-going"]), "sends the other rows without a profile"))
         found += [(pipe_sends + again, what) for again, what in commands_for_failed(sends, result.states)]
@@ -232,16 +232,18 @@ def commands_for_failed(base: Sequence[str], states: Mapping[str, int]) -> list[
     """What the command `base` can do about rows that ended in `states`."""
     found: list[tuple[str, str]] = []
     if retried := [state.value for state in WORTH_ANOTHER if states.get(state)]:
-        found.append((command([*base, "--retry-failed", ",".join(retried)]), "tries rows of these states again"))
+        found.append((command([*base, "--retry-failed", ",".join(retried)]), "retries the rows in these states"))
     if states.get(State.UNCONFIRMED):
-        found.append((command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed again; may pay twice"))
+        found.append((command([*base, "--resubmit-unconfirmed"]), "sends the unconfirmed rows again; may pay twice"))
     return found
 
 
 def commands_to_learn(codes: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
     """The command that explains the worst error."""
     return [
-        (command(["explain", code]), "says more of it") for _, code, _ in worst_first(codes, most=1) if explain(code)
+        (command(["explain", code]), "explains the most important error")
+        for _, code, _ in worst_first(codes, most=1)
+        if explain(code)
     ]
 
 

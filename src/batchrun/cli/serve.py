@@ -17,6 +17,7 @@ import anyio
 
 from batchrun.cli import EXIT_OK, EXIT_USAGE
 from batchrun.core.text.readable import visible
+from batchrun.edge.terminal import for_person, in_lines, text_width
 from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
 from batchrun.simulator.directives import DIRECTIVES
 from batchrun.simulator.outcomes import CANCELS, CODES, OUTCOMES, REFUSALS
@@ -26,37 +27,43 @@ PORT = 8377
 
 _EPILOG = """\
 examples:
-  batchrun serve                                     every job completes after two seconds
-  batchrun serve --duration 'lognormal(8s, 0.7)' --fail server_error=5% --fail incomplete=2%
-  batchrun serve --rpm 600 --post-latency 50ms..300ms --seed 7
-  batchrun serve samples/scenario.toml               everything that a scenario can say, with comments
+  every job completes after two seconds:
+    batchrun serve
+  other durations, and jobs that fail:
+    batchrun serve --duration 'lognormal(8s, 0.7)' --fail server_error=5%
+  limits, slow responses, other random outcomes:
+    batchrun serve --rpm 600 --post-latency 50ms..300ms --seed 7
+  everything that a scenario can say, with comments:
+    batchrun serve samples/scenario.toml
 
-times are 50ms, 2s, 1h; spreads 2s, 50ms..300ms, 'lognormal(MEDIAN, SIGMA)', 'trace(FILE)'; shares 5% or 0.05.
-a row can script itself in its prompt: [[fail server_error]], [[incomplete]], [[sleep 2]], [[refuse http_503 1]].
-ask for the books while it runs: curl ORIGIN/_books
+times are 50ms, 2s, 1h; shares 5% or 0.05; spreads of times 2s, 50ms..300ms,
+'lognormal(MEDIAN, SIGMA)', 'trace(FILE)'. a row can script itself in its
+prompt: [[fail server_error]], [[incomplete]], [[sleep 2]],
+[[refuse http_503 1]]. statistics while it runs: curl ORIGIN/_statistics
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO.toml", help="how the service behaves")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine alone)"
+        "--port", type=_port, default=PORT, help="port to listen on; 0 takes any free one (default: %(default)s)"
     )
-    parser.add_argument("--port", type=_port, default=PORT, help="0 takes any free one (default: %(default)s)")
     parser.add_argument("--print-url", action="store_true", help="print the base URL as the only line, for scripts")
-    parser.add_argument("--words", action="store_true", help="list all words of scenarios, flags and rows, and end")
+    parser.add_argument("--words", action="store_true", help="list all words of scenarios, options and rows, and exit")
     behaviour = parser.add_argument_group("behaviour, on top of the scenario")
-    behaviour.add_argument("--demo", action="store_true", help="start from the demo: its jobs outlive this process")
-    behaviour.add_argument("--seed", type=int, metavar="N", help="another seed, other chances (default: 0)")
+    behaviour.add_argument("--demo", action="store_true", help="start from the demo, whose jobs outlive this process")
+    behaviour.add_argument("--seed", type=int, metavar="N", help="seed of the random outcomes (default: 0)")
     behaviour.add_argument("--duration", metavar="SPREAD", help="how long jobs take (default: 2s)")
     behaviour.add_argument("--queued", metavar="SPREAD", help="how long they wait before (default: 0s)")
     behaviour.add_argument("--post-latency", metavar="SPREAD", help="how long a POST takes (default: 0s)")
-    behaviour.add_argument("--fail", action="append", metavar="WORD=SHARE", help="what becomes of jobs; repeatable")
-    behaviour.add_argument("--refuse", action="append", metavar="WORD=SHARE", help="how POSTs are refused; repeatable")
-    behaviour.add_argument("--rpm", type=float, metavar="N", help="requests a minute, enforced second by second")
-    behaviour.add_argument("--tpm", type=float, metavar="N", help="tokens a minute, likewise")
+    behaviour.add_argument("--fail", action="append", metavar="WORD=SHARE", help="how jobs end; may be repeated")
+    behaviour.add_argument(
+        "--refuse", action="append", metavar="WORD=SHARE", help="how POSTs are refused; may be repeated"
+    )
+    behaviour.add_argument("--rpm", type=float, metavar="N", help="requests per minute, enforced second by second")
+    behaviour.add_argument("--tpm", type=float, metavar="N", help="tokens per minute, enforced likewise")
     behaviour.add_argument("--quota", type=int, metavar="N", help="after N jobs: 429 insufficient_quota")
 
 
@@ -67,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         scenario = _scenario_of(options)
     except ScenarioError as problem:
-        print(f"batchrun serve: {visible(str(problem))}", file=sys.stderr)
+        print(for_person(f"batchrun serve: {visible(str(problem))}", sys.stderr), file=sys.stderr)
         return EXIT_USAGE
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(scenario, options))
@@ -99,7 +106,7 @@ def _scenario_of(options: argparse.Namespace) -> Scenario:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, came {visible(text, 20)!r}")
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {visible(text, 20)!r}")
     return int(text)
 
 
@@ -161,26 +168,26 @@ def _welcome(simulator: Simulator) -> str:
         f"\n"
         f"  batchrun in.jsonl -o out.jsonl --base-url {simulator.base_url}\n"
         f"  export OPENAI_BASE_URL={simulator.base_url} OPENAI_API_KEY={'THE KEY OF THE SCENARIO' if key else 'any'}\n"
-        f"  curl {simulator.origin}/_books\n"
+        f"  curl {simulator.origin}/_statistics\n"
         f"\n"
-        f"Ctrl-C ends it."
+        f"Ctrl-C stops it."
     )
 
 
 def _words() -> str:
     width = max(map(len, (*OUTCOMES, *REFUSALS, *CANCELS)))
-    blocks = {"what may become of a job (--fail, `jobs`, [[WORD]])": OUTCOMES}
+    blocks = {"how a job may end (--fail, `jobs`, [[WORD]])": OUTCOMES}
     blocks["how a submit may be refused (--refuse, `submits`, [[refuse WORD]])"] = {
         **REFUSALS,
         "http_NNN": "any status of 400 to 599",
     }
     blocks["what a cancel may do (`cancels`, [[cancel WORD]])"] = CANCELS
-    blocks["what a row may say of itself, as [[…]] in its prompt or parted by ; in the body's metadata.simulate"] = (
-        DIRECTIVES
-    )
-    parts = [
-        "\n".join([title, *(f"  {word:{width}}  {meaning}" for word, meaning in words.items())])
-        for title, words in blocks.items()
-    ]
+    blocks["what a row may set, as [[…]] in its prompt, or with ; between in the body's metadata.simulate"] = DIRECTIVES
+    columns = text_width(sys.stdout)
+    parts = []
+    for title, words in blocks.items():
+        lines = [f"  {word:{width}}  {meaning}" for word, meaning in words.items()]
+        indent = " " * (width + 4) if columns > 2 * width else "    "
+        parts.append("\n".join([in_lines(title, columns), *(in_lines(line, columns, indent) for line in lines)]))
     parts.append("error codes, for --fail, --refuse, [[fail CODE]] and [[refuse CODE]]\n  " + "\n  ".join(CODES))
     return "\n\n".join(parts)

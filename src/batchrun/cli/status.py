@@ -1,6 +1,6 @@
-"""``batchrun status OUT``: how a batch stands, beside its run or after it. Changes nothing, and asks no service.
+"""``batchrun status OUT``: the status of a batch, during a run or after it. Changes nothing, and contacts no service.
 
-With ``--watch`` it is told again until the run is over: in place on a terminal, block by block elsewhere.
+With ``--watch`` it is shown again until the run is over: in place on a terminal, block by block elsewhere.
 """
 
 from __future__ import annotations
@@ -18,31 +18,34 @@ from batchrun.cli.status_json import facts
 from batchrun.cli.status_page import StatusPaths, page
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.status.status import BatchStatus
-from batchrun.core.text.readable import size, visible
+from batchrun.core.text.readable import many, size, visible
 from batchrun.edge.append_file import BatchFilesError, FileNames
+from batchrun.edge.terminal import cut, for_person, text_width
 from batchrun.runner.opening.read import size_of
 from batchrun.runner.status import StatusReader
 
-_LONG = 100 << 20  # bytes to read of which it is said that they are read
-_EVERY = 1.0  # seconds between two looks
+_LONG = 100 << 20  # bytes; more than these are announced
+_EVERY = 1.0  # seconds between two readings
 _BLOCK_EVERY = 10.0  # and between two blocks where they stay to be read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", help="the output of the batch")
-    parser.add_argument("--watch", action="store_true", help="tell it again until the run is over; Ctrl-C ends it")
-    parser.add_argument("--json", action="store_true", help="as JSON, for programs; with --watch an object a line")
-    parser.add_argument("--journal", metavar="FILE", help="where it is not OUT.journal")
+    parser.add_argument(
+        "--watch", action="store_true", help="show it again and again until the run ends; Ctrl-C stops it"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs; with --watch one object per line")
+    parser.add_argument("--journal", metavar="FILE", help="the journal of the batch (default: OUT.journal)")
 
 
 def run(options: argparse.Namespace) -> int:
     names = _names(options)
-    lookout = StatusReader(names)
+    reader = StatusReader(names)
     try:
-        standing = _first_look(lookout, names)
+        status = _first_reading(reader, names)
         if options.watch:
-            return _watch(lookout, standing, options)
-        print(_told(standing, options, indent=2) if options.json else "\n".join(_page(standing, options)))
+            return _watch(reader, status, options)
+        print(_json(status, options, indent=2) if options.json else "\n".join(_page(status, options)))
     except UsageError as error:
         return _refuse(str(error), EXIT_USAGE)
     except BatchFilesError as error:
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return EXIT_OK if options.watch else EXIT_SIGNAL + SIGINT
     finally:
-        lookout.close()
+        reader.close()
     return EXIT_OK
 
 
@@ -60,60 +63,59 @@ def _names(options: argparse.Namespace) -> FileNames:
     return FileNames.of(options.output, options.journal)
 
 
-def _first_look(lookout: StatusReader, names: FileNames) -> BatchStatus:
-    """As `look`. A gigabyte takes ten seconds: whoever sits there should know why nothing is to be seen yet."""
+def _first_reading(reader: StatusReader, names: FileNames) -> BatchStatus:
+    """As `look`. A gigabyte takes ten seconds, in which nothing else is shown."""
     to_read = size_of(names.journal) + size_of(names.output)
     told = to_read > _LONG and sys.stderr.isatty()
     if told:
         print(f"reading {size(to_read)} …", end="", file=sys.stderr, flush=True)
     try:
-        return lookout.look(time.time())
+        return reader.look(time.time())
     finally:
         if told:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _refuse(text: str, code: int) -> int:
-    print(f"batchrun status: {visible(text, 1_000)}", file=sys.stderr)
+    print(for_person(f"batchrun status: {visible(text, 1_000)}", sys.stderr), file=sys.stderr)
     return code
 
 
-def _watch(lookout: StatusReader, standing: BatchStatus, options: argparse.Namespace) -> int:
+def _watch(reader: StatusReader, status: BatchStatus, options: argparse.Namespace) -> int:
     screen = _StatusScreen() if not options.json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else None
     told_at = float("-inf")
     try:
         while True:
-            over = not standing.run.is_on
+            over = not status.run.is_on
             if screen is not None:
-                screen.show(_page(standing, options), last=over)
+                screen.show(_page(status, options), last=over)
             elif options.json:
-                print(_told(standing, options), flush=True)
+                print(_json(status, options), flush=True)
             elif over or time.monotonic() - told_at >= _BLOCK_EVERY:
-                print(*([] if told_at < 0 else [""]), *_page(standing, options), sep="\n", flush=True)
+                print(*([] if told_at < 0 else [""]), *_page(status, options), sep="\n", flush=True)
                 told_at = time.monotonic()
             if over:
                 return EXIT_OK
             time.sleep(_EVERY)
-            standing = lookout.look(time.time())
+            status = reader.look(time.time())
     except KeyboardInterrupt:
         if screen is not None:
             screen.leave()
         return EXIT_OK
 
 
-def _place(standing: BatchStatus, options: argparse.Namespace) -> StatusPaths:
-    kept = standing.header.input != "stdin" or os.path.lexists(_names(options).spool)
+def _paths(status: BatchStatus, options: argparse.Namespace) -> StatusPaths:
+    kept = status.header.input != "stdin" or os.path.lexists(_names(options).spool)
     return StatusPaths(options.output, options.journal, input_is_kept=kept, watched=options.watch)
 
 
-def _page(standing: BatchStatus, options: argparse.Namespace) -> list[str]:
-    width = max(40, min(100, _size_of_terminal()[0]))
-    return page(standing, _place(standing, options), width)
+def _page(status: BatchStatus, options: argparse.Namespace) -> list[str]:
+    return page(status, _paths(status, options), text_width(sys.stdout))
 
 
-def _told(standing: BatchStatus, options: argparse.Namespace, indent: int | None = None) -> str:
+def _json(status: BatchStatus, options: argparse.Namespace, indent: int | None = None) -> str:
     names = _names(options)
-    return json.dumps(facts(standing, _place(standing, options), names.output, names.journal), indent=indent)
+    return json.dumps(facts(status, _paths(status, options), names.output, names.journal), indent=indent)
 
 
 def _size_of_terminal() -> tuple[int, int]:
@@ -132,10 +134,18 @@ class _StatusScreen:
         self._columns = 0
 
     def show(self, lines: list[str], *, last: bool) -> None:
-        """Draw `lines` over what was drawn; what the terminal has no room for is left out, but for the last time."""
+        """Draw `lines` over what was drawn. For the last time all of them, else as many as the terminal has rows for."""
         columns, rows = _size_of_terminal()
-        shown = lines if last else lines[: max(1, rows - 1)]
-        body = "".join(f"{line}\x1b[K\n" for line in shown)
+        if last:
+            shown = lines
+        else:
+            parts = [part for line in lines for part in cut(line, columns)]
+            room = max(1, rows - 1)
+            shown = parts[:room]
+            if len(parts) > room > 1:
+                shown[-1] = cut(f"… {many(len(parts) - room + 1, 'more line')}: make the window higher", columns)[0]
+        # Each row is cleared first: after a line as long as the row the cursor is still on its last character.
+        body = "".join(f"\x1b[K{line}\n" for line in shown)
         if not last:  # the terminal wraps nothing meanwhile, however wide a character may be there
             body = f"\x1b[?7l{body}\x1b[?7h"
         sys.stdout.write(f"\r{self._up(columns)}{body}\x1b[J")

@@ -3,24 +3,24 @@
 The JSON of ``batchrun status OUT --json``, every key always present:
 
     version       1
-    at            the moment of the look, ISO 8601 in UTC, as all moments here
+    at            when the files were read, ISO 8601 in UTC, as all times here
     run           {state, process, since, until, reason} of the run that is on or was last; state is starting, running,
                   complete, partial (it did what it was asked to, and rows are left), halted, detached, stopped or lost
-                  (ended unexpectedly: then `until` is the last that is known of it)
-    rows          {total, done, open}; total and open are null where nobody knows
+                  (ended unexpectedly: then `until` is when it last wrote)
+    rows          {total, done, open}; total and open are null where unknown
     states        {state: rows} of the whole output
     stages        {waiting, retrying, submitting, watching, cancelling}: rows without a record; waiting is null as above
     failures      [{state, code, rows, advice, sample}] of the whole output, most rows first; sample is {key, message} of
                   one of these rows, or null
     with_warnings rows that succeeded and have warnings
-    jobs          jobs that run over there, and are billed
+    jobs          jobs that are running on the service, and are billed
     oldest        null, or {key, job_id, submitted_at, age_s} of the job that is in flight for longest
     lately        null where no run is on, or {seconds, submits, records, refused, unconfirmed}: what happened in the last
-                  seconds, 300 at most; refused counts submits that were withdrawn before they went, too
+                  seconds, 300 at most; refused counts submits that were withdrawn before they were sent, too
     per_minute    null as above, or {submits, records}
-    left_s        null where nobody knows, or seconds to the last record at this pace
-    tokens        {input, output, total}, null while no record has told a number
-    new_attempts  jobs that ended in a way that was worth a new attempt
+    left_s        null where unknown, or seconds to the last record at this pace
+    tokens        {input, output, total}, null while no record has a number
+    new_attempts  jobs that ended in a way that allowed a retry
     halted        null, or {reason, message, advice} of the last run
     notes         [what else a person should know]
     files         {output, journal}

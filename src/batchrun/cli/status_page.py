@@ -11,6 +11,7 @@ from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows,
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun, RunState
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
 from batchrun.core.text.readable import duration, many, visible, worded
+from batchrun.edge.terminal import cut
 from batchrun.services.of_batch import flags_of, is_found
 
 # --- What to know about the status of a batch besides its counts, and the commands to type next ---
@@ -42,18 +43,18 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         failed += [f"{recent.unconfirmed:,} unconfirmed"] if recent.unconfirmed else []
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
     if status.with_warnings:
-        yield f"{many(status.with_warnings, 'row')} succeeded with warnings; look at `warnings`"
+        yield f"{many(status.with_warnings, 'row')} succeeded with warnings; see `warnings`"
     if status.cancel_all:
-        yield "all rows without a record are to end as cancelled"
+        yield "a cancel request is in force: all rows without a record end as cancelled"
     if status.gone:
-        fetched = "they are fetched again" if run.is_on else "the next run fetches them again"
-        yield f"{many(status.gone, 'record')} that the journal knows are gone from the output; {fetched}"
+        fetched = "it polls for them again" if run.is_on else "the next run polls for them again"
+        yield f"{many(status.gone, 'record')} that {'is' if status.gone == 1 else 'are'} in the journal {'is' if status.gone == 1 else 'are'} missing from the output; {fetched}"
     if status.rewriting:
         yield "the output is being rewritten" if run.is_on else "a rewriting was interrupted; the next run finishes it"
     if run.is_on:
         return
     if status.stages[BatchStage.SUBMITTING]:
-        what = "may have been sent, and the answer is lost"
+        what = "may have been sent, and the response is lost"
         yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed"
     if status.jobs:
         yield still_running(status.jobs, resumable=True)
@@ -77,39 +78,36 @@ def next_commands(status: BatchStatus, paths: StatusPaths) -> list[tuple[str, st
     found: list[tuple[str, str]] = []
     if status.run.is_on:
         if not paths.watched:
-            found.append((command(paths.command("status", "--watch")), "goes on looking until the run is over"))
+            found.append((command(paths.command("status", "--watch")), "shows the status until the run ends"))
         return found
     by_header = words(flags_of(status.header))
     access = [] if is_found(status.header) else by_header
     base = paths.command("resume", *access)
     if status.open_rows != 0:
         if paths.input_is_kept:
-            found.append((command(base), "goes on where this run stopped"))
+            found.append((command(base), "resumes this batch"))
         else:
             journal = ["--journal", paths.journal] if paths.journal else []
             piped = command(["-", "-o", paths.output, *journal, *by_header])
-            found.append((f"{PIPE}{piped}", "goes on, with the input piped in again"))
+            found.append((f"{PIPE}{piped}", "resumes this batch, with the input piped in again"))
     if status.jobs:
-        found.append((command(paths.command("collect", *access)), "brings home what is in flight; submits nothing"))
-        found.append((command(paths.command("cancel", "--all", *access)), "ends what is in flight"))
+        found.append((command(paths.command("collect", *access)), "collects what is in flight; submits nothing"))
+        found.append((command(paths.command("cancel", "--all", *access)), "cancels what is in flight"))
     if paths.input_is_kept:
         found += commands_for_failed(base, status.states)
     return found + commands_to_learn(status.codes)
 
 
-_DONE = {"collected": "collected what was in flight", "cancelled": "ended what `batchrun cancel` asked for"}
+_DONE = {"collected": "collected what was in flight", "cancelled": "carried out a cancel request"}
 _SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
 _STAGE_NAMES = {BatchStage.WATCHING: "in flight"}
-_LEFT_BEHIND = {BatchStage.SUBMITTING: "perhaps sent", BatchStage.WATCHING: "in flight"}  # where no run is on
+_LEFT_BEHIND = {BatchStage.SUBMITTING: "maybe sent", BatchStage.WATCHING: "in flight"}  # where no run is on
 
 
 def page(status: BatchStatus, paths: StatusPaths, width: int) -> list[str]:
     """The status in lines of at most `width` columns, except for commands."""
     lines = "\n".join(_facts(status, width)).split("\n")
-    return [
-        *(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines),
-        *next_lines(next_commands(status, paths)),
-    ]
+    return [*(part for line in lines for part in cut(line, width)), *next_lines(next_commands(status, paths), width)]
 
 
 def _facts(status: BatchStatus, width: int) -> Iterator[str]:
@@ -162,10 +160,10 @@ def _first(status: BatchStatus) -> str:
             if run.reason in _SIGNALS:
                 return f"stopped by {reason} at {at}"
             if run.reason in _DONE:
-                return f"the last run {_DONE[run.reason]}, until {at}"
+                return f"the last run {_DONE[run.reason]} and ended at {at}"
             return f"stopped at {at}" + (f": {visible(reason)}" if reason else "")
         case RunState.LOST:
-            return "no farewell: killed, or the power or the disk failed" + (f", after {at}" if at else "")
+            return "ended unexpectedly" + (f" after {at}" if at else "") + ": killed, or a power or disk failure"
 
 
 def _progress(status: BatchStatus) -> str:
@@ -205,13 +203,13 @@ def _oldest(status: BatchStatus) -> str:
 def _measures(status: BatchStatus) -> Iterator[tuple[str, str]]:
     recent = status.recent
     if recent is not None:
-        rates = f"{_rate(recent.submits_a_minute)} submits and {_rate(recent.records_a_minute)} records a minute"
+        rates = f"{_rate(recent.submits_a_minute)} submits and {_rate(recent.records_a_minute)} records per minute"
         yield "pace", f"{rates}, over {duration(recent.seconds)}"
     counts = [f"{count:,} {name}" for name, count in tokens_of(status).items() if count is not None]
     if counts:
         yield "tokens", ", ".join(counts)
     if status.new_attempts:
-        yield "retries", many(status.new_attempts, "new attempt")
+        yield "retries", many(status.new_attempts, "retry", "retries")
 
 
 def _rate(a_minute: float) -> str:

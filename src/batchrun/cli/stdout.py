@@ -64,7 +64,7 @@ class Copy:
     def _message(self, error: Exception) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is closed"
         where = (
-            f"all records are in {visible(self.path, 2000)}; a later run prints new ones alone"
+            f"all records are in {visible(self.path, 2000)}; a later run prints only new ones"
             if self.kept
             else "what was not printed is lost; give --journal FILE, which keeps all records in FILE.records"
         )

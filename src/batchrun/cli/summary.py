@@ -6,14 +6,14 @@ The JSON of ``--summary FILE``, every key always present:
     outcome       complete, partial (rows are left that this run could not send, or that --limit left out), halted,
                   stopped, detached or write failed
     exit_code     what the command ends with
-    rows          {total, done, finished_before, open}; total and open are null where nobody knows
+    rows          {total, done, finished_before, open}; total and open are null where unknown
     states        {state: rows} of the whole output, earlier runs included
     states_of_run {state: rows} of this run
     failures      [{state, code, rows, advice, sample}] of this run, most rows first; sample is {key, message} of one
                   of these rows, or null
     with_warnings rows of this run that succeeded and have warnings
     requests      {submits, accepted, refused, polls, new_attempts} of this run
-    jobs_going_on jobs that run on over there, and are billed
+    jobs_going_on jobs that are still running on the service, and are billed
     halted        null, or {reason, message, advice}
     problem       null, or what could not be written
     elapsed_s     seconds
@@ -52,19 +52,19 @@ TableRow = tuple[str, int, str]
 """A name, a count, and details."""
 
 
-def summary(result: RunResult, width: int = 100) -> str:
+def summary(result: RunResult, width: int = 80) -> str:
     """The summary as it is printed, in lines of at most `width` columns but for commands and paths."""
     return "\n".join(_lines(result, width))
 
 
 def _lines(result: RunResult, width: int) -> Iterator[str]:
-    yield _first(result)
+    yield wrapped("", _first(result), width)
     yield from _table(result, width)
     if result.snapshot.with_warnings:
         which = f"{_rows(result.snapshot.with_warnings)}{' of this run' if result.snapshot.finished_before else ''}"
-        yield wrapped("", f"{which} succeeded with warnings; look at `warnings`", width)
+        yield wrapped("", f"{which} succeeded with warnings; see `warnings`", width)
     if result.demo and exit_code(result) == EXIT_ROWS:
-        yield wrapped("", "the simulated service makes rows fail on purpose: exit code 1 is part of the demo", width)
+        yield wrapped("", "the demo service fails some rows on purpose; exit code 1 is part of it", width)
     if result.outcome is Outcome.PARTIAL and not result.limited:
         yield ""
         yield wrapped("", _unsent(result.open_rows), width)
@@ -78,9 +78,7 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if result.profile is not None:
         yield ""
         name = profile_name(result.arguments)
-        yield wrapped(
-            "", f"a profile for such responses as far as they tell, to be completed and saved as {name}:", width
-        )
+        yield wrapped("", f"a profile for such responses, to be completed and saved as {name}:", width)
         yield ""
         yield from result.profile.splitlines()
     if result.problem is not None and result.problem not in (halted or ""):
@@ -99,8 +97,8 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
         yield wrapped("", _cut_off(cut_off, resumable=result.resumable), width)
     if not result.resumable and result.outcome is not Outcome.COMPLETE:
         yield ""
-        yield wrapped("", "this run cannot be continued, as it kept no journal; give --journal FILE with -o -", width)
-    yield from next_lines(next_commands(result))
+        yield wrapped("", "this run cannot be resumed, as it kept no journal; with -o - give --journal FILE", width)
+    yield from next_lines(next_commands(result), width)
     if result.output is not None and result.snapshot.done:
         yield ""
         yield f"records: {visible(result.output, 2000)}"
@@ -123,7 +121,7 @@ def _first(result: RunResult) -> str:
         case Outcome.DETACHED:
             how = "detached"
         case Outcome.WRITE_FAILED:
-            how = "stopped, as the files could not be written"
+            how = "stopped, because the files could not be written"
     text = f"{how}: {progress} in {duration(result.elapsed)}"
     if before := result.snapshot.finished_before:
         text += f", {before:,} of them by earlier runs"
@@ -184,20 +182,20 @@ def advice_lines(
             yield cut_to(f"  {visible(key, 30)}: {message}", min(width, 80))
 
 
-def next_lines(commands: Sequence[tuple[str, str]]) -> Iterator[str]:
+def next_lines(commands: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     """The commands to type next, after an empty line."""
     if commands:
         yield ""
         yield "next:"
     for command, what in commands:
         yield f"  {visible(command, 2000)}"
-        yield f"      {what}"
+        yield from wrapped("      ", what, width).split("\n")
 
 
 def still_running(jobs: int, *, resumable: bool) -> str:
     """About jobs that are still running after their run."""
     one = jobs == 1
-    text = f"{jobs:,} {'job goes on over there and is' if one else 'jobs go on over there and are'} billed"
+    text = f"{jobs:,} {'job is' if one else 'jobs are'} still running on the service and will be billed"
     if not resumable:
         return text
     return f"{text}; the next run collects {'it' if one else 'them'} and pays nothing twice"
@@ -206,7 +204,7 @@ def still_running(jobs: int, *, resumable: bool) -> str:
 def _being_cancelled(jobs: int, *, resumable: bool) -> str:
     """About jobs whose cancel is journaled and whose record is not."""
     one = jobs == 1
-    text = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may go on over there, billed"
+    text = f"{many(jobs, 'job')} {'was' if one else 'were'} being cancelled and may still run on the service, billed"
     return f"{text}; the next run ends {'it' if one else 'them'} as cancelled" if resumable else text
 
 
@@ -272,6 +270,6 @@ def _rows(count: int) -> str:
 def wrapped(head: str, text: str, width: int) -> str:
     """`head` and `text`, in lines of at most `width` columns."""
     return textwrap.fill(
-        head + text, width, subsequent_indent=" " * (len(head) if len(head) < width // 2 else 2),
+        head + text, width, subsequent_indent=" " * (len(head) if len(head) < width // 2 else 4),
         break_on_hyphens=False, break_long_words=False, drop_whitespace=True,
     )  # fmt: skip

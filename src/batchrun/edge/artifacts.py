@@ -56,7 +56,7 @@ class Folder:
     def sync(self) -> None:
         """Return when the names in the folder would survive a power cut. Raises OSError, also where it was replaced."""
         if identity_of(self.disk.lstat(self.path)) != self.identity:
-            raise NotADirectoryError(f"{self.path} leads to another folder by now")
+            raise NotADirectoryError(f"{self.path} now leads to another folder")
         self.disk.sync_folder(self.path)
 
 
@@ -67,7 +67,7 @@ def open_folder(path: str, base: str, forbidden: Iterable[str] = (), disk: Disk 
     """
     path = os.path.join(os.getcwd(), path).rstrip("/") or "/"  # noqa: PTH109, PTH118 - as above
     if path in forbidden:
-        raise FileRefused(path, "is a file of this batch", ("name another folder with ", Option("artifacts")))
+        raise FileRefused(path, "is a file of this batch", ("give another folder with ", Option("artifacts")))
     try:
         with suppress(FileExistsError):
             os.mkdir(path, _FOLDER_MODE)  # noqa: PTH102 - as above
@@ -75,13 +75,13 @@ def open_folder(path: str, base: str, forbidden: Iterable[str] = (), disk: Disk 
         status = disk.lstat(path)
         if not stat.S_ISDIR(status.st_mode):
             found = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a file"
-            raise FileRefused(path, f"expected a folder, found {found}", "name a folder, or a new one")
+            raise FileRefused(path, f"expected a folder, found {found}", "give a folder, or a new path")
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise FileRefused(path, "no permission to read and write it", "choose a folder of your own")
         shown = os.path.relpath(os.path.realpath(path), os.path.realpath(base))
         shown.encode()
     except UnicodeEncodeError as error:
-        raise FileRefused(path, "its path is no UTF-8, and records are", "choose another folder") from error
+        raise FileRefused(path, "its path is not UTF-8, and records are", "choose another folder") from error
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
     return Folder(path, shown, identity_of(status), disk)
@@ -147,7 +147,7 @@ def _decoded(text: memoryview) -> Iterator[bytes]:
     for start in range(0, len(text), PIECE):
         piece = text[start : start + PIECE]
         if start + PIECE < len(text) and piece[-1] == ord("="):
-            raise ValueError("expected padding at the end alone")
+            raise ValueError("expected padding only at the end")
         yield a2b_base64(piece, strict_mode=True)
 
 

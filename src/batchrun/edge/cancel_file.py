@@ -205,7 +205,7 @@ class CancelRequestReader:
         try:
             requests = self._file.read_new()
         except BatchFilesError as error:
-            self._note_once(f"what `batchrun cancel` asks for is not heard: {error}")
+            self._note_once(f"requests of `batchrun cancel` cannot be received: {error}")
             return []
         wanted = [one.get("cancel") for one in requests if one.get("run_id") == self._run_id]
         lists = [one for one in wanted if _is_list_of_names(one)]
@@ -214,7 +214,7 @@ class CancelRequestReader:
         self._odd += sum(one != ALL and not _is_list_of_names(one) for one in wanted)
         self._everything |= everything
         if self._odd + self._file.unreadable:
-            self._note_once(f"{self._file.path} holds lines that no `batchrun cancel` wrote; they are passed over")
+            self._note_once(f"{self._file.path} holds lines that `batchrun cancel` did not write; they are ignored")
         offset, events = self._file.offset, []
         if self._names or (requests and not everything):  # one for another batch is accepted too
             unread = frozenset(filter(are_to_come, self._names))

@@ -43,11 +43,11 @@ def read_key_file(path: Path | str) -> Secret:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"{path}: expected a file with an API key: {error.strerror}; name another") from None
+        raise UsageError(f"{path}: expected a file with an API key: {error.strerror}; give another") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: expected a plain file with an API key; name another")
+            raise UsageError(f"{path}: expected a plain file with an API key; give another")
         if status.st_mode & 0o077:
             mode = stat.S_IMODE(status.st_mode)
             raise UsageError(
@@ -59,7 +59,7 @@ def read_key_file(path: Path | str) -> Secret:
     try:
         text = content.decode("ascii")
     except UnicodeDecodeError:
-        raise UsageError(f"{path}: expected an API key in ASCII, got other bytes; write the key alone") from None
+        raise UsageError(f"{path}: expected an API key in ASCII, got other bytes; write only the key") from None
     return Secret(text.removesuffix("\n").removesuffix("\r"), str(path))
 
 
@@ -151,12 +151,12 @@ class TokenCommand(KeySource):
             if not isinstance(error, TimeoutError):
                 raise
             raise UsageError(
-                f"{name} gave no token within {self._limit:g} s", "try it by hand, it may ask something", _OPTION
+                f"{name} gave no token within {self._limit:g} s", "try it by hand, it may wait for input", _OPTION
             ) from None
         if code != 0:
             message = visible(" ".join(errors.decode("utf-8", "replace").split()), 300)
             raise UsageError(
-                f"{name} failed with exit code {code}: {message or 'it said nothing'}", "try it by hand", _OPTION
+                f"{name} failed with exit code {code}: {message or 'it printed nothing'}", "try it by hand", _OPTION
             )
         return printed
 
@@ -208,9 +208,9 @@ def read_token(printed: bytes, now: float) -> Token:
         names = ("accessToken", "access_token", "token")
         text = next((fields[name] for name in names if isinstance(fields.get(name), str)), "")
         if not text:
-            raise UsageError(f"expected JSON with one of {', '.join(names)}", "have it print the token alone", _OPTION)
+            raise UsageError(f"expected JSON with one of {', '.join(names)}", "it must print only the token", _OPTION)
     elif len(text.split()) != 1:
-        raise UsageError(f"expected one token, got {len(text.split())} words", "have it print the token alone", _OPTION)
+        raise UsageError(f"expected one token, got {len(text.split())} words", "it must print only the token", _OPTION)
     secret = Secret(text, _OPTION)
     for value, offset in (
         (fields.get("expires_on"), 0.0),

@@ -59,7 +59,7 @@ class EventLog:
                 rest = rest[os.write(self._file.descriptor, rest) :]
         except OSError as error:
             self.failure = (
-                f"{self.path}: expected to append an event, but: {error.strerror}; the run goes on without it"
+                f"{self.path}: expected to append an event, but: {error.strerror}; the run continues without it"
             )
             if self._failed is not None:
                 self._failed(self.failure)

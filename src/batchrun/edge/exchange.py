@@ -108,7 +108,7 @@ def why_no_connection(error: BaseException) -> tuple[Cause, str]:
         cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
-    return Cause.CONNECT, f"no connection: {str(error) or 'the other side hung up'}"
+    return Cause.CONNECT, f"no connection: {str(error) or 'the other side closed the connection'}"
 
 
 # --- Headers and body of a response, counted and limited while they are read ---
@@ -151,10 +151,10 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]], caps: Caps) -> ResponseHe
     chunked = transfer.get("transfer-encoding")
     if length is not None and (chunked is not None or not (length.isascii() and length.isdigit())):
         raise ExchangeError(
-            Cause.PROTOCOL, f"expected one length of the body, the answer names several or a wrong one: {length}"
+            Cause.PROTOCOL, f"expected one length of the body, the response gives several or a wrong one: {length}"
         )
     if chunked is not None and chunked.lower() != "chunked":
-        raise ExchangeError(Cause.PROTOCOL, f"expected a body in chunks or of one length, it comes as {chunked}")
+        raise ExchangeError(Cause.PROTOCOL, f"expected a body in chunks or of one length, got {chunked}")
     return ResponseHead(found, transfer.get("content-encoding", ""), length is not None or chunked is not None)
 
 
@@ -165,7 +165,7 @@ def _name(raw: bytes) -> str:
 
 def too_many_headers(caps: Caps) -> ExchangeError:
     most = f"{caps.headers} headers of {caps.header_bytes:,} bytes in all"
-    return ExchangeError(Cause.PROTOCOL, f"expected at most {most}, the answer has more")
+    return ExchangeError(Cause.PROTOCOL, f"expected at most {most}, the response has more")
 
 
 class Body:
@@ -184,7 +184,7 @@ class Body:
         if coding.lower() in _WINDOW_BITS:
             self._inflate = zlib.decompressobj(_WINDOW_BITS[coding.lower()])
         else:
-            raise ExchangeError(Cause.PROTOCOL, f"asked for an answer without compression, it came as {coding}")
+            raise ExchangeError(Cause.PROTOCOL, f"expected a response without compression, got {coding}")
 
     @property
     def size(self) -> int:
@@ -208,7 +208,7 @@ class Body:
             del self._content[self._cap :]
             return True
         raise ExchangeError(
-            Cause.TOO_LARGE, f"expected an answer of at most {self._cap:,} bytes; raise --max-body to fetch it"
+            Cause.TOO_LARGE, f"expected a response of at most {self._cap:,} bytes; raise --max-body to fetch it"
         )
 
     def complete(self) -> bytes:

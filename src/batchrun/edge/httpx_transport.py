@@ -124,7 +124,7 @@ class ExchangeProgress:
         elif event.endswith("receive_response_headers.complete") and not self._loop_turned:
             # Bytes left over from the previous response would be taken for the response to this request, and one
             # job's result for another's. A read from the network takes a turn of the loop; this did not.
-            raise ExchangeError(Cause.PROTOCOL, "the answer was there before its request; the connection is closed")
+            raise ExchangeError(Cause.PROTOCOL, "a response arrived before its request; the connection is closed")
 
     def sent(self, *, known_unsent: bool) -> bool:
         """Whether a byte of the request may have left."""
@@ -208,7 +208,7 @@ class HttpxTransport:
                 return await self._carry_out(request, timeout, progress)
         except Exception as error:  # noqa: BLE001 - the one border where foreign exceptions end
             late = alarm.expired() and isinstance(error, TimeoutError)
-            return self._failure(error, progress, f"no complete answer within {timeout:g} s" if late else None)
+            return self._failure(error, progress, f"no complete response within {timeout:g} s" if late else None)
 
     async def drop_idle(self) -> None:
         for pool in self._pools.values():
@@ -274,7 +274,7 @@ class HttpxTransport:
         )
         http_request.headers.pop("cookie", None)
         if str(http_request.url.copy_with(raw_path=b"/")) != str(self._package.URL(self._origin + "/")):
-            raise ExchangeError(Cause.PROTOCOL, f"the client would send this to another place than {self._origin}")
+            raise ExchangeError(Cause.PROTOCOL, f"the client would send this to another address than {self._origin}")
         progress.exact = False
         return await self._read(
             request, await client.send(http_request, stream=True, auth=None, follow_redirects=False), progress

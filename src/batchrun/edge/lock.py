@@ -35,9 +35,11 @@ class LockHeld(BatchFilesError):
 
     def __init__(self, path: str, pid: int | None) -> None:
         holder = (
-            "another run, or a process forked from one that is over," if pid is None else f"another run, process {pid},"
+            "another run, or a process forked from one that has ended,"
+            if pid is None
+            else f"another run, process {pid},"
         )
-        super().__init__(f"{path}: {holder} works on this output; wait for it, or end it first")
+        super().__init__(f"{path}: {holder} is using this output; wait for it, or stop it first")
         self.path = path
         self.pid = pid
 

@@ -15,18 +15,20 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
 from batchrun.core.text.readable import duration
+from batchrun.edge.terminal import WIDEST, columns_of, is_terminal
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
-_BAR_COLUMNS = 21  # of the bar, its frame and the spaces around; a column is left free at the end
+_LONGEST_BAR, _SHORTEST_BAR = 16, 6
+_FRAME = len(" |") + len("| ")
 
 
 class ProgressBar:
@@ -43,7 +45,7 @@ class ProgressBar:
         self._plain_since: float | None = None
         # A closed descriptor leaves None where stderr should be.
         self._broken = self._stream is None
-        self._terminal = not self._broken and not quiet and _is_terminal(self._stream)
+        self._terminal = not self._broken and not quiet and _can_redraw(self._stream)
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring what is shown up to date."""
@@ -83,10 +85,7 @@ class ProgressBar:
 
     def _draw(self, snapshot: Snapshot, pace: Pace) -> None:
         total = self._throughput.total
-        far = _far(snapshot, total)
-        room = _columns(self._stream) - len(far) - (_BAR_COLUMNS if total else 2)
-        text = fitted(parts(snapshot, pace), room).replace("{", "{{").replace("}", "}}")
-        layout = f"{far} |{{bar:{_BAR_COLUMNS - 5}}}| {text}" if total else f"{far}, {text}"
+        layout = line(snapshot, pace, total, columns_of(self._stream) - 1)
         self._bar.draw(min(snapshot.done, total) if total else 0, total, bar_format=layout)
 
     def _line(self, snapshot: Snapshot, pace: Pace) -> None:
@@ -95,8 +94,8 @@ class ProgressBar:
         if snapshot.now - self._plain_since < PLAIN_EVERY:
             return
         self._plain_since = snapshot.now
-        text = ", ".join(parts(snapshot, pace))
-        self._stream.write(f"batchrun: {_far(snapshot, self._throughput.total)}, {text}\n")
+        head = f"batchrun: {_far(snapshot, self._throughput.total)}"
+        self._stream.write(f"{fitted([head, *parts(snapshot, pace)], WIDEST)}\n")
         self._stream.flush()
 
 
@@ -162,36 +161,65 @@ class TqdmBar:
         return bar
 
 
-def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
-    """The parts of a line on a run, the most important first."""
+def line(snapshot: Snapshot, pace: Pace, total: int | None, room: int) -> str:
+    """tqdm's format of a line in `room` columns: how far it is, the counts, a bar if there is room, then the rates."""
+    far = _far(snapshot, total)
+    if len(far) > room:
+        far = fitted(far.split(", "), room)
+    most = list(counts(snapshot, pace))
+    text = fitted([far, *most], room)
+    bar = min(_LONGEST_BAR, room - (len(text) - len(", ")) - _FRAME) if total else 0
+    if bar < _SHORTEST_BAR:
+        return _literally(fitted([far, *parts(snapshot, pace)], room))
+    beside = fitted(parts(snapshot, pace), room - len(far) - bar - _FRAME)
+    return f"{_literally(far)} |{{bar:{bar}}}| {_literally(beside)}"
+
+
+def _literally(text: str) -> str:
+    """`text` within a format of tqdm's."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+    """What must be seen of a run, the most important first."""
     if snapshot.halted is not None:
         yield f"halted: {snapshot.halted[0]}"
     elif snapshot.outage:
         yield "outage: submits wait, one probe at a time"
     elif snapshot.paused_until is not None and snapshot.paused_until > snapshot.now:
         yield f"submits paused {duration(snapshot.paused_until - snapshot.now)}"
-    if pace.left:
-        yield f"{duration(pace.left)} left"
-    yield f"{snapshot.in_flight:,} in flight"
     yield f"{snapshot.succeeded:,} ok"
     failed = sum(snapshot.states.values()) - snapshot.succeeded
     if failed:
         yield f"{failed:,} failed"
+    if pace.left:
+        yield f"{duration(pace.left)} left"
+    yield f"{snapshot.in_flight:,} in flight"
+
+
+def rates(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+    """What may be left out."""
     if snapshot.with_warnings:
         yield f"{snapshot.with_warnings:,} with warnings"
     yield f"{_speed(pace.submits)} submits/s"
     yield f"{_speed(pace.polls)} polls/s"
 
 
-def fitted(texts: Iterator[str], room: int) -> str:
+def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+    """All parts of a line on a run, the most important first."""
+    yield from counts(snapshot, pace)
+    yield from rates(snapshot, pace)
+
+
+def fitted(texts: Iterable[str], room: int) -> str:
     """As many of the parts as fit into `room` columns, from the first on."""
-    line = ""
+    found = ""
     for part in texts:
-        longer = f"{line}, {part}" if line else part
+        longer = f"{found}, {part}" if found else part
         if len(longer) > room:
             break
-        line = longer
-    return line
+        found = longer
+    return found
 
 
 def _far(snapshot: Snapshot, total: int | None) -> str:
@@ -204,15 +232,5 @@ def _speed(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.1f}"
 
 
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty() and os.environ.get("TERM") != "dumb"
-    except (OSError, ValueError):
-        return False
-
-
-def _columns(stream: TextIO) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
+def _can_redraw(stream: TextIO) -> bool:
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -16,11 +18,12 @@ from batchrun.results.record import Record
 _SHOWN = 10
 """Records that are shown one by one in a notebook."""
 _TEXT = 160
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)(?:(?<=--retry-failed) ([a-z_]+))?")
 _STYLE = "text-align:left;vertical-align:top;white-space:pre-wrap"
 
 
 def lines(
-    records: Sequence[Record], usage: Usage, codes: Counter[tuple[str, str]], going_on: int, path: Path | None
+    records: Sequence[Record], usage: Usage, codes: Counter[tuple[str, str]], running_jobs: int, path: Path | None
 ) -> Iterator[str]:
     """As text, a few lines."""
     states = Counter(one.state for one in records)
@@ -31,13 +34,15 @@ def lines(
         ]
         yield f"{usage.total_tokens:,} tokens" + (f": {', '.join(parts)}" if parts else "")
     for state, code, rows in worst_first(codes):
-        yield f"{rows:,} × {visible(code, 60)} ({state}): {advice_of(state, code)}"
+        yield f"{rows:,} × {visible(code, 60)} ({state}): {_in_python(advice_of(state, code))}"
     if len(codes) > 3:
         yield f"… and {len(codes) - 3:,} more codes: .codes"
     yield from _next(records, states)
-    if going_on:
-        yield f"{many(going_on, 'job')} left to run on over there, billed; next: the same call without detach=True collects the records"
-    if path is not None and (states or going_on):
+    if running_jobs:
+        verb = "is" if running_jobs == 1 else "are"
+        yield f"{many(running_jobs, 'job')} {verb} still running on the service and will be billed"
+        yield "next: the same call without detach=True collects the records"
+    if path is not None and (states or running_jobs):
         yield f"kept in {visible(str(path), 2_000)}"
 
 
@@ -52,15 +57,28 @@ def headline(records: Sequence[Record], states: Counter[State] | None = None) ->
     return f"{many(len(records), 'record')}: {summary}" if states else "0 records"
 
 
+def _in_python(advice: str) -> str:
+    """Advice with the command's options as arguments: ``--retry-failed expired`` as ``retry_failed="expired"``."""
+    return _OPTION.sub(lambda found: found[1].replace("-", "_") + (f'="{found[2]}"' if found[2] else ""), advice)
+
+
 def _next(records: Sequence[Record], states: Counter[State]) -> Iterator[str]:
     again = [state.value for state in WORTH_ANOTHER if states[state]]
     if again:
         rows = many(sum(states[State(state)] for state in again), "row")
-        yield f"next: the same call with retry_failed={again!r} tries {rows} again"
+        yield f"next: the same call with retry_failed={again!r} retries {rows}"
     if states[State.UNCONFIRMED]:
-        yield "next: the same call with resubmit_unconfirmed=True sends the unconfirmed again; may pay twice"
+        yield "next: the same call with resubmit_unconfirmed=True sends the unconfirmed rows again; may pay twice"
     if len(records) > states[State.SUCCEEDED] and not again:
-        yield "next: .failed[0].error says more, .failed[0].raise_for_state() raises it"
+        yield "next: see .failed[0].error, or raise it with .failed[0].raise_for_state()"
+
+
+def text(found: list[str]) -> str:
+    """These lines for a terminal, none of them wider than 80 columns but for paths."""
+    return "\n".join(
+        textwrap.fill(line, 80, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+        for line in found
+    )
 
 
 def page(records: Sequence[Record], text: list[str]) -> str:

@@ -145,12 +145,12 @@ class Record:
         """
         text = self.raise_for_state().text
         if text is None:
-            raise ValueError(f"{visible(self.key, _SHOWN)}: expected a text that is JSON, there is none; see .warnings")
+            raise ValueError(f"{visible(self.key, _SHOWN)}: expected a text that is JSON, got no text; see .warnings")
         try:
             fenced = _FENCE.match(text)
             return json.loads(fenced[1] if fenced else text)
         except json.JSONDecodeError as error:
-            message = f"expected JSON, came {visible(text, _SHOWN)!r} ({error}); see .text"
+            message = f"expected JSON, got {visible(text, _SHOWN)!r} ({error}); see .text"
             raise ValueError(f"{visible(self.key, _SHOWN)}: {message}") from error
 
     @property
@@ -263,7 +263,7 @@ class Record:
         return whole
 
     def to_json(self) -> bytes:
-        """The line as it stands in the output, without its line end."""
+        """The line as it is in the output, without its line end."""
         return self._line.rstrip(b"\n")
 
     def __eq__(self, other: object) -> bool:
@@ -290,7 +290,7 @@ class Record:
 
 
 class BatchrunError(Exception):
-    """What batchrun raises, but for `Interrupted`, which like every interruption is no `Exception`."""
+    """What batchrun raises, except `Interrupted`, which like every interruption is not an `Exception`."""
 
 
 class JobError(BatchrunError):
@@ -364,7 +364,7 @@ class JobError(BatchrunError):
 
 
 class APIStatusError(JobError):
-    """The service answered with an error status."""
+    """The service responded with an error status."""
 
 
 class BadRequestError(APIStatusError):
@@ -384,7 +384,7 @@ class AuthenticationError(APIStatusError):
 
 
 class QuotaExceededError(APIStatusError):
-    """Quota, credit or budget is used up; `billing_reason` tells which."""
+    """Quota, credit or budget is used up; `billing_reason` says which."""
 
 
 class PermissionDeniedError(APIStatusError):

@@ -28,13 +28,18 @@ class Records(Sequence[Record]):
 
     __module__ = "batchrun"
 
-    def __init__(self, records: Iterable[Record] = (), *, path: Path | None = None, going_on: int = 0) -> None:
+    def __init__(self, records: Iterable[Record] = (), *, path: Path | None = None, running_jobs: int = 0) -> None:
         self._records = tuple(records)
         self._by_key: dict[str, Record] | None = None
         self.path = path
         """The output that holds them, None where nothing was kept."""
-        self.going_on = going_on
+        self.running_jobs = running_jobs
         """The jobs that are still running on the service, billed: those of ``detach=True``."""
+
+    @property
+    def going_on(self) -> int:
+        """The earlier name of `running_jobs`."""
+        return self.running_jobs
 
     @overload
     def __getitem__(self, which: int) -> Record: ...
@@ -55,7 +60,7 @@ class Records(Sequence[Record]):
         try:
             index = operator.index(which)
         except TypeError:
-            raise TypeError(f"records[…]: expected a place, a key or a slice, got {type(which).__name__}") from None
+            raise TypeError(f"records[…]: expected an index, a key or a slice, got {type(which).__name__}") from None
         if not -len(self) <= index < len(self):
             count = f"there are {many(len(self), 'record')}, from 0" if len(self) else "there are no records"
             raise IndexError(f"records[{index}]: {count}")
@@ -128,13 +133,15 @@ class Records(Sequence[Record]):
         tables.to_csv(self, path)
 
     def __repr__(self) -> str:
-        from batchrun.results import display  # noqa: PLC0415
+        from batchrun.results import display  # noqa: PLC0415 - only at a prompt
 
         where = "" if self.path is None else f" {visible(str(self.path), 200)}"
         return f"<Records{where}: {display.headline(self)}>"
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        from batchrun.results import display  # noqa: PLC0415 - only at a prompt
+
+        return display.text(self._lines())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001 - as IPython calls it
         """At a prompt of IPython: the lines where the records alone are shown, one line within something else."""
@@ -148,7 +155,7 @@ class Records(Sequence[Record]):
     def _lines(self) -> list[str]:
         from batchrun.results import display  # noqa: PLC0415 - only at a prompt
 
-        return list(display.lines(self, self.usage, self.codes, self.going_on, self.path))
+        return list(display.lines(self, self.usage, self.codes, self.running_jobs, self.path))
 
     def _part(self, records: Iterable[Record]) -> Records:
         return Records(records, path=self.path)

@@ -32,26 +32,37 @@ class FilesError(BatchrunError):
 class _Unfinished:
     """What is known of a run that ended before its rows did.
 
-    `records` are those that are finished, `open` counts the rows that are not, `going_on` the jobs that are still
-    running on the service and are billed, `path` is the output, None where nothing was kept.
+    `records` are those that are finished, `remaining` counts the rows that are not, `running_jobs` the jobs that are
+    still running on the service and are billed, `path` is the output, None where nothing was kept.
     """
 
     records: Records
-    open: int
-    going_on: int
+    remaining: int
+    running_jobs: int
     path: Path | None
 
-    def _message(self, how: str, records: Records, open_rows: int, going_on: int, path: Path | None) -> str:
-        self.records, self.open, self.going_on, self.path = records, open_rows, going_on, path
-        parts = [f"{how}; {many(len(records), 'row')} done, {open_rows:,} open"]
-        if going_on:
-            parts.append(f"{many(going_on, 'job')} {'goes' if going_on == 1 else 'go'} on over there, billed")
-        if not records and not open_rows:
+    @property
+    def open(self) -> int:
+        """The earlier name of `remaining`."""
+        return self.remaining
+
+    @property
+    def going_on(self) -> int:
+        """The earlier name of `running_jobs`."""
+        return self.running_jobs
+
+    def _message(self, how: str, records: Records, remaining: int, running_jobs: int, path: Path | None) -> str:
+        self.records, self.remaining, self.running_jobs, self.path = records, remaining, running_jobs, path
+        parts = [f"{how}; {many(len(records), 'row')} done, {remaining:,} left"]
+        if running_jobs:
+            verb = "is" if running_jobs == 1 else "are"
+            parts.append(f"{many(running_jobs, 'job')} {verb} still running on the service and will be billed")
+        if not records and not remaining:
             parts.append("nothing was sent")
         elif path is None:
-            parts.append("nothing was kept (out=False), so nothing can go on from here")
+            parts.append("nothing was kept (out=False), so this batch cannot be resumed")
         else:
-            parts.append("the same call goes on from here and pays nothing twice")
+            parts.append("the same call resumes and pays nothing twice")
         return "; ".join(parts)
 
 
@@ -59,16 +70,17 @@ class Interrupted(_Unfinished, asyncio.CancelledError):
     """The run was interrupted: Ctrl-C, a stopped cell, a cancelled task. The same call resumes."""
 
     def __init__(
-        self, records: Records = NO_RECORDS, *, open: int = 0, going_on: int = 0, path: Path | None = None  # noqa: A002
-    ) -> None:  # fmt: skip
-        super().__init__(self._message("interrupted", records, open, going_on, path))
+        self, records: Records = NO_RECORDS, *, remaining: int = 0, running_jobs: int = 0, path: Path | None = None
+    ) -> None:
+        super().__init__(self._message("interrupted", records, remaining, running_jobs, path))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback: whoever stopped the cell knows where, and wants to know how it stands."""
         return textwrap.wrap(f"Interrupted: {str(self).removeprefix('interrupted; ')}", 80, subsequent_indent="  ")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), {"records": self.records, "open": self.open, "going_on": self.going_on, "path": self.path})  # fmt: skip
+        values = {name: getattr(self, name) for name in ("records", "remaining", "running_jobs", "path")}
+        return _again, (type(self), values)
 
 
 class Halted(_Unfinished, BatchrunError):
@@ -84,23 +96,26 @@ class Halted(_Unfinished, BatchrunError):
         advice: str,
         records: Records = NO_RECORDS,
         *,
-        open: int = 0,  # noqa: A002 - as the attribute
-        going_on: int = 0,
+        remaining: int = 0,
+        running_jobs: int = 0,
         path: Path | None = None,
     ) -> None:
         self.reason, self.message, self.advice = reason, message, advice
-        message_of_run = self._message(f"halted, {reason}: {visible(message)}", records, open, going_on, path)
+        message_of_run = self._message(f"halted, {reason}: {visible(message)}", records, remaining, running_jobs, path)
         super().__init__(f"{message_of_run}; {advice}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {
-            name: getattr(self, name) for name in ("reason", "message", "advice", "records", "open", "going_on", "path")
+            name: getattr(self, name)
+            for name in ("reason", "message", "advice", "records", "remaining", "running_jobs", "path")
         }
         return _again, (type(self), values)
 
 
 def _again(kind: Any, values: dict[str, Any]) -> Any:
-    return kind(**values)
+    """An exception from its values; an earlier version pickled two of them by other names."""
+    names = {"open": "remaining", "going_on": "running_jobs"}
+    return kind(**{names.get(name, name): value for name, value in values.items()})
 
 
 for _public in (SettingsError, InputError, FilesError, Interrupted, Halted):

@@ -66,7 +66,7 @@ def wish_to_cancel(names: FileNames, wanted: Collection[str] | None) -> SentRequ
     """
     header = read_header(names)
     if header is None:
-        raise UsageError(f"{names.journal}: there is no batch here; name the output of one: batchrun cancel OUT --all")
+        raise UsageError(f"{names.journal}: there is no batch here; give the output of one: batchrun cancel OUT --all")
     size = size_of(names.journal)
     ordered = None if wanted is None else tuple(dict.fromkeys(wanted))
     lines = []

@@ -32,7 +32,7 @@ from batchrun.runner.loop.runner import Runner, RunObserver
 from batchrun.runner.opening.open import Identity, OpenBatch, open_batch, read_header
 from batchrun.runner.opening.read import lines_of, size_of
 from batchrun.runner.opening.rewrite import rewrite_as_wanted
-from batchrun.runner.opening.service import KeyRenewal, service_of, wire_to, within_the_file_limit
+from batchrun.runner.opening.service import KeyRenewal, service_of, transport_to, within_the_file_limit
 from batchrun.services.of_batch import DEMO, address_of
 from batchrun.services.service import Service
 
@@ -144,7 +144,7 @@ async def run_session(
         if not task.only_cancels:
             raise UsageError(
                 "expected a run with an input to send",
-                "to bring home what was sent, leave it out (BATCHRUN_DETACH too)",
+                "to collect what was sent, leave it out (BATCHRUN_DETACH too)",
                 Option("detach"),
             )
         settings = replace(settings, detach=False)
@@ -184,12 +184,12 @@ async def run_session(
             if source is not None:
                 source.keep()
             budget = Budget(settings.max_memory)
-            wire = wire_to(service.origin, settings, environment, redactor, budget)
+            transport = transport_to(service.origin, settings, environment, redactor, budget)
             runner = Runner(
                 batch,
                 source,
                 service,
-                wire,
+                transport,
                 settings,
                 observer,
                 only_cancels=task.only_cancels,
@@ -272,7 +272,7 @@ def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
             shown.append(f"\n  and {problems.total - len(problems.first):,} more")
         raise InputRefused(
             f"{_bad(problems.total, len(source))} and nothing was sent",
-            (*shown, "\nmend them, or run the others with ", Option("skip_bad")),
+            (*shown, "\nfix them, or run the others with ", Option("skip_bad")),
             source.name,
         )
 

@@ -49,7 +49,7 @@ def choose(
                 Option("key_file"),
                 " or ",
                 Option("token_command"),
-                ", or rehearse with ",
+                ", or simulate with ",
                 Option("demo"),
             ),
         )

@@ -87,10 +87,10 @@ def _endpoints(
             0, Endpoint(_path(submit, f"{at} submit"), background=True, ours=ours, default=default, dropped=())
         )
     if not endpoints:
-        raise UsageError(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; name one")
+        raise UsageError(f"{at}: expected submit = {'/path'!r}, or at_once = [{'/path'!r}]; give one")
     if bool(submit or queues) != bool(section.get("poll")):
         raise UsageError(
-            f"{at}: expected submit (or queues) and poll together; paths that answer at once go into at_once"
+            f"{at}: expected submit (or queues) and poll together; paths that respond with the result go into at_once"
         )
     poll = _call(section, "poll", "GET", at)
     return tuple(endpoints), poll, _call(section, "cancel", "POST", at)

@@ -28,7 +28,7 @@ class JsonPath:
 
     def __init__(self, text: str, where: str) -> None:
         if _WHOLE.fullmatch(text) is None:
-            raise UsageError(f"{where}: expected a place such as data.job.state or output[0].url, got {text[:100]!r}")
+            raise UsageError(f"{where}: expected a path such as data.job.state or output[0].url, got {text[:100]!r}")
         self.text = text
         self._steps = tuple(int(found[1]) if found[1] else found[2] for found in _STEP.finditer(text))
 

@@ -146,5 +146,5 @@ class Service:
                 f"{self.name} has no request for this; its endpoints end at the submit or cannot be cancelled"
             )
         if not is_safe_id(job_id):
-            raise ValueError(f"not a job id that may stand in a path: {job_id[:100]!r}")
+            raise ValueError(f"expected a job id that can be part of a path, got {job_id[:100]!r}")
         return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)

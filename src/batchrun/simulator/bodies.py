@@ -22,7 +22,7 @@ from batchrun.simulator.jobs import SimulatedJob
 from batchrun.simulator.outcomes import CODES
 
 _WORDS = (
-    b"the answer to this row was made up by a simulator so that a batch can be rehearsed before it is paid for "
+    b"the output of this row was made up by a simulator so that a batch can be simulated before it is paid for "
     b"every word of it follows from the seed and says nothing about the question that was asked "
 )
 _TEXT = (_WORDS * (16_384 // len(_WORDS) + 2)).decode()
@@ -135,7 +135,7 @@ def _image(own_id: str, status: str, result: str | None) -> dict[str, Any]:
     if result is None:
         item["error"] = {
             "code": "server_error",
-            "message": "simulated: no image came",
+            "message": "simulated: no image was generated",
             "param": None,
             "type": "server_error",
         }

@@ -29,8 +29,8 @@ DIRECTIVES: dict[str, str] = {
     "sleep 2": "how long the job works: seconds, or 50ms, 1m",
     "queue 1": "how long it waits before",
     "cancel WORD": "what a cancel of it does",
-    "hidden 3": "answers 404 for so long, then is found",
-    "id_changes": "another id in every poll's answer",
+    "hidden 3": "polls get a 404 for so long, then it is found",
+    "id_changes": "another id in every response to a poll",
 }
 _VERBS = tuple(dict.fromkeys(usage.split()[0] for usage in DIRECTIVES if usage != "OUTCOME"))
 ALWAYS = 2**62

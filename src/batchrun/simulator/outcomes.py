@@ -42,16 +42,16 @@ CODES: dict[str, Rule] = {rule.word: rule for rule in TAXONOMY if rule.field is 
 QUEUE_FULL, LOST, DROPPED, HTML = "queue_full", "lost", "dropped", "html"
 REFUSALS: dict[str, str] = {
     QUEUE_FULL: "400 that names a full queue",
-    LOST: "the job is created and the connection closed without an answer (submits only)",
-    DROPPED: "nothing is created and the connection closed without an answer",
-    HTML: "200 with a page that is no JSON",
+    LOST: "the job is created and the connection closed without a response (submits only)",
+    DROPPED: "nothing is created and the connection closed without a response",
+    HTML: "200 with a page that is not JSON",
 }
 
 CANCELS: dict[str, str] = {
     "cancelled": "done at once",
-    "slow": "goes on for times.late, then cancelled",
-    "late_completed": "cancelled at once, and after times.late completed all the same",
-    "ignored": "answered 200, and the job goes on to its end",
+    "slow": "keeps running for times.late, then cancelled",
+    "late_completed": "cancelled at once, and completed after times.late",
+    "ignored": "200, and the job runs to its end",
     "conflict": "refused with 409",
     "refused": "refused with 400",
     "http_500": "refused with 500",

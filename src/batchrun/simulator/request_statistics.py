@@ -186,7 +186,7 @@ class RequestStatistics:
         again = f" ({twice:,} of them more than one job)" if twice else ""
         return (
             f"{self.posts:,} submits of {self.rows:,} rows{again}, {self.jobs:,} jobs ({self.open_jobs(now):,} open, "
-            f"at most {self.peak_open_jobs:,} at once), {self.polls:,} polls (at most {self._poll_rate.peak:,} a "
+            f"at most {self.peak_open_jobs:,} at once), {self.polls:,} polls (at most {self._poll_rate.peak:,} per "
             f"second), {self.cancels:,} cancels"
         )
 

@@ -12,7 +12,9 @@ from batchrun.simulator.submits import SUBMITS, SubmitHandler
 
 _PREFIXES = (b"/v1/", b"/openai/v1/", b"/")
 _MODELS = ("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1-mini", "text-embedding-3-small", "gpt-image-1")
-_ENDPOINTS = "POST /v1/responses, /v1/chat/completions, /v1/embeddings, /v1/images/generations; GET /v1/models, /_books"
+_ENDPOINTS = (
+    "POST /v1/responses, /v1/chat/completions, /v1/embeddings, /v1/images/generations; GET /v1/models, /_statistics"
+)
 
 
 class SimulatedService:
@@ -27,7 +29,7 @@ class SimulatedService:
     def use(self, scenario: Scenario, now: float) -> None:
         """Behave by `scenario` from `now` on; its outages and counts start now, jobs stay as they were decided."""
         if (scenario.seed, scenario.demo) != (self.scenario.seed, self.scenario.demo):
-            raise ScenarioError("seed and demo stand in the ids of jobs and cannot change; start a new simulator")
+            raise ScenarioError("seed and demo are part of the ids of jobs and cannot change; start a new simulator")
         self.scenario = self._store.scenario = scenario
         self._submits = SubmitHandler(scenario, self._store, self.statistics, now)
         self._since = now
@@ -89,9 +91,9 @@ class SimulatedService:
     def _own_endpoint(self, method: bytes, path: bytes, body: bytes, now: float) -> Reply:
         """The simulator's own endpoints, which no outage affects."""
         match method, path:
-            case b"GET", b"/_books":
+            case b"GET", b"/_statistics" | b"/_books":  # the second is its earlier name
                 return reply(self.statistics.to_dict(now))
-            case b"GET", b"/_books/rows":
+            case b"GET", b"/_statistics/rows" | b"/_books/rows":
                 return reply({"posts": self.statistics.posts_per_row(), "jobs": self.statistics.jobs_per_row()})
             case b"POST", b"/_scenario":
                 try:
@@ -100,12 +102,14 @@ class SimulatedService:
                 except ScenarioError as problem:
                     return error(400, str(problem), code="invalid_scenario")
                 return reply({"ok": True})
-            case _, b"/_books" | b"/_books/rows":
+            case _, b"/_statistics" | b"/_statistics/rows" | b"/_books" | b"/_books/rows":
                 return _not_allowed(method, "GET")
             case _, b"/_scenario":
                 return _not_allowed(method, "POST")
             case _:
-                return error(404, "the simulator's own doors are GET /_books, GET /_books/rows and POST /_scenario")
+                return error(
+                    404, "the simulator's own paths are GET /_statistics, GET /_statistics/rows and POST /_scenario"
+                )
 
 
 def _not_allowed(method: bytes, allowed: str) -> Reply:

@@ -286,7 +286,7 @@ def test_p08_nothing_is_found_at_all(reply):
     if reply.status in (401, 403):
         assert halt.reason == "unauthorised"
     else:
-        assert halt.message == "this key sees none of 1,204 open jobs"
+        assert halt.message == "the service finds none of 1,204 open jobs with this API key"
     assert 120 <= run.now <= 700
 
 

@@ -39,7 +39,7 @@ def folded(entries, *before):
 @pytest.mark.parametrize(
     "more",
     [{}, {"again": "failed"}, {"attempt": 2, "ended": (ENDED,)}, {"marker": (0, 0, 9, 9, "unconfirmed")}],
-    ids=["sent", "to be tried again", "second attempt", "its record is gone"],
+    ids=["sent", "to be retried", "second attempt", "its record is gone"],
 )
 def test_the_second_row_with_one_and_the_same_job_id_is_unconfirmed_and_never_sent_again(more):
     sent = {"about": About(), "job_id": "j", "submitted_at": 999_990.0}

@@ -237,7 +237,7 @@ def test_s25_the_first_twenty_rows_refused_with_one_code_halt_without_a_record()
     assert run.outcome is m.Outcome.HALTED
     (at, halt), = run.told  # fmt: skip
     assert halt.reason == "all refused"
-    assert "every row so far is refused (model_not_found): no gpt-9" in halt.message
+    assert "every row so far was refused (model_not_found): no gpt-9" in halt.message
     assert len(run.sent["submit"]) == 20
     assert at == pytest.approx(20 * 0.1)
     assert run.records == {}, "the rows stay open; a better --model and the same command send them"

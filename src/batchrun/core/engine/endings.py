@@ -260,7 +260,7 @@ class Retries:
             budget = RETRIES_FREE + jobs.accepted // RETRIES_SHARE
         if jobs.retries > budget:
             code = None if end.problem is None else end.problem.code
-            gate.halt(HaltReason.RETRY_BUDGET, f"{jobs.retries} new attempts, the last after {code or end.state}")
+            gate.halt(HaltReason.RETRY_BUDGET, f"{jobs.retries} retries, the last after {code or end.state}")
 
     def _retry(self, job: Job, end: Ended, delay: float, then: Wait | None) -> None:
         """Journal how the attempt ended; the row is retried in `delay` seconds."""

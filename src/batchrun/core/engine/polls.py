@@ -297,10 +297,11 @@ class Polls:
             return True
         if trouble is Trouble.UNAUTHORISED:
             if self._unauthorised_since is not None and now - self._unauthorised_since >= UNAUTHORISED_FOR:
-                self._give_up(HaltReason.UNAUTHORISED, "this key may not look at its jobs any more")
+                self._give_up(HaltReason.UNAUTHORISED, "this API key may not read its jobs any more")
         elif self._last_found is None:
             self._give_up(
-                HaltReason.UNKNOWN_TO_SERVICE, f"this key sees none of {len(jobs.watched) + jobs.shared:,} open jobs"
+                HaltReason.UNKNOWN_TO_SERVICE,
+                f"the service finds none of {len(jobs.watched) + jobs.shared:,} open jobs with this API key",
             )
         else:
             return trouble is Trouble.NOT_FOUND and now - since >= WRITE_OFF_LAST_AFTER
@@ -315,7 +316,7 @@ class Polls:
         jobs = self._jobs
         if unclear.unreadable:
             jobs.instruct(KeepUnreadable(job.key, unclear.unreadable))
-            message = f"unreadable to the last: {unclear.problem.message}"
+            message = f"unreadable at every poll: {unclear.problem.message}"
             self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", message), None)
             return True
         seen_since = self._last_found is not None and self._last_found > deadline

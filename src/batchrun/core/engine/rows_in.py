@@ -201,7 +201,7 @@ class RowsIn:
             self._polls.recover(job)
         elif reason is None and journaled.marker is not None and journaled.recorded_as != State.UNCONFIRMED:
             # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.
-            message = "its record is gone from the output, and it has no job id to fetch it by"
+            message = "its record is missing from the output, and it has no job id to fetch it by"
             self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
         elif journaled.open_intent or journaled.unconfirmed or journaled.job_id is not None:
             self._take_up_unconfirmed(job, journaled.job_id)
@@ -219,7 +219,7 @@ class RowsIn:
         """The row was to be retried, and its body is gone: its last job's end becomes its record."""
         jobs, last = self._jobs, journaled.ended[-1]
         if last.job_id is None or (last.job_id in jobs.watched and not jobs.repeats_ids):
-            message = "its answer was lost, and its body is gone"
+            message = "its response was lost, and its body is missing"
             self._endings.end(job, ended_by_us(State.UNCONFIRMED, "answer_lost", message), None)
             return
         job.resumed(last.attempt, job.attempts[:-1])
@@ -230,7 +230,7 @@ class RowsIn:
     def _take_up_unconfirmed(self, job: Job, job_id: str | None) -> None:
         """An earlier run ended between the row's submit and the response; or it took another row's `job_id` for the row's."""
         jobs = self._jobs
-        code, message = "answer_lost", "an earlier run ended between its submit and the answer"
+        code, message = "answer_lost", "an earlier run ended between its submit and the response"
         if job_id is not None:
             owner = jobs.watched[job_id].key
             code, message = "duplicate_job_id", f"the journal has the id {job_id} for it, which is the job of {owner!r}"

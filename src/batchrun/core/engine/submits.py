@@ -125,7 +125,7 @@ class Submits:
             if jobs.repeats_ids:
                 jobs.share(job, job_id)
             return False
-        message = f"the service answered {job.key!r} with the id {job_id}, which is {owner}"
+        message = f"the response to {job.key!r} has the id {job_id}, which is {owner}"
         self._gate.lost(jobs.now, message)
         self._end_unconfirmed(job, our_problem("duplicate_job_id", message, http_status=accepted.http_status))
         return True

@@ -58,7 +58,7 @@ class Step(Enum):
     POLL_DUE = "poll due"
     STILL_OPEN = "still open"
     CANCEL_DUE = "cancel due"
-    CANCEL_ANSWERED = "cancel answered"
+    CANCEL_ANSWERED = "cancel responded"
     UNSETTLED = "unsettled"
     RECORD_SYNCED = "record synced"
     RECOVERED = "recovered with an id"

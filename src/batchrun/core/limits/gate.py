@@ -310,7 +310,7 @@ class Gate:
             if self._probe_gap:
                 self._probes += 1
             if self._probes >= PROBES:
-                self.halt(HaltReason.OUTAGE, f"{PROBES} probes in a row were not answered: {message}")
+                self.halt(HaltReason.OUTAGE, f"{PROBES} probes in a row got no response: {message}")
             self._probe_gap = min(self._probe_gap * 2 or FIRST_PROBE, LONGEST_PROBE_GAP)
             self.paused_until = now + self._probe_gap
 
@@ -395,4 +395,4 @@ class Gate:
         count = self._refused_at_first.get(code, 0) + 1
         self._refused_at_first[code] = count
         if count >= REFUSED_AT_FIRST:
-            self.halt(HaltReason.ALL_REFUSED, f"every row so far is refused ({code}): {message}")
+            self.halt(HaltReason.ALL_REFUSED, f"every row so far was refused ({code}): {message}")

@@ -97,7 +97,7 @@ class LastRefusal:
 
     code: Annotated[str | None, "the code of its error"]
     message: Annotated[str, "the service's message, shortened"]
-    http_status: Annotated[int | None, "its HTTP status; null where no response came"]
+    http_status: Annotated[int | None, "its HTTP status; null where there was no response"]
 
 
 @dataclass(frozen=True, slots=True)

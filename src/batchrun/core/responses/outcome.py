@@ -324,7 +324,7 @@ def outcome_of(body: Mapping[str, Any], *, mapped: bool = False) -> Running | En
         return running(words[0]) if group in _NOT_OVER else ended(job, words[0], group)
     if any(group_of(word) in _NOT_OVER for word in words):
         return running(next(word for word in words if group_of(word) in _NOT_OVER))
-    message = f"the service calls the job {' and '.join(dict.fromkeys(words))} at once"
+    message = f"the service says that the job is {' and '.join(dict.fromkeys(words))} at the same time"
     end = replace(
         ended(job, words[0], StateGroup.FAILURE),
         state=State.FAILED,

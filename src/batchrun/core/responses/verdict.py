@@ -214,7 +214,7 @@ def _read_acceptance(
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
         page = text_of_page(answer.body) or "nothing"
-        return _response_lost(answer, f"HTTP {answer.status} that is no JSON object: {page}")
+        return _response_lost(answer, f"expected a JSON object with HTTP {answer.status}, got {page}")
     mapped = field_map is not None
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     job_id = id_of(body if mapped else job_of(body), _ABSENT)
@@ -268,9 +268,9 @@ def _shows_nothing(answer: Answer, reading: ParsedJson, *, background: bool) -> 
 def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, polled: bool) -> Problem | None:
     """Why the job cannot be polled; None where it can be. `polled`: its endpoint's jobs are."""
     if not is_safe_id(job_id):
-        message = f"the service named the job {job_id!r}"[:300]
+        message = f"the service gave the job the id {job_id!r}"[:300]
     elif not polled:
-        message = f"the service answered with the job {job_id} (status {outcome.status!r}) where a result was expected"
+        message = f"expected a result, got the job {job_id} (status {outcome.status!r})"
     else:
         return None
     return our_problem("unusable_job_id", message, http_status=answer.status)
@@ -306,7 +306,7 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
     if reading is None or not isinstance(reading.value, dict):
         trouble = Trouble.FOREIGN if answer.body.lstrip()[:1] == b"<" else Trouble.TRANSIENT
         page = text_of_page(answer.body) or "nothing"
-        problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {page}")
+        problem = our_problem("unreadable_result", f"expected a JSON object with HTTP {answer.status}, got {page}")
         return Unclear(trouble, problem, unreadable=answer.body)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     mapped = field_map is not None

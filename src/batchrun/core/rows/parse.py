@@ -96,7 +96,7 @@ class BodyFlags:
     def read(cls, model: str | None = None, settings: Iterable[str] = ()) -> BodyFlags:
         """The flags as they are typed, each setting `name=value`. Raises UsageError."""
         if model is not None and not model:
-            raise UsageError("it is empty", "name a model", Option("model"))
+            raise UsageError("it is empty", "give a model", Option("model"))
         return cls(model, tuple(dict(map(_setting, settings)).items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,25 +154,25 @@ def _setting(text: str) -> tuple[str, bytes]:
     shown = visible(text, 60)
     if not equals or not name:
         raise UsageError(
-            ("expected ", Option("set", "name=value"), f", came {shown!r}"),
+            ("expected ", Option("set", "name=value"), f", got {shown!r}"),
             ("write ", Option("set", "temperature=0.2")),
         )
     if name in _OURS:
         raise UsageError(
-            (Option("set", visible(name, 60)), " is refused: batchrun itself decides how a job runs and is followed")
+            (Option("set", visible(name, 60)), " is refused: batchrun itself decides how a job is run and polled")
         )
     if "." in name:
         first, rest = name.split(".", 1)
         nested = Option("set", visible(f"'{first}={{\"{rest}\": …}}'", 84))
         raise UsageError(
-            (Option("set"), f" sets whole fields of the body, came {visible(name, 60)!r}"), ("write ", nested)
+            (Option("set"), f" sets whole fields of the body, got {visible(name, 60)!r}"), ("write ", nested)
         )
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError:
         return name, orjson.dumps(value)  # a bare word is a string
     if name == "model" and (not isinstance(parsed, str) or not parsed):
-        raise UsageError(("expected ", Option("set", "model=NAME"), f", came {shown!r}: a model is a string"))
+        raise UsageError(("expected ", Option("set", "model=NAME"), f", got {shown!r}: a model is a string"))
     return name, value.strip().encode()
 
 
@@ -249,7 +249,7 @@ class RowParser:
             if isinstance(row, Fault):
                 return Rejection(row.code, row.message)
         if type(row) is not dict:
-            return Rejection("not_an_object", f"expected one JSON object, came {kind_of(row)}")
+            return Rejection("not_an_object", f"expected one JSON object, got {kind_of(row)}")
         custom_id = row.get("custom_id")
         if custom_id is not None and not (type(custom_id) is str and 0 < len(custom_id) <= _SURELY_SHORT):
             if type(custom_id) is int and _LEAST_INTEGER <= custom_id <= _LARGEST_INTEGER:
@@ -261,7 +261,7 @@ class RowParser:
             if not _BATCH_FIELDS.issuperset(row):
                 return Rejection("unknown_field", _unknown(row), custom_id)
             if type(body) is not dict or not body:
-                return Rejection("no_body", f"body must be an object with fields, came {kind_of(body)}", custom_id)
+                return Rejection("no_body", f"body must be an object with fields, got {kind_of(body)}", custom_id)
         else:
             form, body = _BARE, row
             if row.get("input") is None and row.get("messages") is None and row.get("prompt") is None:
@@ -270,7 +270,7 @@ class RowParser:
             return Rejection("unknown_field", _foreign(body), custom_id)
         if row.get("method") not in ("POST", None):
             method = _short(row["method"])
-            return Rejection("invalid_method", f"expected method POST, came {method}: leave it out", custom_id)
+            return Rejection("invalid_method", f"expected method POST, got {method}: leave it out", custom_id)
         url = row.get("url")
         if url is None:
             is_chat = "messages" in body and body["messages"] is not None and body.get("input") is None
@@ -282,13 +282,13 @@ class RowParser:
         if form is _BARE and _is_shorthand(row, endpoint):
             form = Form.SHORTHAND
         if "metadata" in row and form is not _BARE and type(row["metadata"]) not in (dict, type(None)):
-            message = f"metadata must be an object, came {kind_of(row['metadata'])}"
+            message = f"metadata must be an object, got {kind_of(row['metadata'])}"
             return Rejection("unknown_field", message, custom_id)
         model = self._set_model or body.get("model") or self._model
         if type(model) is not str:
-            problem = "no model in the row" if model is None else f"model must be a string, came {kind_of(model)}"
+            problem = "no model in the row" if model is None else f"model must be a string, got {kind_of(model)}"
             return Rejection(
-                "no_model", (f"{problem}: name one there, or for all rows with ", Option("model")), custom_id
+                "no_model", (f"{problem}: add one there, or for all rows with ", Option("model")), custom_id
             )
         # Admitted(…) in a third of the time: this is half of the check's time
         return tuple.__new__(Admitted, (custom_id, endpoint, model, form, row, body))
@@ -318,9 +318,9 @@ class RowParser:
     def _unknown_url(self, url: Any) -> Text:
         known = ", ".join(self.known)
         if isinstance(url, str) and "://" in url:
-            said = f"expected a path of the service ({known}), came {_short(url)}: the host is named by "
+            said = f"expected a path of the service ({known}), got {_short(url)}: the host is set by "
             return said, Option("base_url")
-        return f"expected one of {known}, came {_short(url)}"
+        return f"expected one of {known}, got {_short(url)}"
 
 
 def metadata(row: Admitted, line: bytes) -> bytes | None:
@@ -396,15 +396,15 @@ def _wrong_id(custom_id: Any) -> str | None:
         remedy = f': write "{custom_id:.0f}"' if whole else ""
         return f"custom_id must be a string or an integer, got {kind_of(custom_id)}{remedy}"
     if not custom_id:
-        return "custom_id is empty: name the row, or leave it out"
+        return "custom_id is empty: give it a text, or leave it out"
     if (size := len(custom_id.encode())) > MAX_CUSTOM_ID:
-        return f"custom_id may have {MAX_CUSTOM_ID:,} bytes, came {size:,}: {visible(custom_id, 40)!r}"
+        return f"expected a custom_id of at most {MAX_CUSTOM_ID:,} bytes, got {size:,}: {visible(custom_id, 40)!r}"
     return None
 
 
 def _unknown(row: dict[str, Any]) -> str:
     name = min(row.keys() - _BATCH_FIELDS)
-    return f"came {_short(name)} beside the body: only custom_id, method, url and metadata may stand there"
+    return f"got {_short(name)} next to the body: only custom_id, method, url and metadata are allowed there"
 
 
 def _foreign(body: dict[str, Any]) -> str:
@@ -414,7 +414,7 @@ def _foreign(body: dict[str, Any]) -> str:
 
 def _empty(row: dict[str, Any]) -> str:
     fields = ", ".join(visible(name, 30) for name in list(row)[:6]) or "an empty object"
-    return f"expected body, or one of {', '.join(_CONTENT)}; came {fields}"
+    return f"expected body, or one of {', '.join(_CONTENT)}; got {fields}"
 
 
 def kind_of(value: Any) -> str:

@@ -39,7 +39,7 @@ _NO_STATES = "expected states with commas between, got "
 
 _EXAMPLES = {
     "rpm": "600", "tpm": "200000", "poll_rate": "50", "limit": "10", "retry_budget": "200", "max_wait": "8h",
-    "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "wire": "httpx",
+    "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "transport": "httpx",
     "base_url": "https://api.example.com/v1", "key_file": "key.txt", "artifacts": "images", "token_command": "'az account get-access-token'",
 }  # fmt: skip
 
@@ -70,9 +70,19 @@ def remedy(setting: Field[Any], spelling: str, problem: str) -> str:
     return f"write {spelling}{example(setting)}"
 
 
-def from_variable(setting: Field[Any], text: str) -> Any:
-    """The value of a setting from its environment variable. Raises UsageError."""
-    name = variable(setting.name)
+FORMER_NAMES = {one.metadata["former"]: one.name for one in fields(Settings) if one.metadata["former"]}
+"""Settings by their earlier names, which still work."""
+
+
+def from_environment(setting: Field[Any], environment: Mapping[str, str]) -> Any:
+    """The value of a setting from its variable, else from that of its earlier name; None for neither. Raises UsageError."""
+    for name in (setting.name, setting.metadata["former"]):
+        if name and (text := environment.get(variable(name))):
+            return _from_variable(setting, variable(name), text)
+    return None
+
+
+def _from_variable(setting: Field[Any], name: str, text: str) -> Any:
     try:
         if setting.metadata["kind"] is SettingKind.TEXTS:
             return tuple(line for line in text.splitlines() if line.strip())
@@ -108,7 +118,7 @@ def _example_helps(found: Mapping[str, Any], setting: Field[Any]) -> bool:
 
 def refuse_near_misses(environment: Mapping[str, str]) -> None:
     """Refuse a variable whose name is nearly that of a setting: a limit that is ignored costs money."""
-    known = [variable(setting.name) for setting in fields(Settings)]
+    known = [variable(name) for name in (*(setting.name for setting in fields(Settings)), *FORMER_NAMES)]
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known and environment[name]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
@@ -178,6 +188,11 @@ def from_arguments(
     """
     refuse_near_misses(environment)
     known = {setting.name: setting for setting in fields(Settings)}
+    for former, name in FORMER_NAMES.items():
+        if former in arguments:
+            if name in arguments:
+                raise TypeError(f"{former!r} is the earlier name of {name!r}; give {name!r} alone")
+            arguments = {(name if each == former else each): value for each, value in arguments.items()}
     for name in arguments:
         if name not in known:
             found_near = answer(name, [*known, *more_names], body_fields)
@@ -187,8 +202,8 @@ def from_arguments(
     for name, setting in known.items():
         if arguments.get(name) is not None:
             found[name] = _from_argument(setting, arguments[name])
-        elif name not in arguments and (text := environment.get(variable(name))):
-            found[name] = from_variable(setting, text)
+        elif name not in arguments and (value := from_environment(setting, environment)) is not None:
+            found[name] = value
     variables = frozenset(name for name in found if arguments.get(name) is None)
     refuse_contradictions(found, variables)
     return found, variables

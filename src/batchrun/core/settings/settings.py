@@ -118,7 +118,7 @@ def _fault(value: str) -> str | None:
             kind = {"\n": "a line break", "\r": "a line break", " ": "a space"}.get(char, "another character")
             return f"but character {position} of {len(value)} is {kind}"
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        return "but it stands in quotes"
+        return "but it is in quotes"
     return None
 
 
@@ -144,14 +144,19 @@ class FlagGroup(Enum):
 
     SERVICE = "service"
     INPUT = "input"
-    SPEED = "speed"
-    PATIENCE = "patience"
-    RESUME = "resume"
-    MEMORY = "memory"
+    LIMITS = "limits"
+    POLLING = "polling"
+    TIMEOUTS = "timeouts and retries"
+    STOPPING = "interrupt, cancel and detach"
+    RESUMING = "resuming"
+    OUTPUT = "output"
 
 
-def _setting(default: Any, group: FlagGroup, kind: SettingKind, help: str) -> Any:  # noqa: A002 - what it is
-    return field(default=default, metadata={"group": group, "kind": kind, "help": help})
+def _setting(
+    default: Any, group: FlagGroup, kind: SettingKind, help: str, *, former: str | None = None  # noqa: A002 - what it is
+) -> Any:  # fmt: skip
+    """A field of `Settings`; `former` is the setting's earlier name, which still works and is not shown."""
+    return field(default=default, metadata={"group": group, "kind": kind, "help": help, "former": former})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,53 +166,55 @@ class Settings:
     # fmt: off
     service: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "openai, azure, proxyapi, compatible, or a TOML file with a profile")
     base_url: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "address of the service, up to and with /v1")
-    allow_http: bool = _setting(False, FlagGroup.SERVICE, SettingKind.SWITCH, "allow a base URL without TLS that is not this machine")
-    key_file: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "read the API key from this file (mode 0600) instead of the environment")
+    allow_http: bool = _setting(False, FlagGroup.SERVICE, SettingKind.SWITCH, "allow a base URL without TLS that is not on this machine")
+    key_file: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "read the API key from this file (mode 0600), not from the environment")
     token_command: str | None = _setting(None, FlagGroup.SERVICE, SettingKind.TEXT, "a command that prints a bearer token; run again when it expires")
-    wire: str = _setting("own", FlagGroup.SERVICE, SettingKind.TEXT, "own, or httpx: what carries requests; through HTTPS_PROXY it is always httpx")
+    transport: str = _setting("own", FlagGroup.SERVICE, SettingKind.TEXT, "HTTP transport: own or httpx; behind HTTPS_PROXY always httpx", former="wire")
 
     model: str | None = _setting(None, FlagGroup.INPUT, SettingKind.TEXT, "model of the rows that name none")
     set: tuple[str, ...] = _setting((), FlagGroup.INPUT, SettingKind.TEXTS, "name=value: set a field in the body of every row")
     skip_bad: bool = _setting(False, FlagGroup.INPUT, SettingKind.SWITCH, "write bad rows as `rejected` and run the others")
     max_row: int = _setting(32 << 20, FlagGroup.INPUT, SettingKind.BYTES, "longest line")
-    limit: int | None = _setting(None, FlagGroup.INPUT, SettingKind.COUNT, "take so many rows now and leave the rest to the next run")
+    limit: int | None = _setting(None, FlagGroup.INPUT, SettingKind.COUNT, "run so many rows now and leave the others to the next run")
 
-    concurrency: int = _setting(500, FlagGroup.SPEED, SettingKind.COUNT, "jobs in flight (64 where all rows end at the submit)")
-    submits: int = _setting(32, FlagGroup.SPEED, SettingKind.COUNT, "POSTs in flight: what one crash can leave unconfirmed (as --concurrency where all rows end at the submit)")
-    rpm: float | None = _setting(None, FlagGroup.SPEED, SettingKind.NUMBER, "submits a minute, spread evenly")
-    tpm: float | None = _setting(None, FlagGroup.SPEED, SettingKind.NUMBER, "tokens a minute, estimated, then corrected by what the service counted")
-    poll_min: float = _setting(1.0, FlagGroup.SPEED, SettingKind.SECONDS, "first gap between two looks at a job; it grows by half each time")
-    poll_max: float = _setting(30.0, FlagGroup.SPEED, SettingKind.SECONDS, "longest gap between two looks, at most 300 s")
-    poll_rate: float = _setting(200.0, FlagGroup.SPEED, SettingKind.NUMBER, "looks a second, all jobs together")
-    connections: int = _setting(1_000, FlagGroup.SPEED, SettingKind.COUNT, "most connections at once; as many as needed are opened")
+    concurrency: int = _setting(500, FlagGroup.LIMITS, SettingKind.COUNT, "jobs in flight (64 where all rows end at the submit)")
+    submits: int = _setting(32, FlagGroup.LIMITS, SettingKind.COUNT, "POSTs in flight: at most so many rows are unconfirmed after a crash (as --concurrency where all rows end at the submit)")
+    rpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "submits per minute, spread evenly")
+    tpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "tokens per minute, estimated, then corrected by the service's count")
+    connections: int = _setting(1_000, FlagGroup.LIMITS, SettingKind.COUNT, "open connections at most; only as many as needed are opened")
 
-    retries: int = _setting(4, FlagGroup.PATIENCE, SettingKind.COUNT, "new attempts a row at most, each a new paid job; fewer by code")
-    retry_budget: int | None = _setting(None, FlagGroup.PATIENCE, SettingKind.COUNT, "new attempts of the whole batch, then it halts (100 + 25%% of the accepted jobs)")
-    deadline: float = _setting(86_400.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest time for a job; then one last look, and it is cancelled")
-    max_wait: float | None = _setting(None, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest time for this run; jobs go on and are collected by the next")
-    drain: float = _setting(30.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "longest wait for POSTs in flight at the first Ctrl-C")
-    connect_timeout: float = _setting(10.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "to connect")
-    submit_timeout: float = _setting(120.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a POST that starts a background job, as a whole")
-    answer_timeout: float = _setting(600.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a POST that is answered with the result, as a whole")
-    poll_timeout: float = _setting(120.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a look, as a whole")
-    cancel_timeout: float = _setting(30.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "for a cancel, as a whole")
-    cancel_settle: float = _setting(10.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "after a cancel, before the last look")
-    cancel_patience: float = _setting(300.0, FlagGroup.PATIENCE, SettingKind.SECONDS, "after a cancel that is not granted, before it is written as cancelled all the same")
-    cancel_on_interrupt: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "at Ctrl-C cancel what runs over there, instead of leaving it to the next run")
-    detach: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "send every row, watch none and leave; the same command without it, or `collect`, brings the results home")
-    keep_going: bool = _setting(False, FlagGroup.PATIENCE, SettingKind.SWITCH, "keep submitting although every row so far is refused, or the first response is of no known shape")
+    poll_rate: float = _setting(200.0, FlagGroup.POLLING, SettingKind.NUMBER, "polls per second, for all jobs together")
+    poll_min: float = _setting(1.0, FlagGroup.POLLING, SettingKind.SECONDS, "first gap between two polls of a job; it grows by half each time")
+    poll_max: float = _setting(30.0, FlagGroup.POLLING, SettingKind.SECONDS, "longest gap between two polls of a job, at most 300 s")
 
-    retry_failed: tuple[str, ...] | None = _setting(None, FlagGroup.RESUME, SettingKind.STATES, "run rows again that ended in these states (without states: all that did not succeed); looks before it pays")
-    resubmit_unconfirmed: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "send rows again whose answer was lost; may pay twice")
-    accept_changes: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "go on with changed rows or flags; only rows not yet sent take them")
-    fresh: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "move the files of an earlier run aside and start anew")
-    new_journal: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "go on without the journal: rows that are not in the output are sent again")
-    repair: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "cut a damaged journal where it is damaged and go on")
-    write_off: bool = _setting(False, FlagGroup.RESUME, SettingKind.SWITCH, "give up jobs that the service does not find, even if it finds none")
+    retries: int = _setting(4, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries per row at most, each a new paid job; fewer for some codes")
+    retry_budget: int | None = _setting(None, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries of the whole batch, then it halts (default: 100 + 25%% of the accepted jobs)")
+    deadline: float = _setting(86_400.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "longest time for a job; then it is polled once more and cancelled")
+    max_wait: float | None = _setting(None, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "longest time for this run; its jobs keep running and the next run collects them")
+    connect_timeout: float = _setting(10.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "to connect")
+    submit_timeout: float = _setting(120.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a POST that starts a background job")
+    answer_timeout: float = _setting(600.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a POST whose response is the result")
+    poll_timeout: float = _setting(120.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a poll")
+    cancel_timeout: float = _setting(30.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "for a cancel")
+    keep_going: bool = _setting(False, FlagGroup.TIMEOUTS, SettingKind.SWITCH, "do not halt although every row so far was refused, or the first response has an unknown shape")
 
-    artifacts: str | None = _setting(None, FlagGroup.MEMORY, SettingKind.TEXT, "write results that are files (images) into this folder; the records then name them in place of base64")
-    max_body: int = _setting(64 << 20, FlagGroup.MEMORY, SettingKind.BYTES, "longest answer that is taken")
-    max_memory: int = _setting(256 << 20, FlagGroup.MEMORY, SettingKind.BYTES, "answers and records in memory at once; reading waits beyond")
+    drain: float = _setting(30.0, FlagGroup.STOPPING, SettingKind.SECONDS, "longest wait for POSTs in flight after the first Ctrl-C")
+    cancel_on_interrupt: bool = _setting(False, FlagGroup.STOPPING, SettingKind.SWITCH, "at Ctrl-C cancel the jobs on the service; without it they keep running and the next run collects them")
+    cancel_settle: float = _setting(10.0, FlagGroup.STOPPING, SettingKind.SECONDS, "time between a cancel and the final poll")
+    cancel_patience: float = _setting(300.0, FlagGroup.STOPPING, SettingKind.SECONDS, "how long a job may keep running after a cancel before it is written as cancelled anyway")
+    detach: bool = _setting(False, FlagGroup.STOPPING, SettingKind.SWITCH, "submit every row, poll none, and exit; the same command without it, or `collect`, collects the results")
+
+    retry_failed: tuple[str, ...] | None = _setting(None, FlagGroup.RESUMING, SettingKind.STATES, "run rows again that ended in these states (without STATES: all that did not succeed); polls their old jobs before it pays for new ones")
+    resubmit_unconfirmed: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "send rows again whose response was lost; may pay twice")
+    accept_changes: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "continue with changed rows or flags; they apply only to rows not yet sent")
+    fresh: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "move the files of an earlier run aside and start again; pays again")
+    new_journal: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "continue without the journal; rows that are not in the output are sent again")
+    repair: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "cut the damaged part out of a journal and continue")
+    write_off: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "give up jobs that the service does not find, even if it finds none")
+
+    artifacts: str | None = _setting(None, FlagGroup.OUTPUT, SettingKind.TEXT, "write results that are files (images) into this folder; the records then hold their paths instead of base64")
+    max_body: int = _setting(64 << 20, FlagGroup.OUTPUT, SettingKind.BYTES, "largest response that is accepted")
+    max_memory: int = _setting(256 << 20, FlagGroup.OUTPUT, SettingKind.BYTES, "responses and records in memory together; above it reading waits")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -219,8 +226,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise _error(name, "0 or more", value)
-        if self.wire not in WIRES:
-            raise _error("wire", " or ".join(WIRES), self.wire)
+        if self.transport not in TRANSPORTS:
+            raise _error("transport", " or ".join(TRANSPORTS), self.transport)
         if self.poll_max > LONGEST_GAP:
             raise _error(
                 "poll_max",
@@ -228,7 +235,11 @@ class Settings:
                 self.poll_max,
             )
         if self.poll_min > self.poll_max:
-            raise _error("poll_min", ("at most ", Option("poll_max"), f" ({self.poll_max:g})"), self.poll_min)
+            raise UsageError(
+                ("expected at most ", Option("poll_max"), f" ({self.poll_max:g}), got {self.poll_min!r}"),
+                ("lower it, or raise ", Option("poll_max")),
+                about=Option("poll_min"),
+            )
 
     @property
     def max_jobs(self) -> int:
@@ -252,7 +263,7 @@ class Settings:
 
 
 AT_ONCE_CONCURRENCY = 64
-WIRES = ("own", "httpx")
+TRANSPORTS = ("own", "httpx")
 _ABOVE_ZERO = (
     "concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_row", "max_body", "max_memory",
     "connect_timeout", "submit_timeout", "answer_timeout", "poll_timeout", "cancel_timeout", "rpm", "tpm", "max_wait", "limit",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts of one run. What earlier runs of the batch counted stands in `…_before`."""
+    """Counts of one run. `…_before` is what earlier runs of the batch counted."""
 
     now: float  # on the run's clock, in seconds
     states_before: Mapping[str, int]

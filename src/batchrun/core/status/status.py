@@ -300,7 +300,7 @@ def status_of(
     `held` is whether a run is on, and `process` which; `unread` is the part of the output that is still to be counted.
     """
     fold = follower.fold
-    assert fold.header is not None, "a journal without a header is no batch"
+    assert fold.header is not None, "expected a journal with a header"
     stages = dict.fromkeys(BatchStage, 0)
     jobs = gone = 0
     oldest: Oldest | None = None

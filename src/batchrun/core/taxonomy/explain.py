@@ -29,7 +29,7 @@ WORTH_ANOTHER = (
     State.BLOCKED_BUDGET, State.TIMEOUT, State.RATE_LIMITED, State.OVERLOADED, State.SERVICE_UNAVAILABLE,
     State.INTERNAL_ERROR, State.ABORTED, State.EXPIRED,
 )  # fmt: skip
-HALT_MEANING = "halts: no further submit, open jobs are watched to their end, resumable"
+HALT_MEANING = "halts: nothing more is submitted, open jobs are polled to their end; resumable"
 _FIELD_TITLE = {
     WordField.CODE: "error code",
     WordField.TYPE: "error type",
@@ -120,7 +120,7 @@ def _of_rule(rule: Rule, word: str | None = None) -> Explanation:
     facts |= {
         "ends as": f"{rule.state}: {STATE_MEANING[rule.state]}",
         "exception": f"batchrun.errors.{rule.kind} ({sdk})",
-        "new attempt": _RETRIES[rule.retry.value],
+        "retry": _RETRIES[rule.retry.value],
     }
     if rule.billing_reason:
         facts["billing"] = rule.billing_reason
@@ -151,9 +151,9 @@ def _of_kind(name: str) -> Explanation:
     retried = [rule.word for rule in leading if rule.retryable]
     final = [rule.word for rule in leading if not rule.retryable]
     if retried:
-        facts["tried again"] = ", ".join(dict.fromkeys(retried))
+        facts["retried"] = ", ".join(dict.fromkeys(retried))
     if final:
-        facts["not again"] = ", ".join(dict.fromkeys(final))
+        facts["not retried"] = ", ".join(dict.fromkeys(final))
     return Explanation(name, "exception", facts)
 
 

@@ -51,22 +51,22 @@ class State(StrEnum):
 
 
 STATE_MEANING: dict[State, str] = {
-    State.SUCCEEDED: "the service completed the job; look at `warnings` for what is odd about its result",
+    State.SUCCEEDED: "the service completed the job; `warnings` says what is odd about its result",
     State.INCOMPLETE: "the service stopped early (token cap, content filter); the partial result is kept",
-    State.FAILED: "the job ended in an error that a new attempt would not mend, or that nobody knows",
+    State.FAILED: "the job ended in an error that a retry would not fix, or whose code is unknown",
     State.CANCELLED: "cancelled, by us (`error.source` client) or by them (service)",
-    State.EXPIRED: "the service let the job run out, or no longer has it",
+    State.EXPIRED: "the job expired on the service, or the service no longer has it",
     State.BLOCKED: "content filter or policy: the same input will be refused again",
-    State.BLOCKED_BUDGET: "quota, credit or budget is used up: nothing is wrong with the row",
-    State.REJECTED: "the request itself is invalid, said by the service or by the check before the run",
+    State.BLOCKED_BUDGET: "quota, credit or budget is used up; the row itself is fine",
+    State.REJECTED: "the request itself is invalid; refused by the service or by the check before the run",
     State.REQUIRES_ACTION: "the job waits for a person or a tool, which a batch does not have",
-    State.TIMEOUT: "not done in time: by the service's own word, or by `--deadline`",
-    State.RATE_LIMITED: "refused for its rate until the attempts ran out",
-    State.OVERLOADED: "the service was overloaded until the attempts ran out",
-    State.SERVICE_UNAVAILABLE: "the service was not there until the attempts ran out",
-    State.INTERNAL_ERROR: "the service failed by its own fault until the attempts ran out",
-    State.ABORTED: "the service broke the job off",
-    State.UNCONFIRMED: "sent, and the answer was lost: the job may or may not exist over there",
+    State.TIMEOUT: "not done in time, by the service's own limit or by `--deadline`",
+    State.RATE_LIMITED: "refused for its rate until the retries ran out",
+    State.OVERLOADED: "the service was overloaded until the retries ran out",
+    State.SERVICE_UNAVAILABLE: "the service was unavailable until the retries ran out",
+    State.INTERNAL_ERROR: "the service had internal errors until the retries ran out",
+    State.ABORTED: "the service aborted the job",
+    State.UNCONFIRMED: "sent, and the response was lost; the job may or may not exist on the service",
 }
 
 
@@ -88,18 +88,18 @@ class StateGroup(StrEnum):
 
 
 GROUP_MEANING: dict[StateGroup, str] = {
-    StateGroup.IN_PROGRESS: "poll on, with backoff",
-    StateGroup.CANCELLING: "poll on, bounded",
+    StateGroup.IN_PROGRESS: "keep polling, with backoff",
+    StateGroup.CANCELLING: "keep polling, for a limited time",
     StateGroup.SUCCESS: "final; the payload is inspected before it counts as success",
     StateGroup.PARTIAL: "final; payload and reason are kept",
-    StateGroup.FAILURE: "final; the error's code decides whether a new attempt is worth it",
-    StateGroup.INPUT: "final; never tried again",
-    StateGroup.BILLING: "final; never tried again; the run halts, resumable",
-    StateGroup.CANCELLED: "final; `error.source` tells who asked",
-    StateGroup.EXPIRED: "final; not tried again",
-    StateGroup.RETRYABLE: "final for this job; a new attempt with capped backoff",
-    StateGroup.PERSON: "final for a batch; not tried again",
-    StateGroup.UNKNOWN: "never success; poll on until the job's deadline, then say so",
+    StateGroup.FAILURE: "final; the error's code decides whether it is retried",
+    StateGroup.INPUT: "final; never retried",
+    StateGroup.BILLING: "final; never retried; the run halts and can be resumed",
+    StateGroup.CANCELLED: "final; `error.source` says who asked",
+    StateGroup.EXPIRED: "final; not retried",
+    StateGroup.RETRYABLE: "final for this job; retried with capped backoff",
+    StateGroup.PERSON: "final for a batch; not retried",
+    StateGroup.UNKNOWN: "never success; keep polling until the job's deadline, then say so",
 }
 
 _QUEUED = (
@@ -228,28 +228,28 @@ class ErrorKind:
 
 
 KINDS: dict[str, ErrorKind] = {
-    "APIStatusError": ErrorKind("JobError", "APIStatusError", 400, "api_error", "the service answered with an error status"),
+    "APIStatusError": ErrorKind("JobError", "APIStatusError", 400, "api_error", "the service responded with an error status"),
     "BadRequestError": ErrorKind("APIStatusError", "BadRequestError", 400, "invalid_request_error", "the request itself is wrong"),
     "ContentPolicyError": ErrorKind("BadRequestError", "BadRequestError", 400, "content_policy_error", "refused for its content"),
     "PolicyViolationError": ErrorKind("BadRequestError", "BadRequestError", 400, "policy_error", "refused by a usage policy"),
     "AuthenticationError": ErrorKind("APIStatusError", "AuthenticationError", 401, "authentication_error", "the API key is missing, wrong or withdrawn"),
     "QuotaExceededError": ErrorKind("APIStatusError", "RateLimitError", 429, "insufficient_quota", "quota, credit or budget is used up"),
-    "PermissionDeniedError": ErrorKind("APIStatusError", "PermissionDeniedError", 403, "permission_error", "this key may not do that"),
+    "PermissionDeniedError": ErrorKind("APIStatusError", "PermissionDeniedError", 403, "permission_error", "this API key may not do that"),
     "NotFoundError": ErrorKind("APIStatusError", "NotFoundError", 404, "not_found_error", "model, file or job does not exist"),
-    "ConflictError": ErrorKind("APIStatusError", "ConflictError", 409, "conflict_error", "it collided with another request"),
+    "ConflictError": ErrorKind("APIStatusError", "ConflictError", 409, "conflict_error", "it conflicted with another request"),
     "UnprocessableEntityError": ErrorKind("APIStatusError", "UnprocessableEntityError", 422, "invalid_request_error", "well formed, but not acceptable"),
     "RateLimitError": ErrorKind("APIStatusError", "RateLimitError", 429, "rate_limit_error", "too many requests or tokens for now"),
-    "InternalServerError": ErrorKind("APIStatusError", "InternalServerError", 500, "internal_server_error", "the service failed by its own fault"),
-    "APIConnectionError": ErrorKind("JobError", "APIConnectionError", 503, "connection_error", "no answer: connection refused or lost"),
-    "APITimeoutError": ErrorKind("APIConnectionError", "APITimeoutError", 408, "timeout_error", "not done, or not answered, in time"),
+    "InternalServerError": ErrorKind("APIStatusError", "InternalServerError", 500, "internal_server_error", "the service had an internal error"),
+    "APIConnectionError": ErrorKind("JobError", "APIConnectionError", 503, "connection_error", "no response: connection refused or lost"),
+    "APITimeoutError": ErrorKind("APIConnectionError", "APITimeoutError", 408, "timeout_error", "not done in time, or no response in time"),
     "JobIncomplete": ErrorKind("JobError", None, 200, "incomplete", "stopped early; the partial result is in the record"),
     "LengthFinishReasonError": ErrorKind("JobIncomplete", "LengthFinishReasonError", 200, "length_error", "cut off at a token cap"),
     "ContentFilterFinishReasonError": ErrorKind("JobIncomplete", "ContentFilterFinishReasonError", 200, "content_filter_error", "cut off by the content filter"),
-    "JobFailed": ErrorKind("JobError", None, 200, "job_failed", "failed for a reason that the taxonomy does not know"),
+    "JobFailed": ErrorKind("JobError", None, 200, "job_failed", "failed for a reason that is not in the taxonomy"),
     "JobCancelled": ErrorKind("JobError", None, 200, "cancelled", "cancelled, by us or by the service"),
-    "JobExpired": ErrorKind("JobError", None, 200, "expired", "ran out over there, or is no longer kept"),
+    "JobExpired": ErrorKind("JobError", None, 200, "expired", "expired on the service, or no longer kept there"),
     "JobNeedsAction": ErrorKind("JobError", None, 200, "requires_action", "waits for a person or a tool"),
-    "JobUnconfirmed": ErrorKind("JobError", None, 200, "unconfirmed", "sent, and the answer was lost"),
+    "JobUnconfirmed": ErrorKind("JobError", None, 200, "unconfirmed", "sent, and the response was lost"),
 }  # fmt: skip
 
 
@@ -303,36 +303,36 @@ def _table() -> Iterator[Rule]:
     yield from _rules(status, "blocked_budget budget_exceeded", "QuotaExceededError", no, State.BLOCKED_BUDGET, budget, billing="budget", halts=True, http_status=402, sdk="APIStatusError")
 
     # The service's own fault.
-    server = "the service's fault; a new attempt often succeeds, but two that fail alike will not be mended by a third"
+    server = "an internal error of the service; a retry often succeeds (at most two are made)"
     yield from _rules(code, "server_error internal_error internal_server_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
-    busy = "the service is short of capacity; a new attempt later is worth it, a lower --concurrency may help"
+    busy = "the service is short of capacity; retried later; a lower --concurrency may help"
     yield from _rules(code, "server_is_overloaded server_overloaded overloaded overloaded_error", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
     yield from _rules(code, "service_unavailable", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, busy, http_status=503)
-    rate = "too fast for this account: wait as Retry-After says; lower --rpm or --tpm if it repeats"
+    rate = "too fast for this account; submits wait as long as Retry-After says; lower --rpm or --tpm if it repeats"
     yield from _rules(code, "rate_limit_exceeded rate_limited resource_unavailable", "RateLimitError", yes, State.RATE_LIMITED, rate)
-    slow = "the service asks for a lower rate: slow down as a whole, then try again"
+    slow = "the service asks for a lower rate; lower --rpm or --concurrency if it repeats"
     yield from _rules(code, "slow_down", "RateLimitError", yes, State.RATE_LIMITED, slow)
-    late = "it took too long over there; a new attempt may be quicker, a smaller request surely is"
+    late = "it took too long on the service; a retry or a smaller request may be quicker"
     yield from _rules(code, "vector_store_timeout timeout timed_out request_timeout", "APITimeoutError", limited, State.TIMEOUT, late)
 
     # The request.
-    image = "mend the image of this row; sent again as it is, it fails again"
+    image = "fix the image of this row; sent again unchanged, it fails again"
     yield from _rules(code, "invalid_image invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error invalid_image_mode image_file_too_large unsupported_image_media_type empty_image_file", "BadRequestError", no, State.REJECTED, image)
-    request = "mend the request of this row; sent again as it is, it fails again"
+    request = "fix the request of this row; sent again unchanged, it fails again"
     yield from _rules(code, "invalid_prompt invalid_request_error", "BadRequestError", no, State.REJECTED, request)
     yield from _rules(code, "context_length_exceeded", "BadRequestError", no, State.REJECTED, "shorten the input or choose a model with a larger context window")
     yield from _rules(code, "failed_to_download_image", "BadRequestError", once, State.REJECTED, "the service could not fetch the image; check that its address is public")
-    yield from _rules(code, "image_file_not_found", "NotFoundError", no, State.REJECTED, "upload the file again, with this key's project, and name its new id")
-    yield from _rules(code, "model_not_found", "NotFoundError", no, State.REJECTED, "check the model's name, and that this key's project may use it")
-    yield from _rules(code, "previous_response_not_found", "NotFoundError", limited, State.REJECTED, "the response it builds on is unknown, or not known yet")
-    yield from _rules(code, "data_residency_mismatch permission_denied", "PermissionDeniedError", no, State.REJECTED, "this key may not do that here: check its project, its region and its rights")
+    yield from _rules(code, "image_file_not_found", "NotFoundError", no, State.REJECTED, "upload the file again in the project of this API key, and use its new id")
+    yield from _rules(code, "model_not_found", "NotFoundError", no, State.REJECTED, "check the model's name, and that the project of this API key may use it")
+    yield from _rules(code, "previous_response_not_found", "NotFoundError", limited, State.REJECTED, "the service does not know the previous response, or not yet")
+    yield from _rules(code, "data_residency_mismatch permission_denied", "PermissionDeniedError", no, State.REJECTED, "this API key may not do that here: check its project, its region and its rights")
     yield from _rules(code, "invalid_api_key", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
 
     # Content and policy.
-    content = "the content filter refused it; only another input will pass"
+    content = "the content filter refused it; change the input"
     yield from _rules(code, "image_content_policy_violation content_policy_violation moderation_blocked content_filter ResponsibleAIPolicyViolation", "ContentPolicyError", no, State.BLOCKED, content)
     yield from _rules(type_, "image_generation_user_error", "ContentPolicyError", no, State.BLOCKED, content)
-    policy = "a usage policy refused it; only another input, or access that the service grants, will pass"
+    policy = "a usage policy refused it; change the input, or ask the service for access"
     yield from _rules(code, "bio_policy cyber_policy misalignment_policy_violation", "PolicyViolationError", no, State.BLOCKED, policy)
 
     # Stopped early.
@@ -344,63 +344,63 @@ def _table() -> Iterator[Rule]:
     # Types, where a failed job names nothing better.
     yield from _rules(type_, "invalid_request_error", "BadRequestError", no, State.REJECTED, request)
     yield from _rules(type_, "authentication_error", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
-    yield from _rules(type_, "permission_error", "PermissionDeniedError", no, State.REJECTED, "this key may not do that: check its project and its rights")
-    yield from _rules(type_, "not_found_error", "NotFoundError", no, State.REJECTED, "what the request names does not exist for this key")
+    yield from _rules(type_, "permission_error", "PermissionDeniedError", no, State.REJECTED, "this API key may not do that: check its project and its rights")
+    yield from _rules(type_, "not_found_error", "NotFoundError", no, State.REJECTED, "what the request names does not exist for this API key")
     yield from _rules(type_, "rate_limit_error requests tokens", "RateLimitError", yes, State.RATE_LIMITED, rate)
     yield from _rules(type_, "overloaded_error", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
     yield from _rules(type_, "server_error api_error internal_server_error internal_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
     yield from _rules(type_, "timeout_error", "APITimeoutError", limited, State.TIMEOUT, late)
 
     # HTTP. On a poll 408, 429 and 5xx are all transient: the job is still running on the service.
-    yield from _rules(http, "3xx", "APIStatusError", no, State.REJECTED, "redirects are never followed: name the final address with --base-url", http_status=307)
+    yield from _rules(http, "3xx", "APIStatusError", no, State.REJECTED, "redirects are never followed; give the final address with --base-url", http_status=307)
     yield from _rules(http, "400", "BadRequestError", no, State.REJECTED, request)
     yield from _rules(http, "401", "AuthenticationError", no, State.REJECTED, "give a valid API key, then run the same command again", halts=True)
-    yield from _rules(http, "403", "PermissionDeniedError", no, State.REJECTED, "this key may not do that: check its project, its region and its rights")
-    yield from _rules(http, "404", "NotFoundError", no, State.REJECTED, "on a submit: check model and path; on a poll: looked for again before the job counts as expired")
-    yield from _rules(http, "408", "APIStatusError", limited, State.TIMEOUT, "on a poll: tried again; on a submit nobody knows whether a job was created", http_status=408)
-    yield from _rules(http, "409", "ConflictError", limited, State.FAILED, "on a cancel: polled again; on a submit nobody knows whether a job was created")
+    yield from _rules(http, "403", "PermissionDeniedError", no, State.REJECTED, "this API key may not do that: check its project, its region and its rights")
+    yield from _rules(http, "404", "NotFoundError", no, State.REJECTED, "on a submit: check model and path; on a poll: polled again before the job counts as expired")
+    yield from _rules(http, "408", "APIStatusError", limited, State.TIMEOUT, "on a poll: polled again; on a submit: unknown whether a job was created", http_status=408)
+    yield from _rules(http, "409", "ConflictError", limited, State.FAILED, "on a cancel: polled again; on a submit: unknown whether a job was created")
     yield from _rules(http, "422", "UnprocessableEntityError", no, State.REJECTED, request)
-    yield from _rules(http, "425 499", "APIStatusError", no, State.FAILED, "on a submit nobody knows whether a job was created")
+    yield from _rules(http, "425 499", "APIStatusError", no, State.FAILED, "on a submit: unknown whether a job was created")
     yield from _rules(http, "429", "RateLimitError", yes, State.RATE_LIMITED, rate)
     yield from _rules(http, "405 410 413 415 4xx", "APIStatusError", no, State.REJECTED, request)
-    outage = "on a poll: always transient; on a submit nobody knows whether a job was created"
+    outage = "on a poll: always transient; on a submit: unknown whether a job was created"
     for number in (501, 505):  # said by the HTTP layer in front of the service: the request was not carried out
-        yield from _rules(http, str(number), "InternalServerError", no, State.REJECTED, "on a poll: transient; on a submit: the service does not do this, so that nothing was created", http_status=number)
+        yield from _rules(http, str(number), "InternalServerError", no, State.REJECTED, "on a poll: transient; on a submit: not supported by the service, nothing was created", http_status=number)
     yield from _rules(http, "503", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, outage, http_status=503)
     yield from _rules(http, "529", "InternalServerError", yes, State.OVERLOADED, outage, http_status=529)
     yield from _rules(http, "5xx", "InternalServerError", twice, State.INTERNAL_ERROR, outage)
 
     # The status word, where the response says nothing else.
-    yield from _rules(status, "failed fail error errored user_error", "JobFailed", no, State.FAILED, "the service gave no reason that the taxonomy knows; look at error.message and the response")
+    yield from _rules(status, "failed fail error errored user_error", "JobFailed", no, State.FAILED, "the service gave no reason that is in the taxonomy; see error.message and the response")
     yield from _rules(status, "blocked", "ContentPolicyError", no, State.BLOCKED, content)
     yield from _rules(status, "rejected", "BadRequestError", no, State.REJECTED, request)
     yield from _rules(status, "incomplete partially_succeeded", "JobIncomplete", no, State.INCOMPLETE, "stopped early by the service; the partial result is in the record")
     yield from _rules(status, "cancelled canceled stopped", "JobCancelled", no, State.CANCELLED, "cancelled; `error.source` says by whom (client: we asked; service: they did)")
-    yield from _rules(status, "expired deleted", "JobExpired", no, State.EXPIRED, "the service's time for it ran out; --retry-failed expired submits it anew")
-    yield from _rules(status, "requires_action requires_continuation paused", "JobNeedsAction", no, State.REQUIRES_ACTION, "it waits for a person or a tool; a batch has neither: take the tool out of the request")
+    yield from _rules(status, "expired deleted", "JobExpired", no, State.EXPIRED, "its time on the service ran out; --retry-failed expired submits it again")
+    yield from _rules(status, "requires_action requires_continuation paused", "JobNeedsAction", no, State.REQUIRES_ACTION, "it waits for a person or a tool, and a batch has neither; take the tool out of the request")
     yield from _rules(status, "timeout timed_out timeout_exceeded", "APITimeoutError", limited, State.TIMEOUT, late)
     yield from _rules(status, "rate_limited", "RateLimitError", yes, State.RATE_LIMITED, rate)
     yield from _rules(status, "overloaded", "InternalServerError", yes, State.OVERLOADED, busy, http_status=503)
     yield from _rules(status, "service_unavailable", "InternalServerError", yes, State.SERVICE_UNAVAILABLE, busy, http_status=503)
     yield from _rules(status, "internal_error", "InternalServerError", twice, State.INTERNAL_ERROR, server)
-    yield from _rules(status, "aborted", "APIStatusError", no, State.ABORTED, "broken off; tried again only where the answer says that the system did it", http_status=500)
+    yield from _rules(status, "aborted", "APIStatusError", no, State.ABORTED, "aborted; retried only where the response says that the system did it", http_status=500)
 
     # Errors that batchrun itself states.
-    row = "mend the line in the input and run the same command again"
+    row = "fix the line in the input and run the same command again"
     yield from _rules(tool, "invalid_json invalid_utf8 invalid_unicode not_an_object invalid_custom_id row_too_large no_body no_model unknown_url invalid_method unknown_field", "BadRequestError", no, State.REJECTED, row)
     yield from _rules(tool, "duplicate_id", "BadRequestError", no, State.REJECTED, "give the later of the two rows another custom_id")
-    yield from _rules(tool, "connection_failed", "APIConnectionError", yes, State.SERVICE_UNAVAILABLE, "nothing was sent; submits wait and try again by themselves")
-    yield from _rules(tool, "queue_full", "RateLimitError", yes, State.OVERLOADED, "the service's queue is full (some say so with a 400); submits wait and try again by themselves")
-    yield from _rules(tool, "aborted_by_system", "APIStatusError", yes, State.ABORTED, "the service itself broke it off, and says so; a new attempt is worth it", http_status=500)
-    yield from _rules(tool, "answer_lost", "JobUnconfirmed", no, State.UNCONFIRMED, "it may have been created and billed; --resubmit-unconfirmed sends it again, perhaps paying twice")
-    yield from _rules(tool, "duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service answered it with another row's job, and what became of its own is unknown; --resubmit-unconfirmed sends it again, perhaps paying twice. Where a service gives equal requests one job, its profile says repeats_ids = true")
-    yield from _rules(tool, "unusable_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be watched; look for it over there before you send it again")
-    yield from _rules(tool, "cancelled_by_user cancelled_by_interrupt", "JobCancelled", no, State.CANCELLED, "cancelled as you asked; --retry-failed cancelled submits it anew")
-    yield from _rules(tool, "deadline_exceeded", "APITimeoutError", no, State.TIMEOUT, "not done within --deadline; cancelled over there; --retry-failed timeout looks again before it pays")
-    yield from _rules(tool, "job_not_found", "JobExpired", no, State.EXPIRED, "the service no longer knows the job; --retry-failed expired submits it anew")
-    yield from _rules(tool, "result_too_large", "JobFailed", no, State.FAILED, "the result waits over there: --retry-failed failed with a larger --max-body fetches it")
-    yield from _rules(tool, "contradictory_status", "JobFailed", no, State.FAILED, "the service gave the job two final words that exclude each other; the response is in the record, and the job may have been paid for")
-    yield from _rules(tool, "unreadable_result", "JobFailed", no, State.FAILED, "the answer is kept as it came beside the output; the job was very likely paid for")
+    yield from _rules(tool, "connection_failed", "APIConnectionError", yes, State.SERVICE_UNAVAILABLE, "nothing was sent; submits wait and are retried automatically")
+    yield from _rules(tool, "queue_full", "RateLimitError", yes, State.OVERLOADED, "the service's queue is full (some services say so with a 400); submits wait and are retried automatically")
+    yield from _rules(tool, "aborted_by_system", "APIStatusError", yes, State.ABORTED, "the service itself aborted it; retried", http_status=500)
+    yield from _rules(tool, "answer_lost", "JobUnconfirmed", no, State.UNCONFIRMED, "it may have been created and billed; --resubmit-unconfirmed sends it again and may pay twice")
+    yield from _rules(tool, "duplicate_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the response named another row's job, and what became of this row is unknown; --resubmit-unconfirmed sends it again and may pay twice; where a service gives equal requests one job, its profile says repeats_ids = true")
+    yield from _rules(tool, "unusable_job_id", "JobUnconfirmed", no, State.UNCONFIRMED, "the service accepted it under an id that cannot be polled; check the service's own list of jobs before you send it again")
+    yield from _rules(tool, "cancelled_by_user cancelled_by_interrupt", "JobCancelled", no, State.CANCELLED, "cancelled as requested; --retry-failed cancelled submits it again")
+    yield from _rules(tool, "deadline_exceeded", "APITimeoutError", no, State.TIMEOUT, "not done within --deadline; cancelled on the service; --retry-failed timeout polls its old job before it pays for another")
+    yield from _rules(tool, "job_not_found", "JobExpired", no, State.EXPIRED, "the service no longer knows the job; --retry-failed expired submits it again")
+    yield from _rules(tool, "result_too_large", "JobFailed", no, State.FAILED, "the result is still on the service; --retry-failed failed with a larger --max-body fetches it")
+    yield from _rules(tool, "contradictory_status", "JobFailed", no, State.FAILED, "the service gave the job two contradictory final statuses; the response is in the record, and the job may have been paid for")
+    yield from _rules(tool, "unreadable_result", "JobFailed", no, State.FAILED, "the response is kept unchanged in a file next to the output; the job was very likely paid for")
 # fmt: on
 
 
@@ -432,35 +432,35 @@ HALT_ADVICE: dict[HaltReason, Text] = {
     HaltReason.BUDGET: ("raise the budget or wait for its next period, then ", Action.RUN_AGAIN),
     HaltReason.AUTH: ("give a valid API key, then ", Action.RUN_AGAIN),
     HaltReason.ALL_REFUSED: (
-        "mend what the service names, then ",
+        "fix what the service's message names, then ",
         Action.RUN_AGAIN,
         "; ",
         Option("keep_going"),
-        " tries every row",
+        " sends every row regardless",
     ),
     HaltReason.UNKNOWN_RESPONSE: (
-        "describe the service in a profile and name it with ",
+        "describe the service in a profile and give it with ",
         Option("service", "profile.toml"),
         ", then ",
         Action.RUN_AGAIN,
         "; ",
         Option("keep_going"),
-        " sends the other rows all the same",
+        " sends the other rows regardless",
     ),
-    HaltReason.NO_ACCEPTANCE: ("look at the service's status and your limits there, then ", Action.RUN_AGAIN),
+    HaltReason.NO_ACCEPTANCE: ("check the service's status page and your limits there, then ", Action.RUN_AGAIN),
     HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),
     HaltReason.RETRY_BUDGET: (
-        "look at the codes above before you pay for more attempts; a larger ",
+        "check the codes above before you pay for more retries; a larger ",
         Option("retry_budget"),
-        " goes on",
+        " continues",
     ),
     HaltReason.UNKNOWN_TO_SERVICE: (
-        "use the key, project and base URL of the run that sent them; ",
+        "use the API key, project and base URL of the run that sent them; ",
         Option("write_off"),
         " gives them up",
     ),
-    HaltReason.UNAUTHORISED: ("give a key that may look at these jobs, then ", Action.RUN_AGAIN),
-    HaltReason.WRITE_FAILED: ("make room or mend the disk, then ", Action.RUN_AGAIN),
-    HaltReason.MAX_WAIT: (Action.RUN_AGAIN, " to collect what goes on and to send the rest"),
+    HaltReason.UNAUTHORISED: ("give an API key that may read these jobs, then ", Action.RUN_AGAIN),
+    HaltReason.WRITE_FAILED: ("free space or fix the disk, then ", Action.RUN_AGAIN),
+    HaltReason.MAX_WAIT: (Action.RUN_AGAIN, " to collect what is still running and to send the rest"),
 }
 """What to do about each halt."""

@@ -163,7 +163,7 @@ def read_refused(line: bytes) -> Any:
         text = line.decode()
     except UnicodeDecodeError as error:
         byte = line[error.start]
-        return Fault("invalid_utf8", f"byte {error.start + 1:,} is 0x{byte:02x}, which is no UTF-8: save it as UTF-8")
+        return Fault("invalid_utf8", f"byte {error.start + 1:,} is 0x{byte:02x}, which is not UTF-8: save it as UTF-8")
     if any(depth > MAX_INPUT_DEPTH for _, depth in _brackets(text)):
         return Fault("invalid_json", _TOO_DEEP)
     try:
@@ -173,7 +173,7 @@ def read_refused(line: bytes) -> Any:
         return Fault("invalid_json", _TOO_DEEP)
     except UnicodeEncodeError as error:
         lone = visible(error.object[error.start : error.start + 1])
-        return Fault("invalid_unicode", f"a string holds {lone}, half of a surrogate pair: no service reads that")
+        return Fault("invalid_unicode", f"a string holds {lone}, half of a surrogate pair: no service accepts that")
     except json.JSONDecodeError as error:
         return Fault("invalid_json", _syntax_error(error, text))
     except _NotANumber as error:
@@ -199,21 +199,21 @@ def duplicate_keys(line: bytes) -> list[str]:
 def _syntax_error(error: json.JSONDecodeError, text: str) -> str:
     if error.msg == "Extra data":
         rest = visible(text[error.pos : error.pos + 21], 20)
-        return f"expected the end of the line at column {error.colno:,}, came {rest!r}: one object a line"
+        return f"expected the end of the line at column {error.colno:,}, got {rest!r}: one object per line"
     actual = text[error.pos : error.pos + 21]
     shown = repr(visible(actual, 20)) if actual.strip() else "the end of the line"
     expected = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
-    return f"{expected} at column {error.colno:,}, came {shown}"
+    return f"{expected} at column {error.colno:,}, got {shown}"
 
 
 def _refuse_constant(name: str) -> Any:
-    raise _NotANumber(f"{name} is no JSON: write null, or a number")
+    raise _NotANumber(f"{name} is not JSON: write null, or a number")
 
 
 def _double(digits: str) -> float:
     number = float(digits)
     if isinf(number):
-        raise _NotANumber(f"{visible(digits, 40)} is beyond a double: write a smaller number")
+        raise _NotANumber(f"{visible(digits, 40)} does not fit a double: write a smaller number")
     return number
 
 

@@ -46,7 +46,7 @@ class SyncGroup:
         """Write the group, unless the path leads to another file by now."""
         try:
             if self._file.is_replaced():
-                cause = FileNotFoundError("the path leads to another file, or to none")
+                cause = FileNotFoundError("the path now leads to another file, or to none")
                 self.error = AppendFailed(self._file.path, "replaced", self.start, cause)
                 return
             self._file.disk.write_all(self._file.descriptor, self.data)
@@ -194,7 +194,7 @@ class AppendFile:
             pass
         self.check_length()
         if self._failure is None and self._file.is_replaced():
-            cause = FileNotFoundError("the path leads to another file, or to none")
+            cause = FileNotFoundError("the path now leads to another file, or to none")
             self._fail(AppendFailed(self.path, "replaced", self._synced_to, cause))
         self.abandon()
 

@@ -59,7 +59,7 @@ class AppendFailed(BatchFilesError):
 
     def __init__(self, path: str, step: Step, offset: int, cause: Exception, lost: int = 0) -> None:
         super().__init__(
-            f"{_EXPECTED[step]} offset {offset}, but: {cause}", ("mend the cause, then ", Action.RUN_AGAIN), path
+            f"{_EXPECTED[step]} offset {offset}, but: {cause}", ("fix the cause, then ", Action.RUN_AGAIN), path
         )
         self.path = path
         self.step = step
@@ -160,9 +160,9 @@ _KINDS = {
 }
 _REASONS: dict[int, tuple[str, Text]] = {
     errno.ENOENT: ("its folder does not exist", "make the folder first"),
-    errno.ENOTDIR: ("a part of its path is no folder", "name a path in a folder"),
-    errno.ELOOP: ("expected a regular file, found a symbolic link", "name the file itself"),
-    errno.EISDIR: ("expected a regular file, found a folder", "name a file in it"),
+    errno.ENOTDIR: ("a part of its path is not a folder", "give a path in a folder"),
+    errno.ELOOP: ("expected a regular file, found a symbolic link", "give the file itself"),
+    errno.EISDIR: ("expected a regular file, found a folder", "give a file in it"),
     errno.EACCES: ("no permission to write it or its folder", "choose a folder of your own"),
     errno.EPERM: ("no permission to write it, or to make it private (mode 0600)", "choose a folder of your own"),
     errno.EROFS: ("its file system is read-only", "choose a folder elsewhere"),
@@ -239,7 +239,7 @@ def open_to_read(path: str, disk: Disk = REAL_DISK) -> OpenFile | None:
             return None
         descriptor = disk.open(path, os.O_RDONLY | _SAFE_FLAGS, PRIVATE_MODE)
     except PermissionError as error:
-        raise FileRefused(path, "no permission to read it", "look as the user whose run it is") from error
+        raise FileRefused(path, "no permission to read it", "run this as the user whose batch it is") from error
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
     try:
@@ -315,7 +315,7 @@ def _made_private(path: str, descriptor: int, disk: Disk) -> os.stat_result:
 def _expect_regular(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        remedy = "name a file in it" if stat.S_ISDIR(status.st_mode) else "name a regular file, or a new one"
+        remedy = "give a file in it" if stat.S_ISDIR(status.st_mode) else "give a regular file, or a new path"
         raise FileRefused(path, f"expected a regular file, found {kind}", remedy)
 
 

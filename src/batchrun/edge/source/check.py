@@ -90,7 +90,7 @@ def check(
 
 def _refuse_copy_of_itself(opened: OpenInput, spool: str | os.PathLike[str] | None) -> None:
     if spool is not None and is_same_file(os.fspath(spool), opened.fd):
-        raise InputRefused(f"{opened.name} is the copy of the input that the batch keeps", "name another input")
+        raise InputRefused(f"{opened.name} is the copy of the input that the batch keeps", "give another input")
 
 
 def _ended(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -305,13 +305,13 @@ class _Check:
     def _warn_of_doubled_keys(self, line: bytes) -> None:
         """Quotes are missing where a key that stands twice was read once; an escaped quote looks the same."""
         for name in duplicate_keys(line):
-            message = f"{visible(name, 60)!r} stands twice in one object: the last one counts"
+            message = f"{visible(name, 60)!r} occurs twice in one object: the last one counts"
             self.report.warnings.add(self._line(), "duplicate_key", message)
 
     def _warn_of_overrides(self, endpoint: Endpoint, body: dict[str, object]) -> None:
         for word in overridden(endpoint, body):
             name = word.removesuffix("_overridden")
-            message = f"{name} is batchrun's to set: the row's own value is not sent"
+            message = f"batchrun sets {name} itself: the row's value is not sent"
             self.report.warnings.add(self._line(), word, message)
 
     def _warn_of_fields(self, endpoint: Endpoint, form: Form, body: dict[str, object]) -> None:

@@ -156,7 +156,7 @@ class Reader:
         """What `line` holds; lines over `max_row` are cut, and known by that."""
         if len(line) > self.max_row:
             return Rejection(
-                "row_too_large", (f"expected at most {self.max_row:,} bytes, came more: raise ", Option("max_row"))
+                "row_too_large", (f"expected at most {self.max_row:,} bytes, got more: raise ", Option("max_row"))
             )
         return self.intake.admit(line)
 
@@ -184,7 +184,9 @@ class Reader:
             line = window[at - base : len(window) if feed < 0 else feed][:limit]
             if crc32(line) != sums[ordinal]:
                 number = index.line_of(ordinal)
-                raise InputChanged(f"{self.name}:{number}: the line changed since it was checked: run it again")
+                raise InputChanged(
+                    f"{self.name}:{number}: the line changed since it was checked: run the same command again"
+                )
             yield ordinal, line
 
     def key(self, ordinal: int, line: bytes, found: Admitted | Rejection) -> str:
@@ -444,4 +446,4 @@ class Growing(Checked):
 
 def doubled_message(custom_id: str, first: int) -> str:
     """The message for a row whose id an earlier row has."""
-    return f"custom_id {visible(custom_id, 60)!r} stands on line {first:,} already: give one of the two another"
+    return f"custom_id {visible(custom_id, 60)!r} is already used on line {first:,}: give one of the two another"

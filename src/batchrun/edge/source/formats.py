@@ -13,6 +13,7 @@ import orjson
 
 from batchrun.core.text.readable import visible
 from batchrun.edge.source.opening import InputRefused
+from batchrun.edge.terminal import COPIED
 
 _ARRAY = re.compile(rb'\s*\[\s*(["{])')
 _NAME = re.compile(r"[^\W\d][\w .-]{0,60}")
@@ -68,7 +69,7 @@ def _columns(begun: bytes, *, named: bool) -> tuple[str, list[str]] | None:
 def _refused(name: str, got: str, more: str, script: str, path: str | None) -> InputRefused:
     command = f"python3 -c {shlex.quote(script)}"
     if path is None or not path.isprintable():
-        remedy = f"\n  … | {command} | batchrun - -o OUT"
+        remedy = f"\n{COPIED}… | {command} | batchrun - -o OUT"
         return InputRefused(f"{name}: expected JSON lines, got {got}{more}", remedy)
     packed = next((suffix for suffix in _PACKED if path.endswith(suffix)), "")
     target = _free(path.removesuffix(packed))
@@ -77,7 +78,7 @@ def _refused(name: str, got: str, more: str, script: str, path: str | None) -> I
         command = f"{unpack} {shlex.quote(path)} | {command}"
     else:
         command += f" < {shlex.quote(path)}"
-    remedy = f"\n  {command} > {shlex.quote(target)}\nthen run {visible(target, 200)}"
+    remedy = f"\n{COPIED}{command} > {shlex.quote(target)}\nthen run {visible(target, 200)}"
     return InputRefused(f"{name}: expected JSON lines, got {got}{more}; convert it", remedy)
 
 

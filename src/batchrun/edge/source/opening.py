@@ -127,7 +127,7 @@ def open_input(path: str | os.PathLike[str] | int) -> OpenInput:
         raise
     if named and not head and name.endswith((".gz", ".zst")):
         os.close(fd)
-        raise InputRefused(f"{name} is empty, not even compressed: it was cut off, copy it again")
+        raise InputRefused(f"{name} is empty, not even compressed: it was cut off; copy it again")
     return OpenInput(fd, name, status.st_size if regular else None, head)
 
 
@@ -135,15 +135,15 @@ def refuse_other_encodings(head: bytes, name: str) -> None:
     """Refuse what is not UTF-8 by its first bytes, naming what was seen."""
     for mark, encoding in _WIDE.items():
         if head.startswith(mark):
-            raise InputRefused(f"expected UTF-8 in {name}, came {encoding}: iconv -f {encoding[:6]} -t UTF-8")
+            raise InputRefused(f"expected UTF-8 in {name}, got {encoding}: iconv -f {encoding[:6]} -t UTF-8")
 
 
 def _refuse_special(status: os.stat_result, name: str, *, named: bool) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFDIR:
-        raise InputRefused(f"{name} is a folder: name a file in it")
+        raise InputRefused(f"{name} is a folder: give a file in it")
     if named and kind not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
-        raise InputRefused(f"{name} is a device: name a file, a pipe, or - for standard input")
+        raise InputRefused(f"{name} is a device: give a file, a pipe, or - for standard input")
 
 
 def _head(fd: int) -> bytes:
@@ -159,7 +159,7 @@ def _file(fd: int, name: str, size: int) -> Iterator[bytes]:
     while at < size:
         block = os.pread(fd, min(BLOCK, size - at), at)
         if not block:
-            raise InputChanged(f"{name} was cut while it was read: expected {size:,} bytes, came {at:,}")
+            raise InputChanged(f"{name} was cut while it was read: expected {size:,} bytes, got {at:,}")
         yield block
         at += len(block)
 
@@ -249,7 +249,9 @@ class Spool:
         try:
             self._sync(self.fd)
             if not _is_at(self._new, self.fd):
-                raise SpoolFailed(f"{visible(str(self._new), 200)} was taken away by another program: run it again")
+                raise SpoolFailed(
+                    f"{visible(str(self._new), 200)} was removed by another program: run the same command again"
+                )
             self._new.rename(self.target)
             self._new = None
             folder = os.open(self.target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -276,7 +278,7 @@ class Spool:
                 return os.dup(file.fileno())
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(self.target.lstat().st_mode):
-                raise SpoolFailed(f"{visible(str(self.target), 200)} is no regular file: move it away")
+                raise SpoolFailed(f"{visible(str(self.target), 200)} is not a regular file: move it away")
         while True:
             new = self.target.with_name(f"{self.target.name}.{secrets.token_hex(4)}.new")
             try:

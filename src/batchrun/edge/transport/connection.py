@@ -315,7 +315,9 @@ class Connection(asyncio.BufferedProtocol):
         assert exchange is not None
         if status < 200:
             if status == 101:
-                raise self._stop(ExchangeError(Cause.PROTOCOL, "it turned to another protocol, which nobody asked for"))
+                raise self._stop(
+                    ExchangeError(Cause.PROTOCOL, "it switched to another protocol, which was not requested")
+                )
             self._interim = True
             return
         try:
@@ -354,11 +356,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _unreadable(self, data: memoryview, error: Exception) -> ExchangeError:
         """A response that is not HTTP. Quoted only where the whole first line was read: half a secret is not redacted."""
-        reason = str(error).lower() or "not to be read"
+        reason = str(error).lower() or "unreadable"
         line, end, _ = bytes(data).partition(b"\n")
         quote = self._nothing_read and end and not self._head_complete
         quoted = f": {line.decode('latin-1').rstrip()}" if quote else ""
-        return ExchangeError(Cause.PROTOCOL, f"the answer is no HTTP/1.1, {reason}{quoted}")
+        return ExchangeError(Cause.PROTOCOL, f"the response is not HTTP/1.1, {reason}{quoted}")
 
     # ends of an exchange
 
@@ -391,7 +393,7 @@ class Connection(asyncio.BufferedProtocol):
             self._keep_alive = False
             self._finish(exchange)
             return
-        where = "within the answer" if self._head_complete or not self._nothing_read else "before the answer"
+        where = "within the response" if self._head_complete or not self._nothing_read else "before the response"
         if exc is None:
             self._fail(ExchangeError(Cause.DROPPED, f"the connection was closed {where}"))
         else:

@@ -114,7 +114,7 @@ class StreamedExchange(Exchange):
     def close(self) -> None:
         """No more of it is wanted."""
         if self.stage is not ExchangeStage.ENDED:
-            self._pool.give_up(self, ExchangeError(Cause.DROPPED, "the answer was closed before its end"))
+            self._pool.give_up(self, ExchangeError(Cause.DROPPED, "the response was closed before its end"))
 
     # called by pool and connection
 

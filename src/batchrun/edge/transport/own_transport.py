@@ -229,7 +229,7 @@ class OwnTransport:
         if exchange.stage is ExchangeStage.DIALING:
             self._pool.give_up(exchange, TimedOut(Cause.CONNECT, "no connection in time"))
         elif exchange.stage is not ExchangeStage.ENDED:
-            self._pool.give_up(exchange, TimedOut(Cause.TIMEOUT, f"no complete answer within {timeout:g} s"))
+            self._pool.give_up(exchange, TimedOut(Cause.TIMEOUT, f"no complete response within {timeout:g} s"))
 
     def _head(self, request: Request) -> bytes:
         headers = tuple(request.headers.items())

@@ -116,7 +116,7 @@ async def _connect_first(addresses: list[_SocketAddress]) -> socket.socket:
                 tries.append(asyncio.create_task(_connect(left.popleft())))
             open_tries = [one for one in tries if not one.done()]
             if not open_tries:
-                raise ExceptionGroup("no address answers", errors) if errors else OSError("no address")
+                raise ExceptionGroup("no address responds", errors) if errors else OSError("no address")
             await asyncio.wait(open_tries, timeout=ATTEMPT_DELAY if left else None, return_when=asyncio.FIRST_COMPLETED)
             errors = [one.exception() for one in tries if one.done() and one.exception() is not None]  # type: ignore[misc]
             for one in tries:
@@ -215,7 +215,7 @@ class ConnectionPool:
         """Start `exchange` as soon as one of its slots is free; everything further is reported to it."""
         slots = exchange.slots
         if self._closed:
-            exchange.failed(ExchangeError(Cause.DROPPED, "the wire is closed"))
+            exchange.failed(ExchangeError(Cause.DROPPED, "the transport is closed"))
         elif slots.busy >= slots.limit:
             slots.waiting.append(exchange)
         else:
@@ -344,7 +344,7 @@ class ConnectionPool:
 
     def _connect_error(self, error: BaseException, *, late: bool) -> ExchangeError:
         if self._closed:
-            return ExchangeError(Cause.DROPPED, "the wire was closed")
+            return ExchangeError(Cause.DROPPED, "the transport was closed")
         return TimedOut(Cause.CONNECT, "no connection in time") if late else ExchangeError(*why_no_connection(error))
 
     def _release_slot(self, slots: Slots) -> None:
@@ -355,7 +355,7 @@ class ConnectionPool:
             if following.stage is ExchangeStage.ENDED:
                 continue
             if self._closed:
-                following.failed(ExchangeError(Cause.DROPPED, "the wire was closed"))
+                following.failed(ExchangeError(Cause.DROPPED, "the transport was closed"))
                 continue
             slots.busy += 1
             self._start(following)

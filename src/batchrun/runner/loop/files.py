@@ -160,7 +160,7 @@ def find_files(batch: OpenBatch, folder: Folder) -> None:
             folder.sync()  # once its row has a record nothing would look for a half that a power cut brings back
     except OSError as error:
         message = f"expected to read and write it, but: {error}"
-        raise FileRefused(folder.path, message, ("mend the cause, then ", Action.RUN_AGAIN)) from error
+        raise FileRefused(folder.path, message, ("fix the cause, then ", Action.RUN_AGAIN)) from error
     if batch.files:
         count = sum(map(len, batch.files.values()))
         batch.notes.append(f"{many(count, 'file')} of {many(len(batch.files), 'open row')} found in {folder.path}")

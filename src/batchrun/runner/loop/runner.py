@@ -217,7 +217,7 @@ class Runner:
             if self._error is not None:
                 raise self._error
             if self._outcome is None:
-                raise RuntimeError("a task of the run was cancelled by something else than the run")
+                raise RuntimeError("a task of the run was cancelled from outside the run")
         finally:
             gate.shared.leave(gate)
             if self._timer is not None:
@@ -402,7 +402,7 @@ class Runner:
         self._read_requests()
         if rounds % ROUNDS_A_SECOND == 0:
             if self._batch.lock.is_lost():
-                message = f"{self._batch.names.lock} was removed or replaced while the run went on"
+                message = f"{self._batch.names.lock} was removed or replaced during the run"
                 self.feed(WriteFailed(BatchFile.OUTPUT, message))
             elif self._files is not None:
                 self._files.check_sizes()

@@ -39,13 +39,15 @@ def compare_header(names: FileNames, header: Header, identity: Identity) -> bool
         theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
         refuse(
             names.journal,
-            f"this batch runs on {theirs}, now it is {ours}",
-            ("name the same service: ", *spelled(explicit_flags(header))),
+            f"this batch was started on {theirs}, now it is {ours}",
+            ("give the same service: ", *spelled(explicit_flags(header))),
         )
     if header.account != identity.account:
         theirs, ours = header.account or "none", identity.account or "none"
         refuse(
-            names.journal, f"this batch runs for {theirs}, now it is {ours}", "set the same organisation and project"
+            names.journal,
+            f"this batch was started for {theirs}, now it is {ours}",
+            "set the same organisation and project",
         )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
     return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
@@ -68,7 +70,7 @@ def compare_flags(
         return False
     raise UsageError(
         (
-            "this batch was begun with ",
+            "this batch was started with ",
             *options(header.body_flags),
             ", now it is ",
             *options(identity.body_flags),
@@ -138,9 +140,9 @@ def compare_rows(
     result.kept = [key for key, _ in sent]
     if not result.input_rows and (open_journaled or not all(was_refused(state, recovery, key) for key in finished)):
         raise InputRefused(
-            f"none of the {len(journaled_rows.keys() | finished.keys()):,} rows of {names.journal} is in it, which was begun with "
+            f"none of the {len(journaled_rows.keys() | finished.keys()):,} rows of {names.journal} is in it; the batch was started with "
             f"{state.header.input}",
-            ("name that input, or another output with ", Option("out")),
+            ("give that input, or another output with ", Option("out")),
             source.name,
         )
     if sent and not settings.accept_changes:
@@ -148,8 +150,12 @@ def compare_rows(
         lines = ", ".join(f"{source.line_of(ordinal):,}" for ordinal in changed[:NAMED])
         more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
         raise InputRefused(
-            f"rows that {names.journal} knows have changed since, on line {lines}{more}",
-            ("undo the changes, or go on with ", Option("accept_changes"), ": only rows not yet sent take them"),
+            f"rows that are in {names.journal} have changed since, on line {lines}{more}",
+            (
+                "undo the changes, or continue with ",
+                Option("accept_changes"),
+                ", which applies them only to rows not yet sent",
+            ),
             source.name,
         )
     if len(rows) < len(journaled_rows) or finished:  # else the input holds all of them
@@ -190,15 +196,15 @@ def refuse_foreign(
     if not finished:
         refuse(
             path,
-            f"it holds {size:,} bytes that are no records, and may be another program's",
-            ("name another output, or move it aside with ", Option("fresh")),
+            f"it holds {size:,} bytes that are not records, and may be another program's",
+            ("give another output, or move it aside with ", Option("fresh")),
         )
     known = len(input_rows)
     if not settings.new_journal:
         whose = f"{known:,} of them of this input" if known else "none of them of this input: it may be another batch's"
         refuse(
             path,
-            f"it holds {len(finished):,} records, {whose}, and there is no journal beside it; {len(source) - known:,} rows "
+            f"it holds {len(finished):,} records, {whose}, and there is no journal next to it; {len(source) - known:,} rows "
             "have no record there and may have been sent and paid for",
             (
                 "put the journal back, or move the output aside with ",
@@ -212,7 +218,7 @@ def refuse_foreign(
         refuse(
             path,
             f"it is damaged at byte {recovery.output_good_to:,}, before {more:,} more records",
-            "take the damaged line out by hand: without a journal nothing else tells which rows were sent",
+            "remove the damaged line by hand: without a journal nothing else shows which rows were sent",
         )
 
 

@@ -162,7 +162,7 @@ def open_batch(
             return _begin(names, lock, source, identity, settings, wall, notes)
         same_key = compare_header(names, header, identity)
         if not same_key:
-            notes.append("the API key is not the one that this batch was begun with; its jobs are looked for first")
+            notes.append("the API key is not the one that this batch was started with; its jobs are polled first")
         batch = _resume(names, lock, header, source, identity, settings, wall, notes)
         batch.doubted = not same_key
         sent = len(batch.finished) + len(batch.recovery.open_journaled)
@@ -288,20 +288,23 @@ def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> 
     journaled_rows = batch.recovery.open_journaled
     if gone := batch.recovery.gone:
         batch.notes.append(
-            f"{gone:,} records are gone from {batch.names.output}; they are fetched again, and nothing is sent"
+            f"{gone:,} records are missing from {batch.names.output}; they are fetched again, and nothing is sent"
         )
     if vanished := batch.vanished:
         batch.notes.append(
-            f"{len(vanished):,} open rows are no longer in the input and are collected all the same: {named(vanished)}"
+            f"{len(vanished):,} open rows are no longer in the input; they are collected too: {named(vanished)}"
         )
     if kept := batch.differences.kept:
         result = "its old result is kept" if len(kept) == 1 else "their old results are kept"
         batch.notes.append(f"{many(len(kept), 'changed row')} had been sent before and {result}: {named(kept)}")
     if batch.state.cancel_all:
         batch.notes.append(
-            (Action.CANCEL_ALL, " stands: every row without a record ends as cancelled, and nothing is sent for it")
+            (
+                Action.CANCEL_ALL,
+                " is in force: every row without a record ends as cancelled, and nothing is sent for it",
+            )
         )
     if source is None and (waiting := sum(journaled.waits for journaled in journaled_rows.values())):
         left = " and are left to a run with their input; "
         then = (left, Option("retries", "0"), " writes them as they ended") if settings.retries else ()
-        batch.notes.append((f"{waiting:,} rows wait for their next attempt", *then))
+        batch.notes.append((f"{waiting:,} rows wait for their next retry", *then))

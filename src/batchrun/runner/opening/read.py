@@ -45,13 +45,13 @@ def read_header(names: FileNames) -> Header | None:
     if state.newer_version is not None:
         refuse(
             names.journal,
-            f"it is of version {state.newer_version}, this batchrun reads version {VERSION}",
+            f"it has version {state.newer_version}, this batchrun reads version {VERSION}",
             "use the newer batchrun",
         )
     if not _is_whole(state.header) and first.endswith(b"\n"):
         refuse(
             names.journal,
-            "it is damaged at byte 0, where it says which batch this is",
+            "it is damaged at byte 0, in the header that says which batch this is",
             ("put a copy of it back; ", Option("fresh"), " moves the files aside and sends every row again"),
         )
     return state.header

@@ -77,7 +77,7 @@ def refuse_damage(names: FileNames, damage: Damage, source: Checked | None) -> N
     then: tuple[Part, ...]
     if not damage.journal:
         path, lost = str(names.output), damage.output
-        then = (Option("repair"), " leaves the damaged lines out; their rows are asked for by their job ids")
+        then = (Option("repair"), " leaves the damaged lines out; their jobs are polled by their ids")
     else:
         path, lost = names.journal, damage.journal
         then = (
@@ -116,7 +116,7 @@ def repair(names: FileNames, damage: Damage, source: Checked | None, wall: float
             notes.append(f"left {size:,} damaged bytes out of {path}; they are kept in {path}.torn")
     if unconfirmed:
         notes.append(
-            f"{many(len(unconfirmed), 'row')} may have been sent: the part of the journal that would tell is lost"
+            f"{many(len(unconfirmed), 'row')} may have been sent: the part of the journal that would show it is lost"
         )
     rewrite(
         names,

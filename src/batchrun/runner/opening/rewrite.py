@@ -32,7 +32,7 @@ def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settin
     before = batch.recovery
     if batch.state.rewrite is not None:
         _carry_out(batch, batch.state.rewrite, announced=True)
-        batch.notes.append("finished a rewriting of the output that an earlier run had begun")
+        batch.notes.append("finished a rewriting of the output that an earlier run had started")
     if batch.new_flags is not None:
         _take_flags(batch, batch.new_flags)
     if source is not None:
@@ -43,7 +43,7 @@ def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settin
     if settings.resubmit_unconfirmed:
         states.add(State.UNCONFIRMED.value)
     if states:
-        _drop(batch, states, None, "to be tried again")
+        _drop(batch, states, None, "to be retried")
     if source is not None and batch.recovery is not before:
         batch.differences.find_absent(batch.recovery)
 

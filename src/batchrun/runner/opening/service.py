@@ -1,4 +1,4 @@
-"""Whom a run talks to, and by what: the service and its key, the wire, as many connections as files may be open."""
+"""Whom a run talks to, and by what: the service and its key, the HTTP transport, as many connections as files may be open."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def _toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read the profile {path}: {error.strerror}", "name a TOML file", _OPTION) from error
+        raise UsageError(f"cannot read the profile {path}: {error.strerror}", "give a TOML file", _OPTION) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}", "see samples/profile.toml", _OPTION) from error
+        raise UsageError(f"{path} is not TOML: {error}", "see samples/profile.toml", _OPTION) from error
 
 
-def wire_to(
+def transport_to(
     origin: str, settings: Settings, environment: Mapping[str, str], redactor: Redactor, budget: Budget
 ) -> HttpTransport:
-    """What carries requests to `origin`. Our own wire knows no proxies."""
+    """The HTTP transport to `origin`. Our own knows no proxies."""
     proxied = proxy_for(origin, environment) is not None
     kind: type[OwnTransport | HttpxTransport] = (
-        OwnTransport if settings.wire == "own" and not proxied else HttpxTransport
+        OwnTransport if settings.transport == "own" and not proxied else HttpxTransport
     )
     return kind(
         origin,
