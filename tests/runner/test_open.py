@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -566,3 +567,36 @@ def test_others_have_their_turn_while_rows_are_taken_up(night, monkeypatch):
     night.complete()
     assert order == [2, "others", 1, "others"]
     assert (night.wire.posts, set(night.states())) == ([], {"a", "b", "c"})
+
+
+@pytest.mark.parametrize("path", ["output", "journal"])
+def test_o27_a_tail_is_not_kept_in_a_file_with_a_second_name(night, path):
+    night.complete()
+    file = getattr(night, path)
+    file.write_bytes(file.read_bytes() + b'{"half')
+    before = file.read_bytes()
+    elsewhere = night.folder / "precious"
+    elsewhere.write_bytes(b"precious\n")
+    elsewhere.chmod(0o644)
+    file.with_name(f"{file.name}.torn").hardlink_to(elsewhere)
+    with pytest.raises(FileRefused, match=f"{file.name}.torn: expected a file with one name"):
+        night.open()
+    assert (elsewhere.read_bytes(), elsewhere.stat().st_mode & 0o777) == (b"precious\n", 0o644)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "a file"])
+def test_o27_unreadable_responses_are_not_kept_through_a_link(night, kind):
+    """Refused at the start: later the response that had to be kept there would be lost."""
+    elsewhere = night.folder / "elsewhere"
+    elsewhere.mkdir()
+    if kind == "a file":
+        Path(night.names.unreadable).write_bytes(b"precious\n")
+    else:
+        Path(night.names.unreadable).symlink_to(elsewhere)
+    with pytest.raises(FileRefused, match=rf"out\.jsonl\.unreadable: .* found {kind}; move it away"):
+        night.open()
+    assert list(elsewhere.iterdir()) == []
+    assert not night.journal.exists()
+    Path(night.names.unreadable).unlink()
+    night.complete()
