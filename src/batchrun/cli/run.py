@@ -32,6 +32,7 @@ from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import ProgressBar
 from batchrun.edge.source import InputFileError
+from batchrun.runner.opening.service import expect_descriptors
 from batchrun.runner.session import Opening, Result, Task, run_session
 
 # --- The garbage collector, kept out of the way of a run: for the command alone, whose process is ours ---
@@ -112,6 +113,7 @@ def _run_task(
     screen: _RunScreen | None = None
     variables: Sequence[str] = ()
     try:
+        expect_descriptors()
         typed = read_settings(options, os.environ)
         variables = from_environment(options, typed)
         settings = {**(more or {}), **typed}
