@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from batchrun.edge.source import InputChanged, InputRefused, check
 from batchrun.runner.loop import rows as loop_rows
 from batchrun.runner.loop import runner as loop
 from batchrun.runner.opening import open as startup
-from tests.runner.night import KEY, WALL, Night, row
+from tests.runner.night import KEY, WALL, Night, Wire, row
 
 
 @pytest.fixture
@@ -600,3 +601,29 @@ def test_o27_unreadable_responses_are_not_kept_through_a_link(night, kind):
     assert not night.journal.exists()
     Path(night.names.unreadable).unlink()
     night.complete()
+
+
+@pytest.mark.parametrize("days", [3, -3])
+def test_o29_a_job_of_a_run_whose_clock_was_days_off_is_collected_and_its_user_told(tmp_path, days):
+    night = Night(tmp_path, wire=WireWithAClock(), wall=WALL + days * 86_400.0)
+    night.rows(row("a", "A"))
+    begun(night)
+    journal(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    night.wire.jobs["resp_a"] = "A"
+    night.wire.status = "in_progress"
+    night.complete(deadline=3600.0)
+    assert (night.states(), night.wire.posts, night.wire.cancels) == ({"a": "succeeded"}, [], [])
+    assert ["the service's clock decides" in note for note in night.said] == [True]
+
+
+class WireWithAClock(Wire):
+    """It is right: a minute has passed since WALL. Jobs complete at their fifth poll."""
+
+    def answer(self, job_id, status):
+        if len(self.polls) == 5:
+            status = "completed"
+        answer = super().answer(job_id, status)
+        body = {**json.loads(answer.body), "created_at": int(WALL)}
+        return answer._replace(
+            headers={**answer.headers, "date": formatdate(WALL + 60, usegmt=True)}, body=json.dumps(body).encode()
+        )

@@ -4,7 +4,7 @@ Only as many rows of the input are in memory as may be in flight, and some ahead
 left open is known and passed over; one beyond ``--limit`` is left to the next run.
 
 What an earlier run may have sent is never sent again unasked. The time of day may have been set back between the runs:
-a job is then of age 0, not younger, and a delay no longer than it was.
+a job is then of age 0 until the service's clock is known, and a delay no longer than it was.
 """
 
 from __future__ import annotations
@@ -164,7 +164,10 @@ class RowsIn:
             if rare or job_id is None or job_id in watched or repeats_ids:
                 self._take_up(row, journaled, cancel=cancel)
             else:
-                sent.append(jobs.open_sent(row, journaled.attempt, job_id, min(journaled.submitted_at, wall)))
+                job = jobs.open_sent(row, journaled.attempt, job_id, min(journaled.submitted_at, wall))
+                if journaled.submitted_at > wall:
+                    self._polls.doubt_age(job, journaled.submitted_at)
+                sent.append(job)
         self._polls.poll_soon(sent)
 
     def _take_up(self, row: Row, journaled: JournaledRow, *, cancel: bool) -> None:
@@ -191,6 +194,8 @@ class RowsIn:
             jobs.identify(job, journaled.job_id, min(journaled.submitted_at, jobs.wall))
             if journaled.again is not None:
                 job.reopened(State(journaled.again), jobs.wall)
+            elif journaled.submitted_at > jobs.wall:
+                self._polls.doubt_age(job, journaled.submitted_at)
             self._polls.recover(job)
         elif reason is None and journaled.marker is not None and journaled.recorded_as != State.UNCONFIRMED:
             # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.

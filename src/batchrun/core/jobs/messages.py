@@ -227,8 +227,11 @@ class Submit(NamedTuple):
 
 
 class Poll(NamedTuple):
+    """Ask for the job; `dated` where the report is to have the service's clock."""
+
     job: Job
     attempt: int
+    dated: bool = False
 
 
 class Cancel(NamedTuple):
@@ -286,6 +289,12 @@ class Halt(NamedTuple):
     message: str
 
 
+class Note(NamedTuple):
+    """Tell the user something; the run goes on."""
+
+    text: str
+
+
 class Finish(NamedTuple):
     """The run is over; nothing follows."""
 
@@ -304,5 +313,6 @@ Instruction = (
     | KeepUnreadable
     | Wake
     | Halt
+    | Note
     | Finish
 )
