@@ -82,7 +82,9 @@ def test_o28_too_few_descriptors_are_refused_with_how_many_are_needed(tmp_path, 
 def test_o28_with_just_as_many_descriptors_as_that_a_run_completes(tmp_path):
     rows = "".join(f'{{"custom_id": "{n}", "body": {{"model": "m", "input": "x"}}}}\n' for n in range(20))
     (tmp_path / "i.jsonl").write_text(rows)
-    command = f'ulimit -n {LEAST_DESCRIPTORS}; exec "$0" -m batchrun i.jsonl -o o.jsonl --demo --retries 9'
+    command = (
+        f'ulimit -n {LEAST_DESCRIPTORS}; exec "$0" -m batchrun i.jsonl -o o.jsonl --demo --connections 1 --submits 1'
+    )
     done = subprocess.run(
         ["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False
     )
