@@ -11,6 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.job import Row
+from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.service_clock import ServiceClock
 from tests.core.driver import Driver, answer
 
@@ -151,6 +153,19 @@ def test_a_job_whose_time_is_up_by_the_services_clock_is_cancelled_whatever_ours
     run = Service(age=30 * HOUR, off=off).resumed(deadline=DAY).run()
     assert run.records["old-0"]["state"] == "timeout"
     assert run.times("cancel")[0] < 2
+
+
+def test_also_where_taking_up_takes_its_time():
+    service = Service(age=30 * HOUR, off=-3 * DAY)
+    service.run = run = Driver(poll=service.poll, deadline=DAY)
+    journaled = JournaledRow()
+    journaled.job_id, journaled.submitted_at = "job_old-0", service.true - service.age
+    run.feed(m.Recovered({}, 1, 0, 0, 0))
+    run.feed(m.RowsTakenUp([], more=True))
+    run.now = 5.0
+    run.feed(m.RowsTakenUp([(Row("old-0"), journaled)]))
+    run.run()
+    assert run.times("cancel")[0] < 7
 
 
 @pytest.mark.parametrize("seconds", [-50.0, 50.0])

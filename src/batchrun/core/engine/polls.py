@@ -273,8 +273,9 @@ class Polls:
     def _age_is_known(self, job: Job) -> bool:
         """Whether its age is more than a difference of two runs' clocks: this run submitted it, or it was found out."""
         history, submitted_at = job.history, job.submitted_at
-        known = history is not None and history.counted_from is not None
-        return known or submitted_at is None or submitted_at > self._taken_up_at
+        if history is not None and (history.ahead or history.counted_from is not None):
+            return not history.ahead
+        return submitted_at is None or submitted_at > self._taken_up_at
 
     def _poll_for_age(self, job: Job) -> None:
         """Poll the job at once, in place of the poll that was just answered, for what the service's clock says."""
