@@ -4,6 +4,7 @@ import base64
 import csv
 import html.parser
 import json
+import os
 import pickle
 
 import openai
@@ -271,6 +272,38 @@ def test_h14_formula_prefixes_are_inert_in_csv(tmp_path):
         assert not row["custom_id"].startswith(tuple("=+-@\t\r\n＝"))
         assert row["output_text"].removeprefix("'") == text
     assert (tmp_path / "x.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_csv_is_made_private_also_where_the_file_was_there(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("of an earlier export, which was longer" * 100)
+    path.chmod(0o666)
+    Records([record("a")]).to_csv(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().startswith("custom_id,")
+    assert "earlier" not in path.read_text()
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["unread", "read"])
+def test_csv_does_not_wait_for_a_fifo(tmp_path, read):
+    path = tmp_path / "x.csv"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if read else None
+    try:
+        with pytest.raises(OSError, match="expected a regular file") as caught:
+            Records([record("a")]).to_csv(path)
+        assert caught.value.filename == str(path)
+    finally:
+        if reader is not None:
+            os.close(reader)
+
+
+def test_csv_follows_no_link(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "x.csv").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="expected a regular file"):
+        Records([record("a")]).to_csv(tmp_path / "x.csv")
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_dataframe(some):

@@ -85,6 +85,7 @@ class Driver:
         self.told: list[tuple[float, m.Halt]] = []
         self.entries: list[dict] = []
         self.records: dict[str, dict] = {}
+        self.noted: list[str] = []
         self.kept: list[m.KeepUnreadable] = []
         self.outcome: m.Outcome | None = None
         self.instructions: list[m.Instruction] = []
@@ -154,10 +155,8 @@ class Driver:
                     self._exchange(
                         "submit", job.key, lambda reply, job=job, attempt=attempt: self._submitted(job, attempt, reply)
                     )
-                case m.Poll(job, attempt):
-                    self._exchange(
-                        "poll", job.job_id, lambda reply, job=job, attempt=attempt: self._polled(job, attempt, reply)
-                    )
+                case m.Poll(job, attempt, dated):
+                    self._exchange("poll", job.job_id, partial(self._polled, job, attempt, dated))
                 case m.Cancel(job, attempt):
                     self._exchange(
                         "cancel",
@@ -182,6 +181,8 @@ class Driver:
                     self.at(at, lambda at=at: m.TimerFired() if at == self._wake_at else None)
                 case m.Halt():
                     self.told.append((self.now, instruction))
+                case m.Note(text):
+                    self.noted.append(text)
                 case m.KeepUnreadable():
                     self.kept.append(instruction)
                 case m.Finish(outcome):
@@ -231,8 +232,8 @@ class Driver:
         )
 
     @staticmethod
-    def _polled(job, attempt, reply) -> m.Event:
-        verdict = read_poll(reply, 0.0, job.job_id)
+    def _polled(job, attempt, dated, reply) -> m.Event:
+        verdict = read_poll(reply, 0.0, job.job_id, dated=dated)
         return (
             m.PollAnswered(job, attempt, verdict)
             if isinstance(verdict, JobReport)

@@ -238,8 +238,8 @@ class Process:
                 self.tapes[m.BatchFile.OUTPUT].append(line, lazy=False)
             case m.Submit(job, attempt):
                 self.submit(job, attempt)
-            case m.Poll(job, attempt):
-                self.exchange(0.02, lambda: self.poll(job, attempt))
+            case m.Poll(job, attempt, dated):
+                self.exchange(0.02, lambda: self.poll(job, attempt, dated=dated))
             case m.Cancel(job, attempt):
                 self.exchange(0.05, lambda: self.cancel(job, attempt))
             case m.StoreArtifacts(job, attempt, body, found):
@@ -316,9 +316,9 @@ class Process:
             return m.SubmitFailed(job, attempt, verdict)
         return m.SubmitRefused(job, attempt, verdict)
 
-    def poll(self, job: Job, attempt: int) -> m.Event:
+    def poll(self, job: Job, attempt: int, *, dated: bool) -> m.Event:
         assert job.job_id is not None
-        verdict = read_poll(self.service.get(job.job_id, self.now), self.now, job.job_id)
+        verdict = read_poll(self.service.get(job.job_id, self.now), self.now, job.job_id, dated=dated)
         return (
             m.PollAnswered(job, attempt, verdict)
             if isinstance(verdict, JobReport)

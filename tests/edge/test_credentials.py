@@ -76,11 +76,23 @@ def jwt(**claims):
         (json.dumps({"access_token": "abc", "expires_in": 3599}), "abc", NOW + 3599),
         (json.dumps({"access_token": "abc", "expires_on": str(int(NOW) + 9)}), "abc", NOW + 9),
         (json.dumps({"token": "abc", "expires_in": True, "expires_on": 1e300}), "abc", None),
+        (json.dumps({"token": "abc", "expires_on": -(10**400)}), "abc", None),
     ],
 )  # fmt: skip
 def test_a_token_and_its_end(printed, token, expires_at):
     read = read_token(printed.encode(), NOW)
     assert (read.secret.reveal(), read.expires_at) == (token, expires_at)
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+@pytest.mark.parametrize("kind", ["JSON", "JSON web token"])
+def test_nesting_beyond_all_reason_is_an_error_of_the_command(kind, closed):
+    nested = '{"a":' + "[" * 10_000 + ("]" * 10_000 + f',"token":"{KEY}"}}' if closed else "")
+    if kind == "JSON web token":
+        nested = f"e30.{base64.urlsafe_b64encode(nested[:12_000].encode()).decode()}.c2ln"
+    with pytest.raises(UsageError, match=r"--token-command: expected .*; try it by hand") as caught:
+        read_token(nested.encode(), NOW)
+    assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize(

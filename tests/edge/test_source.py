@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from batchrun.core.jobs.job import Row
 from batchrun.core.rows.key_index import KeyIndex
-from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.rows.parse import BodyFlags, RowParser
 from batchrun.core.text.readable import Option
-from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check
+from batchrun.edge.source import Checked, InputChanged, InputFileError, InputRefused, SpoolFailed, check, opening
 from batchrun.edge.source.check import lines
 from batchrun.edge.source.opening import Spool
 
@@ -105,6 +106,20 @@ def test_i02_blank_lines_are_skipped_and_numbers_stay_true(write):
     assert [source.line_of(n) for n in range(4)] == [3, 6, 7, 10]
     assert bad(source) == [(7, "invalid_json")]
     assert source.report.blank_lines == 7
+
+
+def test_blank_lines_never_reach_the_parser(write, monkeypatch):
+    admitted = []
+    real = RowParser.admit
+
+    def admit(self, line):
+        admitted.append(line)
+        return real(self, line)
+
+    monkeypatch.setattr(RowParser, "admit", admit)
+    source = check(write("\n" * 500 + " \t\r\n" * 500 + row("a") + "\n" * 500 + "x"))
+    assert (source.report.blank_lines, admitted) == (1499, [row("a").encode(), b"x"])
+    assert [source.line_of(n) for n in range(2)] == [1001, 1501]
 
 
 def test_rows_know_their_token_cap_also_without_being_read_again(write):
@@ -388,6 +403,50 @@ def test_f04_compressed_input_is_read(write, tmp_path, kind):
         assert (tmp_path / "out.input").read_bytes() == data
         assert source.ordinal_of("r19999") == 19_999
     invariants(check(write(COMPRESS[kind](data[:3000])), FLAGS))
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("ends", [True, False], ids=["ended", "not ended"])
+def test_i30_no_more_of_a_long_line_is_spooled_than_tells_that_it_is_too_long(write, tmp_path, kind, ends):
+    limit = 100_000
+    exact = row("exact", "y" * (limit - len(row("exact", ""))))
+    parts = [row("a"), "", row("long", "y" * 9_000_000), exact, f"{exact} ", row("b"), row("c", "z" * 3_000_000)]
+    data = "\n".join(parts) + "\n" * ends
+    with check(write(data, "plain"), FLAGS, max_row=limit) as plain:
+        expected = [(one.key, one.problem and one.problem.code) for one in plain.rows()]
+        assert [problem for _, problem in expected] == [None, *["row_too_large", None] * 2, "row_too_large"]
+        lines_of = [plain.line_of(n) for n in range(len(plain))]
+    packed = COMPRESS[kind](data.encode())
+    assert len(packed) < 30_000
+    source = checked(write(packed), spool=tmp_path / "out.input", max_row=limit)
+    assert [(one.key, one.problem and one.problem.code) for one in source.rows()] == expected
+    assert [source.line_of(n) for n in range(len(source))] == lines_of
+    source.keep()
+    assert (tmp_path / "out.input").stat().st_size < 5 * limit
+    assert source.report.size == (tmp_path / "out.input").stat().st_size
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_i30_a_line_that_does_not_end_is_refused_while_it_is_read(write, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(sys.modules[lines.__module__], "MOST_CUT", 1_000_000)
+    read = []
+    real = opening._read
+
+    def counted(*arguments):
+        read.append(len(block := real(*arguments)))
+        return block
+
+    monkeypatch.setattr(opening, "_read", counted)
+    packed = COMPRESS[kind](f"{row('a')}\n\n".encode() + b"x" * 50_000_000)
+    path = write(packed, f"in.jsonl.{kind}")
+    with pytest.raises(InputRefused) as refused:
+        check(path, FLAGS, spool=tmp_path / "out.input", max_row=1000)
+    assert str(refused.value) == (
+        f"{path}:3: expected lines of at most 1,000 bytes, found one of more than 1,001,000; "
+        "cut it out, or raise --max-row"
+    )
+    assert sum(read) < 1_200_000
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("kind", COMPRESS)

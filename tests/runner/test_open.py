@@ -6,6 +6,8 @@ import json
 import os
 import stat
 from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,7 @@ from batchrun.edge.source import InputChanged, InputRefused, check
 from batchrun.runner.loop import rows as loop_rows
 from batchrun.runner.loop import runner as loop
 from batchrun.runner.opening import open as startup
-from tests.runner.night import KEY, WALL, Night, row
+from tests.runner.night import KEY, WALL, Night, Wire, row
 
 
 @pytest.fixture
@@ -575,3 +577,62 @@ def test_others_have_their_turn_while_rows_are_taken_up(night, monkeypatch):
     night.complete()
     assert order == [2, "others", 1, "others"]
     assert (night.wire.posts, set(night.states())) == ([], {"a", "b", "c"})
+
+
+@pytest.mark.parametrize("path", ["output", "journal"])
+def test_o27_a_tail_is_not_kept_in_a_file_with_a_second_name(night, path):
+    night.complete()
+    file = getattr(night, path)
+    file.write_bytes(file.read_bytes() + b'{"half')
+    before = file.read_bytes()
+    elsewhere = night.folder / "precious"
+    elsewhere.write_bytes(b"precious\n")
+    elsewhere.chmod(0o644)
+    file.with_name(f"{file.name}.torn").hardlink_to(elsewhere)
+    with pytest.raises(FileRefused, match=f"{file.name}.torn: expected a file with one name"):
+        night.open()
+    assert (elsewhere.read_bytes(), elsewhere.stat().st_mode & 0o777) == (b"precious\n", 0o644)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "a file"])
+def test_o27_unreadable_responses_are_not_kept_through_a_link(night, kind):
+    """Refused at the start: later the response that had to be kept there would be lost."""
+    elsewhere = night.folder / "elsewhere"
+    elsewhere.mkdir()
+    if kind == "a file":
+        Path(night.names.unreadable).write_bytes(b"precious\n")
+    else:
+        Path(night.names.unreadable).symlink_to(elsewhere)
+    with pytest.raises(FileRefused, match=rf"out\.jsonl\.unreadable: .* found {kind}; move it away"):
+        night.open()
+    assert list(elsewhere.iterdir()) == []
+    assert not night.journal.exists()
+    Path(night.names.unreadable).unlink()
+    night.complete()
+
+
+@pytest.mark.parametrize("days", [3, -3])
+def test_o29_a_job_of_a_run_whose_clock_was_days_off_is_collected_and_its_user_told(tmp_path, days):
+    night = Night(tmp_path, wire=WireWithAClock(), wall=WALL + days * 86_400.0)
+    night.rows(row("a", "A"))
+    begun(night)
+    journal(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
+    night.wire.jobs["resp_a"] = "A"
+    night.wire.status = "in_progress"
+    night.complete(deadline=3600.0)
+    assert (night.states(), night.wire.posts, night.wire.cancels) == ({"a": "succeeded"}, [], [])
+    assert ["the service's clock decides" in note for note in night.said] == [True]
+
+
+class WireWithAClock(Wire):
+    """It is right: a minute has passed since WALL. Jobs complete at their fifth poll."""
+
+    def answer(self, job_id, status):
+        if len(self.polls) == 5:
+            status = "completed"
+        answer = super().answer(job_id, status)
+        body = {**json.loads(answer.body), "created_at": int(WALL)}
+        return answer._replace(
+            headers={**answer.headers, "date": formatdate(WALL + 60, usegmt=True)}, body=json.dumps(body).encode()
+        )

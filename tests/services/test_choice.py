@@ -82,7 +82,7 @@ def test_what_is_refused(environment, flags, words):
         ("http://localhost:8000/v1", BaseUrl("http://localhost:8000", "/v1", loopback=True)),
         ("http://127.8.0.1/", BaseUrl("http://127.8.0.1", "", loopback=True)),
         ("http://[::1]:8000/a/b", BaseUrl("http://[::1]:8000", "/a/b", loopback=True)),
-        ("http://api.localhost", BaseUrl("http://api.localhost", "", loopback=True)),
+        ("https://api.localhost", BaseUrl("https://api.localhost")),
         ("https://api.example.com.", BaseUrl("https://api.example.com")),
     ],
 )
@@ -96,6 +96,8 @@ def test_a_base_url(text, expected):
         ("http://api.example.com", "expected https"),
         ("http://127.0.0.1.example.com", "expected https"),
         ("http://localhost.example.com", "expected https"),
+        ("http://api.localhost", "expected https"),
+        ("http://localhost.localhost.:8000", "expected https"),
         ("http://127.1", "a host name or an address"),
         ("http://2130706433", "a host name or an address"),
         ("http://0x7f000001", "a host name or an address"),

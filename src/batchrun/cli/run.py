@@ -34,6 +34,7 @@ from batchrun.edge.lock import LockHeld
 from batchrun.edge.progress import ProgressBar
 from batchrun.edge.source import InputFileError
 from batchrun.edge.terminal import for_person, in_lines, text_width
+from batchrun.runner.opening.service import expect_descriptors
 from batchrun.runner.session import Opening, Result, Task, run_session
 from batchrun.services.of_batch import flags_of
 
@@ -116,6 +117,7 @@ def _run_task(
     screen: _RunScreen | None = None
     variables: Sequence[str] = ()
     try:
+        expect_descriptors()
         typed = read_settings(options, os.environ)
         variables = not_typed(options, typed)
         settings = {**(more or {}), **typed}

@@ -15,9 +15,11 @@ from typing import Any
 
 import anyio
 
-from batchrun.cli import EXIT_OK, EXIT_USAGE
+from batchrun.cli import EXIT_FILES, EXIT_OK, EXIT_USAGE
 from batchrun.core.text.readable import visible
+from batchrun.edge.append_file import BatchFilesError
 from batchrun.edge.terminal import for_person, in_lines, text_width
+from batchrun.runner.opening.service import expect_descriptors
 from batchrun.simulator import DEMO, Scenario, ScenarioError, Simulator, load
 from batchrun.simulator.directives import DIRECTIVES
 from batchrun.simulator.outcomes import CANCELS, CODES, OUTCOMES, REFUSALS
@@ -73,6 +75,10 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_OK
     try:
         scenario = _scenario_of(options)
+        expect_descriptors()
+    except BatchFilesError as problem:
+        print(f"batchrun serve: {problem}", file=sys.stderr)
+        return EXIT_FILES
     except ScenarioError as problem:
         print(for_person(f"batchrun serve: {visible(str(problem))}", sys.stderr), file=sys.stderr)
         return EXIT_USAGE

@@ -203,7 +203,7 @@ def read_token(printed: bytes, now: float) -> Token:
     if text.startswith("{"):
         try:
             fields = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UsageError("expected a token or JSON with one, got broken JSON", "try it by hand", _OPTION) from None
         names = ("accessToken", "access_token", "token")
         text = next((fields[name] for name in names if isinstance(fields.get(name), str)), "")
@@ -232,7 +232,7 @@ async def _head(stream: asyncio.StreamReader | None) -> bytes:
 
 
 def _expiry_of_jwt(token: str) -> Any:
-    """The `exp` of a JSON web token, unverified: it only decides when to renew."""
+    """The `exp` of a JSON web token, unverified: it only decides when to renew. Raises UsageError for what no issuer writes."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -240,10 +240,18 @@ def _expiry_of_jwt(token: str) -> Any:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, binascii.Error):
         return None
+    except RecursionError:
+        raise UsageError(
+            "expected a JSON web token, got one whose claims are nested too deeply to be read",
+            "try it by hand",
+            _OPTION,
+        ) from None
     return claims.get("exp") if isinstance(claims, dict) else None
 
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return float(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value < 1e15 else None
+    return (
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
+    )

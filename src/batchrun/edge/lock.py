@@ -5,6 +5,10 @@ are no stale locks. lockf (fcntl) was declined: it is released as soon as *any* 
 closed. The file is never renamed or removed, since the next process to open the path would lock another file;
 for the same reason it is not the output itself, which a rewrite replaces.
 
+Its name follows from the output's, so that a file of somebody else's may be there: `-o poetry` finds `poetry.lock`.
+Only what a run can have left there is taken, and a second name of the file would be somebody else's too; everything
+else is refused before so much as its mode is changed.
+
 `holder_of` tells whether a run is alive without taking the lock: taking it, however briefly, could make a run that
 starts at that time give up. flock has no such query on Linux, locks of open file descriptions (OFD) have one: so a run
 holds one of those too. It belongs to the open file as well, and excludes nobody.
@@ -15,6 +19,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -22,11 +27,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from struct import Struct
 
+from batchrun.core.text.readable import Option
 from batchrun.edge.append_file import BatchFilesError, FileRefused, OpenFile, open_append, open_to_read
-from batchrun.edge.append_file.opening import refused
+from batchrun.edge.append_file.opening import expect_one_name, refused
 
 _TRIES = 20
 _FLOCK = Struct("hhqqi4x")  # on Linux: type, whence, start, length (0: all), pid
+_OURS = re.compile(rb"[0-9]{0,20}\n?|\0{1,21}")  # a pid; or what a power cut leaves of one
+_MOST = 32  # bytes that are read of it
 _PAUSE = 0.01  # seconds; a run writes its pid microseconds after it took the lock
 
 
@@ -59,10 +67,12 @@ class Lock:
         Raises LockHeld where another run has it, FileRefused where the file cannot be what it must be.
         """
         while True:
-            file = open_append(path)
+            _refuse_foreign_file(path)
+            file = open_append(path, sole=True)
             try:
                 fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not file.is_replaced():
+                    _refuse_foreign(file)  # it may be another file than the one that was looked at
                     _set_ofd_lock(file, fcntl.F_WRLCK)  # which `holder_of` queries
                     os.ftruncate(file.descriptor, 0)
                     os.write(file.descriptor, b"%d\n" % os.getpid())
@@ -71,6 +81,9 @@ class Lock:
                 pid = _holder_pid(file)
                 file.close()
                 raise LockHeld(path, pid) from None
+            except FileRefused:
+                file.close()
+                raise
             except OSError as error:
                 file.close()
                 if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
@@ -145,6 +158,26 @@ def holder_of(path: str) -> Holder | None:
         file.close()
 
 
+def _refuse_foreign_file(path: str) -> None:
+    """Raise FileRefused where the file at `path` cannot be a run's lock. Changes nothing."""
+    file = open_to_read(path)
+    if file is not None:
+        try:
+            _refuse_foreign(file)
+        finally:
+            file.close()
+
+
+def _refuse_foreign(file: OpenFile) -> None:
+    expect_one_name(file.path, os.fstat(file.descriptor))
+    if _OURS.fullmatch(os.pread(file.descriptor, _MOST, 0)) is None:
+        raise FileRefused(
+            file.path,
+            "expected a lock of batchrun (empty, or a process id), found another file's content",
+            ("choose another output with ", Option("out")),
+        )
+
+
 def _set_ofd_lock(file: OpenFile, kind: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
@@ -161,7 +194,7 @@ def _is_held(file: OpenFile, pid: int | None) -> bool:
 
 
 def _pid_in(file: OpenFile) -> int | None:
-    text = os.pread(file.descriptor, 32, 0)
+    text = os.pread(file.descriptor, _MOST, 0)
     return int(text) if text.endswith(b"\n") and text[:-1].isdigit() else None
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum, EnumType
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,11 +86,31 @@ def to_arrow(records: Iterable[Record]) -> pa.Table:
 
 def to_csv(records: Iterable[Record], path: str | Path) -> None:
     """As `Records.to_csv`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - opened as all our files are
+    with open(_emptied(path), "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(COLUMNS)
         lines.writerows([inert(values[name]) for name in COLUMNS] for values in map(row, records))
+
+
+def _emptied(path: str | Path) -> int:
+    """The regular file at `path`, empty and readable by its owner alone. Raises OSError for anything else."""
+    with suppress(FileNotFoundError):
+        _expect_regular(path, os.lstat(path))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        _expect_regular(path, os.fstat(descriptor))  # it may be another one by now
+        os.fchmod(descriptor, 0o600)
+        os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _expect_regular(path: str | Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "expected a regular file, or the name of a new one", os.fspath(path))
 
 
 def inert(value: Any) -> str:

@@ -131,6 +131,12 @@ class Service:
     def read_poll(self, answer: Answer | Failure, wall: float, job_id: str) -> verdict.JobReport | verdict.Unclear:
         return verdict.read_poll(answer, wall, job_id, self.profile.field_map)
 
+    def read_dated_poll(
+        self, answer: Answer | Failure, wall: float, job_id: str
+    ) -> verdict.JobReport | verdict.Unclear:
+        """As `read_poll`, with the service's clock."""
+        return verdict.read_poll(answer, wall, job_id, self.profile.field_map, dated=True)
+
     def read_cancel(self, answer: Answer | Failure, wall: float, job_id: str) -> verdict.JobReport | verdict.Unclear:
         return verdict.read_cancel(answer, wall, job_id, self.profile.field_map)
 

@@ -4,6 +4,9 @@
 found is written off only by a service that has shown that it knows us (``_write_off``); an outage, a wrong project or
 a wrong path never writes rows off.
 
+**A wrong clock never cancels a job.** The age of a job that an earlier run submitted is the difference of two runs'
+clocks. Before it counts for anything, the service's clock is asked; where that contradicts it, it decides.
+
 **A poll that names another row's job says nothing about this one.** It counts as one that failed.
 
 **A deadline never ends a job without a final poll.** If that poll finds it still running it is cancelled, for the
@@ -24,15 +27,17 @@ from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
-from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Poll, PollAnswered, PollFailed
+from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Note, Poll, PollAnswered, PollFailed
 from batchrun.core.limits.gate import Gate, Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.retry_after import floor_with_jitter
+from batchrun.core.responses.service_clock import CLOCKS_AGREE, ServiceClock
 from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
 from batchrun.core.settings.settings import LONGEST_GAP
 from batchrun.core.taxonomy.rules import HaltReason, State
+from batchrun.core.text.readable import duration
 
 WRITE_OFF_POLLS, WRITE_OFF_AFTER = 3, 120.0
 """A job that is not found is polled at least so often, over at least so many seconds."""
@@ -96,6 +101,8 @@ class Polls:
         self.in_flight = 0
         self.cancels_in_flight = 0
         self.polls = 0
+        self._taken_up_at = float("-inf")  # on the wall clock: an earlier run submitted what was submitted before
+        self._clocks_noted = False
         self._last_found: float | None = None
         self._unauthorised_since: float | None = None
         self._unanswered: tuple[float, str] | None = None  # since when polls fail, and why the last one did
@@ -151,6 +158,7 @@ class Polls:
         Nor a cancel of a job that a row may share that is not taken up yet.
         """
         self._connections = 0
+        self._taken_up_at = self._jobs.wall
 
     def release(self) -> None:
         self._connections = self._jobs.settings.connections
@@ -186,9 +194,9 @@ class Polls:
         self._timers.put(job, deadline if jobs.now < deadline < at else at)
 
     def _deadline_of(self, job: Job) -> float:
-        """When the job's time is up, on the engine's clock: counted from its submit, or from when it was reopened."""
+        """When the job's time is up, on the engine's clock: counted from its submit, or as was found out since."""
         history = job.history
-        start = job.submitted_at if history is None or history.earlier_state is None else history.reopened_at
+        start = job.submitted_at if history is None or history.counted_from is None else history.counted_from
         return NEVER if start is None else start - self._jobs.epoch + self._deadline
 
     # --- what polls show ---
@@ -212,13 +220,13 @@ class Polls:
         self._last_found = jobs.now
         self._unauthorised_since = None
         if type(seen) is Running:
-            if job.history is not None and job.history.cancel_reason is not None:
+            history = job.history
+            if history is not None and history.cancel_reason is not None:
                 self._settle(job, None)
             elif seen.unclear is not None and self._stays_unclear(job):
                 self._retries.conclude(job, seen.unclear, _response_of(report))
-            elif (deadline := self._deadline_of(job)) <= jobs.now:
-                jobs.cancel(job, CancelReason.DEADLINE, self.cancel_synced)
-                self.begin_cancel(job)
+            elif (deadline := self._deadline_of(job)) <= jobs.now or (history is not None and history.ahead):
+                self._seems_late(job, report, seen.poll_after or 0.0)
             else:
                 jobs.move(job, Step.STILL_OPEN)
                 self._poll_later(job, seen.poll_after or 0.0, deadline)
@@ -227,9 +235,84 @@ class Polls:
         if job.cancel_reason is not None:
             self._settle(job, seen, Response(report.http_status, report.request_id, report.body))
             return
+        if self._deadline_of(job) <= jobs.now and not self._age_is_known(job):
+            self._find_age(job, report.clock)
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
             job.warn("after_deadline")
         self._retries.conclude(job, seen, _response_of(report))
+
+    # --- how old a job is ---
+
+    def doubt_age(self, job: Job, submitted_at: float) -> None:
+        """An earlier run submitted the job at a time that is still to come: the two clocks cannot both be right."""
+        ahead = submitted_at - self._jobs.wall
+        if ahead <= CLOCKS_AGREE:
+            return
+        job.submitted_ahead()
+        self._note_clocks(
+            f"this machine's clock was set back, or was wrong before: it says that the job {job.job_id} was submitted "
+            f"{duration(ahead)} from now"
+        )
+
+    def _seems_late(self, job: Job, report: JobReport, poll_after: float) -> None:
+        """A poll found the job running, and its time is up, or it was submitted in the future."""
+        jobs = self._jobs
+        if not self._age_is_known(job):
+            if report.clock is None and not (job.history is not None and job.history.age_asked):
+                self._poll_for_age(job)
+                return
+            self._find_age(job, report.clock)
+        deadline = self._deadline_of(job)
+        if deadline <= jobs.now:
+            jobs.cancel(job, CancelReason.DEADLINE, self.cancel_synced)
+            self.begin_cancel(job)
+        else:
+            jobs.move(job, Step.STILL_OPEN)
+            self._poll_later(job, poll_after, deadline)
+
+    def _age_is_known(self, job: Job) -> bool:
+        """Whether its age is more than a difference of two runs' clocks: this run submitted it, or it was found out."""
+        history, submitted_at = job.history, job.submitted_at
+        if history is not None and (history.ahead or history.counted_from is not None):
+            return not history.ahead
+        return submitted_at is None or submitted_at > self._taken_up_at
+
+    def _poll_for_age(self, job: Job) -> None:
+        """Poll the job at once, in place of the poll that was just answered, for what the service's clock says."""
+        jobs = self._jobs
+        jobs.move(job, Step.STILL_OPEN)
+        if self.stopped:
+            self._timers.put(job, jobs.now)
+            return
+        job.ask_for_age()
+        self._rate.take(jobs.now)
+        self.in_flight += 1
+        jobs.move(job, Step.POLL_DUE)
+        jobs.instruct(Poll(job, job.attempt, dated=True))
+
+    def _find_age(self, job: Job, clock: ServiceClock | None) -> None:
+        """Count the job's deadline by the service's clock where that contradicts ours, by ours where it says nothing."""
+        wall, submitted_at = self._jobs.wall, job.submitted_at
+        assert submitted_at is not None
+        ours = wall - submitted_at
+        theirs = None if clock is None else clock.age(submitted_at, wall)
+        if theirs is None or abs(ours - theirs) <= CLOCKS_AGREE:
+            job.counted(submitted_at)
+            return
+        job.counted(wall - theirs)
+        if theirs < ours:
+            self._note_clocks(
+                f"this machine's clock is wrong, or was before: by it the job {job.job_id} is {duration(ours)} old, "
+                f"by the service's {duration(theirs)}"
+            )
+
+    def _note_clocks(self, text: str) -> None:
+        """Say once what is wrong with the clocks; it is the same for many jobs."""
+        if not self._clocks_noted:
+            self._clocks_noted = True
+            self._jobs.instruct(
+                Note(f"{text}; the service's clock decides how old jobs are, and none is cancelled for it")
+            )
 
     def _is_anothers(self, job: Job, report: JobReport) -> str | None:
         """Whose job the report of another id tells of, in words; None where it may be believed.
@@ -277,6 +360,8 @@ class Polls:
             self._retries.conclude(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
             return
         deadline = self._deadline_of(job)
+        if deadline <= jobs.now and not self._age_is_known(job):  # then it counts from when this run took it up
+            deadline = self._taken_up_at - jobs.epoch + self._deadline
         if deadline <= jobs.now and self._end_unseen(job, unclear, deadline):
             return
         jobs.move(job, Step.STILL_OPEN)

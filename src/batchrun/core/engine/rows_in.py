@@ -4,7 +4,7 @@ Only as many rows of the input are in memory as may be in flight, and some ahead
 left open is known and passed over; one beyond ``--limit`` is left to the next run.
 
 What an earlier run may have sent is never sent again unasked. The time of day may have been set back between the runs:
-a job is then of age 0, not younger, and a delay no longer than it was.
+a job is then of age 0 until the service's clock is known, and a delay no longer than it was.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class RowsIn:
         self._take_up_plain(plain)
 
     def _take_up_plain(self, rows: Sequence[tuple[Row, JournaledRow]]) -> None:
-        sent, others = self._jobs.open_sent(rows)
+        sent, of_the_future, others = self._jobs.open_sent(rows)
+        for job, submitted_at in of_the_future:
+            self._polls.doubt_age(job, submitted_at)
         self._polls.poll_soon(sent)
         for row, journaled in others:
             self._take_up(row, journaled, cancel=False)
@@ -198,6 +200,8 @@ class RowsIn:
             jobs.identify(job, journaled.job_id, min(journaled.submitted_at, jobs.wall))
             if journaled.again is not None:
                 job.reopened(State(journaled.again), jobs.wall)
+            elif journaled.submitted_at > jobs.wall:
+                self._polls.doubt_age(job, journaled.submitted_at)
             self._polls.recover(job)
         elif reason is None and journaled.marker is not None and journaled.recorded_as != State.UNCONFIRMED:
             # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.

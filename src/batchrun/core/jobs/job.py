@@ -62,9 +62,14 @@ class History:
     attempts: tuple[Attempt, ...] = ()
     refusals: Refusals | None = None
     warnings: tuple[str, ...] = ()
-    # an ended job whose record was dropped and that is polled again: how it had ended, and since when it is polled
+    # an ended job whose record was dropped and that is polled again: how it had ended
     earlier_state: State | None = None
-    reopened_at: float = 0.0
+    # since when its deadline counts, where that was found out to be another time than that of its submit
+    counted_from: float | None = None
+    # the clock of this run says that an earlier one submitted it in the future
+    ahead: bool = False
+    # the service's clock was asked for
+    age_asked: bool = False
     # polls in a row that did not find the job, and since when
     not_found: int = 0
     not_found_since: float = 0.0
@@ -180,7 +185,8 @@ class Job:
         """An attempt ended and another follows: the job is a row without an id again."""
         history = self._remember()
         history.attempts = (*history.attempts, ended)
-        history.earlier_state = None
+        history.earlier_state = history.counted_from = None
+        history.ahead = history.age_asked = False
         self.attempt += 1
         self.job_id = self.last_seen = self.submitted_at = self.running_at = None
 
@@ -208,6 +214,9 @@ class Job:
     def not_seen(self) -> None:
         """A poll failed."""
         self.polls += 1
+        history = self.history
+        if history is not None:
+            history.age_asked = False
 
     def not_found(self, now: float) -> tuple[int, float]:
         """A poll failed because the service does not know the job: how many did so in a row, and since when."""
@@ -266,7 +275,22 @@ class Job:
     def reopened(self, earlier_state: State, at: float) -> None:
         """The job had ended in `earlier_state` and its record was dropped: it is polled again."""
         history = self._remember()
-        history.earlier_state, history.reopened_at = earlier_state, at
+        history.earlier_state, history.counted_from = earlier_state, at
+
+    def submitted_ahead(self) -> None:
+        """By the clock of this run an earlier one submitted it in the future."""
+        history = self._remember()
+        history.ahead = True
+
+    def ask_for_age(self) -> None:
+        """The service is asked how old the job is."""
+        history = self._remember()
+        history.age_asked = True
+
+    def counted(self, since: float) -> None:
+        """It was found out since when the deadline counts."""
+        history = self._remember()
+        history.counted_from, history.ahead = since, False
 
     def _remember(self) -> History:
         if self.history is None:

@@ -131,13 +131,17 @@ class Jobs:
         self.in_phase[Phase.WAITING] += 1
         return job
 
-    def open_sent(self, rows: Iterable[tuple[Row, JournaledRow]]) -> tuple[list[Job], list[tuple[Row, JournaledRow]]]:
+    def open_sent(
+        self, rows: Iterable[tuple[Row, JournaledRow]]
+    ) -> tuple[list[Job], list[tuple[Job, float]], list[tuple[Row, JournaledRow]]]:
         """New jobs for rows that an earlier run sent, watched: for each `open`, `identify` and RECOVERED in one.
 
-        The second list has the rows whose job another row has. There may be a million rows: this is their hot path.
+        Returned are the jobs; those of them that were submitted in the future, with the time; and the rows whose job
+        another row has. There may be a million rows: this is their hot path.
         """
         watched, wall, phase = self.watched, self.wall, _RECOVERED
         opened: list[Job] = []
+        of_the_future: list[tuple[Job, float]] = []
         rest: list[tuple[Row, JournaledRow]] = []
         for row, journaled in rows:
             job_id, submitted_at = journaled.job_id, journaled.submitted_at
@@ -147,10 +151,12 @@ class Jobs:
             watched[job_id] = job = Job(row, journaled.attempt, job_id, min(submitted_at, wall))
             job.phase = phase
             opened.append(job)
+            if submitted_at > wall:
+                of_the_future.append((job, submitted_at))
         self.in_phase[phase] += len(opened)
         self.open_jobs += len(opened)
         self.changed = True
-        return opened, rest
+        return opened, of_the_future, rest
 
     def move(self, job: Job, step: Step) -> None:
         """Let `job` take a step; raises ImpossibleTransition for one that is not in the table."""

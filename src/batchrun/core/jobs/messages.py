@@ -228,8 +228,11 @@ class Submit(NamedTuple):
 
 
 class Poll(NamedTuple):
+    """Ask for the job; `dated` where the report is to have the service's clock."""
+
     job: Job
     attempt: int
+    dated: bool = False
 
 
 class Cancel(NamedTuple):
@@ -287,6 +290,12 @@ class Halt(NamedTuple):
     message: str
 
 
+class Note(NamedTuple):
+    """Tell the user something; the run goes on."""
+
+    text: str
+
+
 class Finish(NamedTuple):
     """The run is over; nothing follows."""
 
@@ -305,5 +314,6 @@ Instruction = (
     | KeepUnreadable
     | Wake
     | Halt
+    | Note
     | Finish
 )

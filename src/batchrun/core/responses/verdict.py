@@ -44,6 +44,7 @@ from batchrun.core.responses.outcome import (
     running,
 )
 from batchrun.core.responses.retry_after import milliseconds, retry_after
+from batchrun.core.responses.service_clock import ServiceClock, service_clock
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
@@ -111,7 +112,7 @@ class JobReport:
     """The state of a job. `body` is its JSON on one line, for the record if it ended.
 
     `other_id` is the id that the response names, where that is not the job's: whether it is another row's is for those
-    to say who know the batch.
+    to say who know the batch. `clock` is there where the job ended, and where it was asked for.
     """
 
     outcome: Running | Ended
@@ -119,6 +120,7 @@ class JobReport:
     http_status: int
     request_id: str | None
     other_id: str | None = None
+    clock: ServiceClock | None = None
 
 
 class Trouble(StrEnum):
@@ -179,15 +181,17 @@ def read_submit(
 
 
 def read_poll(
-    answer: Answer | Failure, wall: float, job_id: str, field_map: FieldReader | None = None
+    answer: Answer | Failure, wall: float, job_id: str, field_map: FieldReader | None = None, *, dated: bool = False
 ) -> JobReport | Unclear:
-    """What the response to a poll of `job_id` means."""
+    """What the response to a poll of `job_id` means; with `dated` the report has the service's clock."""
     if isinstance(answer, Failure):
         if answer.cause is Cause.TOO_LARGE:
             problem = our_problem("result_too_large", answer.message)
             return JobReport(Ended(State.FAILED, problem=problem), b"", 0, None)
         return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
     if 200 <= answer.status < 300:
+        if dated:
+            return _read_job_in_full(answer, wall, job_id, field_map, dated=True)
         return _read_job(answer, wall, job_id, field_map)
     problem = _judge_response(answer).problem
     return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
@@ -301,7 +305,9 @@ _STILL_RUNNING: dict[str, JobReport] = {
 }
 
 
-def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
+def _read_job_in_full(
+    answer: Answer, wall: float, job_id: str, field_map: FieldReader | None, *, dated: bool = False
+) -> JobReport | Unclear:
     reading = read_json(answer.body)
     if reading is None or not isinstance(reading.value, dict):
         trouble = Trouble.FOREIGN if answer.body.lstrip()[:1] == b"<" else Trouble.TRANSIENT
@@ -322,7 +328,10 @@ def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: Field
             outcome = replace(outcome, poll_after=poll_after)
     outcome = _with_what_came_along(outcome, answer, wall, reading)
     other_id = shown_id if isinstance(shown_id, str) and shown_id != job_id else None
-    return JobReport(outcome, reading.text, answer.status, answer.headers.get("x-request-id"), other_id)
+    clock = None
+    if dated or isinstance(outcome, Ended):
+        clock = service_clock(job_of(reading.value), answer.headers)
+    return JobReport(outcome, reading.text, answer.status, answer.headers.get("x-request-id"), other_id, clock)
 
 
 def _with_what_came_along(

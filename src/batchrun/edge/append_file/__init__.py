@@ -25,6 +25,7 @@ from batchrun.edge.append_file.opening import (
     OpenFile,
     cut_torn,
     expect_folder,
+    expect_own_folder,
     expect_regular,
     keep_torn,
     open_append,

@@ -117,7 +117,7 @@ class Disk:
     """The functions of an operating system that we use; signatures and errors are those of `os`.
 
     `read` is pread(descriptor, size, offset); `write` may write less than it was given.
-    Of a stat only st_mode, st_dev, st_ino and st_size are read.
+    Of a stat only st_mode, st_dev, st_ino, st_size and st_nlink are read.
     """
 
     open: Callable[[str, int, int], int] = os.open
@@ -201,8 +201,10 @@ class OpenFile:
         self.disk.close(self.descriptor)
 
 
-def open_append(path: str, disk: Disk = REAL_DISK) -> OpenFile:
+def open_append(path: str, disk: Disk = REAL_DISK, *, sole: bool = False) -> OpenFile:
     """Open the file at `path` for appends and reads, created if missing; mode 0600, its content synced.
+
+    With `sole` a file with a second name is refused: what is written would be written to somebody else's file too.
 
     An existing file is synced, because the process that wrote it may have been killed before it could: nothing
     that relies on its content may survive without it. Raises FileRefused, with nothing open.
@@ -213,6 +215,8 @@ def open_append(path: str, disk: Disk = REAL_DISK) -> OpenFile:
     except (OSError, ValueError) as error:
         raise refused(path, error) from error
     try:
+        if sole:
+            expect_one_name(path, disk.fstat(descriptor))
         status = _made_private(path, descriptor, disk)
         if missing:
             disk.sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - paths are str in this package
@@ -267,6 +271,19 @@ def expect_folder(path: str) -> None:
         raise refused(path, error) from error
 
 
+def expect_own_folder(path: str, disk: Disk = REAL_DISK) -> None:
+    """Raise FileRefused for anything at `path` but a folder, a link to one included; nothing at all will do."""
+    try:
+        mode = disk.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise refused(path, error) from error
+    if not stat.S_ISDIR(mode):
+        found = "a file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise FileRefused(path, f"expected a folder of the batch's own, found {found}", "move it away")
+
+
 def read_chunks(file: OpenFile, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of `file` from `start` to `end` (or to its end), a MiB at a time."""
     while end is None or start < end:
@@ -310,6 +327,14 @@ def _made_private(path: str, descriptor: int, disk: Disk) -> os.stat_result:
                 path, f"expected mode 0600, its file system insists on {mode:04o}", "choose a folder elsewhere"
             )
     return status
+
+
+def expect_one_name(path: str, status: os.stat_result) -> None:
+    """Raise FileRefused for a file that has another name (a hard link)."""
+    if status.st_nlink > 1:
+        raise FileRefused(
+            path, f"expected a file with one name, found one with {status.st_nlink} (hard links)", "move it away"
+        )
 
 
 def _expect_regular(path: str, status: os.stat_result) -> None:
@@ -363,7 +388,7 @@ def keep_torn(path: str, ranges: Iterable[tuple[int, int]], disk: Disk = REAL_DI
 
 def _keep(file: OpenFile, ranges: Iterable[tuple[int, int]]) -> int:
     disk = file.disk
-    kept = open_append(torn_of(file.path), disk)
+    kept = open_append(torn_of(file.path), disk, sole=True)
     size = 0
     try:
         for offset, length in ranges:

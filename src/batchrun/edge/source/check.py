@@ -29,15 +29,25 @@ from batchrun.core.rows.parse import (
     result_tokens,
 )
 from batchrun.core.text.json_text import duplicate_keys
-from batchrun.core.text.readable import visible
+from batchrun.core.text.readable import Option, visible
 from batchrun.edge.append_file import is_same_file
 from batchrun.edge.source.checked import READ, Checked, Growing, Reader, base_key, doubled_message
 from batchrun.edge.source.formats import refuse_other_formats
-from batchrun.edge.source.opening import InputCutOff, InputRefused, OpenInput, Spool, open_input, refuse_other_encodings
+from batchrun.edge.source.opening import (
+    InputCutOff,
+    InputRefused,
+    LineWithoutEnd,
+    OpenInput,
+    Spool,
+    open_input,
+    refuse_other_encodings,
+)
 from batchrun.edge.source.report import Report, Share
 
 MAX_ROW = 32 << 20
 _BOM = b"\xef\xbb\xbf"
+MOST_CUT = 256 << 20
+"""Bytes of one line that are read and dropped while an input is copied, before the input is refused."""
 _REMEMBERED = 1_000
 _BEGINNING = 1 << 12  # bytes that show the format
 
@@ -74,7 +84,7 @@ def check(
         reader = Reader(fd, name or opened.name, RowParser(flags, endpoints), max_row=max_row, mark=mark)
         checking = _Check(reader, None if isinstance(path, int) or path == "-" else os.fspath(path))
         blocks = opened.blocks() if more is None else chain(_ended(opened.blocks()), more)
-        report = checking.run(blocks if copy is None else _copied(blocks, copy), opened.size or 0)
+        report = checking.run(blocks if copy is None else _copied(_cut(blocks, max_row), copy), opened.size or 0)
     except BaseException:
         if copy is not None:
             copy.close()
@@ -107,6 +117,36 @@ def _copied(blocks: Iterable[bytes], copy: Spool) -> Iterator[bytes]:
     for block in blocks:
         copy.write(block)
         yield block
+
+
+def _cut(blocks: Iterable[bytes], max_row: int) -> Iterator[bytes]:
+    """The blocks, of each line `max_row` + 1 bytes at most, which tells that it is too long.
+
+    A few kilobytes of gzip or zstd can hold a line of gigabytes, and a pipe one that never ends: no more of it is copied.
+    Raises LineWithoutEnd once `MOST_CUT` bytes of a line were dropped.
+    """
+    size = 0  # of the line that continues in the next block
+    for block in blocks:
+        if size + len(block) <= max_row:  # the usual case: no line in it can be too long
+            feed = block.rfind(b"\n")
+            size = size + len(block) if feed < 0 else len(block) - feed - 1
+            yield block
+            continue
+        kept: list[bytes] = []
+        start = 0
+        while start < len(block):
+            feed = block.find(b"\n", start)
+            end = len(block) if feed < 0 else feed
+            kept.append(block[start : min(end, start + max(0, max_row + 1 - size))])
+            size += end - start
+            if size > max_row + MOST_CUT:
+                raise LineWithoutEnd(f"expected lines of at most {max_row:,} bytes")
+            if feed >= 0:
+                kept.append(b"\n")
+                size = 0
+            start = end + 1
+        if data := b"".join(kept):
+            yield data
 
 
 def lines(blocks: Iterable[bytes], max_row: int, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -170,6 +210,13 @@ class _Check:
         except InputCutOff as error:
             number = len(self.index) + self.report.blank_lines + 1
             raise InputRefused(f"{error} (it ends within line {number:,})") from error
+        except LineWithoutEnd as error:
+            number = len(self.index) + self.report.blank_lines + 1
+            raise InputRefused(
+                f"{error}, found one of more than {self.reader.max_row + MOST_CUT:,}",
+                ("cut it out, or raise ", Option("max_row")),
+                f"{self.reader.name}:{number}",
+            ) from None
         self.report.rows = len(self.index)
         return self.report
 
@@ -195,6 +242,10 @@ class _Check:
         end = 0
         for offset, line in numbered:
             size = len(line)
+            if not size or line.isspace():
+                report.blank_lines += 1
+                index.blank_before(len(index))
+                continue
             kept = READ
             found = admit(line) if size <= max_row else too_large(line)
             end = offset + size
@@ -227,10 +278,6 @@ class _Check:
                     share.size += size
                     share.answers += result_tokens(cap)
             else:
-                if not line.strip():
-                    report.blank_lines += 1
-                    index.blank_before(len(index))
-                    continue
                 self._reject(offset, line, found)
             if size > report.largest:
                 report.largest, report.largest_line = size, self._line()

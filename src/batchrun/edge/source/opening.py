@@ -56,6 +56,10 @@ class InputCutOff(InputRefused):
     """Its compressed data end or break in the middle."""
 
 
+class LineWithoutEnd(InputRefused):
+    """A line of an input that has to be copied is so long that reading it to its end may take for ever."""
+
+
 class InputChanged(InputFileError):
     """It is no longer what the check saw. Jobs that were sent keep running; rows that were read stay good."""
 

@@ -229,14 +229,15 @@ class Exchanges:
         self._known_paths.add(path)
 
     async def poll(self, order: Poll) -> None:
-        job, attempt = order
+        job, attempt, dated = order
         job_id = job.job_id
         assert job_id is not None
         if self._keys is None:  # the hot path: nothing between worker and transport that a poll does without
             answer = await self._wire.exchange(self._service.poll(job_id), self._settings.poll_timeout)
         else:
             answer = await self._exchange(lambda service: service.poll(job_id), self._settings.poll_timeout)
-        verdict = self._service.read_poll(answer, self._wall(), job_id)
+        read = self._service.read_dated_poll if dated else self._service.read_poll
+        verdict = read(answer, self._wall(), job_id)
         if isinstance(verdict, JobReport):
             self._feed(PollAnswered(job, attempt, verdict))
         else:

@@ -33,23 +33,31 @@ from batchrun.runner.opening.open import OpenBatch
 # --- OUT.unreadable/: responses that could not be parsed, kept as received. They were very likely paid for ---
 
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def keep_unreadable(folder: str, key: str, body: bytes) -> str | None:
     """Write `body` into `folder` under a name made from the row's key; its path, or None if that failed.
 
-    The name is a hash, because a key may hold anything. A failure loses nothing that could be parsed: the
-    record says what happened, and the job can be fetched again while the service keeps it.
+    The name is a hash, because a key may hold anything. The file is always a new one, renamed over what has its name:
+    nothing is written through a link. A failure loses nothing that could be parsed: the record says what happened, and
+    the job can be fetched again while the service keeps it.
     """
-    name = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-    path = f"{folder}/{name}.body"
+    name = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest() + ".body"
+    unfinished = f"{name}.new"
     with suppress(OSError):
         os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - paths are str in the edge
-        descriptor = os.open(path, _NEW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(body)
-        return path
+        at = os.open(folder, _FOLDER)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished, dir_fd=at)
+            with os.fdopen(os.open(unfinished, _NEW, 0o600, dir_fd=at), "wb") as file:
+                file.write(body)
+            os.rename(unfinished, name, src_dir_fd=at, dst_dir_fd=at)
+        finally:
+            os.close(at)
+        return f"{folder}/{name}"
     return None
 
 

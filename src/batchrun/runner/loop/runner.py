@@ -38,6 +38,7 @@ from batchrun.core.jobs.messages import (
     InputEnded,
     Instruction,
     KeepUnreadable,
+    Note,
     Outcome,
     PlaceFreed,
     Poll,
@@ -256,6 +257,7 @@ class Runner:
             Wake: self._wake,
             ReadRows: lambda order: self._loop.call_soon(self._read, order.rows),
             Halt: lambda order: self._observer.halted(order.reason, order.message),
+            Note: lambda order: self._observer.noted(order.text),
             KeepUnreadable: lambda order: keep_unreadable(batch.names.unreadable, order.key, order.body),
             Finish: self._finish,
         }

@@ -24,6 +24,7 @@ from batchrun.edge.append_file import (
     FileNames,
     OpenFile,
     cut_torn,
+    expect_own_folder,
     open_append,
     set_aside,
 )  # fmt: skip
@@ -157,6 +158,7 @@ def open_batch(
         notes: list[Text] = []
         if settings.fresh and source is not None:
             notes += [f"moved {old} to {new}" for old, new in set_aside(names, wall)]
+        expect_own_folder(names.unreadable)
         header = read_header(names)
         if header is None:
             return _begin(names, lock, source, identity, settings, wall, notes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from batchrun.core.journal.entries import Header
 from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.text.readable import Option, Text
+from batchrun.edge.append_file import BatchFilesError
 from batchrun.edge.credentials import KeySource, TokenCommand, read_key_file
 from batchrun.edge.exchange import Budget, Caps, HttpTransport, Redactor, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
@@ -21,6 +24,9 @@ from batchrun.services.of_batch import begun_with
 from batchrun.services.service import Service
 
 SPARE_DESCRIPTORS = 64
+LEAST_DESCRIPTORS = 32
+"""A run of one connection has 24 files open at once: stdio, loop, journal, output, input, copy, locks, logs, name lookups."""
+_RAISE = "raise it, for example with `ulimit -n 1024`, or ask who runs this machine"
 _OPTION = Option("service")
 
 
@@ -86,8 +92,29 @@ def transport_to(
     )
 
 
+def expect_descriptors() -> None:
+    """Raise BatchFilesError where this process may open too few files for a run, even one of few connections.
+
+    To be called before there is an event loop, which cannot be made with so few.
+    """
+    limit, least = _file_limit(), LEAST_DESCRIPTORS
+    if limit > 1 << 10:
+        return
+    with suppress(OSError):
+        least += max(0, len(os.listdir("/dev/fd")) - 4)  # noqa: PTH208 - names; 0, 1, 2 and the folder itself are ours
+    if limit < least:
+        raise BatchFilesError(f"expected to open {least} files at once, found a limit of {limit}", _RAISE)
+
+
 def within_the_file_limit(settings: Settings) -> Settings:
     """As many connections as files may be open; the soft limit is raised to the hard one first."""
+    limit = _file_limit()
+    most = max(8, (limit - SPARE_DESCRIPTORS) // 2)  # submits and polls have a pool each
+    return replace(settings, connections=min(settings.connections, most), submits=min(settings.submits, most))
+
+
+def _file_limit() -> int:
+    """How many files may be open, once the soft limit is raised to the hard one."""
     import resource  # noqa: PLC0415 - not on every system
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -98,8 +125,7 @@ def within_the_file_limit(settings: Settings) -> Settings:
             soft = max(soft, wanted)
         except (ValueError, OSError):
             pass
-    most = max(8, (soft - SPARE_DESCRIPTORS) // 2)  # submits and polls have a pool each
-    return replace(settings, connections=min(settings.connections, most), submits=min(settings.submits, most))
+    return soft
 
 
 class KeyRenewal:
