@@ -198,20 +198,21 @@ class _Check:
 
     def run(self, blocks: Iterator[bytes], size: int) -> Report:
         """The findings; `size` is a guess at how many bytes are to come."""
+        first = b""  # what is held back until the format is known
         try:
-            first = b""
             while len(first) < _BEGINNING and (block := next(blocks, b"")):
                 first += block
             refuse_other_encodings(first, self.reader.name)
             refuse_other_formats(first, self.reader.name, self._path)
             self.index.seen.expect(size // max(1, len(first)) * first.count(b"\n"))
             start = len(_BOM) if first.startswith(_BOM) else 0
-            self._read(lines(self._counted(chain((first[start:],), blocks)), self.reader.max_row, start))
+            held, first = first[start:], b""
+            self._read(lines(self._counted(chain((held,), blocks)), self.reader.max_row, start))
         except InputCutOff as error:
-            number = len(self.index) + self.report.blank_lines + 1
+            number = self._next_line(first)
             raise InputRefused(f"{error} (it ends within line {number:,})") from error
         except LineWithoutEnd as error:
-            number = len(self.index) + self.report.blank_lines + 1
+            number = self._next_line(first)
             raise InputRefused(
                 f"{error}, found one of more than {self.reader.max_row + MOST_CUT:,}",
                 ("cut it out, or raise ", Option("max_row")),
@@ -219,6 +220,10 @@ class _Check:
             ) from None
         self.report.rows = len(self.index)
         return self.report
+
+    def _next_line(self, held: bytes) -> int:
+        """The number of the line that follows those read and those `held` back."""
+        return len(self.index) + self.report.blank_lines + held.count(b"\n") + 1
 
     def take(self, offset: int, line: bytes) -> None:
         """Go on with one line more."""
