@@ -23,7 +23,9 @@ FILES = [*(ROOT / "samples").glob("*.toml"), *(ROOT / "samples").glob("*.py"), *
 """Texts that are read whole."""
 
 # What may be counted "a second" or "a row".
-RATE = r"(?<!\w)(?:\{\}|\d|submits|requests|POSTs|polls|tokens|records|attempts|retries|lines?|objects?|jobs|tasks|times)"
+RATE = (
+    r"(?<!\w)(?:\{\}|\d|submits|requests|POSTs|polls|tokens|records|attempts|retries|lines?|objects?|jobs|tasks|times)"
+)
 PLAIN: dict[str, str] = {
     r"\blook(?:s|ed|ing|out)?\b": "poll, see, check",
     r"\bover there\b": "on the service",

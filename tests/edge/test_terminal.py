@@ -15,7 +15,10 @@ from batchrun.edge.terminal import columns_of, cut, for_person, in_lines, is_ter
 def test_words_stay_whole_and_paragraphs_apart():
     assert in_lines("a long-winded text\nand another one", 12, "  ") == "a\n  long-winded\n  text\nand another\n  one"
     assert in_lines("/a/path/that/is/long", 10) == "/a/path/that/is/long", "to be copied"
-    assert in_lines("convert it:\n    a command to copy\nthen run it", 12) == "convert it:\n    a command to copy\nthen run it"
+    assert (
+        in_lines("convert it:\n    a command to copy\nthen run it", 12)
+        == "convert it:\n    a command to copy\nthen run it"
+    )
 
 
 @pytest.mark.parametrize(
