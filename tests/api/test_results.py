@@ -237,7 +237,7 @@ def test_at_a_prompt_of_ipython_records_tell_their_story_and_within_a_list_their
 
 def test_a_stopped_cell_shows_no_traceback(some, tmp_path):
     shown = batchrun.Interrupted(some, remaining=3, running_jobs=2, path=tmp_path)._render_traceback_()
-    assert shown[0].startswith("Interrupted: 5 rows done, 3 open; ")
+    assert shown[0].startswith("Interrupted: 5 rows done, 3 left; ")
     assert len(shown) <= 4
     assert max(map(len, shown)) <= 80
 

@@ -119,6 +119,7 @@ def test_a_row_that_succeeded_is_not_run_again():
         (["--service", " "], "batchrun: --service: expected a text, got ' '; write --service azure"),
         (["--conccurency", "3"], "batchrun: unknown option --conccurency; did you mean --concurrency?"),
         (["--poll", "3"], "batchrun: unknown option --poll; batchrun --help lists all options"),
+        (["--wir", "own"], "batchrun: unknown option --wir; batchrun --help lists all options"),  # no earlier name
         (["--\x1b[2Jx"], "batchrun: unknown option --\\x1b[2Jx; batchrun --help lists all options"),
         (["more.jsonl"], "batchrun: expected one INPUT, got 'more.jsonl' after it; run one input after another"),
         (["--retry-failed", "faild"], "got 'faild'; did you mean failed; if it is the INPUT, put that"),

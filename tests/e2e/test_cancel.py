@@ -221,7 +221,9 @@ def test_c07_on_a_dead_batch_with_and_without_a_key(service, tmp_path):
     )
     wrong = batch.tell("cancel", "--all", "--base-url", "http://127.0.0.1:9/v1", *QUICK)
     assert wrong.code == 4
-    wrong.says("this batch runs on compatible at http://127.0.0.1", "the wish is recorded: the next run carries out")
+    wrong.says(
+        "this batch was started on compatible at http://127.0.0.1", "the cancel request is recorded: the next run"
+    )
     assert service.statistics()["cancels"] == 5
 
     ended = batch.run()

@@ -11,6 +11,7 @@ from dataclasses import Field, fields
 from typing import Any, NoReturn, TypeVar
 
 from batchrun.core.settings.parsing import (
+    FORMER_NAMES,
     READERS,
     from_environment,
     refuse_contradictions,
@@ -202,6 +203,7 @@ class Parser(argparse.ArgumentParser):
                 return text
         python = name.lstrip("-").replace("-", "_").lower()
         existing = [one[2:].replace("-", "_") for one in known if one.startswith("--")]
+        existing = [one for one in existing if one not in FORMER_NAMES]
         found = answer(python, existing, SETTABLE)
         if found is not None:
             # Of the options that are named other commands have few; and only a run is resumed or started over.

@@ -122,7 +122,7 @@ class TokenCommand(KeySource):
         except ValueError as error:
             raise UsageError(f"expected a command line: {str(error).lower()}", "quote it again", _OPTION) from None
         if not self._argv:
-            raise UsageError("expected a command line, got nothing", "name a command that prints a token", _OPTION)
+            raise UsageError("expected a command line, got nothing", "give a command that prints a token", _OPTION)
 
     async def _fetch(self) -> Token:
         return read_token(await self._run_command(), self._clock())
