@@ -9,7 +9,7 @@ from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.settings.settings import Secret, Settings
 from batchrun.core.text.readable import worded
 from batchrun.edge.credentials import TokenCommand
-from batchrun.edge.exchange import Redactor
+from batchrun.edge.redaction import Redactor
 from batchrun.runner.loop.exchanges import Exchanges
 from batchrun.runner.opening.service import KeyRenewal
 from batchrun.services.choice import choose

@@ -44,13 +44,13 @@ from batchrun.edge.exchange import (
     Budget,
     Caps,
     ExchangeError,
-    Redactor,
     package_of,
     proxy_for,
     read_headers,
     tls_context,
     why_no_connection,
 )
+from batchrun.edge.redaction import Redactor
 
 
 class Closable(Protocol):

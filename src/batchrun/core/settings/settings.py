@@ -61,6 +61,23 @@ class UsageError(Refusal, ValueError):
 
 MAX_LENGTH = 16_384
 
+PLACEHOLDERS = frozenset(
+    "$api_key $openai_api_key ${openai_api_key} <api-key> <api_key> <azure-api-key> <key> <my-api-key> <openai-api-key> "
+    "<openai_api_key> <secret> <token> <your-api-key> <your-key> <your-openai-api-key> <your-token> <your_api_key> "
+    "<your_key> <your_openai_api_key> any anything api-key api_key apikey change-me changeme dummy dummy-api-key "
+    "dummy-key dummy_key empty example fake fake-api-key fake-key insert-api-key-here insert-your-api-key-here key "
+    "lm-studio local my-api-key my_api_key mykey no-key no-key-needed no-key-required none not-needed not-required "
+    "not_needed null ollama openai-api-key openai_api_key placeholder replace-me replaceme secret sk-... sk-1234 "
+    "sk-abc sk-abc123 sk-demo-needs-no-key sk-dummy sk-fake sk-local sk-my-api-key sk-no-key-required sk-placeholder "
+    "sk-proj-... sk-proj-xxx sk-proj-xxxx sk-test sk-xxx sk-xxxx sk-xxxxxxxx sk-xxxxxxxxxxxx sk-your-api-key "
+    "sk-your-api-key-here sk-your-key sk-your-key-here sk-your-openai-api-key test test-api-key test-key test_key "
+    "todo token unused xxx xxxx xxxxxxxx your-api-key your-api-key-here your-azure-api-key "
+    "your-azure-openai-api-key your-key your-key-here your-openai-api-key your-openai-key your-secret-key your-token "
+    "your_api_key your_api_key_here your_azure_api_key your_azure_openai_api_key your_key your_key_here "
+    "your_openai_api_key your_openai_key your_proxyapi_key your_token yourapikey".split()
+)
+"""What documentation has in place of an API key, in small letters."""
+
 
 class Secret:
     """The value of an API key or token; `source` is where it came from and may be shown."""
@@ -79,6 +96,11 @@ class Secret:
     def fingerprint(self, salt: bytes) -> str:
         """The same for the same value and `salt`; the value cannot be derived from it."""
         return blake2b(self._value.encode(), key=salt[:64], digest_size=16).hexdigest()
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it was copied from documentation, or is for a server that takes any key: it protects nothing."""
+        return self._value.lower() in PLACEHOLDERS
 
     def __repr__(self) -> str:
         return f"<secret from {self.source}>"

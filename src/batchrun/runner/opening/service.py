@@ -11,8 +11,9 @@ from typing import Any
 from batchrun.core.settings.settings import Settings, UsageError
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.credentials import TokenCommand, read_key_file
-from batchrun.edge.exchange import Budget, Caps, HttpTransport, Redactor, proxy_for
+from batchrun.edge.exchange import Budget, Caps, HttpTransport, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport import OwnTransport
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
