@@ -13,11 +13,11 @@ ROW = b'{"model":"gpt-5","input":"%b","background":true}'
 
 def post(prompt=b"x", path=b"/v1/responses", extra=b""):
     body = ROW % prompt
-    return b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n%b\r\n%b" % (path, len(body), extra, body)
+    return b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n%b\r\n%b" % (path, len(body), extra, body)
 
 
 def get(path, extra=b""):
-    return b"GET %b HTTP/1.1\r\nhost: x\r\n%b\r\n" % (path, extra)
+    return b"GET %b HTTP/1.1\r\nhost: localhost\r\n%b\r\n" % (path, extra)
 
 
 async def read_answer(reader):

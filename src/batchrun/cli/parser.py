@@ -18,7 +18,7 @@ from batchrun.core.settings.parsing import (
     spelled,
 )
 from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
-from batchrun.core.text.readable import flag, variable, visible
+from batchrun.core.text.readable import flag, variable, visible, without_keys
 from batchrun.version import __version__
 
 # --- The settings as flags and as environment variables, made from their one description ---
@@ -144,6 +144,7 @@ class Parser(argparse.ArgumentParser):
             text = f"expected {text.partition(': ')[2]}, got none{self._remedy}"
         elif text.startswith("one of the arguments "):
             text = f"expected {' or '.join(text.split()[4:-2])}, got none"
+        text = without_keys(text)
         self.exit(2, f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all flags'}\n")
 
     def parse_known_args(  # type: ignore[override] # typeshed has three overloads; this signature serves all of them

@@ -2,11 +2,12 @@
 
 It is done twice. Every response is searched where it is received, before it is parsed, for the few forms that are
 found at the speed of memory (`Redactor.raw`): polls of running jobs, of which nothing is kept, cost no more. What is
-kept or shown is searched once more for the forms that a parser would turn into the secret (`Redactor.hidden`): any of
-its characters escaped, as in JSON (``\\u002B``, ``\\/``, to some depth), in percent or as an HTML entity; and in UTF-16 or UTF-32.
-What is found so is removed from the bytes as they were received, and the response is read again.
+kept or shown is searched again for what a parser would turn into the secret (`Redactor.hidden`): with any of its
+characters escaped as in JSON (``\\u002B``, ``\\/``, to any depth), in percent or as an HTML entity, and in UTF-16 or
+UTF-32. What is found so is removed from the bytes as they were received, and the response is read again.
 
-Declined: searching the strings of the parsed body instead. A body of 60 MB holds millions of them.
+Declined: to search the strings of the parsed body instead, since a body of 60 MB holds millions; and one regular
+expression for each secret, which takes ten times as long.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 import anyio.lowlevel
@@ -27,37 +28,28 @@ from batchrun.core.text.readable import visible
 
 MARK = "[redacted]"
 
-# Short keys of local servers (EMPTY, dummy) occur in ordinary text, as do placeholders of any length: redacting them
-# would change paid results. Keys that protect anything are longer.
-SHORTEST = 12  # characters
-
-_PREFIX = 16  # characters of a form that are searched for at once; the others are compared where these are found
-_SLICE = 1 << 18  # bytes that are searched before others get their turn
-_OVERLAP = 1 << 12  # the longest that _PREFIX escaped characters are
-_NAMED_ENTITY = {"&": "amp", "'": "apos", '"': "quot", "<": "lt", ">": "gt"}
-_HINTS = (b"\\u00", b"\\x", b"\\/", b"&#", b"\0")  # one of these is in every hidden form, or the next:
-_HINT = re.compile(rb"%[2-7]|&(?:amp|apos|quot|lt|gt);")
+_SHORTEST_BASE64 = 4  # characters of a form
 
 
 class Redactor:
-    """Knows the secrets of a run. A secret shorter than `shortest`, and a placeholder, is not searched for."""
+    """Knows the secrets of a run."""
 
-    def __init__(self, secrets: Iterable[Secret] = (), *, shortest: int = SHORTEST) -> None:
-        self._shortest = shortest
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._forms: tuple[bytes, ...] = ()
-        self._hidden: dict[str, None] = {}  # what is searched for with escapes, in order
-        self._patterns: dict[bool, re.Pattern[bytes]] = {}  # by whether null bytes are between the others
+        self._plain: tuple[bytes, ...] = ()  # those without escapes
         for secret in secrets:
             self.learn(secret)
 
     def learn(self, secret: Secret) -> None:
         """Redact `secret` too from now on: a renewed token."""
-        value = secret.reveal()
-        if len(value) >= self._shortest and not secret.is_placeholder:
-            known = dict.fromkeys((*self._forms, *_forms_of(value)))
-            self._forms = tuple(sorted(known, key=len, reverse=True))
-            self._hidden |= dict.fromkeys((value, *(form.decode() for form in _base64_forms(value.encode()))))
-            self._patterns.clear()
+        if secret.is_searched_for:
+            self.learn_value(secret.reveal())
+
+    def learn_value(self, value: str) -> None:
+        """Redact `value` too from now on, however short it is."""
+        known = dict.fromkeys((*self._forms, *_forms_of(value)))
+        self._forms = tuple(sorted(known, key=len, reverse=True))
+        self._plain = tuple(dict.fromkeys((*self._plain, *_unescaped(value.encode()), *_base64_forms(value.encode()))))
 
     def raw(self, data: bytes) -> bytes:
         """`data` without secrets that are not hidden; the very same object where there are none."""
@@ -76,8 +68,9 @@ class Redactor:
     def text(self, text: str) -> str:
         """`text` without secrets, hidden ones included."""
         data = self.raw(text.encode("utf-8", "surrogatepass"))
-        found = list(self._spans(data)) if self._may_hide(data) else []
-        return _without(data, found).decode("utf-8", "surrogatepass")
+        for places in self._search(data):
+            data = _without(data, places)
+        return data.decode("utf-8", "surrogatepass")
 
     def shown(self, text: str, limit: int = 300) -> str:
         """`text` without secrets, on one line, nothing hidden in it; redacted before it is cut."""
@@ -86,15 +79,14 @@ class Redactor:
     async def hidden(self, answer: Answer) -> Answer:
         """`answer` without secrets, hidden ones included; the very same object where there are none.
 
-        A body that is long and full of escapes is searched piece by piece, and others get their turn between.
+        A long body is searched slice by slice, and others get their turn between.
         """
         status, headers, body = answer
-        found: list[tuple[int, int]] = []
-        if self._may_hide(body):
-            for start in range(0, len(body), _SLICE):
-                if start:
-                    await anyio.lowlevel.checkpoint()
-                found += self._spans(body, start, start + _SLICE)
+        found: list[Place] = []
+        for places in self._search(body):
+            found += places
+            if len(body) > _SLICE:
+                await anyio.lowlevel.checkpoint()
         clean = {name: self.text(value) for name, value in headers.items()}
         if not found and clean == headers:
             return answer
@@ -106,43 +98,114 @@ class Redactor:
         record.args = ()
         return True
 
-    def _may_hide(self, data: bytes) -> bool:
-        return bool(self._hidden) and (any(hint in data for hint in _HINTS) or _HINT.search(data) is not None)
-
-    def _spans(self, data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
-        """Where the hidden secrets are that begin at `start` or after it, and before `end`."""
-        end = len(data) if end is None else min(end, len(data))
-        is_wide = data.find(b"\0", start, end) >= 0
-        pattern = self._patterns.get(is_wide)
-        if pattern is None:
-            pattern = self._patterns[is_wide] = _searched(self._hidden, is_wide=is_wide)
-        forms = list(self._hidden)
-        while (found := pattern.search(data, start, end + _OVERLAP)) is not None and found.start() < end:
-            assert found.lastindex is not None
-            stop: int | None = found.end()
-            for char in forms[found.lastindex - 1][_PREFIX:]:
-                assert stop is not None
-                more = _escaped(char, is_wide=is_wide).match(data, stop)
-                stop = None if more is None else more.end()
-                if stop is None:
-                    break
-            if stop is None:
-                start = found.start() + 1
+    def _search(self, data: bytes) -> Iterator[list[Place]]:
+        """Where the hidden secrets are in each slice of `data`."""
+        if not self._plain or not _may_hide(data):
+            return
+        overlap = _LONGEST_ESCAPE * max(map(len, self._plain))
+        for start in range(0, len(data), _SLICE):
+            part = data[start : start + _SLICE + overlap]
+            if any(form in text for text in _unescaped(part) for form in self._plain):
+                yield [Place(start + place.start, start + place.end) for place in _places(part, self._plain)]
             else:
-                yield found.start(), stop
-                start = stop
+                yield []
 
 
-def _without(data: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
-    """`data` with a mark in place of each of `spans`, which do not overlap, in order; the mark is as wide as its text."""
+# --- escapes, and where a secret is whose characters are escaped ---
+
+
+class Place(NamedTuple):
+    """Where something is in a text."""
+
+    start: int
+    end: int
+
+
+_SLICE = 1 << 17  # bytes
+_LONGEST_ESCAPE = 32  # bytes of an escaped character, in UTF-16
+_PASSES = 3  # escapes may be escaped in turn in another way
+_ESCAPE = re.compile(
+    rb"\\(?<!\\\\)\\*+(?:(?:u00|x)([2-7][0-9a-fA-F]|00)|(?=/))"  # the whole run of backslashes, so that time is linear
+    rb"|%(?:25){0,4}([2-7][0-9a-fA-F])"
+    rb"|&(?:#[xX]0{0,5}([2-7][0-9a-fA-F])|#0{0,5}([0-9]{2,3})|(amp|apos|quot|lt|gt));"
+)
+_HINTS = (b"\\u00", b"\\x", b"\\/", b"%", b"&", b"\0")  # found at the speed of memory; every escape has one of them
+_NAMED_ENTITIES = {b"amp": b"&", b"apos": b"'", b"quot": b'"', b"lt": b"<", b"gt": b">"}
+
+
+def _may_hide(data: bytes) -> bool:
+    return any(hint in data for hint in _HINTS) and (b"\0" in data or _ESCAPE.search(data) is not None)
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    match found.lastindex:
+        case None:
+            return b""  # backslashes before a slash
+        case 4:
+            code = int(found[4])
+            return bytes((code,)) if " " <= chr(code) <= "~" else found[0]
+        case 5:
+            return _NAMED_ENTITIES[found[5]]
+        case group:
+            code = int(found[group], 16)
+            return bytes((code,)) if code else b""
+
+
+def _unescaped(data: bytes) -> Iterator[bytes]:
+    """`data` without null bytes, then without escapes, then without those that this has brought to light."""
+    data = data.replace(b"\0", b"")
+    yield data
+    for _ in range(_PASSES):
+        data, count = _ESCAPE.subn(_unescape, data)
+        if not count:
+            return
+        yield data
+
+
+def _places(data: bytes, forms: Iterable[bytes]) -> list[Place]:
+    """Where in `data` the `forms` are, escaped or not."""
+    found: list[Place] = []
+    begins = [at for at, byte in enumerate(data) if byte]  # of each byte of the text, in `data`
+    ends = [at + 1 for at in begins]
+    text = data.replace(b"\0", b"")
+    for _ in range(_PASSES + 1):
+        for form in forms:
+            at = text.find(form)
+            while at >= 0:
+                found.append(Place(begins[at], ends[at + len(form) - 1]))
+                at = text.find(form, at + len(form))
+        copied, parts = 0, []
+        new_begins: list[int] = []
+        new_ends: list[int] = []
+        for escape in _ESCAPE.finditer(text):
+            plain = _unescape(escape)
+            start, end = escape.span()
+            parts += (text[copied:start], plain)
+            new_begins += begins[copied:start]
+            new_ends += ends[copied:start]
+            if len(plain) == end - start:  # it stands for itself
+                new_begins += begins[start:end]
+                new_ends += ends[start:end]
+            elif plain:
+                new_begins.append(begins[start])
+                new_ends.append(ends[end - 1])
+            copied = end
+        if not parts:
+            break
+        text = b"".join((*parts, text[copied:]))
+        begins, ends = new_begins + begins[copied:], new_ends + ends[copied:]
+    return found
+
+
+def _without(data: bytes, places: Iterable[Place]) -> bytes:
+    """`data` with a mark in each of `places`; the mark is as wide as the text there."""
     kept: list[bytes] = []
     copied = 0
-    for start, end in spans:
-        if start < copied:
-            continue
-        width = end - start - 1 - len(data[start + 1 : end].lstrip(b"\0"))
-        kept += (data[copied:start], (b"\0" * width).join(bytes([byte]) for byte in MARK.encode()))
-        copied = end
+    for start, end in sorted(places):
+        if start >= copied:
+            width = end - start - 1 - len(data[start + 1 : end].lstrip(b"\0"))
+            kept += (data[copied:start], (b"\0" * width).join(bytes((byte,)) for byte in MARK.encode()))
+            copied = end
     return b"".join((*kept, data[copied:])) if kept else data
 
 
@@ -169,50 +232,6 @@ def _base64_forms(value: bytes) -> Iterator[bytes]:
         encoded = base64.b64encode(b"\0" * offset + value)
         end = len(encoded.rstrip(b"=")) - (1 if encoded.endswith(b"=") else 0)
         form = encoded[start:end]
-        yield form
-        yield form.replace(b"+", b"-").replace(b"/", b"_")
-
-
-def _searched(forms: Iterable[str], *, is_wide: bool) -> re.Pattern[bytes]:
-    """Finds the first characters of each of `forms`, each of them escaped or not; one group for each form."""
-    gap = _gap(is_wide=is_wide)
-    return re.compile(
-        b"|".join(
-            b"(" + gap.join(_escaped_text(char, gap, first=not at) for at, char in enumerate(form[:_PREFIX])) + b")"
-            for form in forms
-        ),
-        re.DOTALL,
-    )
-
-
-@lru_cache(maxsize=512)
-def _escaped(char: str, *, is_wide: bool) -> re.Pattern[bytes]:
-    gap = _gap(is_wide=is_wide)
-    return re.compile(gap + _escaped_text(char, gap), re.DOTALL)
-
-
-def _gap(*, is_wide: bool) -> bytes:
-    return rb"\0{0,3}" if is_wide else b""
-
-
-def _escaped_text(char: str, gap: bytes, *, first: bool = False) -> bytes:
-    """An expression for a printable character of ASCII in every way in which it is written.
-
-    Runs of backslashes have an end, and a `first` one begins its run, so that a text of backslashes takes linear time.
-    """
-    code = ord(char)
-    two = gap.join(b"[%c%c]" % (d, d - 32) if d > ord("9") else b"%c" % d for d in b"%02x" % code)
-    begin = rb"\\(?<!\\\\)" if first else rb"\\"
-    slashes = begin + rb"(?:" + gap + rb"\\){0,7}" + gap
-    ways = [
-        re.escape(char.encode()),
-        slashes + b"(?:u" + gap + b"0" + gap + b"0|x)" + gap + two,
-        b"%" + gap + b"(?:" + gap.join((b"2", b"5")) + gap + b"){0,3}" + two,
-        b"&" + gap + b"#" + gap + b"(?:(?:0" + gap + b"){0,5}" + gap.join(b"%c" % d for d in b"%d" % code)
-        + b"|[xX]" + gap + b"(?:0" + gap + b"){0,5}" + two + b")" + gap + b";?",
-    ]  # fmt: skip
-    if char in "\"'/\\":
-        ways.append(slashes + re.escape(char.encode()))
-    if char in _NAMED_ENTITY:
-        ways.append(gap.join(b"%c" % byte for byte in b"&%s;" % _NAMED_ENTITY[char].encode()))
-    return b"(?:" + b"|".join(ways) + b")"
+        if len(form) >= _SHORTEST_BASE64:
+            yield form
+            yield form.replace(b"+", b"-").replace(b"/", b"_")

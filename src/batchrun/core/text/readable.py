@@ -32,6 +32,25 @@ def visible(text: str, limit: int = 500) -> str:
     return shown if len(text) <= limit else shown + "…"
 
 
+# API keys of OpenAI and of those who follow it, and JSON web tokens, wherever they are in a text.
+_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{12,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"
+)
+_KEY_ALONE = re.compile(
+    r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{24,}"
+)  # any other: a value that is nothing else
+_NOT_SHOWN = "[not shown: it looks like an API key]"
+
+
+def without_keys(text: str) -> str:
+    """`text` without what looks like an API key: a value that was set where none belongs.
+
+    >>> without_keys("expected a number, got 'sk-proj-0123456789ab'")
+    "expected a number, got '[not shown: it looks like an API key]'"
+    """
+    return _KEY.sub(_NOT_SHOWN, text)
+
+
 def _escaped(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char
@@ -156,7 +175,7 @@ def many(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(visible(text, 60))
+    return _NOT_SHOWN if _KEY_ALONE.fullmatch(text.strip()) else without_keys(repr(visible(text, 60)))
 
 
 # --- Civil time from seconds since 1970 and back, by arithmetic alone ---

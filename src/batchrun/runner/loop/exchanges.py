@@ -256,7 +256,9 @@ class Exchanges:
                 answer = await self._wire.exchange(request(self._service), timeout)
         return answer
 
-    async def _read(self, answer: Answer | Failure, read: Callable[[Answer | Failure], T], verdict: T | None = None) -> T:
+    async def _read(
+        self, answer: Answer | Failure, read: Callable[[Answer | Failure], T], verdict: T | None = None
+    ) -> T:
         """What `read` makes of `answer`, `verdict` if it has read it already, without the secrets that its escapes hide.
 
         All that is kept or shown of a response goes through here, but polls of running jobs, of which nothing is.
@@ -275,4 +277,8 @@ def _is_known_to_run(verdict: object) -> bool:
     """Whether it is a job that runs, in a word that we know: nothing else of the response is kept."""
     if not isinstance(verdict, JobReport) or not isinstance(running := verdict.outcome, Running):
         return False
-    return running.unclear is None and verdict.other_id is None and group_of(running.status) in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING)
+    return (
+        running.unclear is None
+        and verdict.other_id is None
+        and group_of(running.status) in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING)
+    )

@@ -15,7 +15,7 @@ from batchrun.edge.exchange import Budget, Caps, HttpTransport, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport import OwnTransport
-from batchrun.services.choice import choose
+from batchrun.services.choice import choose, expect_no_key
 from batchrun.services.custom import read_profile
 from batchrun.services.service import Service
 
@@ -41,6 +41,8 @@ async def service_of(
     service = choose(
         environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
     )
+    journaled = {"model": settings.model, "set": "\n".join(settings.set), "artifacts": settings.artifacts}
+    expect_no_key(service, {Option(name): text for name, text in journaled.items() if text})
     return service, command
 
 
