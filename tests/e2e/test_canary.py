@@ -73,7 +73,14 @@ def responses_to(method, path, door):
             case "submit_redirected":
                 return 302, {}
             case "submit_accepted":
-                return 200, {**job, "status": "completed", "model": "ECHO", "output_text": "ECHO", "output": [], "ECHO": 1}
+                return 200, {
+                    **job,
+                    "status": "completed",
+                    "model": "ECHO",
+                    "output_text": "ECHO",
+                    "output": [],
+                    "ECHO": 1,
+                }
             case _:
                 return 200, job
     match door:
@@ -101,7 +108,9 @@ def echoing(encoding):
     async def script(talk):
         nonlocal refused
         while (request := await talk.request()) is not None:
-            door = re.search("|".join(map(re.escape, sorted(DOORS, key=len, reverse=True))), request.path + request.body.decode())[0]
+            door = re.search(
+                "|".join(map(re.escape, sorted(DOORS, key=len, reverse=True))), request.path + request.body.decode()
+            )[0]
             status, body = responses_to(request.method, request.path, door)
             raw = body if isinstance(body, str) else json.dumps(body, indent=1)
             refused += door == "poll_refused" and request.method == "GET"

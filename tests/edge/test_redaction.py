@@ -97,7 +97,9 @@ def test_a_key_across_two_slices_of_a_long_body_is_found_once(shift):
     assert body == fill + b"[redacted]" + fill + b"[redacted]"
 
 
-@pytest.mark.parametrize("secret", ["your-api-key", "<your-api-key>", "sk-your-api-key-here", "not-required", "short-key"])
+@pytest.mark.parametrize(
+    "secret", ["your-api-key", "<your-api-key>", "sk-your-api-key-here", "not-required", "short-key"]
+)
 def test_what_protects_nothing_is_not_searched_for(secret):
     redactor = Redactor([Secret(secret, "OPENAI_API_KEY")])
     body = f'{{"text": "put {secret} here, {unicode_escaped(secret)}"}}'.encode()

@@ -105,7 +105,14 @@ def _port(text: str) -> int:
 
 
 def _host(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_-]+)?", text, re.ASCII) is None:
+    if (
+        re.fullmatch(
+            r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_-]+)?",
+            text,
+            re.ASCII,
+        )
+        is None
+    ):
         raise argparse.ArgumentTypeError(
             f"expected a name or an address in ASCII, got {visible(text, 60)!r}; write 127.0.0.1"
         )

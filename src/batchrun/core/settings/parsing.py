@@ -24,6 +24,7 @@ from batchrun.core.text.readable import (
     read_seconds,
     spelled_bytes,
     spelled_seconds,
+    value_shown,
     variable,
     visible,
 )
@@ -118,7 +119,7 @@ def read_switch(text: str) -> bool:
     word = text.strip().lower()
     if word in _YES or word in _NO:
         return word in _YES
-    raise ValueError(f"expected yes or no, got {visible(text, 40)!r}")
+    raise ValueError(f"expected yes or no, got {value_shown(text)}")
 
 
 def read_states(text: str) -> tuple[str, ...]:
@@ -133,10 +134,10 @@ def read_states(text: str) -> tuple[str, ...]:
         if word not in _RETRIED:
             near = difflib.get_close_matches(word, _RETRIED, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"expected states with commas between, got {visible(word, 60)!r}, which is none; did you mean {near}"
+                f"expected states with commas between, got {value_shown(word)}, which is none; did you mean {near}"
             )
     if not words:
-        raise ValueError(f"expected states with commas between, or {_ALL}; got {visible(text, 40)!r}")
+        raise ValueError(f"expected states with commas between, or {_ALL}; got {value_shown(text)}")
     return tuple(dict.fromkeys(words))
 
 

@@ -94,7 +94,7 @@ def read_seconds(text: str) -> float:
             seconds = math.fsum(float(number) * _TIME_UNITS[unit or "s"] for number, unit in parts)
             if seconds <= _LONGEST:
                 return seconds
-    raise ValueError(f"expected a time such as 90s, 5m or 24h, got {_shown(text)}")
+    raise ValueError(f"expected a time such as 90s, 5m or 24h, got {value_shown(text)}")
 
 
 def read_bytes(text: str) -> int:
@@ -104,21 +104,21 @@ def read_bytes(text: str) -> int:
         size = float(found[1]) * _SIZE_UNITS[found[2].lower()]
         if size <= _LARGEST and size == int(size):
             return int(size)
-    raise ValueError(f"expected a size such as 500k or 64MiB, got {_shown(text)}")
+    raise ValueError(f"expected a size such as 500k or 64MiB, got {value_shown(text)}")
 
 
 def read_count(text: str) -> int:
     """A whole number, 0 or more; ``20_000`` too."""
     if _COUNT.fullmatch(text.strip()) and len(text) < 20:
         return int(text.strip().replace("_", ""))
-    raise ValueError(f"expected a whole number such as 500, got {_shown(text)}")
+    raise ValueError(f"expected a whole number such as 500, got {value_shown(text)}")
 
 
 def read_number(text: str) -> float:
     """A number, 0 or more; ``2_000_000`` too."""
     if _NUMBER.fullmatch(text.strip()) and len(text) < 20:
         return float(text.strip().replace("_", ""))
-    raise ValueError(f"expected a number such as 600 or 0.5, got {_shown(text)}")
+    raise ValueError(f"expected a number such as 600 or 0.5, got {value_shown(text)}")
 
 
 def spelled_seconds(seconds: float) -> str:
@@ -174,7 +174,8 @@ def many(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
-def _shown(text: str) -> str:
+def value_shown(text: str) -> str:
+    """A value that cannot be used, in quotes; not shown where it looks like an API key."""
     return _NOT_SHOWN if _KEY_ALONE.fullmatch(text.strip()) else without_keys(repr(visible(text, 60)))
 
 
