@@ -235,7 +235,7 @@ def test_every_name_of_this_machine_is_served(host):
 
 def test_one_that_listens_to_others_is_called_what_they_call_it():
     async def main():
-        async with Simulator(parse(""), host="0.0.0.0") as simulator:  # noqa: S104 - what is tested
+        async with Simulator(parse(""), host="0.0.0.0") as simulator:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(simulator.origin.rsplit(":", 1)[1]))
             writer.write(named("build-7.example"))
             assert (await read_answer(reader))[0] == 200
