@@ -66,7 +66,8 @@ def test_h18_a_hidden_key_is_found_in_a_body(form, charset):
 def test_h18_a_hidden_key_is_found_in_a_header_a_message_and_a_log(form):
     redactor = Redactor([Secret(KEY, "OPENAI_API_KEY")])
     echo = HIDDEN[form]
-    assert "[redacted]" in hidden(redactor, b"{}", x_request_id=echo).headers["x_request_id"]
+    received = redactor.headers({"x_request_id": echo})
+    assert "[redacted]" in hidden(redactor, b"{}", **received).headers["x_request_id"]
     assert "[redacted]" in redactor.shown(f"the proxy said {echo}")
     record = logging.LogRecord("httpcore", 10, "", 0, "got %s", (echo,), None)
     assert redactor.filter(record)
@@ -95,6 +96,7 @@ def test_a_key_across_two_slices_of_a_long_body_is_found_once(shift):
     fill = b"x" * ((1 << 17) - shift)
     body = hidden(redactor, fill + FULL.encode() + fill + FULL.encode()).body
     assert body == fill + b"[redacted]" + fill + b"[redacted]"
+    assert redactor.text((fill + FULL.encode()).decode() * 2) == body.decode()
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,8 @@ class Redactor:
     def text(self, text: str) -> str:
         """`text` without secrets, hidden ones included."""
         data = self.raw(text.encode("utf-8", "surrogatepass"))
-        for places in self._search(data):
-            data = _without(data, places)
-        return data.decode("utf-8", "surrogatepass")
+        found = [place for places in self._search(data) for place in places]
+        return _without(data, found).decode("utf-8", "surrogatepass")
 
     def shown(self, text: str, limit: int = 300) -> str:
         """`text` without secrets, on one line, nothing hidden in it; redacted before it is cut."""
@@ -87,10 +86,12 @@ class Redactor:
             found += places
             if len(body) > _SLICE:
                 await anyio.lowlevel.checkpoint()
-        clean = {name: self.text(value) for name, value in headers.items()}
-        if not found and clean == headers:
+        if _may_hide("\n".join(headers.values()).encode("utf-8", "surrogatepass")):
+            clean = {name: self.text(value) for name, value in headers.items()}
+            headers = clean if clean != headers else headers
+        if not found and headers is answer.headers:
             return answer
-        return Answer(status, clean, _without(body, found))
+        return Answer(status, headers, _without(body, found))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """A logging filter: the record passes, without secrets."""
@@ -129,12 +130,23 @@ _ESCAPE = re.compile(
     rb"|%(?:25){0,4}([2-7][0-9a-fA-F])"
     rb"|&(?:#[xX]0{0,5}([2-7][0-9a-fA-F])|#0{0,5}([0-9]{2,3})|(amp|apos|quot|lt|gt));"
 )
-_HINTS = (b"\\u00", b"\\x", b"\\/", b"%", b"&", b"\0")  # found at the speed of memory; every escape has one of them
+# Each escape begins with one of these bytes and is then found by the expression, both at the speed of memory.
+_HINTS = tuple(
+    (begin, re.compile(found))
+    for begin, found in (
+        (b"\\u00", rb"\\u00[02-7]"),
+        (b"\\x", rb"\\x[02-7]"),
+        (b"\\/", rb"\\/"),
+        (b"%", rb"%[2-7][0-9a-fA-F]"),
+        (b"&", rb"&(?:#[xX]?[0-9]|amp;|apos;|quot;|lt;|gt;)"),
+        (b"\0", rb"\0"),
+    )
+)
 _NAMED_ENTITIES = {b"amp": b"&", b"apos": b"'", b"quot": b'"', b"lt": b"<", b"gt": b">"}
 
 
 def _may_hide(data: bytes) -> bool:
-    return any(hint in data for hint in _HINTS) and (b"\0" in data or _ESCAPE.search(data) is not None)
+    return any(begin in data and found.search(data) is not None for begin, found in _HINTS)
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
@@ -174,7 +186,8 @@ def _places(data: bytes, forms: Iterable[bytes]) -> list[Place]:
             while at >= 0:
                 found.append(Place(begins[at], ends[at + len(form) - 1]))
                 at = text.find(form, at + len(form))
-        copied, parts = 0, []
+        copied = 0
+        parts: list[bytes] = []
         new_begins: list[int] = []
         new_ends: list[int] = []
         for escape in _ESCAPE.finditer(text):

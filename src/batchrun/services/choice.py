@@ -59,14 +59,14 @@ def choose(
                 Option("demo"),
             ),
         )
-    service = Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
+    chosen = Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
     account = {variable: headers[name] for name, variable in _VARIABLE_OF.items() if name in headers}
-    expect_no_key(service, {"the base URL": str(base), **account})
+    expect_no_key(chosen, {"the base URL": str(base), **account})
     if secret is not None and secret.is_placeholder and profile in _NEED_A_REAL_KEY and not base.loopback:
         raise UsageError(
             f"expected an API key for {profile.name}, got a placeholder", "set a key of yours", secret.source
         )
-    return service
+    return chosen
 
 
 def expect_no_key(service: Service, texts: Mapping[Any, str]) -> None:
