@@ -268,4 +268,4 @@ def test_a_key_anywhere_in_a_profile_is_not_shown_by_its_refusal():
         except UsageError as error:
             refused += 1
             assert KEY not in f"{error}{error!r}"
-    assert refused > 20
+    assert refused >= 20

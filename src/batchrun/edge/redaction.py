@@ -85,7 +85,7 @@ class Redactor:
         for places in self._search(body):
             found += places
             if len(body) > _SLICE:
-                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.cancel_shielded_checkpoint()  # the response is here, and may be paid for
         if _may_hide("\n".join(headers.values()).encode("utf-8", "surrogatepass")):
             clean = {name: self.text(value) for name, value in headers.items()}
             headers = clean if clean != headers else headers
