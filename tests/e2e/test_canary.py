@@ -150,19 +150,6 @@ def serving(script):
         thread.join()
 
 
-def strings_in(value):
-    """All texts of a JSON value, read as far as they hold JSON in turn."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield name
-            yield from strings_in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from strings_in(inner)
-
-
 def readings(data):
     """What a person or a program may read in `data`, without null bytes, as it is and with escapes undone."""
     text = data.replace(b"\0", b"").decode("utf-8", "replace")

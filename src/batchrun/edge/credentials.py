@@ -43,12 +43,9 @@ def read_key_file(path: Path | str) -> Secret:
     """The API key in `path`: one line. Raises UsageError unless only the owner can read the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        problem: str | None = error.strerror
-    except (OSError, ValueError) as error:  # a name too long, or with a null byte
-        problem = getattr(error, "strerror", None) or "not a path"
-    else:
         problem = None
+    except (OSError, ValueError) as error:  # a ValueError for a null byte
+        problem = getattr(error, "strerror", None) or "not a path"
     if problem is not None:  # the path is not shown, nor is an exception that has it: it may be the key itself
         raise UsageError(
             f"expected the path of a file with an API key, but it cannot be opened: {problem}",
