@@ -1,4 +1,5 @@
 import pickle
+import traceback
 
 import openai
 import orjson
@@ -211,3 +212,18 @@ def test_without_openai_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ImportError, match=r"pip install 'batchrun-jobs\[openai\]'"):
         failed("server_error").to_openai()
+
+
+HOSTILE = "a\x1b]52;c;aGk=\x07\r\nb\u202ec\x9b2J\x7f\u2028d\ue000"
+
+
+@pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "content_filter"])
+def test_h13_the_text_of_an_exception_moves_no_terminal(code):
+    line = orjson.loads(failed(code, message=HOSTILE).record.to_json())
+    line["custom_id"] = HOSTILE
+    error = errors.error_of(Record(orjson.dumps(line)))
+    assert (error.message, error.record.key) == (HOSTILE, HOSTILE), "for programs as it was received"
+    for one in (error, error.to_openai()):
+        assert str(one).isprintable()
+        assert r"a\x1b]52;c;aGk=\x07\r\nb\u202ec\x9b2J\x7f\u2028d\ue000" in str(one)
+        assert "".join(traceback.format_exception_only(one)).removesuffix("\n").isprintable()

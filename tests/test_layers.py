@@ -30,7 +30,7 @@ LEVELS = {
     "cli": 5,
     "__main__": 6,
 }
-EDGE_SHARED = {"exchange", "append_file", "terminal"}  # edge rooms that the other edge rooms may use
+EDGE_SHARED = {"exchange", "append_file", "redaction", "terminal"}  # edge rooms that the other edge rooms may use
 
 # The same within core: its folders, lowest first. Those on one line do not know each other, but for CORE_NEIGHBOURS.
 CORE_ORDER = [

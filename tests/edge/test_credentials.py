@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import select
+import shlex
 import sys
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_file_without_one_key_is_refused_and_not_quoted(key_file, content):
 
 def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "fifo", 0o600)
-    for name, word in (("fifo", "a plain file"), ("missing", "No such file"), (".", "a plain file")):
+    for name, word in (("fifo", "a plain file"), ("missing", "cannot be opened: No such file"), (".", "a plain file")):
         with pytest.raises(UsageError, match=word):
             read_key_file(tmp_path / name)
 
@@ -198,3 +199,40 @@ def test_a_command_that_prints_without_end_is_cut():
     flood = f"{sys.executable} -c \"print('x' * 3_000_000)\""
     with pytest.raises(UsageError, match="more than 16,384"):
         asyncio.run(TokenCommand(flood).current())
+
+
+# --- secrets in what is said ---
+
+
+def test_a_path_that_is_a_key_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for value in (KEY, "0123456789abcdef0123456789abcdef", "a" * 5_000 + KEY, f"{KEY}\0", f"{KEY}/x"):
+        with pytest.raises(UsageError) as caught:
+            read_key_file(value)
+        error = caught.value
+        assert "--key-file: expected the path of a file" in str(error)
+        for one in (error, error.__context__, error.__cause__):
+            assert value[-20:] not in f"{one}{one!r}"
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (KEY, KEY),
+        (json.dumps({"accessToken": KEY}), f"renewed {KEY}"),
+        ("", "sk-proj-0123456789abcdef is no longer valid"),
+        ("", "got eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"),
+        ("", "client secret s3cret-of-the-environment refused"),
+        (KEY, "".join(f"\\u{ord(char):04x}" for char in KEY)),
+        (KEY, base64.b64encode(f"x:{KEY}".encode()).decode()),
+    ],
+)
+def test_h12_what_a_failing_command_says_is_shown_without_secrets(printed, said, monkeypatch):
+    monkeypatch.setenv("MY_CLIENT_SECRET", "s3cret-of-the-environment")
+    script = "import sys; print(sys.argv[1]); sys.stderr.write('log in first: ' + sys.argv[2]); sys.exit(3)"
+    command = shlex.join([sys.executable, "-c", script, printed, said])
+    with pytest.raises(UsageError, match="exit code 3: log in first: ") as caught:
+        asyncio.run(TokenCommand(command).current())
+    secret = max(said.split(), key=len)
+    assert secret not in str(caught.value)
+    assert "[redacted]" in str(caught.value) or "[not shown" in str(caught.value)

@@ -70,3 +70,18 @@ def test_a_log_that_cannot_be_written_ends_and_says_so_once(tmp_path):
     assert message[0] == log.failure
     assert "expected to append an event, but: " in message[0]
     assert message[0].endswith("; the run continues without it")
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "\x7f", "\x9b2J", "\u202e", "\u2028", "é", "\U0001f600", "\ud800", "\\u007f"]
+)
+def test_h13_a_line_is_printable_ascii_whatever_is_in_it(text, tmp_path):
+    log = log_at(tmp_path / "log")
+    log.write("record", key=text, state="failed", code=f"a{text}b")
+    log.write("halt", reason=text, message=text, rows=2**70, seconds=0.5)
+    log.close()
+    lines = (tmp_path / "log").read_bytes().splitlines()
+    assert all(line.isascii() and line.decode().isprintable() for line in lines)
+    first, second = map(json.loads, lines)
+    assert (first["key"], first["code"]) == (text, f"a{text}b")
+    assert (second["message"], second["rows"], second["seconds"]) == (text, 2**70, 0.5)

@@ -12,7 +12,7 @@ from batchrun.core.responses.http import Answer, Cause, Failure, Request
 from batchrun.core.responses.outcome import Ended
 from batchrun.core.responses.verdict import JobReport, Unclear, read_poll
 from batchrun.core.settings.settings import Secret
-from batchrun.edge.exchange import Redactor
+from batchrun.edge.redaction import Redactor
 from tests.cost import costs_at_most
 from tests.edge.hostile_server import HostileServer, always, answer
 from tests.edge.transports import GET, OURS, POST, TRANSPORTS, exchanged

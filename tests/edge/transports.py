@@ -8,8 +8,8 @@ import httpx
 import httpx2
 
 from batchrun.core.responses.http import Request
-from batchrun.edge.exchange import Redactor
 from batchrun.edge.httpx_transport import HttpxTransport
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport import OwnTransport
 from tests.edge.hostile_server import HostileServer
 

@@ -1,15 +1,18 @@
 """A token that is refused while the run goes on: renewed once more, and a 401 that halts where that fails."""
 
 import asyncio
+import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from batchrun.core.responses.http import Answer, Cause, Failure
+from batchrun.core.responses.outcome import Running
 from batchrun.core.settings.settings import Secret, Settings
 from batchrun.core.text.readable import worded
 from batchrun.edge.credentials import TokenCommand
-from batchrun.edge.exchange import Redactor
+from batchrun.edge.redaction import Redactor
 from batchrun.runner.loop.exchanges import Exchanges
 from batchrun.runner.opening.service import KeyRenewal
 from batchrun.services.choice import choose
@@ -87,3 +90,65 @@ def test_nothing_but_a_401_renews_a_token_or_sends_a_request_again(answer):
     got, asked = asyncio.run(main())
     assert got is answer
     assert asked == 1
+
+
+# --- what is kept of a response holds no key ---
+
+
+SAFE = "sk-canary-51b0a7c2d94e"  # as a job's id may be, so that it could become one
+ESCAPED = "".join(f"\\u{ord(char):04x}" for char in SAFE)
+
+
+def fed(kind, body, redactor=None):
+    """The event that a response with `body` becomes."""
+
+    class Wire:
+        async def exchange(self, *_):
+            return Answer(200, {}, body)
+
+    async def main():
+        service = choose({"OPENAI_API_KEY": SAFE}, base_url="https://api.example.com/v1")
+        events = []
+        exchanges = Exchanges(
+            service, Wire(), None, Settings(), feed=events.append, wall=lambda: 0.0, input_is_gone=None,
+            redactor=redactor or Redactor(service.secrets),
+        )  # fmt: skip
+        job = SimpleNamespace(job_id="resp_1")
+        await getattr(exchanges, kind)((job, 1))
+        return events[0]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["poll", "cancel"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"id": "{ESCAPED}", "status": "completed", "output_text": "x", "output": []}}',
+        f'{{"id": "{ESCAPED}", "status": "in_progress"}}',
+        f'{{"id": "resp_1", "status": "{ESCAPED}"}}',
+        f'{{"id": "resp_1", "status": "completed", "model": "{ESCAPED}", "output": [], "{ESCAPED}": 1}}',
+        f'{{"id": "resp_1", "error": {{"message": "{ESCAPED}", "code": "{ESCAPED}"}}}}',
+        f'{{"id": "resp_1", "status": "completed", "output": "{ESCAPED}',
+    ],
+    ids=["another id", "another id, running", "unknown status", "result", "error", "unreadable"],
+)
+def test_h18_a_hidden_key_is_in_no_event(kind, body):
+    event = fed(kind, body.encode())
+    assert "[redacted]" in repr(event)
+    assert SAFE not in repr(event)
+    assert SAFE[3:] not in repr(event).encode().decode("unicode_escape")
+
+
+def test_the_poll_of_a_running_job_is_not_searched():
+    class Unused(Redactor):
+        async def hidden(self, answer):
+            pytest.fail("it costs time, and nothing of the response is kept")
+
+    for body in (
+        {"id": "resp_1", "status": "queued", "said": "%41"},
+        {"id": "resp_1", "state": "in_progress"},
+        {"id": "resp_1", "status": "cancelling"},
+    ):
+        event = fed("poll", json.dumps(body).encode(), Unused())
+        assert isinstance(event.seen.outcome, Running)

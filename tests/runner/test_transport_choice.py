@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from batchrun.core.settings.settings import Settings, UsageError
-from batchrun.edge.exchange import Budget, Redactor
+from batchrun.edge.exchange import Budget
 from batchrun.edge.httpx_transport import HttpxTransport
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport import OwnTransport
 from batchrun.runner.opening.service import transport_to
 

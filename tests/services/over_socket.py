@@ -3,7 +3,8 @@
 import asyncio
 
 from batchrun.core.settings.settings import UsageError
-from batchrun.edge.exchange import Caps, Redactor
+from batchrun.edge.exchange import Caps
+from batchrun.edge.redaction import Redactor
 from batchrun.services.choice import choose
 from tests.edge.hostile_server import HostileServer
 from tests.edge.transports import own

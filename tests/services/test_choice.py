@@ -216,3 +216,55 @@ def test_a_key_that_would_break_a_header_is_refused_without_showing_it(value):
     complaint = usage_error(Secret, value, "OPENAI_API_KEY")
     assert complaint.startswith("OPENAI_API_KEY: ")
     assert not value or len(value) < 3 or value not in complaint
+
+
+# --- keys that are none, and keys where none belong ---
+
+
+PROXYAPI = {"PROXYAPI_API_KEY": KEY}
+
+
+@pytest.mark.parametrize("key", ["your-api-key", "<key>", "sk-...", "YOUR_API_KEY", "sk-your-api-key-here"])
+@pytest.mark.parametrize(
+    ("environment", "name", "flags"),
+    [(OPENAI, "OPENAI_API_KEY", {}), (AZURE, "AZURE_OPENAI_API_KEY", {}), (PROXYAPI, "PROXYAPI_API_KEY", {"service": "proxyapi"})],
+    ids=["openai", "azure", "proxyapi"],
+)  # fmt: skip
+def test_a_placeholder_is_refused_where_a_real_key_is_needed(environment, name, flags, key):
+    complaint = usage_error(choose, {**environment, name: key}, **flags)
+    assert complaint.startswith(f"{name}: expected an API key for ")
+    assert "got a placeholder; set " in complaint
+    with pytest.raises(UsageError, match="got a placeholder"):
+        choose({**environment, name: ""}, key=Secret(key, "key.txt"), **flags)
+
+
+@pytest.mark.parametrize("key", ["your-api-key", "<key>", "sk-..."])
+def test_a_placeholder_is_a_key_like_any_other_elsewhere(key):
+    for options in ({"base_url": "http://127.0.0.1:8000/v1"}, {"base_url": "https://llm.example/v1"}):
+        service = choose({"OPENAI_API_KEY": key}, **options)
+        assert service.name == "compatible"
+        assert [secret.is_searched_for for secret in service.secrets] == [False]
+
+
+SECRETS = [KEY, "0123456789abcdef0123456789abcdef", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "url",
+    ["https://api.example.com/v1?api-key={}", "https://api.example.com/v1#{}", "{}", "https://u:{}@api.example.com"],
+)
+def test_a_refused_base_url_is_shown_without_what_may_be_a_key(url, secret):
+    with pytest.raises(UsageError) as caught:
+        choose({"OPENAI_API_KEY": "another-key-0123456789", "OPENAI_BASE_URL": url.format(secret)})
+    assert secret not in f"{caught.value}{caught.value!r}{''.join(traceback.format_exception(caught.value))}"
+    assert str(caught.value).startswith("OPENAI_BASE_URL: expected")
+
+
+@pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_BASE_URL"])
+@pytest.mark.parametrize("key", [KEY, "a-key-of-no-known-form-01"])
+def test_a_key_in_a_variable_that_is_journaled_is_refused(name, key):
+    value = f"https://api.example.com/{key}/v1" if name == "OPENAI_BASE_URL" else key
+    complaint = usage_error(choose, {"OPENAI_API_KEY": key, name: value})
+    assert "expected no API key, got one" in complaint
+    assert key not in complaint

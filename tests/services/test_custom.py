@@ -10,6 +10,7 @@ import pytest
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.verdict import CodeOverrides, JobReport
+from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import StateGroup
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
@@ -245,3 +246,26 @@ def test_a_field_map_moves_what_core_reads(body, seen):
     paths = {name: JsonPath(name[0], "x") for name in ("id", "status", "error", "usage", "model", "result")}
     field_map = FieldMap(**paths, error_code=JsonPath("c", "x"))
     assert field_map(body) == (seen, None)
+
+
+def with_key_at_each_place(value):
+    """`value` with the key in place of one text at a time."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from ({**value, name: changed} for changed in with_key_at_each_place(inner))
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from ([*value[:at], changed, *value[at + 1 :]] for changed in with_key_at_each_place(inner))
+    else:
+        yield KEY
+
+
+def test_a_key_anywhere_in_a_profile_is_not_shown_by_its_refusal():
+    refused = 0
+    for changed in with_key_at_each_place(tomllib.loads(SAMPLE.read_text())):
+        try:
+            choose({"RENDER_API_KEY": "another-key-0123456789"}, service=read_profile(changed, "profile.toml"))
+        except UsageError as error:
+            refused += 1
+            assert KEY not in f"{error}{error!r}"
+    assert refused >= 20

@@ -13,11 +13,11 @@ ROW = b'{"model":"gpt-5","input":"%b","background":true}'
 
 def post(prompt=b"x", path=b"/v1/responses", extra=b""):
     body = ROW % prompt
-    return b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n%b\r\n%b" % (path, len(body), extra, body)
+    return b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n%b\r\n%b" % (path, len(body), extra, body)
 
 
 def get(path, extra=b""):
-    return b"GET %b HTTP/1.1\r\nhost: x\r\n%b\r\n" % (path, extra)
+    return b"GET %b HTTP/1.1\r\nhost: localhost\r\n%b\r\n" % (path, extra)
 
 
 async def read_answer(reader):
@@ -195,3 +195,50 @@ def test_a_client_that_does_not_read_is_not_written_to_without_bound():
             assert (await read_answer(reader))[0] == 200
 
     talk(conversation)
+
+
+# --- whom it listens to ---
+
+
+def named(host, path=b"/v1/models"):
+    return b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, host.encode())
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8377", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[2001:db8::1]:80", "127.0.0.1@evil.example", ""],
+)  # fmt: skip
+def test_a_page_whose_name_leads_here_learns_nothing(host):
+    """A browser that was led to 127.0.0.1 by the name of a page sends that name (DNS rebinding)."""
+
+    async def conversation(simulator, reader, writer):
+        writer.write(named(host, b"/_books"))
+        status, headers, body = await read_answer(reader)
+        assert (status, headers["connection"]) == (421, "close")
+        assert "Host" in json.loads(body)["error"]["message"]
+        assert await reader.read() == b""
+        assert simulator.statistics.polls == 0
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:8377", "127.9.9.9", "localhost", "LOCALHOST:1", "sim.localhost:80", "[::1]:8377"]
+)
+def test_every_name_of_this_machine_is_served(host):
+    async def conversation(simulator, reader, writer):
+        for _ in range(2):
+            writer.write(named(host))
+            assert (await read_answer(reader))[0] == 200
+
+    talk(conversation)
+
+
+def test_one_that_listens_to_others_is_called_what_they_call_it():
+    async def main():
+        async with Simulator(parse(""), host="0.0.0.0") as simulator:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(simulator.origin.rsplit(":", 1)[1]))
+            writer.write(named("build-7.example"))
+            assert (await read_answer(reader))[0] == 200
+            writer.close()
+
+    asyncio.run(main())

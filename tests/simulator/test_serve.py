@@ -115,3 +115,14 @@ def test_its_help_has_examples(capsys):
     out = capsys.readouterr().out
     assert "examples:" in out
     assert "--fail server_error=5%" in out
+
+
+@pytest.mark.parametrize("host", ["ünïcode.example", "127.0.0.1\n", "", "a b", "a" * 64, "127。0。0。1", "-\x1b[2J"])
+def test_a_host_that_cannot_be_is_an_error(host, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["serve", f"--host={host}"])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert "expected a name or an address in ASCII" in err
+    assert "write 127.0.0.1" in err
+    assert err.removesuffix("\n").isprintable()

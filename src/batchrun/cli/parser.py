@@ -21,7 +21,7 @@ from batchrun.core.settings.parsing import (
 )
 from batchrun.core.settings.settings import FlagGroup, SettingKind, Settings
 from batchrun.core.settings.unknown import answer
-from batchrun.core.text.readable import Option, flag, parts, visible, worded
+from batchrun.core.text.readable import Option, flag, parts, visible, without_keys, worded
 from batchrun.edge.terminal import for_person, in_lines, text_width
 from batchrun.version import __version__
 
@@ -166,6 +166,7 @@ class Parser(argparse.ArgumentParser):
             text = f"expected {text.partition(': ')[2]}, got none{self._remedy}"
         elif text.startswith("one of the arguments "):
             text = f"expected {' or '.join(text.split()[4:-2])}, got none"
+        text = without_keys(text)
         line = f"{self.prog}: {text if ';' in text else f'{text}; {self.prog} --help lists all options'}"
         self.exit(2, f"{for_person(line, sys.stderr)}\n")
 

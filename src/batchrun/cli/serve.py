@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import re
 import resource
 import signal
 import sys
@@ -48,7 +49,9 @@ prompt: [[fail server_error]], [[incomplete]], [[sleep 2]],
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO.toml", help="how the service behaves")
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
+    parser.add_argument(
+        "--host", type=_host, default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)"
+    )
     parser.add_argument(
         "--port", type=_port, default=PORT, help="port to listen on; 0 takes any free one (default: %(default)s)"
     )
@@ -114,6 +117,21 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {visible(text, 20)!r}")
     return int(text)
+
+
+def _host(text: str) -> str:
+    if (
+        re.fullmatch(
+            r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_-]+)?",
+            text,
+            re.ASCII,
+        )
+        is None
+    ):
+        raise argparse.ArgumentTypeError(
+            f"expected a name or an address in ASCII, got {visible(text, 60)!r}; write 127.0.0.1"
+        )
+    return text
 
 
 def _word_and_share(flag: str, text: str) -> tuple[str, str]:

@@ -3,6 +3,6 @@
 Invariants of this package:
 
 1. Foreign exceptions are translated once, here, and text from outside is redacted once.
-2. Its parts do not import each other, except `exchange` and `append_file`; none imports `services` or the runner.
+2. Its parts do not import each other, except `exchange`, `redaction` and `append_file`; none imports `services` or the runner.
 3. Nothing here chooses between outcomes; values from `core` say what happened.
 """

@@ -14,12 +14,13 @@ import contextlib
 import inspect
 import json
 import os
+import re
 import shlex
 import signal
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ import anyio
 import anyio.to_thread
 
 from batchrun.core.settings.settings import Secret, UsageError
-from batchrun.core.text.readable import Option, visible
+from batchrun.core.text.readable import PREFIX, Option, without_keys
+from batchrun.edge.redaction import Redactor
 
 _OPTION = Option("token_command")
 _FUNCTION = "api_key"
@@ -36,14 +38,24 @@ MAX_BYTES = 65_536  # of a file, or of what a command prints
 COMMAND_TIMEOUT = 60.0  # seconds
 MARGIN = 300.0  # seconds before its expiry at which a token is renewed
 UNKNOWN_LIFE = 600.0  # seconds after which a token without an expiry is renewed
+_SHORTEST = 8  # characters of what is not shown of a command's stderr
+_MOST_WORDS = 20
+_SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 
 
 def read_key_file(path: Path | str) -> Secret:
     """The API key in `path`: one line. Raises UsageError unless only the owner can read the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise UsageError(f"{path}: expected a file with an API key: {error.strerror}; give another") from None
+        problem = None
+    except (OSError, ValueError) as error:  # a ValueError for a null byte
+        problem = getattr(error, "strerror", None) or "not a path"
+    if problem is not None:  # the path is not shown, nor is an exception that has it: it may be the key itself
+        raise UsageError(
+            f"expected the path of a file with an API key, but it cannot be opened: {problem}",
+            "name the file; the API key itself goes into the service's variable",
+            Option("key_file"),
+        )
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -127,6 +139,15 @@ class TokenCommand(KeySource):
     async def _fetch(self) -> Token:
         return read_token(await self._run_command(), self._clock())
 
+    def _message_in(self, errors: bytes, printed: bytes) -> str:
+        """What the command wrote to stderr, on one line, without secrets."""
+        redactor = Redactor()
+        for value in _secrets_around(printed):
+            redactor.learn_value(value)
+        if self._token is not None:
+            redactor.learn_value(self._token.secret.reveal())
+        return redactor.shown(without_keys(" ".join(errors.decode("utf-8", "replace").split())))
+
     async def _run_command(self) -> bytes:
         name = self._argv[0]
         try:
@@ -154,7 +175,7 @@ class TokenCommand(KeySource):
                 f"{name} gave no token within {self._limit:g} s", "try it by hand, it may wait for input", _OPTION
             ) from None
         if code != 0:
-            message = visible(" ".join(errors.decode("utf-8", "replace").split()), 300)
+            message = self._message_in(errors, printed)
             raise UsageError(
                 f"{name} failed with exit code {code}: {message or 'it printed nothing'}", "try it by hand", _OPTION
             )
@@ -194,6 +215,15 @@ class KeyFunction(KeySource):
             raise UsageError(f"expected a function that returns a string, got {type(found).__name__}", "", _FUNCTION)
         expires_at = _number(_expiry_of_jwt(found))
         return Token(Secret(found, _FUNCTION), expires_at if expires_at and expires_at > self._clock() else None)
+
+
+def _secrets_around(printed: bytes) -> Iterator[str]:
+    """What a command may echo that must not be shown: what it printed as a token, and secrets of its environment."""
+    words = re.findall(r"[^\s\"',{}\[\]]{8,}", printed.decode("utf-8", "replace"))
+    yield from sorted(set(words), key=len, reverse=True)[:_MOST_WORDS]
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name) and not name.startswith(PREFIX) and len(value) >= _SHORTEST:
+            yield value
 
 
 def read_token(printed: bytes, now: float) -> Token:

@@ -4,7 +4,7 @@
 
 Events: ``start``, ``record``, ``pause``, ``outage``, ``halt``, ``stop``, ``end``. The log is not part of the batch: nothing is
 read back from it, and where it can no longer be written it ends, reports that once, and the run continues. Text
-from outside must already be redacted.
+from outside must already be redacted. A line is printable ASCII, everything else in it is escaped: logs are read in terminals.
 """
 
 from __future__ import annotations
@@ -67,6 +67,9 @@ class EventLog:
 
 def _line(facts: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(facts) + b"\n"
+        line = orjson.dumps(facts)
     except TypeError:  # lone surrogates, integers beyond 64 bits
-        return json.dumps(facts, default=str).encode() + b"\n"
+        line = json.dumps(facts, default=str).encode()
+    if not line.isascii():
+        line = json.dumps(orjson.loads(line), separators=(",", ":")).encode()
+    return line.replace(b"\x7f", b"\\u007f") + b"\n"

@@ -15,29 +15,24 @@ Invariants of every transport:
 from __future__ import annotations
 
 import asyncio
-import base64
 import ipaddress
-import json
-import logging
 import os
-import re
 import socket
 import ssl
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from types import ModuleType
 from typing import NamedTuple, Protocol
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
-from batchrun.core.settings.settings import Secret, UsageError
-from batchrun.core.text.readable import visible
+from batchrun.core.settings.settings import UsageError
 
 MIB = 1024 * 1024
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -296,82 +291,6 @@ class BudgetShare:
 
     def end(self) -> None:
         self._budget.end(self)
-
-
-# --- Removes secrets from everything received, in every form in which a service echoes them ---
-
-
-MARK = "[redacted]"
-
-# Placeholders of local servers (EMPTY, dummy, sk-1234) occur in ordinary text: redacting them would change paid
-# results. Keys that protect anything are longer.
-SHORTEST = 12  # characters
-
-
-class Redactor:
-    """Knows the secrets of a run, and finds them exact, URL-encoded, JSON-escaped and within base64."""
-
-    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._forms: tuple[bytes, ...] = ()
-        for secret in secrets:
-            self.learn(secret)
-
-    def learn(self, secret: Secret) -> None:
-        """Redact `secret` too from now on: a renewed token."""
-        value = secret.reveal()
-        if len(value) >= SHORTEST:
-            known = dict.fromkeys((*self._forms, *_forms_of(value)))
-            self._forms = tuple(sorted(known, key=len, reverse=True))
-
-    def raw(self, data: bytes) -> bytes:
-        """`data` without secrets; the very same object where there are none."""
-        for form in self._forms:
-            if form in data:
-                data = data.replace(form, MARK.encode())
-        return data
-
-    def text(self, text: str) -> str:
-        return self.raw(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
-
-    def shown(self, text: str, limit: int = 300) -> str:
-        """`text` without secrets, on one line, nothing hidden in it; redacted before it is cut."""
-        return visible(self.text(text), limit)
-
-    def headers(self, headers: dict[str, str]) -> dict[str, str]:
-        joined = "\n".join(headers.values()).encode("utf-8", "surrogatepass")  # no secret contains a line feed
-        for form in self._forms:
-            if form in joined:
-                return {name: self.text(value) for name, value in headers.items()}
-        return headers
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """A logging filter: the record passes, without secrets."""
-        record.msg = self.text(record.getMessage())
-        record.args = ()
-        return True
-
-
-def _forms_of(value: str) -> Iterable[bytes]:
-    yield value.encode()
-    for escaped in (quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1].replace("/", "\\/")):
-        yield escaped.encode()
-    escaped = quote(value, safe="")
-    yield re.sub("%..", lambda found: found[0].lower(), escaped).encode()
-    yield json.dumps(value)[1:-1].encode()
-    yield from _base64_forms(value.encode())
-
-
-def _base64_forms(value: bytes) -> Iterable[bytes]:
-    """The part of `value` that is the same in the base64 of any text around it: one form for each of three offsets.
-
-    The characters at either end also hold bits of their neighbours and are left out.
-    """
-    for offset, start in ((0, 0), (1, 2), (2, 3)):
-        encoded = base64.b64encode(b"\0" * offset + value)
-        end = len(encoded.rstrip(b"=")) - (1 if encoded.endswith(b"=") else 0)
-        form = encoded[start:end]
-        yield form
-        yield form.replace(b"+", b"-").replace(b"/", b"_")
 
 
 # What a machine's environment may say about a connection: a proxy for https, a private certificate authority.

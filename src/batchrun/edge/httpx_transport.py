@@ -28,12 +28,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import httpx
 
 from batchrun.core.responses.http import Answer, Cause, Failure, Request
-from batchrun.core.settings.settings import UsageError
+from batchrun.core.settings.settings import SHORTEST_REDACTED, UsageError
 from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,
@@ -44,13 +45,13 @@ from batchrun.edge.exchange import (
     Budget,
     Caps,
     ExchangeError,
-    Redactor,
     package_of,
     proxy_for,
     read_headers,
     tls_context,
     why_no_connection,
 )
+from batchrun.edge.redaction import Redactor
 
 
 class Closable(Protocol):
@@ -180,6 +181,7 @@ class HttpxTransport:
     ) -> None:
         self._origin = origin
         self._redactor = redactor or Redactor()
+        self._proxy_redactor = Redactor()  # of what a proxy says, where no result can be
         self._caps = caps or Caps()
         self._budget = budget or Budget(DEFAULT_BUDGET)
         self._connect_timeout = connect_timeout
@@ -229,6 +231,10 @@ class HttpxTransport:
         self._tls = tls_context(environment) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         proxy = proxy_for(self._origin, environment)
         if proxy is not None:
+            for value in _passwords_of(proxy):
+                if len(value) >= SHORTEST_REDACTED:
+                    self._redactor.learn_value(value)
+                self._proxy_redactor.learn_value(value)
             try:
                 self._proxy = httpx.Proxy(proxy, ssl_context=self._tls if proxy.startswith("https:") else None)
             except (httpx.InvalidURL, ValueError):
@@ -323,7 +329,17 @@ class HttpxTransport:
         if cause is Cause.PROTOCOL and _HUNG_UP.search(text):
             cause = Cause.DROPPED
         where = "" if sent else "; nothing was sent"
-        return Failure(sent, cause, self._redactor.shown(f"{self._origin}: {text}") + where)
+        text = f"{self._origin}: {self._proxy_redactor.text(text)}"
+        return Failure(sent, cause, self._redactor.shown(text) + where)
+
+
+def _passwords_of(proxy: str) -> set[str]:
+    """What must not be shown of the user info in a proxy's URL: the password and all of it, as written and as sent."""
+    written = urlsplit(proxy).netloc.rpartition("@")[0]
+    user, _, password = written.partition(":")
+    return {one for one in (password, unquote(password)) if one} | {
+        one for one in (written, f"{unquote(user)}:{unquote(password)}") if password
+    }
 
 
 def _package_of(client: Any) -> ModuleType:

@@ -10,6 +10,7 @@ from typing import Any
 from batchrun.core.responses.error import Problem
 from batchrun.core.taxonomy.classify import classify
 from batchrun.core.taxonomy.rules import KINDS, normalise
+from batchrun.core.text.readable import visible
 from batchrun.version import install
 
 SYNTHETIC_HEADER = "x-batchrun-synthetic"
@@ -25,8 +26,8 @@ def openai_error(
     """
     openai, http = _sdk()
     sdk, http_status = _sdk_class(problem, status)
-    message = problem.message
-    body = {"code": problem.code, "type": problem.type, "param": problem.param, "message": message}
+    message = visible(problem.message, 5_000)  # the text of the exception; the body keeps it as it was received
+    body = {"code": problem.code, "type": problem.type, "param": problem.param, "message": problem.message}
     request = http.Request("GET", f"https://batchrun.invalid/jobs/{job_id or ''}")
     if sdk == "ContentFilterFinishReasonError":
         error: Exception = openai.ContentFilterFinishReasonError()

@@ -25,6 +25,7 @@ from batchrun.results.images import images_in
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")  # orjson makes a double of an integer beyond 64 bits
 _SHOWN = 60
+_LONGEST_KEY, _LONGEST_MESSAGE = 500, 5_000  # characters in the text of an exception
 
 _LEAST: dict[str, Any] = orjson.loads(RecordLine(id="", custom_id="", state=State.FAILED).to_json())
 for _name in ("id", "custom_id", "state"):
@@ -297,7 +298,7 @@ class JobError(BatchrunError):
     """A row that did not succeed; `record` holds all that is known of it."""
 
     def __init__(self, record: Record, problem: Problem) -> None:
-        super().__init__(f"{record.key}: {problem.message}")
+        super().__init__(f"{visible(record.key, _LONGEST_KEY)}: {visible(problem.message, _LONGEST_MESSAGE)}")
         self.record = record
         self.problem = problem
 

@@ -25,7 +25,8 @@ from batchrun.core.text.readable import Option, Part, Text, parts
 from batchrun.edge.append_file import FileNames, expect_folder, expect_regular, refuse_shared
 from batchrun.edge.artifacts import Folder, open_folder
 from batchrun.edge.credentials import KeySource
-from batchrun.edge.exchange import Budget, Redactor
+from batchrun.edge.exchange import Budget
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.source import Checked, Growing, InputRefused, check
 from batchrun.runner.loop.files import find_files
 from batchrun.runner.loop.runner import Runner, RunObserver
@@ -196,6 +197,7 @@ async def run_session(
                 keys=None if keys is None else KeyRenewal(keys, redactor, observer.noted),
                 folder=folder,
                 budget=budget,
+                redactor=redactor,
                 ceiling=None if sharing is None else sharing.ceiling,
                 shared=None if sharing is None else sharing.shared,
             )

@@ -25,6 +25,8 @@ _BASE = re.compile(
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.ASCII)
 _DEFAULT_PORT = {"http": "80", "https": "443"}
 
+_LONGEST_HOST = 24  # characters, of one that is shown although it has no scheme: localhost:8000/v1
+
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _VALUE = re.compile(r"[ -~\t]{0,4000}", re.ASCII)
 _TRANSPORT = frozenset(
@@ -58,10 +60,13 @@ def read_base_url(text: str, where: Option | str, *, allow_http: bool = False) -
         raise UsageError("expected a URL without a user or password, got one with", "set the API key instead", where)
     for mark, name in (("?", "query"), ("#", "fragment")):
         if mark in text:
+            start = text.partition(mark)[0]  # what follows may be a key
             raise UsageError(
-                f"expected a base URL without a {name}, got {text[:200]!r}", f"cut it at the {mark!r}", where
+                f"expected a base URL without a {name}, got {start[:200]!r} and more", f"cut it at the {mark!r}", where
             )
     found = _BASE.fullmatch(text)
+    if found is None and "://" not in text and len(text) > _LONGEST_HOST:  # an API key, perhaps
+        raise UsageError("expected https://HOST[:PORT][/PATH], got a long text without ://", "write it so", where)
     if found is None:
         raise UsageError(
             f"expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}", "write it so", where

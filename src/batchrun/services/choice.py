@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from batchrun.core.settings.settings import Secret, UsageError
-from batchrun.core.text.readable import Option
+from batchrun.core.text.readable import Option, without_keys
 from batchrun.services.address import BaseUrl, checked_headers, custom_headers, read_base_url
-from batchrun.services.profile import AZURE, BEARER, COMPATIBLE, KNOWN, OPENAI, Auth, Profile
+from batchrun.services.profile import AZURE, BEARER, COMPATIBLE, KNOWN, OPENAI, PROXYAPI, Auth, Profile
 from batchrun.services.service import Service
 
 _OPENAI_NAMES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 _AZURE_NAMES = ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_ENDPOINT")
+
+
+# An API key of theirs is never one of these; others may want any key at all.
+_NEED_A_REAL_KEY = (OPENAI, AZURE, PROXYAPI)
+_VARIABLE_OF = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
 
 
 def choose(
@@ -53,7 +59,22 @@ def choose(
                 Option("demo"),
             ),
         )
-    return Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
+    chosen = Service(profile, base, secret, headers, auth=auth, key_renews=token is not None)
+    account = {variable: headers[name] for name, variable in _VARIABLE_OF.items() if name in headers}
+    expect_no_key(chosen, {"the base URL": str(base), **account})
+    if secret is not None and secret.is_placeholder and profile in _NEED_A_REAL_KEY and not base.loopback:
+        raise UsageError(
+            f"expected an API key for {profile.name}, got a placeholder", "set a key of yours", secret.source
+        )
+    return chosen
+
+
+def expect_no_key(service: Service, texts: Mapping[Any, str]) -> None:
+    """Refuse `texts` that are journaled or shown, by where they were set, if an API key is in one of them."""
+    known = [secret.reveal() for secret in service.secrets if secret.is_searched_for]
+    for where, text in texts.items():
+        if without_keys(text) != text or any(value in text for value in known):
+            raise UsageError("expected no API key, got one", "the API key goes into a variable of its own", where)
 
 
 def _named(service: str | None, environment: Mapping[str, str]) -> Profile:
@@ -95,9 +116,8 @@ def _base(profile: Profile, environment: Mapping[str, str], flag: str | None, *,
 def _headers(profile: Profile, environment: Mapping[str, str]) -> dict[str, str]:
     if not profile.sends_organisation:
         return {}
-    names = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
     headers: dict[str, str] = {}
-    for header, name in names.items():
+    for header, name in _VARIABLE_OF.items():
         if name in environment:
             headers |= checked_headers({header: environment[name]}, name)
     if "OPENAI_CUSTOM_HEADERS" in environment:

@@ -32,6 +32,7 @@ class Host(Protocol):
     @property
     def most_body(self) -> int: ...
 
+    def is_foreign(self, header: bytes) -> bool: ...
     def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes) -> Reply: ...
     def common_lines(self) -> bytes: ...
 
@@ -123,6 +124,10 @@ class ServedConnection(asyncio.Protocol):
         if lower in _KEY_HEADERS:
             scheme, _, credentials = value.partition(b" ")
             self._api_key = credentials.strip() if scheme.lower() == b"bearer" else value
+        elif lower == b"host" and self._host.is_foreign(value):
+            self._end_with(
+                error(421, "expected a Host header with 127.0.0.1 or localhost, got another", code="foreign_host")
+            )
         elif lower == b"content-length" and value.isdigit() and int(value[:20]) > self._host.most_body:
             self._too_large()
         elif (

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import re
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -22,6 +24,19 @@ from batchrun.simulator.scenario import Scenario
 from batchrun.simulator.service import SimulatedService
 
 _BACKLOG = 4096
+
+
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?\Z", re.ASCII)  # with a port or without
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.strip().removeprefix("[").removesuffix("]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def steady_wall_clock() -> Callable[[], float]:
@@ -50,6 +65,8 @@ class Simulator:
         self.statistics: RequestStatistics = self.service.statistics
         self.connections: set[ServedConnection] = set()
         self._common = CommonLines()
+        self._is_local = _is_loopback(host)
+        self._seen_hosts: set[bytes] = set()
         self._address = (host, port)
         self._server: asyncio.Server | None = None
 
@@ -71,6 +88,19 @@ class Simulator:
     def use(self, scenario: Scenario) -> None:
         """Behave by `scenario` from now on."""
         self.service.use(scenario, self.now())
+
+    def is_foreign(self, header: bytes) -> bool:
+        """Whether a Host header names another machine than this one, to which alone we listen.
+
+        A web page may have a name of its own lead to 127.0.0.1, and its script could then read our answers.
+        """
+        if not self._is_local or header in self._seen_hosts:
+            return False
+        if not _is_loopback(_HOST.sub(r"\1", header.decode("latin-1"))):
+            return True
+        if len(self._seen_hosts) < 100:
+            self._seen_hosts.add(header)
+        return False
 
     def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes) -> Reply:
         return self.service.answer(method, target, api_key, body, self.now())

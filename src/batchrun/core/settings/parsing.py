@@ -26,6 +26,7 @@ from batchrun.core.text.readable import (
     read_seconds,
     spelled_bytes,
     spelled_seconds,
+    value_shown,
     variable,
     visible,
     worded,
@@ -133,7 +134,7 @@ def read_switch(text: str) -> bool:
     word = text.strip().lower()
     if word in _YES or word in _NO:
         return word in _YES
-    raise ValueError(f"expected yes or no, got {visible(text, 40)!r}")
+    raise ValueError(f"expected yes or no, got {value_shown(text)}")
 
 
 def read_states(text: str) -> tuple[str, ...]:
@@ -148,9 +149,9 @@ def read_states(text: str) -> tuple[str, ...]:
         if word not in _RETRIED:
             near = difflib.get_close_matches(word, _RETRIED, n=1, cutoff=0.7)
             hint = f"; did you mean {near[0]}" if near else ""
-            raise ValueError(f"{_NO_STATES}{visible(word, 60)!r}{hint}")
+            raise ValueError(f"{_NO_STATES}{value_shown(word)}{hint}")
     if not words:
-        raise ValueError(f"expected states with commas between, or {_ALL}; got {visible(text, 40)!r}")
+        raise ValueError(f"expected states with commas between, or {_ALL}; got {value_shown(text)}")
     return tuple(dict.fromkeys(words))
 
 

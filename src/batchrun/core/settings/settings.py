@@ -12,7 +12,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, NoReturn, Self
 
-from batchrun.core.text.readable import Option, Part, Text, as_given, parts, worded
+from batchrun.core.text.readable import Option, Part, Text, as_given, parts, without_keys, worded
 
 # --- Refusals, in parts: what is concerned, what is wrong with it, and what to do. Whoever shows one words it ---
 
@@ -21,6 +21,8 @@ class Refusal(Exception):
     """Something cannot be used; `about` is an option, a variable or a path. `str` is the command's wording."""
 
     def __init__(self, problem: Text, remedy: Text = "", about: Option | str | None = None) -> None:
+        problem, remedy = _without_keys(problem), _without_keys(remedy)
+        about = without_keys(about) if isinstance(about, str) else about
         super().__init__(problem, remedy, about)
         self.problem: Text = problem if about is None else (about, ": ", *parts(problem))
         self.remedy = remedy
@@ -48,6 +50,22 @@ class Refusal(Exception):
         return self.worded()
 
 
+def _without_keys(text: Text) -> Text:
+    """`text` without what looks like an API key: values are shown, and one may stand where none belongs."""
+    cleaned = tuple(_part_without_keys(part) for part in parts(text))
+    return cleaned if isinstance(text, tuple) else cleaned[0]
+
+
+def _part_without_keys(part: Part) -> Part:
+    match part:
+        case str():
+            return without_keys(part)
+        case Option(name, str(value)):
+            return Option(name, without_keys(value))
+        case _:
+            return part
+
+
 class UsageError(Refusal, ValueError):
     """What the user set up cannot work: a flag, a variable or a file. Raised before anything is sent."""
 
@@ -60,6 +78,25 @@ class UsageError(Refusal, ValueError):
 
 
 MAX_LENGTH = 16_384
+
+SHORTEST_REDACTED = 12  # characters
+
+PLACEHOLDERS = frozenset(
+    "$api_key $openai_api_key ${openai_api_key} <api-key> <api_key> <azure-api-key> <key> <my-api-key> <openai-api-key> "
+    "<openai_api_key> <secret> <token> <your-api-key> <your-key> <your-openai-api-key> <your-token> <your_api_key> "
+    "<your_key> <your_openai_api_key> api-key api_key apikey change-me changeme dummy dummy-api-key "
+    "dummy-key dummy_key empty example fake fake-api-key fake-key insert-api-key-here insert-your-api-key-here "
+    "lm-studio local my-api-key my_api_key mykey no-key no-key-needed no-key-required none not-needed not-required "
+    "not_needed null ollama openai-api-key openai_api_key placeholder replace-me replaceme sk-... sk-1234 "
+    "sk-abc sk-abc123 sk-demo-needs-no-key sk-dummy sk-fake sk-local sk-my-api-key sk-no-key-required sk-placeholder "
+    "sk-proj-... sk-proj-xxx sk-proj-xxxx sk-test sk-xxx sk-xxxx sk-xxxxxxxx sk-xxxxxxxxxxxx sk-your-api-key "
+    "sk-your-api-key-here sk-your-key sk-your-key-here sk-your-openai-api-key test-api-key test-key test_key "
+    "todo unused xxx xxxx xxxxxxxx your-api-key your-api-key-here your-azure-api-key "
+    "your-azure-openai-api-key your-key your-key-here your-openai-api-key your-openai-key your-secret-key your-token "
+    "your_api_key your_api_key_here your_azure_api_key your_azure_openai_api_key your_key your_key_here "
+    "your_openai_api_key your_openai_key your_proxyapi_key your_token yourapikey".split()
+)
+"""What documentation has in place of an API key, in small letters."""
 
 
 class Secret:
@@ -79,6 +116,20 @@ class Secret:
     def fingerprint(self, salt: bytes) -> str:
         """The same for the same value and `salt`; the value cannot be derived from it."""
         return blake2b(self._value.encode(), key=salt[:64], digest_size=16).hexdigest()
+
+    @property
+    def is_searched_for(self) -> bool:
+        """Whether results are searched for it, to redact it.
+
+        Short keys of local servers (EMPTY, dummy) and placeholders occur in ordinary text: redacting them would change
+        paid results. Keys that protect anything are longer.
+        """
+        return len(self._value) >= SHORTEST_REDACTED and not self.is_placeholder
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it was copied from documentation, or is for a server that takes any key: it protects nothing."""
+        return self._value.lower() in PLACEHOLDERS
 
     def __repr__(self) -> str:
         return f"<secret from {self.source}>"

@@ -32,6 +32,25 @@ def visible(text: str, limit: int = 500) -> str:
     return shown if len(text) <= limit else shown + "…"
 
 
+# API keys of OpenAI and of those who follow it, and JSON web tokens, wherever they are in a text.
+_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{12,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"
+)
+_KEY_ALONE = re.compile(
+    r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{24,}"
+)  # any other: a value that is nothing else
+_NOT_SHOWN = "[not shown: it looks like an API key]"
+
+
+def without_keys(text: str) -> str:
+    """`text` without what looks like an API key: a value that was set where none belongs.
+
+    >>> without_keys("expected a number, got 'sk-proj-0123456789ab'")
+    "expected a number, got '[not shown: it looks like an API key]'"
+    """
+    return _KEY.sub(_NOT_SHOWN, text)
+
+
 def _escaped(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char
@@ -95,7 +114,7 @@ def read_seconds(text: str) -> float:
             seconds = math.fsum(float(number) * _TIME_UNITS[unit or "s"] for number, unit in parts)
             if seconds <= _LONGEST:
                 return seconds
-    raise ValueError(f"expected a time such as 90s, 5m or 24h, got {_shown(text)}")
+    raise ValueError(f"expected a time such as 90s, 5m or 24h, got {value_shown(text)}")
 
 
 def read_bytes(text: str) -> int:
@@ -105,21 +124,21 @@ def read_bytes(text: str) -> int:
         size = float(found[1]) * _SIZE_UNITS[found[2].lower()]
         if size <= _LARGEST and size == int(size):
             return int(size)
-    raise ValueError(f"expected a size such as 500k or 64MiB, got {_shown(text)}")
+    raise ValueError(f"expected a size such as 500k or 64MiB, got {value_shown(text)}")
 
 
 def read_count(text: str) -> int:
     """A whole number, 0 or more; ``20_000`` too."""
     if _COUNT.fullmatch(text.strip()) and len(text) < 20:
         return int(text.strip().replace("_", ""))
-    raise ValueError(f"expected a whole number such as 500, got {_shown(text)}")
+    raise ValueError(f"expected a whole number such as 500, got {value_shown(text)}")
 
 
 def read_number(text: str) -> float:
     """A number, 0 or more; ``2_000_000`` too."""
     if _NUMBER.fullmatch(text.strip()) and len(text) < 20:
         return float(text.strip().replace("_", ""))
-    raise ValueError(f"expected a number such as 600 or 0.5, got {_shown(text)}")
+    raise ValueError(f"expected a number such as 600 or 0.5, got {value_shown(text)}")
 
 
 def spelled_seconds(seconds: float) -> str:
@@ -175,8 +194,9 @@ def many(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
-def _shown(text: str) -> str:
-    return repr(visible(text, 60))
+def value_shown(text: str) -> str:
+    """A value that cannot be used, in quotes; not shown where it looks like an API key."""
+    return _NOT_SHOWN if _KEY_ALONE.fullmatch(text.strip()) else without_keys(repr(visible(text, 60)))
 
 
 # --- Civil time from seconds since 1970 and back, by arithmetic alone ---

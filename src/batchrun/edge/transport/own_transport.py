@@ -23,10 +23,10 @@ from batchrun.edge.exchange import (
     BudgetShare,
     Caps,
     ExchangeError,
-    Redactor,
     ResponseHead,
     tls_context,
 )
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport.connection import Exchange, ExchangeStage, Slots, TimedOut, header_lines, request_head
 from batchrun.edge.transport.pool import ConnectionPool, ResumingContext, parse_origin, shared_buffer
 

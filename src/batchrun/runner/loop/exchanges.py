@@ -26,12 +26,14 @@ from batchrun.core.jobs.messages import (
 )  # fmt: skip
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.http import Answer, Failure, Request
+from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Unclear
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.classify import rule
-from batchrun.core.taxonomy.rules import WordField
+from batchrun.core.taxonomy.rules import StateGroup, WordField, group_of
 from batchrun.core.text.readable import Text
 from batchrun.edge.exchange import HttpTransport
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.source import Checked, InputChanged
 from batchrun.runner.loop.missing_endpoint import CHAT, missing_endpoint
 from batchrun.services.service import Service
@@ -175,6 +177,7 @@ class Exchanges:
         noted: Callable[[Text], None],
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._service = service
         self._wire = wire
@@ -187,6 +190,7 @@ class Exchanges:
         self._keys = keys
         self._ceiling = ceiling
         self._known_paths: set[str] = set()  # where a submit was accepted, or was told to find no endpoint
+        self._redactor = redactor or Redactor()
         self._in_background = {one.path for one in service.profile.endpoints if one.background}
 
     async def submit(self, order: Submit) -> None:
@@ -207,7 +211,7 @@ class Exchanges:
             await self._ceiling.acquire()
         path = prepared.path
         answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
-        verdict = self._service.read_submit(answer, self._wall(), path)
+        verdict = await self._read(answer, lambda clean: self._service.read_submit(clean, self._wall(), path))
         if path not in self._known_paths:
             self._get_to_know(path, verdict)
         if isinstance(verdict, Accepted):
@@ -238,6 +242,10 @@ class Exchanges:
             answer = await self._exchange(lambda service: service.poll(job_id), self._settings.poll_timeout)
         read = self._service.read_dated_poll if dated else self._service.read_poll
         verdict = read(answer, self._wall(), job_id)
+        if isinstance(verdict, JobReport) and not verdict.body:  # it runs, and nothing of the response is kept
+            self._feed(PollAnswered(job, attempt, verdict))
+            return
+        verdict = await self._read(answer, lambda clean: read(clean, self._wall(), job_id), verdict)
         if isinstance(verdict, JobReport):
             self._feed(PollAnswered(job, attempt, verdict))
         else:
@@ -250,10 +258,10 @@ class Exchanges:
         assert job_id is not None
         if self._service.can_cancel:
             answer = await self._exchange(lambda service: service.cancel(job_id), self._settings.cancel_timeout)
-            verdict = self._service.read_cancel(answer, self._wall(), job_id)
+            verdict = await self._read(answer, lambda clean: self._service.read_cancel(clean, self._wall(), job_id))
         else:  # a poll is all that there is
             answer = await self._exchange(lambda service: service.poll(job_id), self._settings.cancel_timeout)
-            verdict = self._service.read_poll(answer, self._wall(), job_id)
+            verdict = await self._read(answer, lambda clean: self._service.read_poll(clean, self._wall(), job_id))
         self._feed(CancelAnswered(job, attempt, verdict))
 
     async def _exchange(self, request: Callable[[Service], Request], timeout: float) -> Answer | Failure:  # noqa: ASYNC109 - the transport's own timeout
@@ -266,5 +274,29 @@ class Exchanges:
                 answer = await self._wire.exchange(request(self._service), timeout)
         return answer
 
+    async def _read(
+        self, answer: Answer | Failure, read: Callable[[Answer | Failure], T], verdict: T | None = None
+    ) -> T:
+        """What `read` makes of `answer`, `verdict` if it has read it already, without the secrets that its escapes hide.
+
+        All that is kept or shown of a response goes through here, but polls of running jobs, of which nothing is.
+        """
+        verdict = read(answer) if verdict is None else verdict
+        if isinstance(answer, Failure) or _is_known_to_run(verdict):
+            return verdict
+        clean = await self._redactor.hidden(answer)
+        return verdict if clean is answer else read(clean)
+
     def _submit_timeout(self, path: str) -> float:
         return self._settings.submit_timeout if path in self._in_background else self._settings.answer_timeout
+
+
+def _is_known_to_run(verdict: object) -> bool:
+    """Whether it is a job that runs, in a word that we know: nothing else of the response is kept."""
+    if not isinstance(verdict, JobReport) or not isinstance(running := verdict.outcome, Running):
+        return False
+    return (
+        running.unclear is None
+        and verdict.other_id is None
+        and group_of(running.status) in (StateGroup.IN_PROGRESS, StateGroup.CANCELLING)
+    )

@@ -63,6 +63,7 @@ from batchrun.core.text.readable import Text
 from batchrun.edge.artifacts import Folder
 from batchrun.edge.cancel_file import CancelRequestReader
 from batchrun.edge.exchange import Budget, HttpTransport
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.source.checked import Checked
 from batchrun.edge.source.opening import InputChanged
 from batchrun.runner.loop.exchanges import Exchanges, Keys, Workers, submit_ceiling, task_group
@@ -136,6 +137,7 @@ class Runner:
         wall: float | None = None,
         folder: Folder | None = None,
         budget: Budget | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._batch = batch
         self._only_cancels = only_cancels
@@ -173,6 +175,7 @@ class Runner:
             noted=observer.noted,
             keys=keys,
             ceiling=ceiling,
+            redactor=redactor,
         )
         self._repeats_ids = service.profile.repeats_ids
         self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None, repeats_ids=self._repeats_ids)

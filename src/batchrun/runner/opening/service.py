@@ -15,10 +15,11 @@ from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.append_file import BatchFilesError
 from batchrun.edge.credentials import KeySource, TokenCommand, read_key_file
-from batchrun.edge.exchange import Budget, Caps, HttpTransport, Redactor, proxy_for
+from batchrun.edge.exchange import Budget, Caps, HttpTransport, proxy_for
 from batchrun.edge.httpx_transport import HttpxTransport
+from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport import OwnTransport
-from batchrun.services.choice import choose
+from batchrun.services.choice import choose, expect_no_key
 from batchrun.services.custom import read_profile
 from batchrun.services.of_batch import begun_with
 from batchrun.services.service import Service
@@ -57,10 +58,18 @@ async def service_of(
         renewed = api_key
     token = None if renewed is None else await renewed.current()
     if header is not None and profile is None and settings.base_url is None:
-        return begun_with(header, environment, key=key, token=token, allow_http=settings.allow_http), renewed
-    service = choose(
-        environment, service=profile, base_url=settings.base_url, key=key, token=token, allow_http=settings.allow_http
-    )
+        service = begun_with(header, environment, key=key, token=token, allow_http=settings.allow_http)
+    else:
+        service = choose(
+            environment,
+            service=profile,
+            base_url=settings.base_url,
+            key=key,
+            token=token,
+            allow_http=settings.allow_http,
+        )
+    journaled = {"model": settings.model, "set": "\n".join(settings.set), "artifacts": settings.artifacts}
+    expect_no_key(service, {Option(name): text for name, text in journaled.items() if text})
     return service, renewed
 
 
