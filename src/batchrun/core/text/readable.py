@@ -39,14 +39,14 @@ _KEY = re.compile(
 _KEY_ALONE = re.compile(
     r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9_-]{24,}"
 )  # any other: a value that is nothing else
-_NOT_SHOWN = "[not shown: it looks like an API key]"
+_NOT_SHOWN = "[not shown: it may be an API key]"
 
 
 def without_keys(text: str) -> str:
     """`text` without what looks like an API key: a value that was set where none belongs.
 
     >>> without_keys("expected a number, got 'sk-proj-0123456789ab'")
-    "expected a number, got '[not shown: it looks like an API key]'"
+    "expected a number, got '[not shown: it may be an API key]'"
     """
     return _KEY.sub(_NOT_SHOWN, text)
 
@@ -195,7 +195,7 @@ def many(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def value_shown(text: str) -> str:
-    """A value that cannot be used, in quotes; not shown where it looks like an API key."""
+    """A value that cannot be used, in quotes; not shown where it may be an API key."""
     return _NOT_SHOWN if _KEY_ALONE.fullmatch(text.strip()) else without_keys(repr(visible(text, 60)))
 
 
