@@ -51,6 +51,7 @@ from batchrun.edge.exchange import (
     tls_context,
     why_no_connection,
 )
+from batchrun.edge.httpx_streams import EagerBackend, may_hold_more
 
 
 class Closable(Protocol):
@@ -293,8 +294,11 @@ class HttpxTransport:
             complete = body.complete()
         finally:
             share.end()
+            more = may_hold_more(response)
             with anyio.CancelScope(shield=True):  # a cancelled scope would leave the connection open
                 await response.aclose()
+                if more:
+                    await response.extensions["network_stream"].aclose()
         return Answer(response.status_code, self._redactor.headers(head.headers), self._redactor.raw(complete))
 
     def _pool(self, keepalive: float, connections: int) -> ClientPool[httpx.AsyncHTTPTransport]:
@@ -304,7 +308,10 @@ class HttpxTransport:
         proxy = self._proxy
 
         def make() -> httpx.AsyncHTTPTransport:
-            return httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=proxy)
+            transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=proxy)
+            pool = transport._pool  # noqa: SLF001 - httpx passes no backend on
+            pool._network_backend = EagerBackend(pool._network_backend)  # noqa: SLF001 - as above
+            return transport
 
         return ClientPool(make, connections, keepalive)
 

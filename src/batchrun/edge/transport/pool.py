@@ -227,11 +227,9 @@ class ConnectionPool:
         stage, connection = exchange.stage, exchange.connection
         exchange.failed(error)
         exchange.stage = ExchangeStage.ENDED
-        if stage is ExchangeStage.DIALING:
-            assert exchange.dial is not None
+        if stage is ExchangeStage.DIALING and exchange.dial is not None:
             exchange.dial.cancel()
-        elif stage is ExchangeStage.SENT:
-            assert isinstance(connection, Connection)
+        elif stage is ExchangeStage.SENT and connection is not None:
             connection.abandon()
         if stage is not ExchangeStage.QUEUED:
             self._release_slot(exchange.slots)

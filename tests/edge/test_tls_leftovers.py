@@ -1,0 +1,95 @@
+"""What follows a response is never taken for the next one, wherever the reads of TLS end."""
+
+import asyncio
+import random
+import ssl
+
+import pytest
+import trustme
+import uvloop
+
+from batchrun.core.responses.http import Answer, Request
+from batchrun.edge.transport.pool import BUFFER
+from tests.edge.hostile_server import HostileServer, answer
+from tests.edge.transports import OURS
+
+RECORD = 16 * 1024  # bytes of plaintext in a TLS record
+OVERHEAD = 22  # bytes that TLS 1.3 adds to a record
+TLS_READ = 256 * 1024  # bytes that asyncio and uvloop read from a socket at once
+ENCRYPTED = TLS_READ - (TLS_READ // RECORD) * OVERHEAD  # bytes of plaintext that fill such a read
+ENDS = [RECORD, BUFFER, 2 * BUFFER, ENCRYPTED, TLS_READ, TLS_READ + BUFFER]
+
+POISON = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"
+TAILS = {
+    "nothing": b"",
+    "an answer": POISON,
+    "an empty line": b"\r\n",
+    "an empty line and an answer": b"\r\n" + POISON,
+    "one byte": b"H",
+    "more than a record": POISON * 600,
+}
+
+
+def sized(size):
+    """A response of `size` bytes in all."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %06d\r\n\r\n"
+    length = size - len(head % 0)
+    return head % length + b"x" * length
+
+
+def chunked(size):
+    """The same in chunks."""
+    start, end = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"\r\n0\r\n\r\n"
+    length = size - len(start) - len(end) - len("000000\r\n")
+    return start + b"%06x\r\n" % length + b"x" * length + end
+
+
+async def answers(name, environment, tls, cases):
+    """The number of connections, and (case, what became of the three requests after it) for each of `cases`."""
+
+    async def script(talk):
+        while received := await talk.request():
+            case = received.path[1:]
+            await talk.send(cases[int(case)] if case.isdecimal() else answer(200, received.path.encode()))
+
+    ended = []
+    async with HostileServer(script, tls=tls) as server:  # noqa: SIM117
+        async with OURS[name](server.origin, environment=environment, connections=1) as transport:
+            for case in range(len(cases)):
+                get = [Request("GET", path, {}) for path in (f"/{case}", "/waits", "/waits")]  # for the connection
+                first, *waited = await asyncio.gather(*(transport.exchange(one, 60.0) for one in get))
+                later = await transport.exchange(Request("GET", "/later", {}), 60.0)
+                ended.append((first, *waited, later))
+    return server.connections, ended
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return context, {"SSL_CERT_FILE": str(path)}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("tail", TAILS)
+def test_h16_what_follows_a_response_is_never_taken_for_the_next_one(tls, loop, name, tail):
+    """At each end of a buffer, one byte before it and one after it, and anywhere."""
+    context, environment = tls
+    anywhere = random.Random(16)
+    sizes = [end + off for end in ENDS for off in (-1, 0, 1)] + [anywhere.randrange(200, TLS_READ) for _ in range(6)]
+    cases = [make(size) + TAILS[tail] for make in (sized, chunked) for size in sizes]
+    factory = uvloop.new_event_loop if loop == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        connections, ended = runner.run(answers(name, environment, context, cases))
+    for number, (first, *others) in enumerate(ended):
+        case = f"{tail} after {sizes[number % len(sizes)]:,} bytes"
+        assert isinstance(first, Answer), (case, first)
+        assert set(first.body) == {ord("x")}, case
+        assert all(isinstance(one, Answer) for one in others), (case, others)
+        assert [one.body for one in others] == [b"/waits", b"/waits", b"/later"], case
+    if tail == "nothing":
+        assert connections < 10, "others are used again"
