@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import ssl
 
 import pytest
@@ -9,6 +10,7 @@ import trustme
 import uvloop
 
 from batchrun.core.responses.http import Answer, Request
+from batchrun.edge.transport import pool
 from batchrun.edge.transport.pool import BUFFER
 from tests.edge.hostile_server import HostileServer, answer
 from tests.edge.transports import OURS
@@ -28,6 +30,7 @@ TAILS = {
     "one byte": b"H",
     "more than a record": POISON * 600,
 }
+ROOM = 4 * 1024 * 1024  # bytes of the sockets' buffers: a response and what follows it are there when they are read
 
 
 def sized(size):
@@ -48,6 +51,7 @@ async def answers(name, environment, tls, cases):
     """The number of connections, and (case, what became of the three requests after it) for each of `cases`."""
 
     async def script(talk):
+        talk.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
         while received := await talk.request():
             case = received.path[1:]
             await talk.send(cases[int(case)] if case.isdecimal() else answer(200, received.path.encode()))
@@ -71,6 +75,18 @@ def tls(tmp_path_factory):
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return context, {"SSL_CERT_FILE": str(path)}
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch):
+    connect = pool._connect
+
+    async def connected(address):
+        made = await connect(address)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        return made
+
+    monkeypatch.setattr(pool, "_connect", connected)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
