@@ -47,7 +47,7 @@ from batchrun.core.responses.retry_after import milliseconds, retry_after
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
-from batchrun.core.text.json_text import ParsedJson, read_json
+from batchrun.core.text.json_text import TOO_COSTLY, ParsedJson, read_json, read_refused_response, strict_json
 from batchrun.core.text.readable import is_safe_id
 
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
@@ -104,6 +104,7 @@ class Ambiguous:
     problem: Problem
     rule: Rule | None = None  # why no further row will do better, where the service said so
     shape: UnknownShape | None = None  # of a JSON object that shows no job and no result
+    unreadable: bytes = b""  # a 2xx body that could not be read, and may be a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,16 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read."""
+    """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read.
+
+    `is_final`: it would stop the event loop for too long to read, at each further poll too.
+    """
 
     trouble: Trouble
     problem: Problem
     retry_after: float | None = None
     unreadable: bytes = b""
+    is_final: bool = False
 
 
 def read_submit(
@@ -213,8 +218,8 @@ def _read_acceptance(
 ) -> Accepted | Refused | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
-        page = text_of_page(answer.body) or "nothing"
-        return _response_lost(answer, f"HTTP {answer.status} that is no JSON object: {page}")
+        lost = _response_lost(answer, _no_object(answer, reading))
+        return lost if _is_page_or_nothing(answer.body) else replace(lost, unreadable=answer.body)
     mapped = field_map is not None
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     job_id = id_of(body if mapped else job_of(body), _ABSENT)
@@ -283,12 +288,13 @@ def _read_job(answer: Answer, wall: float, job_id: str, field_map: FieldReader |
         try:
             value = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
-            value = None
+            return _read_job_in_full(answer, wall, job_id, None, read_refused_response(answer.body))
         if type(value) is dict and value.get("id") == job_id and type(status := value.get("status")) is str:
             seen = _STILL_RUNNING.get(status)
             if seen is not None:
                 return seen
-    return _read_job_in_full(answer, wall, job_id, field_map)
+        return _read_job_in_full(answer, wall, job_id, None, strict_json(value, answer.body))
+    return _read_job_in_full(answer, wall, job_id, field_map, read_json(answer.body))
 
 
 _POLL_HINTS = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
@@ -301,13 +307,13 @@ _STILL_RUNNING: dict[str, JobReport] = {
 }
 
 
-def _read_job_in_full(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
-    reading = read_json(answer.body)
+def _read_job_in_full(
+    answer: Answer, wall: float, job_id: str, field_map: FieldReader | None, reading: ParsedJson | None
+) -> JobReport | Unclear:
     if reading is None or not isinstance(reading.value, dict):
-        trouble = Trouble.FOREIGN if answer.body.lstrip()[:1] == b"<" else Trouble.TRANSIENT
-        page = text_of_page(answer.body) or "nothing"
-        problem = our_problem("unreadable_result", f"HTTP {answer.status} that is no JSON object: {page}")
-        return Unclear(trouble, problem, unreadable=answer.body)
+        trouble = Trouble.FOREIGN if _first_byte(answer.body) == b"<" else Trouble.TRANSIENT
+        problem = our_problem("unreadable_result", _no_object(answer, reading))
+        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is TOO_COSTLY)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     mapped = field_map is not None
     outcome = outcome_of(body, mapped=mapped)
@@ -347,6 +353,22 @@ def _judge_response(answer: Answer) -> Judged:
         target = answer.headers.get("location", "nowhere")
         parts = replace(parts, message=f"redirected to {target[:300]}; redirects are never followed")
     return judge(parts, Source.HTTP, http_status=answer.status)
+
+
+def _no_object(answer: Answer, reading: ParsedJson | None) -> str:
+    """What a 2xx without a JSON object is."""
+    if reading is TOO_COSTLY:
+        return f"HTTP {answer.status} with {len(answer.body):,} bytes that are no strict JSON, too many to read otherwise"
+    return f"HTTP {answer.status} that is no JSON object: {text_of_page(answer.body) or 'nothing'}"
+
+
+def _is_page_or_nothing(body: bytes) -> bool:
+    return _first_byte(body) in (b"", b"<")
+
+
+def _first_byte(body: bytes) -> bytes:
+    """The first one that is no white space, if it is near the beginning."""
+    return body[:1_000].lstrip()[:1]
 
 
 def _words_of(problem: Problem) -> str:
