@@ -273,7 +273,8 @@ def _shows_nothing(answer: Answer, reading: ParsedJson, *, background: bool) -> 
 def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, polled: bool) -> Problem | None:
     """Why the job cannot be polled; None where it can be. `polled`: its endpoint's jobs are."""
     if not is_safe_id(job_id):
-        message = f"the service named the job {job_id!r}"[:300]
+        shown = "by an object or a list" if isinstance(job_id, dict | list) else repr(job_id)
+        message = f"the service named the job {shown}"[:300]
     elif not polled:
         message = f"the service answered with the job {job_id} (status {outcome.status!r}) where a result was expected"
     else:
@@ -358,7 +359,8 @@ def _judge_response(answer: Answer) -> Judged:
 def _no_object(answer: Answer, reading: ParsedJson | None) -> str:
     """What a 2xx without a JSON object is."""
     if reading is TOO_COSTLY:
-        return f"HTTP {answer.status} with {len(answer.body):,} bytes that are no strict JSON, too many to read otherwise"
+        found = f"HTTP {answer.status} with {len(answer.body):,} bytes that are no strict JSON"
+        return f"{found}, and too many to read otherwise; they are kept in OUT.unreadable"
     return f"HTTP {answer.status} that is no JSON object: {text_of_page(answer.body) or 'nothing'}"
 
 
