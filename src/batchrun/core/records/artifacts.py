@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import orjson
 
-from batchrun.core.text.json_text import MAX_STEPS, elements, members, parts_of
+from batchrun.core.text.json_text import elements, has_many_parts, members
 
 UNREADABLE = "artifact_unreadable"
 _HEAD = 32  # characters of base64 that tell what they are: 24 bytes
@@ -69,7 +69,7 @@ def find(body: bytes, row_name: str) -> tuple[tuple[Found, ...], bool]:
     """
     if b"image_generation_call" not in body and b"b64_json" not in body:
         return (), False
-    if parts_of(body) > MAX_STEPS:
+    if has_many_parts(body):
         return (), True
     found: list[Found] = []
     count = 0
