@@ -1,9 +1,11 @@
 """What follows a response is never taken for the next one, wherever the reads of TLS end."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
+import threading
 
 import pytest
 import trustme
@@ -11,10 +13,10 @@ import uvloop
 
 from batchrun.core.responses.http import Answer, Request
 from batchrun.edge.transport import pool
-from batchrun.edge.transport.pool import BUFFER
 from tests.edge.hostile_server import HostileServer, answer
 from tests.edge.transports import OURS
 
+BUFFER = 64 * 1024  # bytes that are read at a time without TLS
 RECORD = 16 * 1024  # bytes of plaintext in a TLS record
 OVERHEAD = 22  # bytes that TLS 1.3 adds to a record
 TLS_READ = 256 * 1024  # bytes that asyncio and uvloop read from a socket at once
@@ -90,10 +92,11 @@ def room(monkeypatch):
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(("name", "buffer"), [("own", BUFFER), ("own", pool.BUFFER), ("httpx", 0)])
 @pytest.mark.parametrize("tail", TAILS)
-def test_h16_what_follows_a_response_is_never_taken_for_the_next_one(tls, loop, name, tail):
+def test_h16_what_follows_a_response_is_never_taken_for_the_next_one(tls, loop, name, tail, buffer, monkeypatch):
     """At each end of a buffer, one byte before it and one after it, and anywhere."""
+    monkeypatch.setattr(pool, "BUFFER", buffer)
     context, environment = tls
     anywhere = random.Random(16)
     sizes = [end + off for end in ENDS for off in (-1, 0, 1)] + [anywhere.randrange(200, TLS_READ) for _ in range(6)]
@@ -109,3 +112,54 @@ def test_h16_what_follows_a_response_is_never_taken_for_the_next_one(tls, loop, 
         assert [one.body for one in others] == [b"/waits", b"/waits", b"/later"], case
     if tail == "nothing":
         assert connections < 10, "others are used again"
+
+
+class Closing:
+    """A server in a thread that closes its connection as soon as it has sent its answer."""
+
+    def __init__(self, tls, *, notifies):
+        self._tls, self._notifies = tls, notifies
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.origin = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):  # it was closed
+            while True:
+                accepted, _ = self._socket.accept()
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+                with self._tls.wrap_socket(accepted, server_side=True) as connection:
+                    size = int(connection.recv(65_536).split()[1][1:])
+                    connection.sendall(answer(200, b"x" * size, connection="close"))
+                    if self._notifies:
+                        connection.settimeout(0.0)
+                        with contextlib.suppress(ssl.SSLError, OSError):  # it does not wait for the other side's
+                            connection.unwrap()
+
+
+@pytest.mark.parametrize("notifies", [True, False], ids=["notifies", "ends"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name", OURS)
+def test_an_answer_is_whole_although_its_server_closes_at_once(tls, loop, name, notifies, caplog):
+    """The end of the connection is seen while TLS holds what came before it."""
+    context, environment = tls
+    sizes = [60_000, 250_000, 300_000, 700_000, 700_000, 3_000_000] * 2
+
+    async def main():
+        async with OURS[name](server.origin, environment=environment) as transport:
+            return [await transport.exchange(Request("GET", f"/{size}", {}), 60.0) for size in sizes]
+
+    server = Closing(context, notifies=notifies)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+            ended = runner.run(main())
+    finally:
+        server.close()
+    assert [len(one.body) if isinstance(one, Answer) else one for one in ended] == sizes
+    assert not caplog.records

@@ -5,9 +5,11 @@ Invariants:
 1. Bytes that arrive while no exchange is on end the connection: they would be taken for the next response, and one job's
    result for another's. So do bytes beyond a response, and a connection with unread bytes is not used. Nor is one
    whose response ended where the buffer does: TLS may hold further bytes, which no poll of the socket shows, and both
-   loops read on only in their next turn. After a read that left room both have emptied TLS.
+   loops read on only in their next turn. After a read that left room both have emptied TLS. (A record of which only a
+   part has come is not seen; it is like bytes that come later, which nothing tells from a response.)
 2. Nothing is gathered without a cap: neither headers, nor a line that never ends, nor trailers.
-3. All that is read is consumed before the call returns, so that all connections of a pool share one buffer.
+3. All that is read is consumed before the call returns, so that all connections of a pool share one buffer. It holds
+   more than TLS can: what TLS still held when the server closes both loops would drop.
 4. Whatever the bytes, the end is ``completed`` or ``failed`` of the exchange, and never an exception of llhttp's: what a
    callback raises stops llhttp, and the reason is kept in ``_error``.
 """
@@ -151,6 +153,7 @@ def request_head(method: bytes, target: bytes, host: bytes, lines: bytes, size: 
 
 
 _SLICE = 64 * 1024  # bytes of a long body that are written at a time
+_PLAIN = 64 * 1024  # bytes that are read at a time without TLS
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -255,6 +258,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
+        if self.tls is None:
+            self._view = self._view[:_PLAIN]
         self._poller.register(transport.get_extra_info("socket").fileno(), _READABLE)
         self._pool.opened(self)
 

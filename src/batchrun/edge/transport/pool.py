@@ -179,7 +179,9 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, known)
 
 
-BUFFER = 64 * 1024
+BUFFER = (
+    512 * 1024
+)  # both loops give TLS at most 256 KiB at once; it may hold a part of a record, up to 16 KiB, from before
 _CLOSE_TIMEOUT = 5.0  # seconds that `aclose` waits for the event loop
 MAX_DIALS = 100  # at once: with a thousand handshakes at a time each leaves 12 KB more of memory behind
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # suspension ages a connection
