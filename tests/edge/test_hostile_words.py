@@ -78,7 +78,7 @@ def test_h04_nor_is_it_where_nothing_shows_that_it_is_there(name, monkeypatch):
         while await talk.request():
             await talk.send(right + answer(200, {"id": "resp_other", "status": "completed"}))
 
-    first, second, third = exchanged(TRANSPORTS[name], HostileServer(script), GET, GET, GET)
+    _, second, third = exchanged(TRANSPORTS[name], HostileServer(script), GET, GET, GET)
     assert isinstance(second, Failure)
     assert second.sent
     assert "before its request" in second.message

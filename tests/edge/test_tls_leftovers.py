@@ -121,6 +121,7 @@ class Closing:
         self._tls, self._notifies = tls, notifies
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.origin = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.asked, self.closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -136,11 +137,14 @@ class Closing:
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
                 with self._tls.wrap_socket(accepted, server_side=True) as connection:
                     size = int(connection.recv(65_536).split()[1][1:])
+                    self.closed.clear()
+                    self.asked.set()
                     connection.sendall(answer(200, b"x" * size, connection="close"))
                     if self._notifies:
                         connection.settimeout(0.0)
                         with contextlib.suppress(ssl.SSLError, OSError):  # it does not wait for the other side's
                             connection.unwrap()
+                self.closed.set()
 
 
 @pytest.mark.parametrize("notifies", [True, False], ids=["notifies", "ends"])
@@ -149,16 +153,22 @@ class Closing:
 def test_an_answer_is_whole_although_its_server_closes_at_once(tls, loop, name, notifies, caplog):
     """The end of the connection is seen while TLS holds what came before it."""
     context, environment = tls
-    sizes = [60_000, 250_000, 300_000, 700_000, 700_000, 3_000_000] * 2
+    sizes, ended = [60_000, 250_000, 300_000, 400_000, 500_000, 700_000, 3_000_000], []
 
     async def main():
         async with OURS[name](server.origin, environment=environment) as transport:
-            return [await transport.exchange(Request("GET", f"/{size}", {}), 60.0) for size in sizes]
+            for size in sizes:
+                asking = asyncio.create_task(transport.exchange(Request("GET", f"/{size}", {}), 60.0))
+                while not server.asked.is_set():
+                    await asyncio.sleep(0.001)
+                server.asked.clear()
+                server.closed.wait(0.2)  # the loop stands still: the answer and its end are there at once, if they fit
+                ended.append(await asking)
 
     server = Closing(context, notifies=notifies)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
-            ended = runner.run(main())
+            runner.run(main())
     finally:
         server.close()
     assert [len(one.body) if isinstance(one, Answer) else one for one in ended] == sizes

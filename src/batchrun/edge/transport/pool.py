@@ -179,9 +179,8 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, known)
 
 
-BUFFER = (
-    512 * 1024
-)  # both loops give TLS at most 256 KiB at once; it may hold a part of a record, up to 16 KiB, from before
+# Bytes. Both loops give TLS at most 256 KiB at once; of a record, at most 16 KiB, it may hold a part from before.
+BUFFER = 512 * 1024
 _CLOSE_TIMEOUT = 5.0  # seconds that `aclose` waits for the event loop
 MAX_DIALS = 100  # at once: with a thousand handshakes at a time each leaves 12 KB more of memory behind
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # suspension ages a connection
