@@ -284,9 +284,11 @@ async def _silent_in_the_body(talk):
         (_half, "RemoteProtocolError"),
         (lambda talk: talk.request(), "RemoteProtocolError"),
         (b"SSH-2.0-OpenSSH\r\n", "RemoteProtocolError"),
+        (b"HTTP/1.1 099 Low\r\ncontent-length: 5\r\n\r\nfirst" + answer(200, b"second"), "RemoteProtocolError"),
+        (b"HTTP/1.1 103 Early\r\ncontent-length: 5\r\n\r\nfirst" + answer(200, b"second"), "RemoteProtocolError"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", "RemoteProtocolError"),
     ],
-    ids=["silent", "silent in the body", "reset", "cut off", "closed", "no HTTP", "coded"],
+    ids=["silent", "silent in the body", "reset", "cut off", "closed", "no HTTP", "h17-099", "h17-103", "coded"],
 )
 def test_what_goes_wrong_is_raised_as_the_package_raises_it(package, script, error):
     with pytest.raises(getattr(package, error)) as caught:

@@ -256,28 +256,6 @@ def test_a_large_request_is_sent_as_the_other_side_takes_it(run):
     assert run(main()).body == b'{"same": true}'
 
 
-def test_an_answer_that_comes_before_its_request_is_sent_leaves_a_connection_that_is_not_used_again(run):
-    """The rest of the request and the next one would reach the service as one: the next one's answer would be no answer to it."""
-
-    async def main():
-        async def script(talk):
-            if server.connections == 1:
-                await talk.reader.readuntil(b"\r\n\r\n")
-                await talk.send(answer(413, b"too large"))
-                await asyncio.Event().wait()
-            await always(answer(200, b"x"))(talk)
-
-        async with HostileServer(script) as server, own(server.origin) as transport:
-            large = await transport.exchange(Request("POST", "/", {}, bytes(64 << 20)), 10.0)
-            following = await transport.exchange(POST, 2.0)
-            return large, following, server.connections
-
-    large, following, connections = run(main())
-    assert (large.status, large.body) == (413, b"too large")
-    assert isinstance(following, Answer), following
-    assert (following.status, connections) == (200, 2)
-
-
 class Clock:
     """What the pool takes for the time since the machine was started; the loop's clock runs on beside it."""
 

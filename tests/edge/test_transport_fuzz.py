@@ -176,6 +176,26 @@ def test_a_connection_that_the_other_side_closes_after_its_answer_is_not_kept(lo
         assert (result[2], kept) == (body, expected)
 
 
+@pytest.mark.parametrize(("left", "kept"), [(1, True), (0, False)])
+def test_h16_a_connection_whose_response_filled_the_buffer_is_not_kept(loop, fake, left, kept):
+    """TLS may hold more of what came, and nothing shows it."""
+    caps = Caps()
+    size = len(shared_buffer()) - left
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %06d\r\n\r\n"
+    length = size - len(head % 0)
+    result, stays = outcome(loop, fake, head % length + b"x" * length, [size], caps=caps)
+    assert (len(result[2]), stays) == (length, kept)
+
+
+def test_a_body_without_a_head_is_an_error_and_no_response(loop, fake):
+    exchange, connection, _ = on_its_way(loop, fake)
+    with pytest.raises(ExchangeError, match="before its body"):
+        exchange.body_received(b"x")
+    exchange.completed()
+    assert exchange.done.result().cause is Cause.PROTOCOL
+    connection.connection_lost(None)
+
+
 def test_what_is_no_http_is_quoted_only_by_its_whole_first_line(loop, fake):
     """Of a line that was cut anywhere the API key in it could not be told, and would be shown."""
     for parts, quoted in (

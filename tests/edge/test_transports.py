@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from batchrun.core.responses.http import Answer, Cause, Request
 from batchrun.core.responses.verdict import Ambiguous, Refused, read_submit
@@ -196,6 +197,88 @@ def test_a_connection_whose_answer_was_refused_is_not_used_again(ours, raw, caus
     assert (failure.sent, failure.cause) == (True, cause)
     assert isinstance(following, Answer), following
     assert (following.body, connections) == (b"x", 2)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request):
+    """Run a coroutine on one of both loops."""
+
+    def runs(work):
+        factory = uvloop.new_event_loop if request.param == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(work)
+
+    return runs
+
+
+@pytest.mark.parametrize("then", ["stays", "closes", "interim"])
+def test_an_answer_that_comes_before_its_request_is_sent_is_read_and_its_connection_not_used_again(ours, run, then):
+    """The rest of the request and the next one would reach the service as one: the next one's answer would be no answer to it."""
+
+    async def main():
+        async def script(talk):
+            if server.connections == 1:
+                await talk.reader.readuntil(b"\r\n\r\n")
+                if then == "interim":
+                    await talk.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    await talk.reader.readexactly(64 << 20)
+                await talk.send(answer(413, b"too large"))
+                if then == "stays":
+                    await asyncio.Event().wait()
+            else:
+                await always(answer(200, b"x"))(talk)
+
+        async with HostileServer(script) as server, ours(server.origin) as transport:
+            large = await transport.exchange(Request("POST", "/", {}, bytes(64 << 20)), 30.0)
+            following = await transport.exchange(POST, 30.0)
+            return large, following, server.connections
+
+    large, following, connections = run(main())
+    assert isinstance(large, Answer), large
+    assert (large.status, large.body) == (413, b"too large")
+    assert isinstance(following, Answer), following
+    assert (following.status, connections) == (200, 2)
+
+
+@pytest.mark.parametrize("pause", [None, 0.01])
+def test_an_empty_line_after_an_answer_harms_no_later_exchange(ours, run, pause):
+    async def main():
+        async def script(talk):
+            while await talk.request():
+                if pause is None:
+                    await talk.send(answer(200, b"x") + b"\r\n")
+                else:
+                    await talk.send(answer(200, b"x"))
+                    await asyncio.sleep(pause)
+                    await talk.send(b"\r\n")
+
+        async with HostileServer(script) as server, ours(server.origin) as transport:
+            return [await transport.exchange(request, 30.0) for request in (POST, POST, GET, GET, POST)]
+
+    ended = run(main())
+    assert [one.status if isinstance(one, Answer) else one for one in ended] == [200] * 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 099 Low\r\ncontent-length: 5\r\n\r\nfirst",
+        b"HTTP/1.1 099 Low\r\n\r\n",
+        b"HTTP/1.1 000 None\r\ncontent-length: 5\r\n\r\nfirst",
+        b"HTTP/1.1 103 Early\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n",
+    ],
+    ids=["099", "099 without a body", "000", "103 with a body"],
+)
+@pytest.mark.parametrize("request_", [GET, POST], ids=["GET", "POST"])
+def test_h17_what_comes_before_an_answer_is_never_joined_with_it(ours, run, raw, request_):
+    async def main():
+        script = always(raw + answer(200, b"second"))
+        async with HostileServer(script) as server, ours(server.origin) as transport:
+            return [await transport.exchange(request_, 30.0) for _ in range(2)]
+
+    for ended in run(main()):
+        assert not isinstance(ended, Answer), ended
+        assert (ended.sent, ended.cause) == (True, Cause.PROTOCOL)
 
 
 def test_idle_connections_can_be_dropped_without_harm_to_those_in_use(ours):

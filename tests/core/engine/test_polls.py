@@ -7,7 +7,7 @@ import pytest
 
 from batchrun.core.engine.polls import Exponential
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.job import TICKS_PER_SECOND, Row
+from batchrun.core.jobs.job import TICKS_PER_SECOND, CancelReason, Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Cause, Failure
 from batchrun.core.settings.settings import LONGEST_GAP, Settings, UsageError
@@ -200,6 +200,42 @@ def test_what_stays_unreadable_to_the_deadline_is_kept():
     run = Driver(1, poll=lambda job_id, n: answer(200, b'{"paid": "for", '), deadline=30.0).run()
     assert run.records["row-0"]["error"]["code"] == "unreadable_result"
     assert run.kept == [m.KeepUnreadable("row-0", b'{"paid": "for", ')]
+
+
+LARGE = b'{"paid": "for", "x": NaN, ' + b" " * (8 << 20) + b'"y": 1}'
+
+
+def test_p25_what_is_too_large_to_read_ends_its_row_at_the_first_poll_and_is_kept():
+    run = Driver(2, poll=lambda job_id, n: answer(200, LARGE) if "row-0" in job_id else running(job_id, n)).run(
+        until=60
+    )
+    assert [job_id for _, job_id in run.sent["poll"]].count("job_row-0_0") == 1
+    record = run.records["row-0"]
+    assert (record["state"], record["error"]["code"], record["job_id"]) == (
+        "failed",
+        "unreadable_result",
+        "job_row-0_0",
+    )
+    assert f"{len(LARGE):,} bytes that are no strict JSON" in record["error"]["message"]
+    assert run.kept == [m.KeepUnreadable("row-0", LARGE)]
+    assert "row-1" not in run.records
+
+
+@pytest.mark.parametrize("body", [b'{"paid": "for", ', LARGE], ids=["cut off", "p25-large"])
+def test_what_a_submit_brings_and_nobody_can_read_is_kept_and_its_row_unconfirmed(body):
+    run = Driver(1, submit=lambda key, n: answer(200, body)).run()
+    assert run.records["row-0"]["state"] == "unconfirmed"
+    assert run.kept == [m.KeepUnreadable("row-0", body)]
+    assert len(run.sent["submit"]) == 1
+
+
+def test_what_a_cancelled_row_brings_is_not_kept():
+    for script in ({"submit": lambda key, n: answer(200, LARGE)}, {"poll": lambda job_id, n: answer(200, LARGE)}):
+        run = Driver(1, latency=1.0, **script)
+        run.at(1.5 if "poll" in script else 0.5, m.CancelRequested(None, CancelReason.USER))
+        run.run()
+        assert run.records["row-0"]["state"] == "cancelled"
+        assert run.kept == []
 
 
 def test_p15_a_result_over_the_cap_is_told_and_waits_over_there():

@@ -355,6 +355,9 @@ class Polls:
         if job.cancel_reason is not None:
             self._settle(job, None)
             return
+        if unclear.is_final:
+            self._end_unreadable(job, unclear, unclear.problem.message)
+            return
         if unclear.trouble is not Trouble.TRANSIENT and self._write_off(job, unclear.trouble):
             message = f"the service no longer knows the job: {unclear.problem.message}"
             self._retries.conclude(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
@@ -400,9 +403,7 @@ class Polls:
         """End a job past its deadline that could not be seen, if that is how it has to end."""
         jobs = self._jobs
         if unclear.unreadable:
-            jobs.instruct(KeepUnreadable(job.key, unclear.unreadable))
-            message = f"unreadable at every poll: {unclear.problem.message}"
-            self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", message), None)
+            self._end_unreadable(job, unclear, f"unreadable at every poll: {unclear.problem.message}")
             return True
         seen_since = self._last_found is not None and self._last_found > deadline
         if seen_since or jobs.now - deadline >= UNSEEN_FOR:
@@ -410,6 +411,11 @@ class Polls:
             self.begin_cancel(job)
             return True
         return False
+
+    def _end_unreadable(self, job: Job, unclear: Unclear, message: str) -> None:
+        """End a job whose response cannot be read, and keep the response."""
+        self._jobs.instruct(KeepUnreadable(job.key, unclear.unreadable))
+        self._endings.end(job, ended_by_us(State.FAILED, "unreadable_result", message), None)
 
     # --- cancels, and the polls after them ---
 

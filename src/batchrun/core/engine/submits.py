@@ -10,7 +10,7 @@ from batchrun.core.engine.polls import Polls
 from batchrun.core.jobs.job import Job
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
-from batchrun.core.jobs.messages import Submit, SubmitAccepted, SubmitFailed, SubmitRefused
+from batchrun.core.jobs.messages import KeepUnreadable, Submit, SubmitAccepted, SubmitFailed, SubmitRefused
 from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
@@ -164,6 +164,8 @@ class Submits:
         if shape is not None and not (self._gate.proven or self._jobs.settings.keep_going):
             message = f"row {event.job.key!r} ends as unconfirmed: {problem.message}"
             self._gate.halt(HaltReason.UNKNOWN_RESPONSE, message, shape)
+        if event.ambiguous.unreadable and event.job.cancel_reason is None:
+            self._jobs.instruct(KeepUnreadable(event.job.key, event.ambiguous.unreadable))
         self._end_unconfirmed(event.job, problem)
 
     def input_is_over(self) -> None:

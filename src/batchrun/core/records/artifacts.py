@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import orjson
 
-from batchrun.core.text.json_text import elements, members
+from batchrun.core.text.json_text import elements, has_many_parts, members
 
 UNREADABLE = "artifact_unreadable"
 _HEAD = 32  # characters of base64 that tell what they are: 24 bytes
@@ -64,10 +64,13 @@ class Artifact:
 def find(body: bytes, row_name: str) -> tuple[tuple[Found, ...], bool]:
     """The files in `body`, named after the row, and whether a string that should be one is not base64.
 
-    `body` is a JSON object, as received. The number in a name counts the strings, files or not.
+    `body` is a JSON object, as received. The number in a name counts the strings, files or not. Of a body with more
+    parts than MAX_STEPS every string stays: to find them would stop the event loop for too long.
     """
     if b"image_generation_call" not in body and b"b64_json" not in body:
         return (), False
+    if has_many_parts(body):
+        return (), True
     found: list[Found] = []
     count = 0
     for count, (at, start, end) in enumerate(_places(body), 1):

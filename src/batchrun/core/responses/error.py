@@ -13,8 +13,10 @@ from batchrun.core.taxonomy.rules import KINDS, Rule, WordField
 
 MAX_MESSAGE = 4_000
 MAX_SHORT_TEXT = 200
-_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+# In linear time: what is not closed goes to the end, and a tag ends where the next begins.
+_TAGS = re.compile(r"<(script|style)\b(?:.*?</\1\s*+>|.*)|<[^<>]*+>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^<>]*+>([^<]*+)", re.IGNORECASE)
+_MAX_DETAILS = 100
 
 
 class Source(StrEnum):
@@ -150,14 +152,23 @@ def _detail(body: Mapping[Any, Any]) -> ErrorParts:
     if isinstance(detail, Mapping):
         return _parts(detail)
     if isinstance(detail, list):  # FastAPI: one entry per field that is wrong
-        messages = [f"{_path(item.get('loc'))}{item.get('msg')}" for item in detail if isinstance(item, Mapping)]
+        messages = [
+            f"{_path(item.get('loc'))}{_plain(item.get('msg'))}"
+            for item in detail[:_MAX_DETAILS]
+            if isinstance(item, Mapping)
+        ]
         return ErrorParts(code=_short_text(body.get("code")), message="; ".join(messages)[:MAX_MESSAGE])
     texts = [text for text in (body.get("title"), detail) if isinstance(text, str) and text]
     return ErrorParts(code=_short_text(body.get("code")), message=": ".join(texts)[:MAX_MESSAGE])
 
 
 def _path(location: Any) -> str:
-    return ".".join(map(str, location)) + ": " if isinstance(location, list) and location else ""
+    return ".".join(map(_plain, location[:_MAX_DETAILS])) + ": " if isinstance(location, list) and location else ""
+
+
+def _plain(value: Any) -> str:
+    """A value as text; of objects and lists, which may be nested beyond Python's recursion limit, only that they are."""
+    return "…" if isinstance(value, dict | list) else str(value)[:MAX_MESSAGE]
 
 
 def _short_text(value: Any) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from batchrun.core.responses.error import (
@@ -80,6 +81,8 @@ def _count(value: Any, *names: str) -> int | None:
 _FAILED_WORDS = frozenset({"failed", "incomplete"})
 _STOPPED_EARLY = frozenset({"length", "content_filter", "max_tokens"})
 _MAX_TOOL_ERRORS = 10
+# As many are looked at, far more than any result has: millions of empty ones would stop the event loop.
+_MAX_ITEMS, _MAX_FAILED_TOOLS = 100_000, 1_000
 
 # Tools of somebody else's: their codes are no words of the service, and a 401 of theirs is not our API key's.
 _FOREIGN_TOOLS = frozenset({"mcp_call", "mcp_list_tools"})
@@ -138,9 +141,10 @@ def _responses(body: Mapping[str, Any], output: list[Any]) -> PayloadFindings:
             incomplete_message |= normalise(item.get("status")) == "incomplete"
         elif kind != "reasoning":
             if _tool_failed(item):
-                tool = str(kind)[:100]
-                failed.append(tool)
-                tool_errors += _errors_of_tool(tool, item)
+                tool = kind[:100] if isinstance(kind, str) else "unnamed"
+                if len(failed) < _MAX_FAILED_TOOLS:
+                    failed.append(tool)
+                    tool_errors += _errors_of_tool(tool, item)
             else:
                 has_output = True
     # Some compatible services put the text next to an empty list.
@@ -225,7 +229,7 @@ def _parts(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _mappings(items: list[Any]) -> Iterator[Mapping[str, Any]]:
-    return (item for item in items if isinstance(item, dict))
+    return (item for item in islice(items, _MAX_ITEMS) if isinstance(item, dict))
 
 
 class Billing(StrEnum):

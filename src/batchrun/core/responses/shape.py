@@ -107,6 +107,7 @@ def _fields_of(body: Any) -> Iterator[_Field]:
                     yield field
                     queue.append((field.place, inner, depth + 1))
         elif isinstance(value, list):
+            count += 1
             queue.extend((f"{place}[{position}]", inner, depth + 1) for position, inner in enumerate(value[:_ELEMENTS]))
 
 

@@ -48,7 +48,7 @@ from batchrun.core.responses.service_clock import ServiceClock, service_clock
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
-from batchrun.core.text.json_text import ParsedJson, read_json
+from batchrun.core.text.json_text import TOO_COSTLY, ParsedJson, read_json, read_refused_response, strict_json
 from batchrun.core.text.readable import is_safe_id
 
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
@@ -105,6 +105,7 @@ class Ambiguous:
     problem: Problem
     rule: Rule | None = None  # why no further row will do better, where the service said so
     shape: UnknownShape | None = None  # of a JSON object that shows no job and no result
+    unreadable: bytes = b""  # a 2xx body that could not be read, and may be a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +135,16 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read."""
+    """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read.
+
+    `is_final`: it would stop the event loop for too long to read, at each further poll too.
+    """
 
     trouble: Trouble
     problem: Problem
     retry_after: float | None = None
     unreadable: bytes = b""
+    is_final: bool = False
 
 
 def read_submit(
@@ -191,7 +196,7 @@ def read_poll(
         return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
     if 200 <= answer.status < 300:
         if dated:
-            return _read_job_in_full(answer, wall, job_id, field_map, dated=True)
+            return _read_job_in_full(answer, wall, job_id, field_map, read_json(answer.body), dated=True)
         return _read_job(answer, wall, job_id, field_map)
     problem = _judge_response(answer).problem
     return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
@@ -217,8 +222,8 @@ def _read_acceptance(
 ) -> Accepted | Refused | Ambiguous:
     reading = read_json(answer.body) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
-        page = text_of_page(answer.body) or "nothing"
-        return _response_lost(answer, f"expected a JSON object with HTTP {answer.status}, got {page}")
+        lost = _response_lost(answer, _no_object(answer, reading))
+        return lost if _is_page_or_nothing(answer.body) else replace(lost, unreadable=answer.body)
     mapped = field_map is not None
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     job_id = id_of(body if mapped else job_of(body), _ABSENT)
@@ -272,7 +277,8 @@ def _shows_nothing(answer: Answer, reading: ParsedJson, *, background: bool) -> 
 def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, polled: bool) -> Problem | None:
     """Why the job cannot be polled; None where it can be. `polled`: its endpoint's jobs are."""
     if not is_safe_id(job_id):
-        message = f"the service gave the job the id {job_id!r}"[:300]
+        shown = "an object or a list" if isinstance(job_id, dict | list) else repr(job_id)
+        message = f"the service gave the job the id {shown}"[:300]
     elif not polled:
         message = f"expected a result, got the job {job_id} (status {outcome.status!r})"
     else:
@@ -287,12 +293,13 @@ def _read_job(answer: Answer, wall: float, job_id: str, field_map: FieldReader |
         try:
             value = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
-            value = None
+            return _read_job_in_full(answer, wall, job_id, None, read_refused_response(answer.body))
         if type(value) is dict and value.get("id") == job_id and type(status := value.get("status")) is str:
             seen = _STILL_RUNNING.get(status)
             if seen is not None:
                 return seen
-    return _read_job_in_full(answer, wall, job_id, field_map)
+        return _read_job_in_full(answer, wall, job_id, None, strict_json(value, answer.body))
+    return _read_job_in_full(answer, wall, job_id, field_map, read_json(answer.body))
 
 
 _POLL_HINTS = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
@@ -306,14 +313,18 @@ _STILL_RUNNING: dict[str, JobReport] = {
 
 
 def _read_job_in_full(
-    answer: Answer, wall: float, job_id: str, field_map: FieldReader | None, *, dated: bool = False
+    answer: Answer,
+    wall: float,
+    job_id: str,
+    field_map: FieldReader | None,
+    reading: ParsedJson | None,
+    *,
+    dated: bool = False,
 ) -> JobReport | Unclear:
-    reading = read_json(answer.body)
     if reading is None or not isinstance(reading.value, dict):
-        trouble = Trouble.FOREIGN if answer.body.lstrip()[:1] == b"<" else Trouble.TRANSIENT
-        page = text_of_page(answer.body) or "nothing"
-        problem = our_problem("unreadable_result", f"expected a JSON object with HTTP {answer.status}, got {page}")
-        return Unclear(trouble, problem, unreadable=answer.body)
+        trouble = Trouble.FOREIGN if _first_byte(answer.body) == b"<" else Trouble.TRANSIENT
+        problem = our_problem("unreadable_result", _no_object(answer, reading))
+        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is TOO_COSTLY)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     mapped = field_map is not None
     outcome = outcome_of(body, mapped=mapped)
@@ -356,6 +367,23 @@ def _judge_response(answer: Answer) -> Judged:
         target = answer.headers.get("location", "nowhere")
         parts = replace(parts, message=f"redirected to {target[:300]}; redirects are never followed")
     return judge(parts, Source.HTTP, http_status=answer.status)
+
+
+def _no_object(answer: Answer, reading: ParsedJson | None) -> str:
+    """What a 2xx without a JSON object is."""
+    if reading is TOO_COSTLY:
+        found = f"expected strict JSON with HTTP {answer.status}, got {len(answer.body):,} bytes that are not"
+        return f"{found}, and too many to read in another way; they are kept in OUT.unreadable"
+    return f"expected a JSON object with HTTP {answer.status}, got {text_of_page(answer.body) or 'nothing'}"
+
+
+def _is_page_or_nothing(body: bytes) -> bool:
+    return _first_byte(body) in (b"", b"<")
+
+
+def _first_byte(body: bytes) -> bytes:
+    """The first one that is no white space, if it is near the beginning."""
+    return body[:1_000].lstrip()[:1]
 
 
 def _words_of(problem: Problem) -> str:

@@ -3,9 +3,13 @@
 Invariants:
 
 1. Bytes that arrive while no exchange is on end the connection: they would be taken for the next response, and one job's
-   result for another's. So do bytes beyond a response, and a connection with unread bytes is not used.
+   result for another's. So do bytes beyond a response, and a connection with unread bytes is not used. Nor is one
+   whose response ended where the buffer does: TLS may hold further bytes, which no poll of the socket shows, and both
+   loops read on only in their next turn. After a read that left room both have emptied TLS. (A record of which only a
+   part has come is not seen; it is like bytes that come later, which nothing tells from a response.)
 2. Nothing is gathered without a cap: neither headers, nor a line that never ends, nor trailers.
-3. All that is read is consumed before the call returns, so that all connections of a pool share one buffer.
+3. All that is read is consumed before the call returns, so that all connections of a pool share one buffer. It holds
+   more than TLS can: what TLS still held when the server closes both loops would drop.
 4. Whatever the bytes, the end is ``completed`` or ``failed`` of the exchange, and never an exception of llhttp's: what a
    callback raises stops llhttp, and the reason is kept in ``_error``.
 """
@@ -72,6 +76,9 @@ class SendingConnection(Protocol):
 
     def resume(self) -> None:
         """Continue reading after `must_wait` returned True."""
+
+    def abandon(self) -> None:
+        """The exchange is given up: its response could not be distinguished from the next one."""
 
 
 class Exchange(ABC):
@@ -146,6 +153,7 @@ def request_head(method: bytes, target: bytes, host: bytes, lines: bytes, size: 
 
 
 _SLICE = 64 * 1024  # bytes of a long body that are written at a time
+_PLAIN = 64 * 1024  # bytes that are read at a time without TLS
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -250,6 +258,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods, not by its class
+        if self.tls is None:
+            self._view = self._view[:_PLAIN]
         self._poller.register(transport.get_extra_info("socket").fileno(), _READABLE)
         self._pool.opened(self)
 
@@ -281,6 +291,8 @@ class Connection(asyncio.BufferedProtocol):
         if error is not None:
             self._fail(error)
         elif self._complete:
+            if nbytes == len(self._view):
+                self._keep_alive = False  # invariant 1
             self._finish(exchange)
         elif exchange.must_wait() and not self._read_paused and self._transport is not None:
             self._read_paused = True
@@ -312,12 +324,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         exchange, status = self._exchange, self._parser.get_status_code()
-        assert exchange is not None
+        if exchange is None:
+            raise StopParsing
         if status < 200:
             if status == 101:
                 raise self._stop(
                     ExchangeError(Cause.PROTOCOL, "it switched to another protocol, which was not requested")
                 )
+            if status < 100:
+                raise self._stop(ExchangeError(Cause.PROTOCOL, f"expected a status from 100 to 999, got {status:03}"))
             self._interim = True
             return
         try:
@@ -336,6 +351,8 @@ class Connection(asyncio.BufferedProtocol):
         exchange = self._exchange
         if self._complete or exchange is None:
             raise StopParsing
+        if not self._head_complete:  # it would be joined with that of the response
+            raise self._stop(ExchangeError(Cause.PROTOCOL, "expected no body of an interim response, got one"))
         try:
             if exchange.body_received(piece):
                 self._complete = True
@@ -378,9 +395,10 @@ class Connection(asyncio.BufferedProtocol):
         exchange.completed()
 
     def _fail(self, error: ExchangeError) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            self.abort()
+            return
         self._pool.release(self, exchange.slots, reusable=False)
         exchange.failed(error)
 

@@ -167,9 +167,9 @@ class StreamedExchange(Exchange):
         if limit is not None and idle >= limit:
             self._pool.give_up(self, TimedOut(Cause.TIMEOUT, f"nothing happened within {limit:g} s"))
             return
-        assert self._interval is not None
-        delay: float = self._interval if limit is None else min(self._interval, limit - idle)
-        self._timer = self._loop.call_later(delay, self._check_limits)
+        if self._interval is not None:
+            delay = self._interval if limit is None else min(self._interval, limit - idle)
+            self._timer = self._loop.call_later(delay, self._check_limits)
 
 
 class Transport(httpx.AsyncBaseTransport):

@@ -120,7 +120,8 @@ class BufferedExchange(Exchange):
         self._body = Body(status, head.coding, self._caps)
 
     def body_received(self, piece: bytes) -> bool:
-        assert self._body is not None
+        if self._body is None:
+            raise _no_head()
         return self._body.take(piece)
 
     def must_wait(self) -> bool:
@@ -129,13 +130,15 @@ class BufferedExchange(Exchange):
         if self._share is None:
             self._share = self._budget.begin(can_wait=not self.needs_fresh)
         full = self._budget.add(self._share, self._body.size - self._share.size)
-        if full:
-            assert self.connection is not None
-            self._budget.hold(self._share, self.connection.resume)
-        return full
+        if not full or self.connection is None:
+            return False
+        self._budget.hold(self._share, self.connection.resume)
+        return True
 
     def completed(self) -> None:
-        assert self._body is not None
+        if self._body is None:
+            self._end(_no_head())
+            return
         try:
             self._end((self._status, self._headers, self._body.complete()))
         except ExchangeError as error:
@@ -152,6 +155,10 @@ class BufferedExchange(Exchange):
             self._share.end()
         if not self.done.done():
             self.done.set_result(result)
+
+
+def _no_head() -> ExchangeError:
+    return ExchangeError(Cause.PROTOCOL, "expected the answer's status and headers before its body")
 
 
 _IDENTITY = {"accept-encoding": "identity"}

@@ -179,7 +179,8 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, known)
 
 
-BUFFER = 64 * 1024
+# Bytes. Both loops give TLS at most 256 KiB at once; of a record, at most 16 KiB, it may hold a part from before.
+BUFFER = 512 * 1024
 _CLOSE_TIMEOUT = 5.0  # seconds that `aclose` waits for the event loop
 MAX_DIALS = 100  # at once: with a thousand handshakes at a time each leaves 12 KB more of memory behind
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # suspension ages a connection
@@ -227,11 +228,9 @@ class ConnectionPool:
         stage, connection = exchange.stage, exchange.connection
         exchange.failed(error)
         exchange.stage = ExchangeStage.ENDED
-        if stage is ExchangeStage.DIALING:
-            assert exchange.dial is not None
+        if stage is ExchangeStage.DIALING and exchange.dial is not None:
             exchange.dial.cancel()
-        elif stage is ExchangeStage.SENT:
-            assert isinstance(connection, Connection)
+        elif stage is ExchangeStage.SENT and connection is not None:
             connection.abandon()
         if stage is not ExchangeStage.QUEUED:
             self._release_slot(exchange.slots)
