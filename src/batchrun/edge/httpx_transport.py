@@ -194,7 +194,7 @@ class EagerStream(httpcore.AsyncNetworkStream):
             self._early = reading.result()
         if not self._writing.done() or self._early:
             # It is left as it is: TLS could not read on after a record that was sent in part.
-            raise httpcore.WriteError("the answer came before the request was sent")
+            raise httpcore.WriteError("the response arrived before the request was sent")
         self._writing.result()
 
     async def aclose(self) -> None:

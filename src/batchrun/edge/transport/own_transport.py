@@ -158,7 +158,7 @@ class BufferedExchange(Exchange):
 
 
 def _no_head() -> ExchangeError:
-    return ExchangeError(Cause.PROTOCOL, "expected the answer's status and headers before its body")
+    return ExchangeError(Cause.PROTOCOL, "expected the status and headers of the response before its body")
 
 
 _IDENTITY = {"accept-encoding": "identity"}
