@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from batchrun.core.text.readable import is_safe_id
+from batchrun.core.responses.verdict import is_safe_id
 from benchmarks import charts, end_to_end, polling, results, scale, services, stub, table
 
 pytestmark = pytest.mark.timeout(300)  # whole batches, killed and taken up again

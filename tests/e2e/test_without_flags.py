@@ -129,4 +129,4 @@ def test_a_batch_whose_records_go_to_stdout(tmp_path):
     for printed_command in (printed(detached.said)[-1], printed(status.said)[-1]):
         cancelled = typed(batch, printed_command)
         assert cancelled.code == 0, cancelled.said
-    assert "2 rows had ended already, as cancelled" in cancelled.said
+    assert "2 rows had already ended as cancelled" in cancelled.said

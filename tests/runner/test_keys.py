@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from batchrun.core.jobs.messages import Cancel, Poll
 from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.responses.outcome import Running
 from batchrun.core.settings.settings import Secret, Settings
@@ -111,10 +112,10 @@ def fed(kind, body, redactor=None):
         events = []
         exchanges = Exchanges(
             service, Wire(), None, Settings(), feed=events.append, wall=lambda: 0.0, input_is_gone=None,
-            redactor=redactor or Redactor(service.secrets),
+            noted=None, redactor=redactor or Redactor(service.secrets),
         )  # fmt: skip
         job = SimpleNamespace(job_id="resp_1")
-        await getattr(exchanges, kind)((job, 1))
+        await getattr(exchanges, kind)({"poll": Poll, "cancel": Cancel}[kind](job, 1))
         return events[0]
 
     return asyncio.run(main())

@@ -10,7 +10,7 @@ from batchrun.core.settings.settings import Settings
 
 KEY = "sk-canary-77c1e0aa5b9d"
 PLAIN = "0123456789abcdef0123456789abcdef"  # as Azure's are
-NAMES = ["key_file", "base_url", "service", "model", "set", "rpm", "concurrency", "deadline", "max_body", "wire", "retry_failed", "skip_bad"]  # fmt: skip
+NAMES = ["key_file", "base_url", "service", "model", "set", "rpm", "concurrency", "deadline", "max_body", "transport", "retry_failed", "skip_bad"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

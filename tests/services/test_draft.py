@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.outcome import Ended, Running
 from batchrun.core.responses.shape import unknown_shape
-from batchrun.core.responses.verdict import Accepted, Ambiguous
+from batchrun.core.responses.verdict import Accepted, Ambiguous, is_safe_id
 from batchrun.core.settings.settings import Secret
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
@@ -38,7 +38,9 @@ def drafted(body, service=None, path="/responses"):
     """The text for `body`, and the service as the loader reads it with the environment that there was."""
     service = service or compatible()
     background = next(one.background for one in service.profile.endpoints if one.path == path)
-    text = draft_profile(service, replace(unknown_shape(body, b"{}", background=background), path=path))
+    text = draft_profile(
+        service, replace(unknown_shape(body, b"{}", background=background, is_safe_id=is_safe_id), path=path)
+    )
     assert text.isascii()
     assert all(line.isprintable() and len(line) <= 110 for line in text.splitlines())
     assert KEY not in text

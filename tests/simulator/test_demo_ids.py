@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.text.readable import is_safe_id
+from batchrun.core.responses.verdict import is_safe_id
 from batchrun.simulator import DEMO
 from batchrun.simulator.ids import demo_id, job_of_demo_id
 from batchrun.simulator.jobs import CANCEL_BY_NUMBER, SimulatedJob

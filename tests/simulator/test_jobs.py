@@ -8,9 +8,8 @@ from openai.types.responses import Response, ResponseError, ResponseStatus
 
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.outcome import Ended
-from batchrun.core.responses.verdict import Accepted, JobReport, read_poll, read_submit
+from batchrun.core.responses.verdict import Accepted, JobReport, is_safe_id, read_poll, read_submit
 from batchrun.core.taxonomy.rules import State
-from batchrun.core.text.readable import is_safe_id
 from batchrun.simulator.outcomes import CODES, OUTCOMES
 from tests.simulator.bench import Bench, error_of
 

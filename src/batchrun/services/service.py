@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from batchrun.core.responses import verdict
 from batchrun.core.responses.http import Answer, Failure, Request
+from batchrun.core.responses.verdict import is_safe_id
 from batchrun.core.settings.settings import Secret, SecretHeaders, UsageError
-from batchrun.core.text.readable import is_safe_id
 from batchrun.services.address import BaseUrl, is_secret
 from batchrun.services.profile import Auth, Call, Profile
 from batchrun.version import __version__

@@ -216,7 +216,7 @@ def test_p25_what_is_too_large_to_read_ends_its_row_at_the_first_poll_and_is_kep
         "unreadable_result",
         "job_row-0_0",
     )
-    assert f"{len(LARGE):,} bytes that are no strict JSON" in record["error"]["message"]
+    assert f"{len(LARGE):,} bytes that are not" in record["error"]["message"]
     assert run.kept == [m.KeepUnreadable("row-0", LARGE)]
     assert "row-1" not in run.records
 

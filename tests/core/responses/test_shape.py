@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from batchrun.core.responses.http import Answer
 from batchrun.core.responses.shape import SHOWN, unknown_shape
-from batchrun.core.responses.verdict import Accepted, Ambiguous, read_submit
+from batchrun.core.responses.verdict import Accepted, Ambiguous, is_safe_id, read_submit
 from tests.core.responses.test_shapes import ERROR, MESSAGE
 
 DEEP = orjson.loads('{"a":' * 200 + '{"task_id":"t1"}' + "}" * 200)
 
 
 def shape_of(body, **more):
-    return unknown_shape(body, orjson.dumps(body), **({"background": True} | more))
+    return unknown_shape(body, orjson.dumps(body), is_safe_id=is_safe_id, **({"background": True} | more))
 
 
 @pytest.mark.parametrize(
@@ -142,5 +142,5 @@ JSON = st.recursive(
 
 @given(JSON, st.booleans())
 def test_nothing_makes_it_fail(body, background):
-    shape = unknown_shape(body, b"{}", background=background)
+    shape = unknown_shape(body, b"{}", background=background, is_safe_id=is_safe_id)
     assert (shape.id is None) == (shape.job_id is None)

@@ -51,7 +51,7 @@ def test_p25_beyond_8_mib_what_the_strict_parser_refuses_is_kept_and_not_polled_
     assert isinstance(unclear, Unclear)
     assert (unclear.is_final, unclear.unreadable is body) == (True, True)
     assert unclear.problem.code == "unreadable_result"
-    assert f"{len(body):,} bytes that are no strict JSON" in unclear.problem.message
+    assert f"{len(body):,} bytes that are not" in unclear.problem.message
     assert isinstance(ambiguous, Ambiguous)
     assert ambiguous.unreadable is body
 

@@ -17,12 +17,12 @@ from batchrun.core.responses.verdict import (  # fmt: skip
     Refused,
     Trouble,
     Unclear,
+    is_safe_id,  # fmt: skip
     read_cancel,
     read_poll,
     read_submit,
 )
 from batchrun.core.taxonomy.rules import Retry, State
-from batchrun.core.text.readable import is_safe_id  # fmt: skip
 
 WALL = 1_800_000_000.0
 

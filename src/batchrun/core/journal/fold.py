@@ -38,8 +38,8 @@ from batchrun.core.journal.entries import (
     Unconfirmed,
     frame,
 )  # fmt: skip
+from batchrun.core.responses.verdict import is_safe_id
 from batchrun.core.taxonomy.rules import State, interned_state
-from batchrun.core.text.readable import is_safe_id
 
 PLACE = Struct(">QQQI")  # big-endian: packed markers sort as their records stand in the file
 Marker = tuple[int, int, int, int, str]

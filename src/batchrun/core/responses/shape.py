@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from batchrun.core.taxonomy.rules import StateGroup, group_of
-from batchrun.core.text.readable import is_safe_id, visible
+from batchrun.core.text.readable import visible
 
 SHOWN = 400
 """Characters of the response that are shown."""
@@ -64,10 +64,11 @@ class UnknownShape:
         return _beside(self.id, name)
 
 
-def unknown_shape(body: Any, text: bytes, *, background: bool) -> UnknownShape:
+def unknown_shape(body: Any, text: bytes, *, background: bool, is_safe_id: Callable[[object], bool]) -> UnknownShape:
     """What `body` shows, whose JSON is `text`: the response of an endpoint that works in the `background`, or not."""
     fields = list(_fields_of(body))
-    found_id = min((one for one in fields if _id_rank(one) is not None), key=_order_of_ids, default=None)
+    ids = (one for one in fields if is_safe_id(one.value) and _id_rank(one) is not None)
+    found_id = min(ids, key=_order_of_ids, default=None)
     status = _status(fields, found_id)
     top = body.get("status") if isinstance(body, dict) else None
     return UnknownShape(
@@ -114,7 +115,7 @@ def _fields_of(body: Any) -> Iterator[_Field]:
 def _id_rank(field: _Field) -> int | None:
     """How likely a field holds the job's id, 0 first; None where it does not."""
     name = field.name
-    if not is_safe_id(field.value) or _OF_OTHERS.fullmatch(name):
+    if _OF_OTHERS.fullmatch(name):
         return None
     if _CALLED_ID.fullmatch(name) is None:
         return 4 if name.lower() in ("job", "task") else None

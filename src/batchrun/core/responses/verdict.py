@@ -14,6 +14,7 @@ The question after a submit is *may the row be sent again?*
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -49,8 +50,9 @@ from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
 from batchrun.core.text.json_text import TOO_COSTLY, ParsedJson, read_json, read_refused_response, strict_json
-from batchrun.core.text.readable import is_safe_id
 
+_MAX_ID = 1_024
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
 _NAMED_OVERLOAD = frozenset(
     "server_is_overloaded server_overloaded overloaded overloaded_error slow_down service_unavailable".split()
@@ -145,6 +147,15 @@ class Unclear:
     retry_after: float | None = None
     unreadable: bytes = b""
     is_final: bool = False
+
+
+def is_safe_id(value: object) -> bool:
+    """Whether a job id may become a path segment and a file name; checked wherever one is read."""
+    if not isinstance(value, str):
+        return False
+    if len(value) <= _MAX_ID and value.isascii() and value.isidentifier():  # a sixth of the expression's time
+        return True
+    return value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
 
 
 def read_submit(
@@ -269,7 +280,7 @@ def _error_alone(answer: Answer, wall: float, overrides: CodeOverrides) -> Refus
 
 def _shows_nothing(answer: Answer, reading: ParsedJson, *, background: bool) -> Ambiguous:
     """A 2xx with neither a job nor a result nor an error."""
-    shape = unknown_shape(reading.value, reading.text, background=background)
+    shape = unknown_shape(reading.value, reading.text, background=background, is_safe_id=is_safe_id)
     lost = _response_lost(answer, f"HTTP {answer.status} without an id and without a result: {shape.shown}")
     return replace(lost, shape=shape)
 

@@ -17,8 +17,6 @@ from typing import TypeAlias
 # Besides control characters (Cc): format characters, among them the bidi overrides (Cf), line and
 # paragraph separators (Zl, Zp), lone surrogates (Cs), unassigned and private ones (Cn, Co).
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Cn", "Co"})
-_MAX_ID = 1_024
-_SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 
 
 def visible(text: str, limit: int = 500) -> str:
@@ -75,15 +73,6 @@ def _columns(char: str) -> int:
     if char.isascii():
         return 1
     return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def is_safe_id(value: object) -> bool:
-    """Whether a job id may become a path segment and a file name; checked wherever one is read."""
-    if not isinstance(value, str):
-        return False
-    if len(value) <= _MAX_ID and value.isascii() and value.isidentifier():  # a sixth of the expression's time
-        return True
-    return value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
 
 
 # --- Times, sizes and numbers as people write them, and back ---
