@@ -251,7 +251,8 @@ def test_a_variable_that_is_refused_further_in_is_named_as_well(monkeypatch, nam
 def test_an_input_that_is_the_output_is_refused():
     Path("in.jsonl").write_text('{"model": "m", "input": "x"}\n')
     with pytest.raises(
-        errors.InputError, match=r"is the same file as the input 'in\.jsonl'; choose another output with out=…"
+        errors.InputError,
+        match=r"expected a file of its own, found the input 'in\.jsonl'; choose another output with out=…",
     ):
         asyncio.run(batchrun.run("in.jsonl", out="in.jsonl", demo=True, progress=False))
 

@@ -54,7 +54,7 @@ def test_so_it_is_where_they_have_their_records_already(kind, command):
     code, records, said = command([kind(GOOD, number) for number in range(3)])
     assert (code, len(records)) == (0, 3), said
     assert {record["state"] for record in records.values()} == {"succeeded"}
-    assert "took 3 records of refused rows" in said
+    assert "took 3 records out of the output: refused before, " in said
 
 
 def test_a_refused_row_is_changed_next_to_rows_that_were_sent(command):

@@ -150,7 +150,7 @@ def test_failed_rows_are_polled_before_they_are_paid_for_again(batch):
     _, records, actual = batch(None, "--retries", "0", "--retry-failed", "internal_error")
     assert [attempt["job_id"] for attempt in records["b"]["attempts"]] == [first], "confirmed first, then sent anew"
     assert records["a"]["retry_count"] == 0
-    assert "1 record to be retried" in actual
+    assert "took 1 record out of the output: to be retried" in actual
 
 
 def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):

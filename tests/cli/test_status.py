@@ -79,7 +79,7 @@ def test_a_running_batch():
         "\n"
         "  pace        1.2 submits and 64 records per minute, over 5 min\n"
         "  tokens      8,532 input, 63,990 output, 72,522 total\n"
-        "  retries     1 retry\n"
+        "  retries     1\n"
         "\n"
         "submits of the last 5 min: 12 refused or withdrawn\n"
         "\n"

@@ -31,7 +31,7 @@ def read(path: str | os.PathLike[str]) -> Records:
             f"{shown}: expected an output of batchrun, found a folder; give the file in it, such as out.jsonl"
         )
     if not file.is_file():
-        raise InputError(f"{shown}: expected an output of batchrun, there is no such file")
+        raise InputError(f"{shown}: expected an output of batchrun, but there is no such file")
     try:
         found = (record for _, record in _records(lines_of(os.fspath(path)), file.parent, shown))
         return Records(found, path=file)

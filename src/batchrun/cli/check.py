@@ -73,7 +73,8 @@ def _page(name: str, report: Report, *, skip_bad: bool) -> Iterator[str]:
         left = report.rows - bad
         yield f"{many(left, 'row')} would be sent; {bad:,} would be written to the output as rejected"
     else:
-        yield "nothing would be sent; fix these lines, or leave them out with --skip-bad"
+        these, them = ("this line", "it") if bad == 1 else ("these lines", "them")
+        yield f"nothing would be sent; fix {these}, or leave {them} out with --skip-bad"
 
 
 def _table(report: Report) -> Iterator[str]:

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         near = nearest(options.word)
         word = visible(options.word, 80)
-        text = f"batchrun explain: {word!r} is not in the taxonomy; did you mean {near}? batchrun explain {near}"
+        text = f"batchrun explain: unknown word {word!r}; did you mean {near}? batchrun explain {near}"
         print(for_person(text, sys.stderr), file=sys.stderr)
         return EXIT_USAGE
     if options.json:

@@ -151,7 +151,8 @@ def next_commands(result: RunResult) -> list[tuple[str, str]]:
             resuming, before = (base, pipe) if result.snapshot.watched else (sends, pipe_sends)
             if halt_reason(result) is HaltReason.RETRY_BUDGET:
                 resuming = [*_without(resuming, "--retry-budget"), "--retry-budget", str(2 * _retries(result))]
-            found.append((before + command(resuming), "resumes this batch"))
+            what = "collects what is still running" if resuming[:1] == ["collect"] else "resumes this batch"
+            found.append((before + command(resuming), what))
             if halt_reason(result) is HaltReason.UNKNOWN_RESPONSE:
                 found.append((pipe + command([*base, "--keep-going"]), "sends the other rows without a profile"))
         found += [(pipe_sends + again, what) for again, what in commands_for_failed(sends, result.states)]

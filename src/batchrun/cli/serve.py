@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import re
 import resource
 import signal
@@ -167,11 +168,8 @@ async def _serve_until(signals: AsyncIterator[signal.Signals], scenario: Scenari
     try:
         await simulator.__aenter__()
     except OSError as problem:
-        print(
-            f"batchrun serve: cannot listen on {options.host}:{options.port}: {problem.strerror}; "
-            "--port 0 takes any free port",
-            file=sys.stderr,
-        )
+        text = f"batchrun serve: cannot listen on {options.host}:{options.port}: {_reason(problem)}; --port 0 takes any free port"
+        print(for_person(text, sys.stderr), file=sys.stderr)
         return EXIT_USAGE
     # What exists now is kept to the end, and jobs are bytes in one block: nothing for the collector to visit again.
     gc.collect()
@@ -185,12 +183,17 @@ async def _serve_until(signals: AsyncIterator[signal.Signals], scenario: Scenari
     return EXIT_OK
 
 
+def _reason(problem: OSError) -> str | None:
+    """Why, in a few words: asyncio's text says the address again."""
+    return os.strerror(problem.errno).lower() if problem.errno is not None and problem.errno > 0 else problem.strerror
+
+
 def _welcome(simulator: Simulator) -> str:
     key = simulator.service.scenario.api_key
     return (
         f"a simulated service listens on {simulator.base_url}\n"
         f"\n"
-        f"  batchrun in.jsonl -o out.jsonl --base-url {simulator.base_url}\n"
+        f"  batchrun in.jsonl -o out.jsonl --model any --base-url {simulator.base_url}\n"
         f"  export OPENAI_BASE_URL={simulator.base_url} OPENAI_API_KEY={'THE KEY OF THE SCENARIO' if key else 'any'}\n"
         f"  curl {simulator.origin}/_statistics\n"
         f"\n"

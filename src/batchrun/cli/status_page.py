@@ -44,7 +44,7 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
     if status.with_warnings:
         yield f"{many(status.with_warnings, 'row')} succeeded with warnings; see `warnings`"
-    if status.cancel_all:
+    if status.cancel_all and status.open_rows != 0:
         yield "a cancel request is in force: all rows without a record end as cancelled"
     if status.gone:
         fetched = "it polls for them again" if run.is_on else "the next run polls for them again"
@@ -209,7 +209,7 @@ def _measures(status: BatchStatus) -> Iterator[tuple[str, str]]:
     if counts:
         yield "tokens", ", ".join(counts)
     if status.new_attempts:
-        yield "retries", many(status.new_attempts, "retry", "retries")
+        yield "retries", f"{status.new_attempts:,}"
 
 
 def _rate(a_minute: float) -> str:

@@ -52,6 +52,8 @@ class ProgressBar:
         if self._quiet or self._broken:
             return
         pace = self._throughput.add(snapshot)
+        if not snapshot.states and snapshot.done == self._throughput.total:
+            return  # this run has nothing to do
         try:
             if self._terminal:
                 self._draw(snapshot, pace)

@@ -272,9 +272,11 @@ def _refuse_problems(source: Checked, settings: Settings, unit: str) -> None:
             shown += (f"\n  {unit} {one.line:,}: {one.code}: ", *parts(one.message))
         if problems.total > len(problems.first):
             shown.append(f"\n  and {problems.total - len(problems.first):,} more")
+        them = "it" if problems.total == 1 else "them"
+        others = () if len(source) == 1 else (", or run the others with ", Option("skip_bad"))
         raise InputRefused(
             f"{_bad(problems.total, len(source))} and nothing was sent",
-            (*shown, "\nfix them, or run the others with ", Option("skip_bad")),
+            (*shown, f"\nfix {them}", *others),
             source.name,
         )
 

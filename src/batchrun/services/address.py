@@ -66,11 +66,13 @@ def read_base_url(text: str, where: Option | str, *, allow_http: bool = False) -
             )
     found = _BASE.fullmatch(text)
     if found is None and "://" not in text and len(text) > _LONGEST_HOST:  # an API key, perhaps
-        raise UsageError("expected https://HOST[:PORT][/PATH], got a long text without ://", "write it so", where)
-    if found is None:
         raise UsageError(
-            f"expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}", "write it so", where
+            "expected https://HOST[:PORT][/PATH], got a long text without ://", "write it in this form", where
         )
+    if found is None:
+        whole = f"https://{text}"
+        remedy = f"write {whole}, or http:// for this machine" if _BASE.fullmatch(whole) else "write it in this form"
+        raise UsageError(f"expected https://HOST[:PORT][/PATH] in plain ASCII, got {text[:200]!r}", remedy, where)
     scheme, host, path = found["scheme"].lower(), found["host"].lower().rstrip("."), found["path"]
     if any(part in (".", "..") for part in path.split("/")):
         raise UsageError(f"expected a path without . and .., got {text[:200]!r}", "write it out", where)
@@ -122,7 +124,7 @@ def checked_headers(headers: Mapping[str, Any], where: str) -> dict[str, str]:
             raise UsageError(f"{where}: the header {name} carries the API key; set the variable of the API key instead")
         if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
             raise UsageError(
-                f"{where}: expected a value of printable ASCII characters for the header {name}; write it so"
+                f"{where}: expected a value of printable ASCII characters for the header {name}; change it"
             )
         found[lower] = value.strip()
     return found

@@ -116,7 +116,7 @@ def _call(section: Mapping[str, Any], key: str, method: str, at: str) -> Call | 
 def _path(text: str, at: str, *, with_id: bool = False) -> str:
     expected = "a path from the base URL with {id} once, such as /jobs/{id}" if with_id else "a path such as /jobs"
     if not is_path(text, with_id=with_id):
-        raise UsageError(f"{at}: expected {expected}, got {text[:200]!r}; write it so")
+        raise UsageError(f"{at}: expected {expected}, got {text[:200]!r}; write it in this form")
     return text
 
 

@@ -223,7 +223,7 @@ class Settings:
     transport: str = _setting("own", FlagGroup.SERVICE, SettingKind.TEXT, "HTTP transport: own or httpx; behind HTTPS_PROXY always httpx", former="wire")
 
     model: str | None = _setting(None, FlagGroup.INPUT, SettingKind.TEXT, "model of the rows that name none")
-    set: tuple[str, ...] = _setting((), FlagGroup.INPUT, SettingKind.TEXTS, "name=value: set a field in the body of every row")
+    set: tuple[str, ...] = _setting((), FlagGroup.INPUT, SettingKind.TEXTS, "set a field in the body of every row")
     skip_bad: bool = _setting(False, FlagGroup.INPUT, SettingKind.SWITCH, "write bad rows as `rejected` and run the others")
     max_row: int = _setting(32 << 20, FlagGroup.INPUT, SettingKind.BYTES, "longest line")
     limit: int | None = _setting(None, FlagGroup.INPUT, SettingKind.COUNT, "run so many rows now and leave the others to the next run")

@@ -461,6 +461,6 @@ HALT_ADVICE: dict[HaltReason, Text] = {
     ),
     HaltReason.UNAUTHORISED: ("give an API key that may read these jobs, then ", Action.RUN_AGAIN),
     HaltReason.WRITE_FAILED: ("free space or fix the disk, then ", Action.RUN_AGAIN),
-    HaltReason.MAX_WAIT: (Action.RUN_AGAIN, " to collect what is still running and to send the rest"),
+    HaltReason.MAX_WAIT: (Action.RUN_AGAIN, " to collect what is still running and to continue"),
 }
 """What to do about each halt."""

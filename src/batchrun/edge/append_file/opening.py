@@ -48,7 +48,7 @@ class InputIsOutput(FileRefused):
 
     def __init__(self, path: str, source: str) -> None:
         remedy = ("choose another output with ", Option("out"))
-        super().__init__(path, f"is the same file as the input {source!r}", remedy)
+        super().__init__(path, f"expected a file of its own, found the input {source!r}", remedy)
 
 
 class AppendFailed(BatchFilesError):

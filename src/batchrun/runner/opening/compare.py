@@ -17,7 +17,7 @@ from batchrun.edge.source import InputRefused
 from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.read import refuse
 from batchrun.runner.opening.repair import records_behind
-from batchrun.services.of_batch import explicit_flags, spelled
+from batchrun.services.of_batch import DEMO, explicit_flags, spelled
 
 NAMED = 10  # rows that are named one by one
 
@@ -36,7 +36,7 @@ class Identity:
 def compare_header(names: FileNames, header: Header, identity: Identity) -> bool:
     """Refuse the header of another batch; return whether the API key is the one that started it."""
     if (header.origin, header.service) != (identity.origin, identity.service):
-        theirs, ours = f"{header.service} at {header.origin}", f"{identity.service} at {identity.origin}"
+        theirs, ours = _place(header.service, header.origin), _place(identity.service, identity.origin)
         refuse(
             names.journal,
             f"this batch was started on {theirs}, now it is {ours}",
@@ -51,6 +51,11 @@ def compare_header(names: FileNames, header: Header, identity: Identity) -> bool
         )
     fingerprint = identity.fingerprint_of(header.run_id.encode())
     return not (header.key_fingerprint and fingerprint) or fingerprint == header.key_fingerprint
+
+
+def _place(service: str, origin: str) -> str:
+    """A service and where it is; the demo has no address that lasts."""
+    return "the demo service" if service == DEMO else f"{service} at {origin}"
 
 
 def compare_flags(

@@ -303,7 +303,9 @@ def _add_notes(batch: OpenBatch, source: Checked | None, settings: Settings) -> 
         batch.notes.append(
             (
                 Action.CANCEL_ALL,
-                " is in force: every row without a record ends as cancelled, and nothing is sent for it",
+                " is in force: every row without a record ends as cancelled, and nothing is sent for it; ",
+                Option("retry_failed", "cancelled"),
+                " runs cancelled rows after all",
             )
         )
     if source is None and (waiting := sum(journaled.waits for journaled in journaled_rows.values())):

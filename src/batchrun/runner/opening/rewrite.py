@@ -37,13 +37,13 @@ def rewrite_as_wanted(batch: OpenBatch, source: Checked | None, settings: Settin
         _take_flags(batch, batch.new_flags)
     if source is not None:
         fixed, gone = _refused(batch, source)
-        _drop(batch, _ALL, fixed, "of refused rows whose lines were fixed in the input")
-        _drop(batch, _ALL, gone, "of refused rows that are no longer in the input")
+        _drop(batch, _ALL, fixed, ": refused before, now fixed in the input")
+        _drop(batch, _ALL, gone, ": refused before, no longer in the input")
     states = set() if settings.retry_failed is None else set(settings.retry_failed) or set(_ALL)
     if settings.resubmit_unconfirmed:
         states.add(State.UNCONFIRMED.value)
     if states:
-        _drop(batch, states, None, "to be retried")
+        _drop(batch, states, None, ": to be retried")
     if source is not None and batch.recovery is not before:
         batch.differences.find_absent(batch.recovery)
 
@@ -66,7 +66,7 @@ def _drop(batch: OpenBatch, states: Collection[str], keys: Collection[str] | Non
         order = replace(order, keys={key: row for key, row in order.keys.items() if _is_refusal(row)})
     if order.keys:
         _carry_out(batch, order, announced=False)
-        batch.notes.append(f"took {many(len(order.keys), 'record')} {why} out of the output")
+        batch.notes.append(f"took {many(len(order.keys), 'record')} out of the output{why}")
 
 
 def _is_refusal(row: Dropped) -> bool:
