@@ -169,6 +169,15 @@ def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
     assert "there is no batch to resume" in actual
 
 
+@pytest.mark.parametrize("command", [("resume",), ("collect",), ("cancel", "--all")])
+def test_a_damaged_journal_is_refused_with_the_code_of_files_by_each_command(batch, tmp_path, command):
+    batch([row("a")])
+    (tmp_path / "out.jsonl.journal").write_bytes(b"garbage\n")
+    code, _, actual = batch(command=(command[0], "out.jsonl", *command[1:]))
+    assert code == 4
+    assert "damaged at byte 0" in actual
+
+
 def test_a_wrong_model_reads_in_the_words_of_the_service(batch, tmp_path):
     batch([row("a"), row("b", "[[refuse model_not_found]]")], "--summary", "s.json")
     (failure,) = json.loads((tmp_path / "s.json").read_text())["failures"]
