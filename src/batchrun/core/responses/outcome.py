@@ -352,9 +352,10 @@ def has_result(body: Mapping[str, Any], form: ResultForm | None) -> bool:
         case "choices":
             return any(isinstance(one.get("message"), dict) or "text" in one for one in _objects(body, "choices"))
         case "embeddings":
-            return any("embedding" in one for one in _objects(body, "data"))
+            return any(one.get("embedding") for one in _objects(body, "data"))
         case "images":
-            return any(one.get("url") or one.get("b64_json") for one in _objects(body, "data"))
+            found = ((one.get("url"), one.get("b64_json")) for one in _objects(body, "data"))
+            return any(isinstance(text, str) and text for texts in found for text in texts)
         case "output":
             return any(isinstance(one.get("type"), str) for one in _objects(body, "output"))
         case "mapped":
