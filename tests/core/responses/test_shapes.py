@@ -87,6 +87,14 @@ IMAGES, CHAT, BACK = "/images/generations", "/chat/completions", "/responses"
         (CHAT, {"error": ERROR, **RESULTS[CHAT]}, LOST),
         (CHAT, {"error": "boom", **RESULTS[CHAT]}, LOST),
         (CHAT, {"error": "", **RESULTS[CHAT]}, "succeeded"),
+        (CHAT, {"choices": [{**RESULTS[CHAT]["choices"][0], "finish_reason": "error"}]}, LOST),
+        (CHAT, {"id": "c1", "choices": [{**RESULTS[CHAT]["choices"][0], "finish_reason": "error"}]}, "failed"),
+        (CHAT, {"id": "c1", "choices": [{**RESULTS[CHAT]["choices"][0], "error": ERROR}]}, "internal_error"),
+        (
+            CHAT,
+            {"id": "c1", "choices": [{**RESULTS[CHAT]["choices"][0], "error": None, "finish_reason": "stop"}]},
+            "succeeded",
+        ),
         (CHAT, {"error": {}, **RESULTS[CHAT]}, "succeeded"),
         # results of another endpoint, empty ones, none
         (CHAT, RESULTS[IMAGES], LOST),

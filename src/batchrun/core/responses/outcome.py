@@ -491,14 +491,23 @@ def _by_rule(judged: Judged, state: State, findings: PayloadFindings, facts: Map
 
 
 def _error_of(body: Mapping[str, Any]) -> ErrorParts | None:
-    """The error of a job's body; runs call it `last_error`, batches list several."""
+    """The error of a job's body; runs call it `last_error`, batches list several, chats have it in a choice."""
     for name in ("error", "last_error"):
         value = body.get(name)
         if value and (parts := read_error({"error": value})) is not None:
             return parts
     errors = body.get("errors")
     listed = errors.get("data") if isinstance(errors, dict) else errors
-    return read_error({"error": listed[0]}) if isinstance(listed, list) and listed else None
+    if isinstance(listed, list) and listed:
+        return read_error({"error": listed[0]})
+    return next(filter(None, map(_error_of_choice, _objects(body, "choices"))), None)
+
+
+def _error_of_choice(choice: Mapping[str, Any]) -> ErrorParts | None:
+    """The error of a chat that failed on its way (OpenRouter): next to what it gave until then, or only as a word."""
+    if (error := choice.get("error")) and (parts := read_error({"error": error})) is not None:
+        return parts
+    return ErrorParts(code="error") if choice.get("finish_reason") == "error" else None
 
 
 def _aborted_by_system(body: Mapping[str, Any]) -> bool:
