@@ -62,7 +62,7 @@ def test_o04_an_output_that_is_a_folder_is_refused_and_leaves_nothing(batch, tmp
     assert code == 4
     assert f"{output}: expected a regular file, found a folder; give a file in it" in said
     code, _, said = batch(None, command=("collect", "adir"))
-    assert (code, "found a folder; give a file in it" in said) == (2, True)
+    assert (code, "found a folder; give a file in it" in said) == (4, True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["adir", "in.jsonl"]
 
 
