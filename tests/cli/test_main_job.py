@@ -62,7 +62,7 @@ def test_o04_an_output_that_is_a_folder_is_refused_and_leaves_nothing(batch, tmp
     assert code == 4
     assert f"{output}: expected a regular file, found a folder; give a file in it" in said
     code, _, said = batch(None, command=("collect", "adir"))
-    assert (code, "found a folder; give a file in it" in said) == (2, True)
+    assert (code, "found a folder; give a file in it" in said) == (4, True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["adir", "in.jsonl"]
 
 
@@ -167,6 +167,15 @@ def test_resume_needs_no_input_and_collect_submits_nothing(batch, tmp_path):
     code, _, actual = batch(command=("resume", "other.jsonl"))
     assert code == 2
     assert "there is no batch to resume" in actual
+
+
+@pytest.mark.parametrize("command", [("resume",), ("collect",), ("cancel", "--all")])
+def test_a_damaged_journal_is_refused_with_the_code_of_files_by_each_command(batch, tmp_path, command):
+    batch([row("a")])
+    (tmp_path / "out.jsonl.journal").write_bytes(b"garbage\n")
+    code, _, actual = batch(command=(command[0], "out.jsonl", *command[1:]))
+    assert code == 4
+    assert "damaged at byte 0" in actual
 
 
 def test_a_wrong_model_reads_in_the_words_of_the_service(batch, tmp_path):

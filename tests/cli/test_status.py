@@ -197,7 +197,11 @@ def test_commands_for_the_files_and_the_service_at_hand():
 
     plain = ["batchrun resume out.jsonl", "batchrun collect out.jsonl"]
     assert commands()[:2] == commands(service="demo")[:2] == plain
-    assert commands(service="compatible", origin="http://127.0.0.1:1/v1")[:2] == plain
+    local = "http://127.0.0.1:1/v1"
+    assert commands(service="compatible", origin=local, key_fingerprint="")[:2] == plain
+    assert commands(service="compatible", origin=local)[0] == (
+        f"batchrun resume out.jsonl --service compatible --base-url {local}"
+    ), "nothing ties its port to the API key"
     assert commands(StatusPaths("out.jsonl", input_is_kept=False), service="demo")[0] == (
         "… | batchrun - -o out.jsonl --demo"
     )

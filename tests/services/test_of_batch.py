@@ -59,6 +59,8 @@ def test_what_the_environment_names_anyway_needs_no_fingerprint():
         ),  # an older release
         (header(GOOD, "mine"), "a service with a profile of its own"),
         (replace(header(), origin="https://llm.example.evil.example/v1"), "nothing in its journal ties"),
+        (header(LOCAL, key="sk-guessed"), "another API key than yours"),  # a port of somebody else's
+        (replace(header(), origin=LOCAL), "nothing in its journal ties to your API key"),
     ],
 )
 def test_a_crafted_header_is_refused_with_the_flags_to_type(found, why):
@@ -83,9 +85,9 @@ def test_what_is_no_address_is_refused(origin):
         begun_with(header(origin), OPENAI)
 
 
-def test_on_this_machine_no_fingerprint_is_needed():
+def test_on_this_machine_no_key_needs_no_fingerprint():
+    assert begun_with(header(LOCAL), OPENAI).secrets == (Secret(KEY, ""),)
     for found in (header(LOCAL), header(LOCAL, key="sk-rotated"), replace(header(), origin=LOCAL)):
-        assert begun_with(found, OPENAI).secrets == (Secret(KEY, ""),)
         assert begun_with(found, {}).secrets == ()
     assert begun_with(header(LOCAL, key=None), OPENAI).secrets == (), "it was started without a key"
     given = Secret(KEY, "a file")

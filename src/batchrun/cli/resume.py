@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from batchrun.cli import EXIT_USAGE
+from batchrun.cli import EXIT_FILES, EXIT_USAGE
 from batchrun.cli.parser import add_run_options
 from batchrun.cli.run import run_task
 from batchrun.cli.run_result import PIPE, command, words
@@ -27,8 +27,10 @@ def run(options: argparse.Namespace, *, collect: bool = False) -> int:
     """Resume the batch with the input and the flags that its journal names, or without an input to `collect`."""
     try:
         start = start_of(options.output, options.journal)
-    except (UsageError, BatchFilesError) as error:
+    except UsageError as error:
         return _refuse(str(error))
+    except BatchFilesError as error:
+        return _refuse(str(error), EXIT_FILES)
     options.demo = options.demo or (start.is_demo and not names_service(options))
     if not collect and start.input == "stdin":
         reason = "its input was read from a pipe and no copy was kept; give it again"
@@ -44,6 +46,6 @@ def names_service(options: argparse.Namespace) -> bool:
     return hasattr(options, "service") or hasattr(options, "base_url")
 
 
-def _refuse(text: str) -> int:
+def _refuse(text: str, code: int = EXIT_USAGE) -> int:
     print(for_person(f"batchrun: {visible(text, 1_000)}", sys.stderr), file=sys.stderr)
-    return EXIT_USAGE
+    return code

@@ -4,8 +4,9 @@ A journal is a file, and files come from anywhere. A crafted header could name a
 would send it the API key. So the header is believed in three cases only:
 
 1. Flags and environment name the same service: nothing new is learned from the header.
-2. The service is on this machine. An API key of the environment is left out where the batch was started without one.
-3. The header's fingerprint fits the API key at hand, and the run id fits the address.
+2. The service is on this machine, and the batch was started without an API key: one of the environment is left out.
+3. The header's fingerprint fits the API key at hand, and the run id fits the address. This machine is no exception:
+   on a shared one, a port may be anybody's.
 
 The fingerprint is salted with the run id, which stands in the same header: it cannot be made without the key. It could
 be copied, from another journal of the same user; with another address in its header, that journal would send the key
@@ -83,7 +84,7 @@ def is_found(header: Header) -> bool:
         return True
     if header.service not in KNOWN:
         return False
-    return _is_loopback(header.origin) or (bool(header.key_fingerprint) and _is_bound(header))
+    return _is_bound(header) if header.key_fingerprint else _is_loopback(header.origin)
 
 
 def begun_with(
@@ -110,7 +111,7 @@ def begun_with(
     service = choose(
         environment, service=header.service, base_url=header.origin, key=key, token=token, allow_http=allow_http
     )
-    if service.base.loopback:
+    if service.base.loopback and (service.key is None or not header.key_fingerprint):
         return service
     if not (header.key_fingerprint and _is_bound(header)):
         _refuse(header, "which nothing in its journal ties to your API key")

@@ -352,9 +352,10 @@ def has_result(body: Mapping[str, Any], form: ResultForm | None) -> bool:
         case "choices":
             return any(isinstance(one.get("message"), dict) or "text" in one for one in _objects(body, "choices"))
         case "embeddings":
-            return any("embedding" in one for one in _objects(body, "data"))
+            return any(one.get("embedding") for one in _objects(body, "data"))
         case "images":
-            return any(one.get("url") or one.get("b64_json") for one in _objects(body, "data"))
+            found = ((one.get("url"), one.get("b64_json")) for one in _objects(body, "data"))
+            return any(isinstance(text, str) and text for texts in found for text in texts)
         case "output":
             return any(isinstance(one.get("type"), str) for one in _objects(body, "output"))
         case "mapped":
@@ -490,14 +491,23 @@ def _by_rule(judged: Judged, state: State, findings: PayloadFindings, facts: Map
 
 
 def _error_of(body: Mapping[str, Any]) -> ErrorParts | None:
-    """The error of a job's body; runs call it `last_error`, batches list several."""
+    """The error of a job's body; runs call it `last_error`, batches list several, chats have it in a choice."""
     for name in ("error", "last_error"):
         value = body.get(name)
         if value and (parts := read_error({"error": value})) is not None:
             return parts
     errors = body.get("errors")
     listed = errors.get("data") if isinstance(errors, dict) else errors
-    return read_error({"error": listed[0]}) if isinstance(listed, list) and listed else None
+    if isinstance(listed, list) and listed:
+        return read_error({"error": listed[0]})
+    return next(filter(None, map(_error_of_choice, _objects(body, "choices"))), None)
+
+
+def _error_of_choice(choice: Mapping[str, Any]) -> ErrorParts | None:
+    """The error of a chat that failed on its way (OpenRouter): next to what it gave until then, or only as a word."""
+    if (error := choice.get("error")) and (parts := read_error({"error": error})) is not None:
+        return parts
+    return ErrorParts(code="error") if choice.get("finish_reason") == "error" else None
 
 
 def _aborted_by_system(body: Mapping[str, Any]) -> bool:
