@@ -9,7 +9,7 @@ from batchrun.edge.exchange import Budget
 from batchrun.edge.httpx_transport import HttpxTransport
 from batchrun.edge.redaction import Redactor
 from batchrun.edge.transport import OwnTransport
-from batchrun.runner.opening.service import transport_to
+from batchrun.runner.opening.service import service_of, transport_to
 
 
 def transport(origin, settings, environment):
@@ -49,3 +49,9 @@ def test_a_proxy_that_cannot_be_is_refused_before_anything_is_sent():
 def test_there_is_no_other_transport():
     with pytest.raises(UsageError, match="--transport: expected own or httpx, got 'pigeon'"):
         Settings(transport="pigeon")
+
+
+@pytest.mark.parametrize("settings", [Settings(service="azure"), Settings(base_url="http://127.0.0.1:9/v1")])
+def test_the_demo_is_not_taken_in_place_of_a_service_that_was_named(settings):
+    with pytest.raises(UsageError, match="the demo runs on a service of its own"):
+        asyncio.run(service_of(settings, {}, "http://127.0.0.1:1/v1"))

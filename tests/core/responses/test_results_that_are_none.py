@@ -7,7 +7,9 @@ from batchrun.core.jobs.job import About, Job, Row
 from batchrun.core.jobs.jobs import record_of
 from batchrun.core.responses.error import ToolError
 from batchrun.core.responses.http import Answer
+from batchrun.core.responses.outcome import ended
 from batchrun.core.responses.verdict import read_poll, read_submit
+from batchrun.core.taxonomy.rules import State, StateGroup
 
 MESSAGE = {"type": "message", "status": "completed", "content": [{"type": "output_text", "text": "hi"}]}
 CUT = {**MESSAGE, "status": "incomplete"}
@@ -161,3 +163,16 @@ def test_p22_what_the_service_calls_cut_off_needs_no_warning():
     for outcome in (chat(64, "length"), response(64, status="incomplete"), response(64, status="failed")):
         assert outcome.state != "succeeded"
         assert record(outcome, 64)["warnings"] in ([], ["partial_output"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}]},
+        {"status": "completed", "output_text": "ab"},
+        {"status": "completed", "output": "ab"},
+    ],
+)
+def test_a_text_is_found_in_parts_and_without_a_list_of_items(body):
+    end = ended(body, body.get("status"), StateGroup.SUCCESS)
+    assert (end.state, end.text, end.warnings) == (State.SUCCEEDED, "ab", ())

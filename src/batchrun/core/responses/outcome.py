@@ -119,6 +119,7 @@ def inspect(body: Mapping[str, Any]) -> PayloadFindings:
         return _chat(choices)
     if isinstance(data := body.get("data"), list):
         return PayloadFindings(has_output=any(data))
+    output = output or body.get("output_text")
     return PayloadFindings(
         text=output if isinstance(output, str) else None,
         has_output=bool(output),
@@ -194,6 +195,9 @@ def _chat(choices: list[Any]) -> PayloadFindings:
         message = choice.get("message")
         message = message if isinstance(message, dict) else {}
         content = message.get("content") or choice.get("text")
+        if isinstance(content, list):  # in parts, as some services write it
+            parts = (part.get("text") for part in _mappings(content))
+            content = "".join(part for part in parts if isinstance(part, str)) or content
         if isinstance(content, str):
             text = content if text is None else text  # the first choice counts
         has_output |= bool(content or message.get("tool_calls") or message.get("audio"))

@@ -49,6 +49,9 @@ async def service_of(
     if profile is not None and profile.endswith(".toml"):
         profile = read_profile(_toml(profile), profile)
     if demo is not None:
+        if settings.service is not None or settings.base_url is not None:
+            named = Option("service") if settings.service is not None else Option("base_url")
+            raise UsageError("the demo runs on a service of its own", ("leave out ", named, ", or the demo"))
         return choose({"OPENAI_API_KEY": "sk-demo-needs-no-key"}, service="compatible", base_url=demo), None
     key = read_key_file(settings.key_file) if settings.key_file else None
     renewed: KeySource | None = TokenCommand(settings.token_command) if settings.token_command else None
