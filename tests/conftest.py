@@ -1,5 +1,7 @@
 """Options of the suite: long proofs, and documentation written again."""
 
+import os
+
 import hypothesis
 import pytest
 
@@ -16,6 +18,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("quick", parent=hypothesis.settings(), deadline=None)
     hypothesis.settings.register_profile("long", parent=hypothesis.settings(), deadline=None, max_examples=1_000)
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "quick")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: the tests that run whole commands mostly wait for them."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
