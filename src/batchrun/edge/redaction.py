@@ -146,6 +146,8 @@ _NAMED_ENTITIES = {b"amp": b"&", b"apos": b"'", b"quot": b'"', b"lt": b"<", b"gt
 
 
 def _may_hide(data: bytes) -> bool:
+    if b"\\" not in data and b"%" not in data and b"&" not in data and b"\0" not in data:
+        return False  # every hint begins with one of these, and few responses have any
     return any(begin in data and found.search(data) is not None for begin, found in _HINTS)
 
 
