@@ -32,7 +32,7 @@ class Recovery:
     """The state of a batch on the disk."""
 
     finished: dict[str, str]  # the state of each finished row
-    open_journaled: dict[str, JournaledRow]
+    open_journaled: dict[str, JournaledRow]  # the dict of the fold itself where all of it is open
     open_jobs: int  # how many of these the service knows by an id
     gone: int  # records that the journal knows and the output no longer holds
     output_good_to: int  # what follows is torn, to be cut
@@ -58,7 +58,16 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     job_ids: dict[str, str] = {}
     position, corrupt = 0, None
     journaled_rows = fold.journaled_rows
-    marked = [key for key, journaled in journaled_rows.items() if journaled.recorded_at is not None]
+    marked: list[str] = []
+    retried: list[str] = []
+    without_id: list[str] = []
+    for key, journaled in journaled_rows.items():  # the one pass over all of them where nothing is finished
+        if journaled.recorded_at is not None:
+            marked.append(key)
+        if journaled.ended:
+            retried.append(key)
+        if journaled.job_id is None:
+            without_id.append(key)
     marked.sort(key=lambda key: journaled_rows[key].recorded_at or b"")  # as the records stand in the file
     for key in marked:
         marker = journaled_rows[key].marker
@@ -75,18 +84,13 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     while good_to < len(output) and (known_to := _known_behind(output, good_to, journaled_rows, finished)) > good_to:
         corrupt = good_to if corrupt is None else corrupt
         good_to = _scan(output, known_to, len(output), finished, job_ids)
-    open_journaled: dict[str, JournaledRow] = {}
-    retried: list[str] = []
-    open_jobs = 0
-    for key, journaled in journaled_rows.items():
-        if journaled.ended:
-            retried.append(key)
-        if journaled.job_id is not None:
-            if key not in finished:
-                open_journaled[key] = journaled
-                open_jobs += 1
-        elif not journaled.is_void and key not in finished:
-            open_journaled[key] = journaled
+    open_journaled = journaled_rows
+    if finished or any(journaled_rows[key].is_void for key in without_id):
+        void = {key for key in without_id if journaled_rows[key].is_void}
+        open_journaled = {
+            key: journaled for key, journaled in journaled_rows.items() if key not in finished and key not in void
+        }
+    open_jobs = len(open_journaled) - sum(key in open_journaled for key in without_id)
     gone = sum(key not in finished for key in marked)
     records_alone = {
         key: job_id
