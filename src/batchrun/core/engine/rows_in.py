@@ -151,6 +151,7 @@ class RowsIn:
 
     def _take_up_all(self, rows: Sequence[tuple[Row, JournaledRow]], to_cancel: AbstractSet[str] | None) -> None:
         known, repeats_ids = self._known, self._jobs.repeats_ids
+        some = to_cancel is None or bool(to_cancel)
         plain: list[tuple[Row, JournaledRow]] = []  # in their order: of rows with one job id the first has the job
         for each in rows:
             row, journaled = each
@@ -159,7 +160,7 @@ class RowsIn:
             known.add(key)
             if len(known) == before:
                 continue
-            cancel = to_cancel is None or bool(to_cancel and (key in to_cancel or job_id in to_cancel))
+            cancel = some and (to_cancel is None or key in to_cancel or job_id in to_cancel)
             if cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended or repeats_ids:
                 self._take_up_plain(plain)
                 plain = []

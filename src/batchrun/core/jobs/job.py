@@ -93,6 +93,7 @@ IDLE = -1
 """The `due` of a job that waits for no time."""
 UNKNOWN = -1.0
 """The `running_at` of a job that runs and perhaps did so already when an earlier run polled it."""
+_WAITING = Phase.WAITING  # looked up once: there may be a million jobs
 
 
 class Job:
@@ -124,7 +125,7 @@ class Job:
         self.key = row.key
         self.about = row.about
         self.row_sha256 = row.row_sha256 if job_id is None else ""
-        self.phase = Phase.WAITING
+        self.phase = _WAITING
         self.attempt = attempt
         self.due = IDLE
         self.job_id = job_id

@@ -148,10 +148,11 @@ class Jobs:
             if job_id is None or job_id in watched:
                 rest.append((row, journaled))
                 continue
-            watched[job_id] = job = Job(row, journaled.attempt, job_id, min(submitted_at, wall))
+            ahead = submitted_at > wall
+            watched[job_id] = job = Job(row, journaled.attempt, job_id, wall if ahead else submitted_at)
             job.phase = phase
             opened.append(job)
-            if submitted_at > wall:
+            if ahead:
                 of_the_future.append((job, submitted_at))
         self.in_phase[phase] += len(opened)
         self.open_jobs += len(opened)

@@ -175,7 +175,7 @@ class Folding:
         offset, bad, greatest_mark = self._offset, self._bad, result.synced_to
         lines = iter(lines)
         while part := list(islice(lines, _AT_ONCE)):
-            for line, entry in zip(part, _entries_of(part), strict=True):
+            for place, entry in enumerate(_entries_of(part)):
                 good = False
                 try:
                     tag, values = entry.popitem()
@@ -194,11 +194,12 @@ class Folding:
                 except (ValueError, AttributeError, KeyError, TypeError, PackError):
                     pass  # no entry, or a field that is missing or of the wrong kind
                 if not good and bad is None:
-                    if offset < past_damage_to:
-                        result.damaged.append((offset, len(line)))
+                    begins = offset + sum(map(len, part[:place]))
+                    if begins < past_damage_to:
+                        result.damaged.append((begins, len(part[place])))
                     else:
-                        bad = offset
-                offset += len(line)
+                        bad = begins
+            offset += sum(map(len, part))
         self._offset, self._bad, result.synced_to = offset, bad, greatest_mark
         if result.newer_version is not None:
             result.good_to = offset

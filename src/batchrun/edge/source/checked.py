@@ -291,6 +291,7 @@ class Checked:
         self._spool = spool
         self._closed = False
         self._abouts: dict[tuple[str, int], About] = {}
+        self._about_of: dict[int, About] = {}  # the same, by the number of their kind
         self.report = report
         self.name = reader.name
 
@@ -340,10 +341,10 @@ class Checked:
         """What a record needs of a row that has no metadata of its own; None where the row must be read for it."""
         index = self._reader.index
         number = index.kind_of[ordinal]
-        if number == READ:
-            return None
-        kind = index.kinds[number - 1]
-        return self._abouts.get(kind) or self._about(*kind)
+        about = self._about_of.get(number)
+        if about is None and number != READ:
+            about = self._about_of[number] = self._about(*index.kinds[number - 1])
+        return about
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
         """The rows with these keys, in order, and those of them that have not the hash that is given with the key.
