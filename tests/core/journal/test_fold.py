@@ -63,3 +63,15 @@ def test_a_line_that_is_no_entry_by_itself_is_bad_among_many_good_ones():
     state = fold(lines)
     assert (state.good_to, state.torn, len(state.journaled_rows)) == (len(b"".join(lines[:400])), True, 399)
     assert len(fold(lines, past_damage_to=10**6).journaled_rows) == 700
+
+
+def test_a_repair_knows_where_each_bad_line_stands_among_many_good_ones():
+    lines = [HEADER.to_line(), *(Intent(f"row-{n}", 1, "sha", 1.0).to_line() for n in range(700))]
+    places = (1, 255, 256, 257, 600, 700)
+    for place in places:
+        lines[place] = b"x" * place + b"\n"
+    state = fold(lines, sum(map(len, lines)))
+    assert state.damaged == [(sum(map(len, lines[:place])), place + 1) for place in places]
+    assert state.good_to == sum(map(len, lines))
+    torn = fold(lines, sum(map(len, lines[:257])))
+    assert (torn.good_to, torn.torn) == (sum(map(len, lines[:257])), True)
