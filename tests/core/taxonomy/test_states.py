@@ -64,6 +64,9 @@ def test_the_tables_are_whole():
     assert set(STATE_MEANING) == set(State)
     assert {WORDS[word] for word in STARTED_WORDS} == {StateGroup.IN_PROGRESS}
     assert all(normalise(word) == word for word in WORDS)
+    assert all(normalise(f" {word} ") == word for word in WORDS), (
+        "as it is spelled where it is looked up letter by letter"
+    )
 
 
 @given(st.one_of(st.text(), st.none(), st.integers(), st.lists(st.text())))

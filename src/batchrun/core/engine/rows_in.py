@@ -101,9 +101,11 @@ class RowsIn:
         jobs = self._jobs
         if self.ended or self._gate.halted is not None or self._gate.closed:
             return
+        ahead = READ_AHEAD - self._submits.waiting() - self._asked_for
+        if ahead < READ_AHEAD // 2:
+            return
         in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
-        room = self._gate.places + READ_AHEAD - in_memory - self._asked_for
-        room = int(min(room, READ_AHEAD - self._submits.waiting() - self._asked_for))
+        room = int(min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
             self._asked_for += room
             jobs.instruct(ReadRows(room))

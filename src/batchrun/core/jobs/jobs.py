@@ -324,16 +324,17 @@ class Jobs:
         record = record_of(job, end, response, self.run_id, self.wall, artifacts)
         line = record.to_json() + b"\n"
         self.out.append(Emit(line))
-        self.states[record.state.value] += 1
+        state = record.state.value
+        self.states[state] += 1
         if record.error is not None and record.state is not State.SUCCEEDED:
-            group = record.state.value, record.error.code or record.error.kind
+            group = state, record.error.code or record.error.kind
             self.codes[group] += 1
             if group not in self.samples:
                 self.samples[group] = job.key, record.error.message[:SAMPLE_LENGTH]
         self.with_warnings += record.state is State.SUCCEEDED and bool(record.warnings)
         self._given[BatchFile.OUTPUT] += 1
         self._waits[BatchFile.OUTPUT].append((self._given[BatchFile.OUTPUT], job, then or _nothing))
-        self._lines.append((len(line), crc32(line), record.state.value))
+        self._lines.append((len(line), crc32(line), state))
         self.unsynced_records += len(line)
 
     def hold(self, size: int) -> None:

@@ -67,7 +67,7 @@ def _count(value: Any, *names: str) -> int | None:
     if isinstance(value, dict):
         for name in names:
             number = value.get(name)
-            if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**63:
+            if type(number) is int and 0 <= number < 2**63:
                 return number
     return None
 
@@ -308,7 +308,10 @@ def job_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def id_of(job: Mapping[str, Any], default: object = None) -> object:
     """The job's id, under the first of the names that services give it; `default` where there is none."""
-    return next((job[name] for name in ID_NAMES if name in job), default)
+    for name in ID_NAMES:
+        if name in job:
+            return job[name]
+    return default
 
 
 def outcome_of(body: Mapping[str, Any], *, mapped: bool = False) -> Running | Ended:
@@ -327,20 +330,23 @@ def outcome_of(body: Mapping[str, Any], *, mapped: bool = False) -> Running | En
         found = running(status if isinstance(status, str) else None)
         error = _error_of(job)
         return found if error is None else replace(found, unclear=_not_retried(ended(job, None, StateGroup.FAILURE)))
-    if len({_KINDS[group_of(word)] for word in words}) == 1:
-        group = group_of(words[0])
-        return running(words[0]) if group in _NOT_OVER else ended(job, words[0], group)
-    if any(group_of(word) in _NOT_OVER for word in words):
-        return running(next(word for word in words if group_of(word) in _NOT_OVER))
-    message = f"the service says that the job is {' and '.join(dict.fromkeys(words))} at the same time"
+    first, group = words[0]
+    if len(words) == 1 or len({_KINDS[group] for _, group in words}) == 1:
+        return running(first) if group in _NOT_OVER else ended(job, first, group)
+    for word, group in words:
+        if group in _NOT_OVER:
+            return running(word)
+    message = (
+        f"the service says that the job is {' and '.join(dict.fromkeys(word for word, _ in words))} at the same time"
+    )
     end = replace(
-        ended(job, words[0], StateGroup.FAILURE),
+        ended(job, first, StateGroup.FAILURE),
         state=State.FAILED,
         problem=our_problem("contradictory_status", message),
         halts=False,
         billing_reason=None,
     )
-    return Running(words[0][:100], started=True, unclear=_not_retried(end))
+    return Running(first[:100], started=True, unclear=_not_retried(end))
 
 
 def has_result(body: Mapping[str, Any], form: ResultForm | None) -> bool:
@@ -371,10 +377,14 @@ def _objects(body: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
     return _mappings(items) if isinstance(items, list) else iter(())
 
 
-def _words(job: Mapping[str, Any]) -> list[str]:
-    """The known words in the fields that name a job's status."""
+def _words(job: Mapping[str, Any]) -> list[tuple[str, StateGroup]]:
+    """The known words in the fields that name a job's status, each with its group."""
     fields = (job.get("status"), job.get("state"))
-    return [word for word in fields if isinstance(word, str) and group_of(word) is not StateGroup.UNKNOWN]
+    return [
+        (word, group)
+        for word in fields
+        if isinstance(word, str) and (group := group_of(word)) is not StateGroup.UNKNOWN
+    ]
 
 
 def _not_retried(end: Ended) -> Ended:

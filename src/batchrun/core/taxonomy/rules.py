@@ -142,6 +142,8 @@ def normalise(word: object) -> str | None:
     """
     if not isinstance(word, str):
         return None
+    if word in WORDS:
+        return word  # the usual spelling is that of the tables
     spelled = _SEPARATORS.sub("_", word.strip().lower()).removeprefix("job_state_")
     return spelled or None
 
