@@ -7,6 +7,8 @@ on (720 bytes of JSON). Each size runs in a process of its own; times are second
 turn, several rounds; the figures are medians. The weight of a job is resident memory: key, job id, agenda
 entry and indexes included. Pauses of the garbage collector are measured twice: as a program that does
 nothing about it sees them, and with `gc.freeze` as the command will use it.
+
+A result that is no strict JSON is read in steps: the longest of them, against the time that a valid one takes.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import Row
 from batchrun.core.journal.fold import JournaledRow
 from batchrun.core.responses.http import Answer
-from batchrun.core.responses.verdict import JobReport, read_poll
+from batchrun.core.responses.verdict import JobReport, Unclear, in_steps, read_poll
 from batchrun.core.settings.settings import Settings
+from batchrun.core.text.escaped_copy import at_once
 
 SIZES = (1_000, 100_000, 1_000_000)
 HEADERS = {"content-type": "application/json", "x-request-id": "req_0123456789abcdef0123456789abcdef"}
@@ -142,6 +145,40 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
     }
 
 
+def long_results() -> None:
+    """A result of 8 MiB with one NaN at its end: the longest that it stops the event loop, and a valid one in turn."""
+    item = b'{"token":"abc","logprob":-0.5,"bytes":[97,98]},'
+    for kind, start, piece, end in (
+        ("text", b'{"id":"resp_1","status":"completed","x":"', b"lorem ipsum ", b'"'),
+        ("small values", b'{"id":"resp_1","status":"completed","x":[', item, b"0]"),
+    ):
+        whole = start + piece * (((8 << 20) - 200) // len(piece)) + end
+        valid, refused = Answer(200, HEADERS, whole + b',"y":0}'), Answer(200, HEADERS, whole + b',"y":NaN}')
+        assert isinstance(at_once(in_steps(refused, read, read(refused))), JobReport)
+        longest, once = [], []
+        for _ in range(5):
+            begun = time.perf_counter()
+            assert isinstance(read(valid), JobReport)
+            once.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            steps = in_steps(refused, read, read(refused))
+            taken = [time.perf_counter() - begun]
+            more = True
+            while more:
+                begun = time.perf_counter()
+                more = next(steps, steps) is None
+                taken.append(time.perf_counter() - begun)
+            longest.append(max(taken))
+        name = f"core: a result of 8 MiB of {kind}"
+        record(name, min(once) * 1e3, "ms")
+        record(f"{name} and one NaN, longest step", min(longest) * 1e3, "ms")
+        record(f"{name} and one NaN, longest step", min(longest) / min(once), "ratio", ratio_to=name)
+
+
+def read(answer: Answer) -> JobReport | Unclear:
+    return read_poll(answer, 1.8e9, "resp_1")
+
+
 def in_a_process(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
     arguments = ["--measure", str(jobs), str(polls), str(int(freeze))]
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
@@ -153,6 +190,7 @@ def main() -> None:
         jobs, polls, freeze = map(int, sys.argv[-3:])
         print(json.dumps(measure(jobs, polls, freeze=bool(freeze))))
         return
+    long_results()
     quick = "--quick" in sys.argv
     sizes, rounds, polls = (SIZES[:2], 1, 20_000) if quick else (SIZES, 3, 300_000)
     found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}

@@ -1,14 +1,25 @@
 """What an instruction asks of the service, within which time, and when: nothing more, and nothing else."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from batchrun.core.jobs.messages import Cancel, CancelAnswered, Poll, PollFailed, Submit, SubmitFailed
-from batchrun.core.responses.http import Cause, Failure
+from batchrun.core.jobs.messages import (
+    Cancel,
+    CancelAnswered,
+    Poll,
+    PollAnswered,
+    PollFailed,
+    Submit,
+    SubmitAccepted,
+    SubmitFailed,
+)
+from batchrun.core.responses.http import Answer, Cause, Failure
 from batchrun.core.rows.parse import Prepared
 from batchrun.core.settings.settings import Secret, Settings
+from batchrun.edge.redaction import Redactor
 from batchrun.runner.loop.exchanges import Exchanges
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
@@ -76,3 +87,48 @@ def test_a_cancel_is_asked_for_where_the_service_has_one_and_else_its_job_is_pol
     )
     service = choose({}, service=profile)
     assert done(Cancel(JOB, 1), path="/jobs", service=service) == ([("GET", "/v1/jobs/resp_1", 4)], CancelAnswered)
+
+
+KEY = "sk-canary/0123456789"
+START = b'{"id":"resp_1","status":"completed","x":NaN,"output":['
+LONG = START + b'"\\ud800 \\u0073k-canary\\/0123456789",' * 10_000 + b"0]}"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"), [(Poll(JOB, 1), PollAnswered), (Submit(JOB, 1), SubmitAccepted), (Cancel(JOB, 1), CancelAnswered)]
+)  # fmt: skip
+def test_p25_a_long_response_that_is_no_strict_json_is_kept_and_leaves_turns_to_others(instruction, expected):
+    """In each of 10,000 strings are a lone surrogate and the key, which is in nothing that is kept."""
+    events, turns = [], 0
+
+    class Wire:
+        async def exchange(self, request, timeout):  # noqa: ASYNC109 - the seam's own law
+            nonlocal turns
+            turns = 0
+            return Answer(200, {}, LONG)
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        key = Secret(KEY, "test")
+        exchanges = Exchanges(
+            choose({}, base_url="https://api.example.com/v1", token=key),
+            Wire(), Source("/responses"), SETTINGS, feed=events.append, wall=lambda: 0.0, input_is_gone=None, noted=[].append,
+            redactor=Redactor([key]),
+        )  # fmt: skip
+        task = asyncio.ensure_future(others())
+        await getattr(exchanges, type(instruction).__name__.lower())(instruction)
+        task.cancel()
+
+    asyncio.run(main())
+    (event,) = events
+    assert type(event) is expected
+    report = event[2]
+    assert report.outcome.warnings[-1] == "body_not_strict_json"
+    output = json.loads(report.body, parse_constant=pytest.fail)["output"]
+    assert (set(output), len(output)) == ({"\\ud800 [redacted]", 0}, 10_001)
+    assert turns >= 100, "one for each hundred of them"

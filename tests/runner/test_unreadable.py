@@ -6,6 +6,8 @@ from batchrun.core.responses.http import Answer
 from tests.runner.night import Night, Wire, row
 
 LARGE = b'{"id": "paid for", "status": "completed", "x": NaN, "text": "' + b"x" * (8 << 20) + b'"}'
+MESSAGE = b'{"type": "message", "content": [{"text": "\\ud800"}]}'
+MANY_PARTS = b'{"status": "completed", "output": [' + MESSAGE + b", 0" * 260_000 + b"]}"
 DEEP = b'{"id": ' + b"[" * 1_015 + b"]" * 1_015 + b', "status": "queued"}'
 
 
@@ -64,3 +66,13 @@ def test_p25_a_response_nested_beyond_the_recursion_limit_ends_its_row_and_not_t
         "row": "unconfirmed",
         "other": "succeeded",
     }
+
+
+def test_p25_a_result_of_many_parts_that_is_no_strict_json_is_kept_in_its_record(night):
+    night.wire.method, night.wire.body = "POST", MANY_PARTS
+    night.complete()
+    record = night.records()["row"]
+    assert (record["state"], record["warnings"]) == ("succeeded", ["body_not_strict_json"])
+    assert record["response"]["body"]["output"][0] == {"type": "message", "content": [{"text": "\\ud800"}]}
+    assert len(record["response"]["body"]["output"]) == 260_001
+    assert kept(night) == []

@@ -80,7 +80,7 @@ class Redactor:
 
         A long body is searched slice by slice, and others get their turn between.
         """
-        status, headers, body = answer
+        headers, body = answer.headers, answer.body
         found: list[Place] = []
         for places in self._search(body):
             found += places
@@ -91,7 +91,7 @@ class Redactor:
             headers = clean if clean != headers else headers
         if not found and headers is answer.headers:
             return answer
-        return Answer(status, headers, _without(body, found))
+        return Answer(answer.status, headers, _without(body, found))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """A logging filter: the record passes, without secrets."""

@@ -5,20 +5,40 @@ import pytest
 from batchrun.core.records.artifacts import find
 from batchrun.core.responses.error import text_of_page
 from batchrun.core.responses.http import Answer
-from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Unclear, read_poll, read_submit
-from batchrun.core.text.json_text import MAX_LENIENT, MAX_STEPS, TOO_COSTLY, read_json
-from tests.cost import costs_at_most
+from batchrun.core.responses.verdict import (
+    AT_ONCE,
+    Accepted,
+    Ambiguous,
+    JobReport,
+    Refused,
+    Unclear,
+    in_steps,
+    read_poll,
+    read_submit,
+)
+from batchrun.core.text.escaped_copy import at_once
+from batchrun.core.text.json_text import MAX_LENIENT, MAX_STEPS, NOT_READ, read_json
+from tests.cost import costs_at_most, longest_step, taken
 
 MIB = 1 << 20
 HEAD = b'{"id":"resp_1","status":"completed",'
 
 
+def polling(body):
+    """A poll as the run reads it, in steps."""
+    answer = Answer(200, {}, body)
+    yield
+    verdict = read_poll(answer, 0.0, "resp_1")
+    return (yield from in_steps(answer, lambda answer: read_poll(answer, 0.0, "resp_1"), verdict))
+
+
 def poll(body):
-    return read_poll(Answer(200, {}, body), 0.0, "resp_1")
+    return at_once(polling(body))
 
 
 def submit(body, status=200):
-    return read_submit(Answer(status, {}, body), 0.0)
+    answer = Answer(status, {}, body)
+    return at_once(in_steps(answer, lambda answer: read_submit(answer, 0.0), read_submit(answer, 0.0)))
 
 
 def valid(size):
@@ -71,32 +91,77 @@ def test_p25_up_to_8_mib_it_is_read():
     report = poll(body)
     assert isinstance(report, JobReport)
     assert report.outcome.warnings == ("body_not_strict_json",)
-    assert read_json(body + b" " * (MAX_LENIENT - len(body))) is not TOO_COSTLY
-    assert read_json(body + b" " * (MAX_LENIENT + 1 - len(body))) is TOO_COSTLY
+    assert read_json(body + b" " * (MAX_LENIENT - len(body))) is not NOT_READ
+    assert read_json(body + b" " * (MAX_LENIENT + 1 - len(body))) is NOT_READ
 
 
-UP_TO = 7 * MIB
+SIZE = MIB
+ITEM = b'{"token":"abc","logprob":-0.5,"bytes":[97,98]},'
+BODIES = {  # what they are full of, and how much of it
+    "a text": (HEAD + b'"x":"', b"lorem ipsum ", b'"', 4 * MIB),
+    "escapes": (HEAD + b'"x":"', b'a \\"word\\" and\\n', b'"', 4 * MIB),
+    "floats": (HEAD + b'"x":[', b"-0.0123,1.5e-05,", b"0]", MIB),
+    "objects": (HEAD + b'"x":[', ITEM, b"0]", MIB),
+    "empty strings": (HEAD + b'"x":[', b'"",', b"0]", MIB),
+}
+FAULTS = b',"y":[NaN,"\\ud800","\n",1e999]}', b',"y":' + nested(1_100) + b"}"
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_p25_up_to_8_mib_no_step_takes_longer_than_a_valid_body_like_it(name):
+    start, piece, end, size = BODIES[name]
+    like_it = repeated(start, piece, end + b"}", size)
+    for fault in FAULTS:
+        body = repeated(start, piece, end + fault, size)
+        assert poll(body).outcome.warnings[-1] == "body_not_strict_json"
+        least = min(taken(lambda: poll(like_it)) for _ in range(4))
+        assert longest_step(lambda body=body: polling(body)) <= 3 * least, "twice, and a good deal for chance"
+
+
 SLOW = {
-    "brackets": b"[" * UP_TO,
-    "braces": b'{"a":' * (UP_TO // 5),
-    "nested lists": HEAD + b'"x":' + nested(UP_TO // 2) + b"}",
-    "strings and depth": repeated(HEAD + b'"y":[', b'"",', b'0],"x":' + nested(2_000) + b"}", UP_TO),
-    "surrogates": repeated(HEAD + b'"x":"', b"\\ud800", b'"}', UP_TO),
-    "raw surrogates": repeated(HEAD + b'"x":"', b"\xed\xa0\x80", b'"}', UP_TO),
-    "strings of a surrogate": repeated(HEAD + b'"x":[', b'"\\ud800",', b"0]}", UP_TO),
-    "numbers beyond a double": repeated(HEAD + b'"x":[', b"1e999,", b"0]}", UP_TO),
-    "long numbers": repeated(HEAD + b'"x":[', b"1" * 3_999 + b",", b"0]}", UP_TO),
+    "nested lists": HEAD + b'"x":' + nested(SIZE // 2) + b"}",
+    "strings and depth": repeated(HEAD + b'"y":[', b'"",', b'0],"x":' + nested(2_000) + b"}", SIZE),
+    "surrogates": repeated(HEAD + b'"x":"', b"\\ud800", b'"}', SIZE),
+    "raw surrogates": repeated(HEAD + b'"x":"', b"\xed\xa0\x80", b'"}', SIZE),
+    "strings of a surrogate": repeated(HEAD + b'"x":[', b'"\\ud800",', b"0]}", SIZE),
+    "control characters": repeated(HEAD + b'"x":"', b"\x01a\n", b'"}', SIZE),
+    "numbers beyond a double": repeated(HEAD + b'"x":[', b"1e999,", b"0]}", SIZE),
+    "long numbers": repeated(HEAD + b'"x":[', b"1" * 3_999 + b",", b"0]}", SIZE),
+    "one long number": HEAD + b'"x":' + b"1" * SIZE + b"}",
+    "lists below great depth": HEAD + b'"x":' + b"[" * 2_000 + b"[]," * (SIZE // 3) + b"0" + b"]" * 2_000 + b"}",
+}
+CUT_OFF = {
+    "brackets": b"[" * SIZE,
+    "braces": b'{"a":' * (SIZE // 5),
+    "many parts": repeated(HEAD + b'"x":[', b"{},NaN,", b"0", SIZE),
 }
 
 
-@pytest.mark.parametrize("name", SLOW)
-def test_p25_so_is_what_would_be_looked_at_part_by_part(name):
-    body = SLOW[name]
-    unclear = poll(body)
-    assert isinstance(unclear, Unclear)
-    assert unclear.is_final
+@pytest.mark.parametrize("name", [*SLOW, *CUT_OFF])
+def test_p25_what_is_full_of_faults_is_read_in_short_steps_too(name):
+    body = SLOW.get(name) or CUT_OFF[name]
+    read = poll(body)
+    if name in SLOW:
+        assert isinstance(read, JobReport)
+        assert read.outcome.warnings[-1] == "body_not_strict_json"
+    else:
+        assert isinstance(read, Unclear)
+        assert (read.is_final, read.unreadable is body) == (False, True)
     list_of_lists = repeated(HEAD + b'"output":[', b"[],", b"0]}", len(body))
-    assert costs_at_most(2, lambda: poll(body), lambda: poll(list_of_lists))
+    assert longest_step(lambda: polling(body), rounds=1) <= 2 * taken(lambda: poll(list_of_lists))
+
+
+def test_what_is_short_is_read_at_once():
+    body = valid(AT_ONCE - 30)[:-1] + b',"x":NaN}'
+    assert isinstance(read_poll(Answer(200, {}, body), 0.0, "resp_1"), JobReport)
+    assert isinstance(read_poll(Answer(200, {}, body + b" " * 30), 0.0, "resp_1"), Unclear)
+    assert isinstance(poll(body + b" " * 30), JobReport)
+
+
+def test_p17_a_long_error_that_is_no_strict_json_says_what_it_says():
+    body = b'{"error":{"code":"rate_limit_exceeded","message":"slow down"},"x":NaN,"y":"' + b"y" * 2 * AT_ONCE + b'"}'
+    assert submit(body, 429).problem.code == "rate_limit_exceeded"
+    assert submit(body.replace(b"NaN", b"nan"), 429).problem.code != "rate_limit_exceeded"
 
 
 def test_what_is_no_json_at_all_is_polled_again():

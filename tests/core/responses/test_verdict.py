@@ -23,6 +23,7 @@ from batchrun.core.responses.verdict import (  # fmt: skip
     read_submit,
 )
 from batchrun.core.taxonomy.rules import Retry, State
+from batchrun.core.text.json_text import NOT_READ
 
 WALL = 1_800_000_000.0
 
@@ -423,7 +424,8 @@ HEADERS = st.dictionaries(
     ),
     st.text(),
 )
-ANSWERS = st.builds(Answer, st.integers(0, 700) | st.sampled_from([200, 202, 400, 404, 429, 500]), HEADERS, BODIES)
+STATUSES = st.integers(0, 700) | st.sampled_from([200, 202, 400, 404, 429, 500])
+ANSWERS = st.builds(Answer, STATUSES, HEADERS, BODIES, st.just(NOT_READ))
 
 
 @given(ANSWERS, st.booleans())

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from batchrun.core.text.json_text import NOT_READ, ParsedJson
+
 
 class Request(NamedTuple):
     """One HTTP request to a service's origin; `path` begins with a slash, header names are lower-case."""
@@ -20,11 +22,15 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A complete HTTP response; header names are lower-case, the body is decoded and within the cap."""
+    """A complete HTTP response; header names are lower-case, the body is decoded and within the cap.
+
+    `reading` is of a body that orjson refuses, where that took too long to be done at once.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    reading: ParsedJson | None = NOT_READ
 
 
 class Cause(StrEnum):

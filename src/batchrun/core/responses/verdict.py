@@ -1,6 +1,7 @@
 """What the response to a submit, a poll or a cancel means, or the lack of one.
 
-Whatever a response contains, the result is one of these values and never an exception.
+Whatever a response contains, the result is one of these values and never an exception. `in_steps` ends what the
+others begin, where a body takes too long to be read at once.
 
 The question after a submit is *may the row be sent again?*
 
@@ -18,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -49,8 +50,18 @@ from batchrun.core.responses.service_clock import ServiceClock, service_clock
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import WORDS, Retry, Rule, State, StateGroup, WordField, group_of
-from batchrun.core.text.json_text import TOO_COSTLY, ParsedJson, read_json, read_refused_response, strict_json
+from batchrun.core.text.escaped_copy import Steps
+from batchrun.core.text.json_text import (
+    MAX_LENIENT,
+    NOT_READ,
+    ParsedJson,
+    read_refused_response,
+    reading_in_steps,
+    strict_json,
+)
 
+AT_ONCE = 16 << 10
+"""Bytes of a body that is read at once although orjson refuses it: it takes some tenths of a millisecond."""
 _MAX_ID = 1_024
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:~=-]{1,1024}", re.ASCII)
 _AMBIGUOUS_4XX = frozenset({408, 409, 425, 499})
@@ -69,6 +80,8 @@ class CodeOverrides:
 
 
 NO_OVERRIDES = CodeOverrides()
+
+T = TypeVar("T")
 
 # How a profile reads responses with other field names: from a JSON object to the same with the names and status words
 # of the responses endpoint, and the service's own status word, for the record.
@@ -158,6 +171,21 @@ def is_safe_id(value: object) -> bool:
     return value not in (".", "..") and _SAFE_ID.fullmatch(value) is not None
 
 
+def in_steps(answer: Answer, read: Callable[[Answer], T], verdict: T) -> Steps[T]:
+    """What `read` makes of `answer`, whose `verdict` is that of its body as far as it can be read at once.
+
+    A long body that orjson refuses is read in steps, between which others get their turn.
+    """
+    if isinstance(verdict, Accepted | JobReport) or not AT_ONCE < len(answer.body) <= MAX_LENIENT:
+        return verdict
+    yield
+    reading = yield from reading_in_steps(answer.body)
+    if reading is not None and reading.strict:
+        return verdict
+    yield
+    return read(answer._replace(reading=reading))
+
+
 def read_submit(
     answer: Answer | Failure,
     wall: float,
@@ -207,7 +235,7 @@ def read_poll(
         return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
     if 200 <= answer.status < 300:
         if dated:
-            return _read_job_in_full(answer, wall, job_id, field_map, read_json(answer.body), dated=True)
+            return _read_job_in_full(answer, wall, job_id, field_map, _reading_of(answer), dated=True)
         return _read_job(answer, wall, job_id, field_map)
     problem = _judge_response(answer).problem
     return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
@@ -231,7 +259,7 @@ def _read_acceptance(
     queues: bool,
     result: ResultForm | None,
 ) -> Accepted | Refused | Ambiguous:
-    reading = read_json(answer.body) if answer.status != 204 else None
+    reading = _reading_of(answer) if answer.status != 204 else None
     if reading is None or not isinstance(reading.value, dict):
         lost = _response_lost(answer, _no_object(answer, reading))
         return lost if _is_page_or_nothing(answer.body) else replace(lost, unreadable=answer.body)
@@ -299,18 +327,18 @@ def _cannot_be_polled(answer: Answer, outcome: Running, job_id: object, *, polle
 
 def _read_job(answer: Answer, wall: float, job_id: str, field_map: FieldReader | None) -> JobReport | Unclear:
     # The hot path: nearly every poll of every job ends here, without a new object.
-    headers = answer.headers
-    if field_map is None and _POLL_HINTS.isdisjoint(headers):
+    _, headers, body, reading = answer
+    if field_map is None and reading is NOT_READ and _POLL_HINTS.isdisjoint(headers):
         try:
-            value = orjson.loads(answer.body)
+            value = orjson.loads(body)
         except orjson.JSONDecodeError:
-            return _read_job_in_full(answer, wall, job_id, None, read_refused_response(answer.body))
+            return _read_job_in_full(answer, wall, job_id, None, _reading_of_refused(answer))
         if type(value) is dict and value.get("id") == job_id and type(status := value.get("status")) is str:
             seen = _STILL_RUNNING.get(status)
             if seen is not None:
                 return seen
-        return _read_job_in_full(answer, wall, job_id, None, strict_json(value, answer.body))
-    return _read_job_in_full(answer, wall, job_id, field_map, read_json(answer.body))
+        return _read_job_in_full(answer, wall, job_id, None, strict_json(value, body))
+    return _read_job_in_full(answer, wall, job_id, field_map, _reading_of(answer))
 
 
 _POLL_HINTS = frozenset({"openai-poll-after-ms", "retry-after", "retry-after-ms"})
@@ -335,7 +363,7 @@ def _read_job_in_full(
     if reading is None or not isinstance(reading.value, dict):
         trouble = Trouble.FOREIGN if _first_byte(answer.body) == b"<" else Trouble.TRANSIENT
         problem = our_problem("unreadable_result", _no_object(answer, reading))
-        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is TOO_COSTLY)
+        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is NOT_READ)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     mapped = field_map is not None
     outcome = outcome_of(body, mapped=mapped)
@@ -367,8 +395,22 @@ def _with_what_came_along(
     return outcome if reading.strict else replace(outcome, warnings=(*outcome.warnings, "body_not_strict_json"))
 
 
+def _reading_of(answer: Answer) -> ParsedJson | None:
+    if answer.reading is not NOT_READ:
+        return answer.reading
+    try:
+        return strict_json(orjson.loads(answer.body), answer.body)
+    except orjson.JSONDecodeError:
+        return _reading_of_refused(answer)
+
+
+def _reading_of_refused(answer: Answer) -> ParsedJson | None:
+    """NOT_READ where it takes steps."""
+    return read_refused_response(answer.body) if len(answer.body) <= AT_ONCE else NOT_READ
+
+
 def _judge_response(answer: Answer) -> Judged:
-    reading = read_json(answer.body) if answer.body else None
+    reading = _reading_of(answer) if answer.body else None
     parts = read_error(reading.value) if reading is not None else None
     if parts is None:
         parts = ErrorParts(message=text_of_page(answer.body))
@@ -382,7 +424,7 @@ def _judge_response(answer: Answer) -> Judged:
 
 def _no_object(answer: Answer, reading: ParsedJson | None) -> str:
     """What a 2xx without a JSON object is."""
-    if reading is TOO_COSTLY:
+    if reading is NOT_READ:
         found = f"expected strict JSON with HTTP {answer.status}, got {len(answer.body):,} bytes that are not"
         return f"{found}, and too many to read in another way; they are kept in OUT.unreadable"
     return f"expected a JSON object with HTTP {answer.status}, got {text_of_page(answer.body) or 'nothing'}"

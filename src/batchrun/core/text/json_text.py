@@ -1,23 +1,13 @@
 """JSON in three ways: read as services send it, checked as users write it, and edited without being written again.
 
-`read_json` reads responses. A paid result is never thrown away for its form: what orjson refuses (a byte order mark,
-lone surrogates, NaN and Infinity, numbers beyond double precision, great depth) is read by the standard library's
-parser, and a record then carries an *escaped copy* that every strict parser accepts:
-
-- a lone surrogate becomes the six characters of its escape, ``\\ud800``
-- NaN, Infinity and numbers beyond a double become strings of their own text
-- an object or list nested deeper than 100 levels becomes a string of its own JSON text
-
-That takes long where there is much to read: what orjson refuses is `TOO_COSTLY` beyond MAX_LENIENT bytes, and with more
-than MAX_STEPS commas, brackets, strings, surrogates and digits of long numbers where it has to look at them one by one.
+`read_json` reads responses. What orjson refuses has an *escaped copy* (`escaped_copy`), which takes a few times as long:
+`reading_in_steps` lets others have their turn meanwhile. Beyond MAX_LENIENT bytes it is `NOT_READ`.
 
 `read_refused` reads an input line that orjson refused: it has a `Fault`, or is valid JSON that orjson cannot represent.
 
 `edited` sets and drops fields of a body between the bytes as they are: parsed and written again, a number of forty
 digits would become a float, `1.0` perhaps `1`. It, `members`, `elements` and `values` expect valid JSON and find their
 way by strings and brackets alone: no depth is too deep, no number too long.
-
-Declined: a parser of our own. The standard library's is in C, tolerant, and exact for integers.
 """
 
 from __future__ import annotations
@@ -32,19 +22,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from batchrun.core.text.escaped_copy import Steps, at_once, escaped_copy
 from batchrun.core.text.readable import visible
 
-MAX_DEPTH = 100
-"""Levels of objects and lists in an escaped copy."""
 MAX_LENIENT = 8 << 20
 """Bytes of a response that are read although orjson refuses them."""
 MAX_STEPS = 250_000
+"""Values of a result among which files are looked for."""
 MAX_INPUT_DEPTH = 1_024  # orjson's own
 _TOO_DEEP = f"nested deeper than {MAX_INPUT_DEPTH:,} levels"
-_MAX_DIGITS = 4_000  # Python refuses to convert more than 4,300
-# To convert one takes quadratic time. The look behind comes second: a search for a class of characters is the fastest.
-_LONG_NUMBER = re.compile("[0-9](?<![0-9][0-9])[0-9]{299,}+")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # A string without its end is taken to the end of the text: tried again at each quote in it, a text cut off
 # within a string full of escaped quotes would take quadratic time.
 _TOKENS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
@@ -59,16 +45,37 @@ class ParsedJson:
     strict: bool
 
 
-TOO_COSTLY = ParsedJson(None, b"", strict=False)
-"""What is returned for JSON that may be understandable, but would stop the event loop for too long."""
+NOT_READ = ParsedJson(None, b"", strict=False)
+"""What stands for a response that orjson refuses and that has not been read in another way: it is too long for that."""
 
 
 def read_json(raw: bytes) -> ParsedJson | None:
-    """The value of `raw`; None if it is not JSON in any understandable form, or TOO_COSTLY."""
+    """The value of `raw`; None if it is not JSON in any understandable form, or NOT_READ."""
     try:
         return strict_json(orjson.loads(raw), raw)
     except orjson.JSONDecodeError:
         return read_refused_response(raw)
+
+
+def read_refused_response(raw: bytes) -> ParsedJson | None:
+    """What `read_json` returns where orjson refused `raw`."""
+    return at_once(_in_steps(raw))
+
+
+def reading_in_steps(raw: bytes) -> Steps[ParsedJson | None]:
+    """What `read_json` returns, in steps of which none takes longer than orjson does for valid JSON of that size."""
+    try:
+        return strict_json(orjson.loads(raw), raw)
+    except orjson.JSONDecodeError:
+        return (yield from _in_steps(raw))
+
+
+def _in_steps(raw: bytes) -> Steps[ParsedJson | None]:
+    if len(raw) > MAX_LENIENT:
+        return NOT_READ
+    yield
+    copy = yield from escaped_copy(raw)
+    return None if copy is None else ParsedJson(copy.value, on_one_line(copy.text), strict=False)
 
 
 def strict_json(value: Any, raw: bytes) -> ParsedJson:
@@ -79,49 +86,6 @@ def strict_json(value: Any, raw: bytes) -> ParsedJson:
 def on_one_line(raw: bytes) -> bytes:
     """Valid JSON without line breaks: outside of strings they are white space, inside they cannot be."""
     return raw.translate(None, b"\r\n").strip() if b"\n" in raw or b"\r" in raw else raw.strip()
-
-
-def read_refused_response(raw: bytes) -> ParsedJson | None:
-    """What `read_json` returns where orjson refused `raw`."""
-    if len(raw) > MAX_LENIENT:
-        return TOO_COSTLY
-    try:
-        text = _decode(raw)
-        try:
-            if _LONG_NUMBER.search(text) is None and (plain := _read_plain(text)) is not None:
-                return plain
-            return TOO_COSTLY if _has_too_much(raw, text) else _read_text(text)
-        except RecursionError:
-            return TOO_COSTLY if _has_too_much(raw, text) else _read_text(_flattened(text))
-    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-        return None
-
-
-def _read_plain(text: str) -> ParsedJson | None:
-    """What `_read_text` returns, in a fraction of the time; None where something must be escaped value by value."""
-    try:
-        value = _LENIENT_PLAIN.decode(text)
-        orjson.dumps(value)  # it refuses great depth, lone surrogates, and integers beyond 64 bits
-        copy = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, TypeError):  # a number beyond a double; orjson's error is a TypeError
-        return None
-    return ParsedJson(value, copy, strict=False)
-
-
-def _read_text(text: str) -> ParsedJson:
-    value = _escaped(_LENIENT.decode(text))
-    return ParsedJson(value, json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), strict=False)
-
-
-def _has_too_much(raw: bytes, text: str) -> bool:
-    """Whether there are too many values, brackets, strings, surrogates and digits of long numbers to look at one by one."""
-    steps = len(raw) - len(raw.translate(None, b"[]{},")) + raw.count(b'"') // 2
-    if steps <= MAX_STEPS:
-        steps += sum(map(raw.count, (b"\\ud", b"\\uD", b"\xed")))
-        steps += sum(len(found[0]) for found in _LONG_NUMBER.finditer(text))
-    return steps > MAX_STEPS
 
 
 def has_many_parts(raw: bytes) -> bool:
@@ -140,25 +104,6 @@ def has_many_parts(raw: bytes) -> bool:
     return False
 
 
-def _decode(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16")
-    return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogatepass").strip()
-
-
-def _int_or_digits(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _MAX_DIGITS else digits
-
-
-def _float_or_digits(digits: str) -> float | str:
-    number = float(digits)
-    return digits if isinf(number) else number
-
-
-_LENIENT_PLAIN = json.JSONDecoder(strict=False, parse_constant=str)
-_LENIENT = json.JSONDecoder(strict=False, parse_constant=str, parse_float=_float_or_digits, parse_int=_int_or_digits)
-
-
 def _brackets(text: str) -> Iterator[tuple[int, int]]:
     """(position, depth) of each bracket outside of strings: positive where it opens that depth, negative where it ends."""
     depth = 0
@@ -171,32 +116,6 @@ def _brackets(text: str) -> Iterator[tuple[int, int]]:
         elif bracket in "]}":
             yield position, -depth
             depth -= 1
-
-
-def _flattened(text: str) -> str:
-    """`text` with every object or list below MAX_DEPTH replaced by a string of its own text, in linear time."""
-    kept: list[str] = []
-    start = copied = 0
-    for position, depth in _brackets(text):
-        if depth == MAX_DEPTH + 1:
-            start = position
-        elif depth == -MAX_DEPTH - 1:
-            kept += (text[copied:start], json.dumps(text[start : position + 1]))
-            copied = position + 1
-    kept.append(text[copied:])
-    return "".join(kept)
-
-
-def _escaped(value: Any) -> Any:
-    match value:
-        case str():
-            return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", value)
-        case list():
-            return [_escaped(item) for item in value]
-        case dict():
-            return {_escaped(key): _escaped(item) for key, item in value.items()}
-        case _:
-            return value
 
 
 # --- lines of the input that orjson refuses ---

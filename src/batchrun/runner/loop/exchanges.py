@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
 import anyio
+import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 from anyio.abc import TaskGroup
 
@@ -27,7 +28,7 @@ from batchrun.core.jobs.messages import (
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.http import Answer, Failure, Request
 from batchrun.core.responses.outcome import Running
-from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Unclear
+from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Unclear, in_steps
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import StateGroup, WordField, group_of
@@ -279,13 +280,20 @@ class Exchanges:
     ) -> T:
         """What `read` makes of `answer`, `verdict` if it has read it already, without the secrets that its escapes hide.
 
-        All that is kept or shown of a response goes through here, but polls of running jobs, of which nothing is.
+        A long body that is not strict JSON is read here, with pauses. All that is kept or shown of a response goes through here, but polls of running jobs, of which nothing is.
         """
         verdict = read(answer) if verdict is None else verdict
         if isinstance(answer, Failure) or _is_known_to_run(verdict):
             return verdict
         clean = await self._redactor.hidden(answer)
-        return verdict if clean is answer else read(clean)
+        steps = in_steps(clean, read, verdict if clean is answer else read(clean))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            await anyio.lowlevel.cancel_shielded_checkpoint()  # the response is here, and may be paid for
 
     def _submit_timeout(self, path: str) -> float:
         return self._settings.submit_timeout if path in self._in_background else self._settings.answer_timeout
