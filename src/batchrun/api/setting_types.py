@@ -32,6 +32,8 @@ class SettingArguments(TypedDict, total=False):
     submits: int
     rpm: float | None
     tpm: float | None
+    pacing: Literal["learned", "backoff"]
+    lag: Seconds
     poll_min: Seconds
     poll_max: Seconds
     poll_rate: float

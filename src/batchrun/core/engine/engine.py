@@ -8,7 +8,7 @@ Its parts, each of which knows only those before it:
 - ``Jobs`` (core/jobs) changes jobs and writes entries and records; ``Gate`` (core/limits) says when a submit may go
 - ``Endings`` (endings.py) ends a job: its files, then its record
 - ``Retries`` decides whether an ended job is retried
-- ``Polls`` has the jobs with an id: polls, cancels, deadlines
+- ``PollTimes`` says when each job is polled; ``Polls`` has the jobs with an id: polls, cancels, deadlines
 - ``Submits`` has the rows that wait for their turn, and the POSTs
 - ``RowsIn`` makes jobs of rows: those of an earlier run, then those of the input
 - ``CancelRequests`` carries out what users ask to end; ``Shutdown`` knows when the run is over
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from batchrun.core.engine.endings import Endings, Retries
+from batchrun.core.engine.poll_times import PollTimes
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.submits import Submits
@@ -268,7 +269,8 @@ class Engine:
         self.gate = gate = Gate(settings, now, chance, shared)
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
-        self.polls = polls = Polls(jobs, endings, gate, retries)
+        self.times = times = PollTimes(jobs)
+        self.polls = polls = Polls(jobs, endings, gate, retries, times)
         self.submits = submits = Submits(jobs, endings, gate, retries, polls)
         self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, collecting=collecting)
         self.requests = requests = CancelRequests(jobs, endings, polls, submits, rows_in, collecting=collecting)
@@ -296,7 +298,7 @@ class Engine:
             m.RowsRecalled: rows_in.rows_recalled,
             m.CancelRequested: requests.requested,
             m.StopRequested: self._shutdown.requested,
-            m.SuspensionEnded: lambda _: polls.spread(),
+            m.SuspensionEnded: lambda _: times.suspended(),
             m.ArtifactsStored: self._current(Phase.STORING, endings.stored),
             m.ArtifactsDiscarded: self._current(Phase.STORING, endings.discarded),
             m.ArtifactsFailed: self._current(Phase.STORING, self._artifacts_failed),
@@ -340,6 +342,7 @@ class Engine:
             left_open=event.left_open,
         )
         self.endings.recovered(event.files)
+        self.times.pacing.learned_before(event.durations)
         self._states_before = dict(Counter(event.finished.values()))
         if event.accepted or not _RESULTS.isdisjoint(self._states_before):
             self.gate.accepted_before()
@@ -395,6 +398,9 @@ class Engine:
             submits_at = self.submits.advance()
             if self.rows_in.ended or self.rows_in.dry:
                 self.submits.input_is_over()
+            self.times.rows_wait(
+                waiting=not self.rows_in.ended or self.jobs.in_phase[Phase.WAITING] > 0, places=self.settings.max_jobs
+            )
         if self.gate.halted is not self._reported_halt:
             self._report_halt()
         outcome = self._shutdown.outcome()

@@ -21,21 +21,19 @@ turned into `completed` minutes later. What comes after the record is written no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from batchrun.core.engine.endings import Endings, Retries
+from batchrun.core.engine.poll_times import PollTimes
 from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Note, Poll, PollAnswered, PollFailed
-from batchrun.core.limits.gate import Gate, Rate
+from batchrun.core.limits.gate import Gate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Ended, Running
-from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.service_clock import CLOCKS_AGREE, ServiceClock
 from batchrun.core.responses.verdict import JobReport, Trouble, Unclear
-from batchrun.core.settings.settings import LONGEST_GAP
 from batchrun.core.taxonomy.rules import HaltReason, State
 from batchrun.core.text.readable import duration
 
@@ -55,45 +53,16 @@ UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exponential:
-    """When a job is polled again: after ``min(longest, first × growth^polls) × uniform(0.5, 1.5)`` seconds, never above LONGEST_GAP.
-
-    Each job has its own jitter: jobs that were accepted in the same instant are spread over a whole first gap, so they
-    never come back in step.
-    """
-
-    first: float = 1.0
-    longest: float = 30.0
-    growth: float = 1.5
-    _gaps: tuple[float, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        gaps = [min(self.first, self.longest)]
-        while gaps[-1] < self.longest and self.growth > 1:
-            gaps.append(min(self.longest, gaps[-1] * self.growth))
-        object.__setattr__(self, "_gaps", tuple(gaps))
-
-    def gap(self, polls: int, chance: float) -> float:
-        """Seconds from now to the next poll of a job that was polled `polls` times; `chance` is in [0, 1)."""
-        gaps = self._gaps
-        base = gaps[polls] if polls < len(gaps) else gaps[-1]
-        return min(base * (0.5 + chance), LONGEST_GAP)
-
-
 class Polls:
     """Jobs that wait for their next poll, and the polls and cancels in flight."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries) -> None:
+    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, times: PollTimes) -> None:
         settings = jobs.settings
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
         self._retries = retries
-        self._timers = Timers()
-        self._rate = Rate(settings.poll_rate)
-        self._paused_until = float("-inf")
-        self._pacing = Exponential(settings.poll_min, settings.poll_max)
+        self._times = times
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
         self._held_cancels: list[Job] = []
@@ -123,10 +92,10 @@ class Polls:
             self.begin_cancel(job)
             return
         self._jobs.move(job, Step.ID_SYNCED)
-        self._poll_later(job, 0.0, self._deadline_of(job))
+        self._times.first(job, self._deadline_of(job))
 
     def recover(self, job: Job) -> None:
-        """A job that an earlier run left: polled soon, all of them spread over the first gap; or cancelled."""
+        """A job that an earlier run left: polled soon, or cancelled."""
         if job.cancel_reason is not None:
             self.begin_cancel(job)
             return
@@ -134,16 +103,8 @@ class Polls:
         self.poll_soon((job,))
 
     def poll_soon(self, jobs: Iterable[Job]) -> None:
-        """Poll these jobs, which were not polled yet, spread over the first gap."""
-        now, chance, put, gap = self._jobs.now, self._jobs.chance, self._timers.put, self._pacing.gap(0, 0.5)
-        for job in jobs:
-            put(job, now + chance() * gap)
-
-    def spread(self) -> None:
-        """The process was suspended: overdue polls do not go all at once."""
-        now, chance = self._jobs.now, self._jobs.chance
-        while (job := self._timers.take(now)) is not None:
-            self._timers.put(job, now + chance() * self._pacing.gap(job.polls, 0.5))
+        """Poll these jobs, which an earlier run submitted, soon."""
+        self._times.resumed(jobs)
 
     def stop(self) -> None:
         """Send no more polls."""
@@ -170,28 +131,16 @@ class Polls:
         """Send the polls that are due, as the rate and the room for responses allow; returns when to come back."""
         if self.stopped:
             return NEVER
-        jobs, timers, rate = self._jobs, self._timers, self._rate
-        now = jobs.now
+        jobs, times = self._jobs, self._times
+        times.learn()
         while self.in_flight < self._connections and jobs.unsynced_records < self._max_memory:
-            due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
-            if due > now or ready_at > now or paused_until > now:
-                return max(due, ready_at, paused_until)
-            job = timers.take(now)
-            if job is not None:
-                rate.take(now)
-                self.in_flight += 1
-                jobs.move(job, Step.POLL_DUE)
-                jobs.instruct(Poll(job, job.attempt))
+            job = times.take()
+            if not isinstance(job, Job):
+                return job
+            self.in_flight += 1
+            jobs.move(job, Step.POLL_DUE)
+            jobs.instruct(Poll(job, job.attempt))
         return NEVER  # a response or a sync makes room
-
-    def _poll_later(self, job: Job, floor: float, deadline: float) -> None:
-        """Wait for the job's next poll: `floor` seconds at least, until its `deadline` at most."""
-        jobs = self._jobs
-        delay = self._pacing.gap(job.polls, jobs.chance())
-        if floor > delay:
-            delay = min(floor_with_jitter(floor, jobs.chance()), LONGEST_GAP)
-        at = jobs.now + delay
-        self._timers.put(job, deadline if jobs.now < deadline < at else at)
 
     def _deadline_of(self, job: Job) -> float:
         """When the job's time is up, on the engine's clock: counted from its submit, or as was found out since."""
@@ -213,7 +162,7 @@ class Polls:
                 job.seen(seen, jobs.wall)
         self.in_flight -= 1
         self.polls += 1
-        job.found()
+        before = job.found(jobs.age(job))
         if self._last_found is None:
             self._gate.trust_key()
             jobs.note_change()
@@ -226,12 +175,13 @@ class Polls:
             elif seen.unclear is not None and self._stays_unclear(job):
                 self._retries.conclude(job, seen.unclear, _response_of(report))
             elif (deadline := self._deadline_of(job)) <= jobs.now or (history is not None and history.ahead):
-                self._seems_late(job, report, seen.poll_after or 0.0)
+                self._seems_late(job, report, before, seen.poll_after or 0.0)
             else:
                 jobs.move(job, Step.STILL_OPEN)
-                self._poll_later(job, seen.poll_after or 0.0, deadline)
+                self._times.runs(job, before, seen.poll_after or 0.0, deadline)
             return
         assert isinstance(seen, Ended)
+        self._times.ended(job, before, report.clock)
         if job.cancel_reason is not None:
             self._settle(job, seen, Response(report.http_status, report.request_id, report.body))
             return
@@ -254,7 +204,7 @@ class Polls:
             f"{duration(ahead)} from now"
         )
 
-    def _seems_late(self, job: Job, report: JobReport, poll_after: float) -> None:
+    def _seems_late(self, job: Job, report: JobReport, before: float, poll_after: float) -> None:
         """A poll found the job running, and its time is up, or it was submitted in the future."""
         jobs = self._jobs
         if not self._age_is_known(job):
@@ -268,7 +218,7 @@ class Polls:
             self.begin_cancel(job)
         else:
             jobs.move(job, Step.STILL_OPEN)
-            self._poll_later(job, poll_after, deadline)
+            self._times.runs(job, before, poll_after, deadline)
 
     def _age_is_known(self, job: Job) -> bool:
         """Whether its age is more than a difference of two runs' clocks: this run submitted it, or it was found out."""
@@ -282,10 +232,10 @@ class Polls:
         jobs = self._jobs
         jobs.move(job, Step.STILL_OPEN)
         if self.stopped:
-            self._timers.put(job, jobs.now)
+            self._times.at(job, jobs.now)
             return
         job.ask_for_age()
-        self._rate.take(jobs.now)
+        self._times.took_another()
         self.in_flight += 1
         jobs.move(job, Step.POLL_DUE)
         jobs.instruct(Poll(job, job.attempt, dated=True))
@@ -350,8 +300,8 @@ class Polls:
         if self._unanswered is not None and (self._last_found is None or self._last_found < self._unanswered[0]):
             since = self._unanswered[0]
         self._unanswered = since, unclear.problem.message
-        if unclear.retry_after is not None and unclear.problem.http_status == 429:
-            self._paused_until = jobs.now + floor_with_jitter(unclear.retry_after, jobs.chance())
+        if unclear.problem.http_status == 429:
+            self._times.refused(unclear.retry_after)
         if job.cancel_reason is not None:
             self._settle(job, None)
             return
@@ -369,7 +319,7 @@ class Polls:
             return
         jobs.move(job, Step.STILL_OPEN)
         slower = UNAUTHORISED_GAP if unclear.trouble is Trouble.UNAUTHORISED else 0.0
-        self._poll_later(job, max(slower, unclear.retry_after or 0.0), deadline)
+        self._times.unseen(job, max(slower, unclear.retry_after or 0.0), deadline)
 
     def _write_off(self, job: Job, trouble: Trouble) -> bool:
         """Whether a job that is not found may be given up. Halts the run where nothing is found at all."""
@@ -438,7 +388,7 @@ class Polls:
             return
         if self._jobs.is_wanted_by_others(job):  # the service would end it for them too: only a final poll is sent
             self._jobs.move(job, Step.CANCEL_ANSWERED)
-            self._timers.put(job, self._jobs.now)
+            self._times.at(job, self._jobs.now)
             return
         job.cancel_is_sent()
         self.cancels_in_flight += 1
@@ -455,7 +405,7 @@ class Polls:
             job.over_after_cancel(jobs.now, answer.outcome.usage, answer.outcome.model)
             delay = jobs.settings.cancel_settle
         jobs.move(job, Step.CANCEL_ANSWERED)
-        self._timers.put(job, jobs.now + delay)
+        self._times.at(job, jobs.now + delay)
 
     def _settle(self, job: Job, final: Ended | None, response: Response | None = None) -> None:
         """A cancelled job was polled, and is over as `final` says: poll it once more, or write its record."""
@@ -466,7 +416,7 @@ class Polls:
             at = self._settle_poll_at(job, history, final)
             if at is not None:
                 jobs.move(job, Step.UNSETTLED)
-                self._timers.put(job, at)
+                self._times.at(job, at)
                 return
         elif final is None and not jobs.is_wanted_by_others(job):
             self.begin_cancel(job)
@@ -479,7 +429,7 @@ class Polls:
         now, settings = self._jobs.now, self._jobs.settings
         if final is None:
             patient_until = history.cancelled_at + settings.cancel_patience
-            at = min(now + self._pacing.gap(job.polls, self._jobs.chance()), patient_until)
+            at = min(now + self._times.after_cancel(job), patient_until)
             return None if now >= patient_until else at
         ended_at = history.ended_at
         if ended_at is None:

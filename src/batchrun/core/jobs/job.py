@@ -9,6 +9,7 @@ from math import ceil
 from typing import NamedTuple, final
 
 from batchrun.core.jobs.lifecycle import Phase
+from batchrun.core.pacing.pacing import UNKNOWN_AGE, ClassPacing
 from batchrun.core.records.record import Attempt, LastRefusal, Refusals
 from batchrun.core.responses.error import MAX_SHORT_TEXT, Problem
 from batchrun.core.responses.outcome import NO_USAGE, Running, Usage
@@ -111,10 +112,12 @@ class Job:
         "job_id",
         "key",
         "last_seen",
+        "pace",
         "phase",
         "polls",
         "row_sha256",
         "running_at",
+        "seen_age",
         "submitted_at",
     )
 
@@ -134,6 +137,8 @@ class Job:
         self.submitted_at = submitted_at
         self.running_at: float | None = None
         self.history: History | None = None
+        self.pace: ClassPacing | None = None  # what is known of such jobs
+        self.seen_age = 0.0 if job_id is None else UNKNOWN_AGE  # at the last poll that found it
 
     @property
     def cancel_reason(self) -> CancelReason | None:
@@ -190,6 +195,7 @@ class Job:
         history.ahead = history.age_asked = False
         self.attempt += 1
         self.job_id = self.last_seen = self.submitted_at = self.running_at = None
+        self.seen_age = 0.0
 
     # --- polls ---
 
@@ -205,12 +211,22 @@ class Job:
         if history is not None and running.unclear is None:
             history.unclear = 0
 
-    def found(self) -> None:
-        """A poll was answered."""
+    def paced(self, pace: ClassPacing) -> None:
+        """Its polls are paced as those of its class."""
+        self.pace = pace
+
+    def found(self, age: float) -> float:
+        """A poll was answered at this age of the job; the age at which one was answered before, 0 for its submit."""
+        before, self.seen_age = self.seen_age, age
         self.polls += 1
         history = self.history
         if history is not None:
             history.not_found = 0
+        return before
+
+    def not_seen_for_a_while(self) -> None:
+        """What happened since the last poll took place while nobody polled it."""
+        self.seen_age = UNKNOWN_AGE
 
     def not_seen(self) -> None:
         """A poll failed."""
@@ -218,6 +234,10 @@ class Job:
         history = self.history
         if history is not None:
             history.age_asked = False
+
+    def asked_to_wait(self) -> None:
+        """The service asked for a time before its next poll: it is not planned again."""
+        self._remember()
 
     def not_found(self, now: float) -> tuple[int, float]:
         """A poll failed because the service does not know the job: how many did so in a row, and since when."""
@@ -269,6 +289,7 @@ class Job:
     def resumed(self, attempt: int, attempts: tuple[Attempt, ...]) -> None:
         """Resume a row at its `attempt`, after the `attempts` before it."""
         self.attempt = attempt
+        self.seen_age = UNKNOWN_AGE
         if attempts or self.history is not None:
             history = self._remember()
             history.attempts = attempts
@@ -361,6 +382,10 @@ class Timers:
             heappop(ticks)
             del self._buckets[tick]
         return None
+
+    def waiting(self) -> list[Job]:
+        """The jobs that wait, in no order."""
+        return [job for tick, bucket in self._buckets.items() for job in bucket if job.due == tick]
 
     def soonest(self) -> float:
         """A time before which no job is due, near enough to ask again then; NEVER where none waits.

@@ -87,6 +87,10 @@ class Jobs:
         """The time of day, in seconds since 1970; it runs evenly even where the wall clock is set."""
         return self.epoch + self.now
 
+    def age(self, job: Job) -> float:
+        """Seconds since the job was submitted."""
+        return self.now + self.epoch - (job.submitted_at or self.now + self.epoch)
+
     # --- events ---
 
     def begin_event(self, now: float) -> list[Instruction]:

@@ -50,9 +50,13 @@ class Rate:
     __slots__ = ("_pace", "_tat", "per_second")
 
     def __init__(self, per_second: float | None) -> None:
+        self._tat = float("-inf")
+        self.pace(per_second)
+
+    def pace(self, per_second: float | None) -> None:
+        """Let so many units go per second from now on."""
         self.per_second = per_second
         self._pace = per_second / (1 + TOLERANCE) if per_second else 0.0
-        self._tat = float("-inf")
 
     def ready_at(self) -> float:
         """From when on the next request may go; minus infinity where nothing limits it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from batchrun.core.settings.settings import SettingKind, Settings, UsageError
+from batchrun.core.settings.settings import SettingKind, Settings, UsageError, read_lag
 from batchrun.core.settings.unknown import SUGGESTED_NEVER, answer
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import (
@@ -39,7 +39,7 @@ _RETRIED = tuple(state.value for state in State if state is not State.SUCCEEDED)
 _NO_STATES = "expected states with commas between, got "
 
 _EXAMPLES = {
-    "rpm": "600", "tpm": "200000", "poll_rate": "50", "limit": "10", "retry_budget": "200", "max_wait": "8h",
+    "rpm": "600", "tpm": "200000", "poll_rate": "50", "poll_min": "1s", "poll_max": "30s", "limit": "10", "retry_budget": "200", "max_wait": "8h",
     "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "transport": "httpx",
     "base_url": "https://api.example.com/v1", "key_file": "key.txt", "artifacts": "images", "token_command": "'az account get-access-token'",
 }  # fmt: skip
@@ -161,6 +161,11 @@ def _text(text: str) -> str:
     return text
 
 
+def _lag(text: str) -> str:
+    read_lag(text)
+    return text
+
+
 READERS: dict[SettingKind, Callable[[str], Any]] = {
     SettingKind.TEXT: _text,
     SettingKind.TEXTS: _text,
@@ -170,6 +175,7 @@ READERS: dict[SettingKind, Callable[[str], Any]] = {
     SettingKind.BYTES: read_bytes,
     SettingKind.SWITCH: read_switch,
     SettingKind.STATES: read_states,
+    SettingKind.LAG: _lag,
 }
 
 
@@ -229,6 +235,8 @@ def _from_argument(setting: Field[Any], value: Any) -> Any:
     if not _fits(kind, value):
         problem = f"expected {kind.value}, got {value!r}"
         raise UsageError(problem, ("write ", Option(setting.name, example(setting))), setting.name)
+    if kind is SettingKind.LAG:
+        return f"{value:g}s"
     return int(value) if kind in (SettingKind.COUNT, SettingKind.BYTES) else value
 
 

@@ -12,7 +12,17 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, NoReturn, Self
 
-from batchrun.core.text.readable import Option, Part, Text, as_given, parts, without_keys, worded
+from batchrun.core.text.readable import (
+    Option,
+    Part,
+    Text,
+    as_given,
+    parts,
+    read_seconds,
+    value_shown,
+    without_keys,
+    worded,
+)
 
 # --- Refusals, in parts: what is concerned, what is wrong with it, and what to do. Whoever shows one words it ---
 
@@ -174,7 +184,35 @@ def _fault(value: str) -> str | None:
 
 
 LONGEST_GAP = 300.0
-"""No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""
+"""No gap between two polls of a job is longer, in seconds, where the user does not say so: services keep a result for as
+little as ten minutes."""
+LONGEST_POLL_MAX = 1_800.0
+"""No gap that the user may ask for is longer, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """The mean time from a job's end to its record: seconds, or a share of the mean duration."""
+
+    value: float
+    is_share: bool = False
+
+
+def read_lag(text: str) -> Lag:
+    """``10%`` or ``2s``."""
+    share = text.strip().removesuffix("%")
+    if share == text.strip():
+        seconds = read_seconds(text)
+        if not seconds > 0:
+            raise ValueError(f"expected a share or a time above 0, got {value_shown(text)}")
+        return Lag(seconds)
+    try:
+        value = float(share) / 100
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 1:
+        raise ValueError(f"expected a share from 0.1% to 100%, or a time, got {value_shown(text)}")
+    return Lag(value, is_share=True)
 
 
 class SettingKind(Enum):
@@ -187,6 +225,7 @@ class SettingKind(Enum):
     SECONDS = "a time: 90, 90s, 5m, 24h"
     BYTES = "a size: 1000, 64MiB"
     SWITCH = "yes or no"
+    LAG = "a share or a time: 10%, 2s"
     STATES = "states, with commas between"
 
 
@@ -234,9 +273,11 @@ class Settings:
     tpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "tokens per minute, estimated, then corrected by the service's count")
     connections: int = _setting(1_000, FlagGroup.LIMITS, SettingKind.COUNT, "open connections at most; only as many as needed are opened")
 
-    poll_rate: float = _setting(200.0, FlagGroup.POLLING, SettingKind.NUMBER, "polls per second, for all jobs together")
-    poll_min: float = _setting(1.0, FlagGroup.POLLING, SettingKind.SECONDS, "first gap between two polls of a job; it grows by half each time")
-    poll_max: float = _setting(30.0, FlagGroup.POLLING, SettingKind.SECONDS, "longest gap between two polls of a job, at most 300 s")
+    pacing: str = _setting("learned", FlagGroup.POLLING, SettingKind.TEXT, "when jobs are polled: learned from how long they take, or backoff")
+    lag: str = _setting("10%", FlagGroup.POLLING, SettingKind.LAG, "mean time from a job's end to its record: a share of the mean duration of jobs, or a time")
+    poll_rate: float = _setting(500.0, FlagGroup.POLLING, SettingKind.NUMBER, "polls per second, for all jobs together")
+    poll_min: float = _setting(0.25, FlagGroup.POLLING, SettingKind.SECONDS, "shortest gap between two polls of a job (with --pacing backoff the first one, 1s; it grows by half each time)")
+    poll_max: float = _setting(300.0, FlagGroup.POLLING, SettingKind.SECONDS, "longest gap between two polls of a job (with --pacing backoff 30s); above 5m, up to 30m, only where results are kept longer than that")
 
     retries: int = _setting(4, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries per row at most, each a new paid job; fewer for some codes")
     retry_budget: int | None = _setting(None, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries of the whole batch, then it halts (default: 100 + 25%% of the accepted jobs)")
@@ -279,12 +320,14 @@ class Settings:
                 raise _error(name, "0 or more", value)
         if self.transport not in TRANSPORTS:
             raise _error("transport", " or ".join(TRANSPORTS), self.transport)
-        if self.poll_max > LONGEST_GAP:
-            raise _error(
-                "poll_max",
-                f"at most {LONGEST_GAP:.0f} s, as some services keep results for ten minutes only",
-                self.poll_max,
-            )
+        if self.pacing not in PACINGS:
+            raise _error("pacing", " or ".join(PACINGS), self.pacing)
+        try:
+            read_lag(self.lag)
+        except ValueError as error:
+            raise UsageError(str(error), about=Option("lag")) from error
+        if self.poll_max > LONGEST_POLL_MAX:
+            raise _error("poll_max", f"at most {LONGEST_POLL_MAX:.0f} s", self.poll_max)
         if self.poll_min > self.poll_max:
             raise UsageError(
                 ("expected at most ", Option("poll_max"), f" ({self.poll_max:g}), got {self.poll_min!r}"),
@@ -310,11 +353,17 @@ class Settings:
         if at_once:
             settings.setdefault("concurrency", AT_ONCE_CONCURRENCY)
             settings.setdefault("submits", settings["concurrency"])
+        if settings.get("pacing") == "backoff":
+            settings.setdefault("poll_min", min(BACKOFF_MIN, settings.get("poll_max", BACKOFF_MIN)))
+            settings.setdefault("poll_max", max(BACKOFF_MAX, settings["poll_min"]))
         return cls(**settings)
 
 
 AT_ONCE_CONCURRENCY = 64
 TRANSPORTS = ("own", "httpx")
+PACINGS = ("learned", "backoff")
+BACKOFF_MIN, BACKOFF_MAX = 1.0, 30.0
+"""The gaps of a backoff, where none are given."""
 _ABOVE_ZERO = (
     "concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_row", "max_body", "max_memory",
     "connect_timeout", "submit_timeout", "answer_timeout", "poll_timeout", "cancel_timeout", "rpm", "tpm", "max_wait", "limit",
