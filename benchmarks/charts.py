@@ -33,6 +33,7 @@ CLIENTS = (
 )
 POLLING = {
     "learned gaps": "learned",
+    "learned gaps, a longer lag": "learned, --lag 19%",
     "the backoff as it stands": "backoff",
     "looks every 2 s": "polls every 2 s",
     "looks every 5 s": "polls every 5 s",

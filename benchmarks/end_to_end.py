@@ -35,6 +35,7 @@ MEDIAN, SIGMA = 4.0, 0.6
 PLACES = 5  # rows for each place in flight
 BACKOFFS = {
     "learned gaps": {},
+    "learned gaps, a longer lag": {"lag": "19%"},
     "the backoff as it stands": {"pacing": "backoff", "poll_min": 1.0, "poll_max": 30.0},
     "looks every 2 s": {"pacing": "backoff", "poll_min": 2.0, "poll_max": 2.0},
     "looks every 5 s": {"pacing": "backoff", "poll_min": 5.0, "poll_max": 5.0},

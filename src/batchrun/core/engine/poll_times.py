@@ -38,6 +38,7 @@ class PollTimes:
         self._after_cancel = Backoff(settings.poll_min, min(settings.poll_max, BACKOFF_MAX))
         self._pacing = Pacing(read_lag(settings.lag), settings.poll_min, settings.poll_max)
         self._learn_at = float("-inf")
+        self._at_the_end = False
 
     @property
     def pacing(self) -> Pacing:
@@ -156,6 +157,9 @@ class PollTimes:
     def rows_wait(self, *, waiting: bool, places: int) -> None:
         """Whether a row waits for its turn or will, and how many jobs there may be at a time."""
         at_the_end = not waiting and self._jobs.open_jobs < END_OF_BATCH * places
+        if at_the_end == self._at_the_end:
+            return
+        self._at_the_end = at_the_end
         for pace in self._pacing.hurry(at_the_end=at_the_end):
             self._plan_again(pace)
 
