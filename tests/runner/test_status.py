@@ -198,7 +198,7 @@ def test_between_two_renames_nobody_is_alarmed(files, lookout):
     files.send("a", "b")
     files.finish("a", "b")
     seen(lookout)
-    files.journal.write(mark(0) + frame(b'{"rewrite":{"gen":1,"keys":{}}}'))
+    files.journal.write(mark(files.journal.seek(0, os.SEEK_END)) + frame(b'{"rewrite":{"gen":1,"keys":{}}}'))
     shorter = files.path("output").read_bytes().splitlines(keepends=True)[:1]
     new = files.folder / "new"
     new.write_bytes(shorter[0])

@@ -132,7 +132,7 @@ JOB = [Intent("a", 1, "sha", 2.0), Submitted("a", 1, "job_1", 3.0)]
         (JOB, "failed", {"job_id": "job_1", "again": "failed", "submitted_at": 3.0}),
         (JOB, "expired", {"job_id": "job_1", "again": "expired"}),
         ([*JOB, Cancelling("a", 1, "user", 4.0)], "cancelled", {"job_id": "job_1", "again": "cancelled", "cancel": None}),
-        ([ended("a", 1, "job_0"), *JOB], "failed", {"job_id": "job_1", "again": "failed"}),
+        (STORIES["second job"], "failed", {"job_id": "job_2", "again": "failed"}),
         ([Intent("a", 1, "sha", 2.0), Unconfirmed("a", 1, 3.0)], "unconfirmed", {"unconfirmed": True, "again": None}),
         ([Intent("a", 1, "sha", 2.0)], "unconfirmed", {"open_intent": True, "again": None}),
         ([Intent("a", 1, "sha", 2.0)], "failed", {"open_intent": False, "attempt": 2, "retry_at": 0.0}),

@@ -171,7 +171,7 @@ class JournalFollower:
     def _done(self, values: dict[str, Any]) -> None:
         gen, end = values["gen"], values["offset"] + values["length"]
         self._ends[gen] = max(self._ends.get(gen, 0), end)
-        if self._seen is None or values["key"] in self._seen:
+        if values["length"] and (self._seen is None or values["key"] in self._seen):  # else it may be gone
             self.fold.journaled_rows.pop(values["key"], None)
 
 
