@@ -253,7 +253,7 @@ MUTANTS = [
     Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
     Mutant(
         "markers believed",
-        "without a record|no JSON|finished or lost rows|reported done|called good",
+        "without a record|no JSON|finished or lost rows|reported done|called good|looks like",
         [(recovery, "_fits", always)],
     ),
     Mutant("record before its files are synced", "names a file", process=RecordBeforeItsFiles),

@@ -192,6 +192,7 @@ class AppendFile:
         self._wanted_to = self._end
         while self.commit():
             pass
+        self._write_last_mark()
         self.check_length()
         if self._failure is None and self._file.is_replaced():
             cause = FileNotFoundError("the path now leads to another file, or to none")
@@ -208,6 +209,17 @@ class AppendFile:
         if self._writing is None:
             self._file.close()
         self._writing = None
+
+    def _write_last_mark(self) -> None:
+        """End with a mark, so that it shows where lines of the last group are missing. It is not synced: nothing is lost
+        with it."""
+        if self._mark is None or self._failure is not None or self._synced_to == self._file.size:
+            return
+        group = SyncGroup(self._file, self._end, self._mark(self._end))
+        group.write()
+        if group.error is not None:
+            self._fail(group.error)
+        self._end = group.end
 
     def _take(self, line: bytes) -> int:
         if self._failure is not None:
