@@ -211,15 +211,10 @@ class AppendFile:
         self._writing = None
 
     def _write_last_mark(self) -> None:
-        """End with a mark, so that it shows where lines of the last group are missing. It is not synced: nothing is lost
-        with it."""
-        if self._mark is None or self._failure is not None or self._synced_to == self._file.size:
-            return
-        group = SyncGroup(self._file, self._end, self._mark(self._end))
-        group.write()
-        if group.error is not None:
-            self._fail(group.error)
-        self._end = group.end
+        """End with a mark: lines of the last group that somebody removes later are missed too. Nothing is lost without it,
+        so that it is not synced, and a failure is none."""
+        if self._mark is not None and self._failure is None and self._synced_to > self._file.size:
+            SyncGroup(self._file, self._end, self._mark(self._end)).write()
 
     def _take(self, line: bytes) -> int:
         if self._failure is not None:
