@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
@@ -41,6 +42,7 @@ class Readable(Protocol):
 CHANGED = "not as it was written"
 SECOND = "a further line of a row that has one"
 OTHER_JOB = "the record of another job than the journal's"
+OTHER_ROWS_JOB = "the record of a job that is another row's"
 UNKNOWN_ROW = "the record of a row that neither journal nor input has"
 
 
@@ -195,10 +197,13 @@ class _Scan:
                 self._changed.append((doubt, record))
                 return
         elif journaled is None or (marker is None and journaled.is_void and not journaled.row_sha256):
+            if record.get("job_id") in self._ids:
+                self.doubts.append(doubt._replace(found=OTHER_ROWS_JOB))
+                return
             if not _shows_no_submit(record):
                 self.strangers.append(doubt._replace(found=UNKNOWN_ROW))
         elif not _is_its_job(record, journaled):
-            self.doubts.append(doubt._replace(found=OTHER_JOB))
+            self._doubt(doubt._replace(found=OTHER_JOB), record)
             return
         self._finish(key, record)
 
@@ -211,7 +216,18 @@ class _Scan:
                 found = CHANGED if _is_its_job(record, self._rows[key]) else OTHER_JOB
                 if found == CHANGED:
                     self._finish(key, record)
-            self.doubts.append(doubt._replace(found=found))
+            self._doubt(doubt._replace(found=found), record)
+
+    def _doubt(self, doubt: Doubt, record: dict[str, Any]) -> None:
+        if doubt.found == OTHER_JOB and record.get("job_id") in self._ids:
+            doubt = doubt._replace(found=OTHER_ROWS_JOB)
+        self.doubts.append(doubt)
+
+    @cached_property
+    def _ids(self) -> set[str | None]:
+        """All job ids of the journal."""
+        rows = self._rows.values()
+        return {row.job_id for row in rows}.union(end.job_id for row in rows for end in row.ended) - {None}
 
     def _finish(self, key: str, record: dict[str, Any]) -> None:
         self.finished[key] = interned_state(record["state"])

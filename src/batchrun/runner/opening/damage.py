@@ -12,6 +12,8 @@ Intents that were lost of rows that have other entries are counted out of them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -207,27 +209,66 @@ def _reordered(names: FileNames, state: JournalState) -> dict[str, JournaledRow]
 
 
 def _missing(names: FileNames, state: JournalState) -> int:
-    """Bytes of lines that were between two marks and are not there, but for intents that are known to be among them."""
-    missing = since = there = 0
-    seen: set[int] = set()
+    """Bytes of lines that were between two marks and are not there, but for intents that are known to be among them.
+
+    Each line counts once. A doubled one belongs where it fills what is missing; a moved one is taken for a lost one.
+    """
+    marks = deque(_rising([entry[1]["to"] for entry in map(read_line, _lines_to(names, state.good_to)) if _is_mark(entry)]))
+    lacking = [0]  # bytes, between a mark and the next; of those behind the last one nothing is known
+    since = 0
+    home: dict[int, int] = {}  # of lines, by their hash: behind which mark
+    doubled: list[tuple[int, int, int]] = []  # length, and the two places
     intents: set[str] = set()
     without: set[str] = set()  # rows whose first entry is no intent; before the first mark it may have been lost earlier
     for line in _lines_to(names, state.good_to):
         entry = read_line(line)
         if entry is None:
             continue
-        if entry[0] != SyncedMark.tag:
-            if (known := hash(line)) not in seen:
-                seen.add(known)
-                there += len(line)
-            if entry[0] == Intent.tag:
-                intents.add(entry[1]["key"])
-            elif since and entry[0] in _SENT and entry[1]["key"] not in intents:
-                without.add(entry[1]["key"])
-        elif (to := entry[1]["to"]) >= since:
-            missing += max(0, to - since - there)
-            since, there = to, len(line)
+        tag, values = entry
+        if tag == SyncedMark.tag:
+            if marks and values["to"] == marks[0]:
+                marks.popleft()
+                lacking[-1] += values["to"] - since
+                lacking.append(-len(line))
+                since = values["to"]
+            continue
+        place = len(lacking) - 1
+        known = hash(line)
+        if known in home:
+            doubled.append((len(line), home[known], place))
+        else:
+            home[known] = place
+            lacking[place] -= len(line)
+        if tag == Intent.tag:
+            intents.add(values["key"])
+        elif since and tag in _SENT and values["key"] not in intents:
+            without.add(values["key"])
+    for length, one, other in doubled:
+        if lacking[one] < 0 < lacking[other]:
+            lacking[one] += length
+            lacking[other] -= length
+    missing = sum(max(0, size) for size in lacking[:-1])
     return max(0, missing - sum(_size_of_intent(key) for key in without - intents))
+
+
+def _is_mark(entry: tuple[str, dict[str, Any]] | None) -> bool:
+    return entry is not None and entry[0] == SyncedMark.tag
+
+
+def _rising(numbers: list[int]) -> list[int]:
+    """The longest rising part of `numbers`: of marks, those that are in their order, without doubled and moved ones."""
+    ends: list[int] = []  # of the best parts of each length: the place of the last number
+    before: list[int] = []  # of each number: the place of the one before it in its best part
+    for place, number in enumerate(numbers):
+        length = bisect_left(ends, number, key=numbers.__getitem__)
+        before.append(ends[length - 1] if length else -1)
+        ends[length : length + 1] = [place]
+    part = []
+    place = ends[-1] if ends else -1
+    while place >= 0:
+        part.append(numbers[place])
+        place = before[place]
+    return part[::-1]
 
 
 def _size_of_intent(key: str) -> int:
