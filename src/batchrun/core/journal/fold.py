@@ -279,6 +279,9 @@ class Folding:
         if journaled.ended and values["attempt"] <= journaled.ended[-1].attempt:
             return self._is_astray(values["key"])
         journaled.ended = (*journaled.ended, AttemptEnded.of(values))
+        if values["attempt"] < journaled.attempt:  # it says nothing of the attempt that is known by now
+            self.fold.retries += 1
+            return True
         journaled.attempt = values["attempt"] + 1
         journaled.open_intent = journaled.unconfirmed = False
         journaled.job_id = None

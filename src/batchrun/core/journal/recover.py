@@ -87,7 +87,7 @@ def recover(fold: JournalState, output: Readable) -> Recovery:
     journaled_rows = fold.journaled_rows
     marked = [key for key, journaled in journaled_rows.items() if journaled.recorded_at is not None]
     marked.sort(key=lambda key: journaled_rows[key].recorded_at or b"")  # as the records stand in the file
-    scan = _Scan(output, journaled_rows)
+    scan = _Scan(output, fold)
     finished = scan.finished
     position, corrupt = 0, None
     for key in marked:
@@ -147,9 +147,10 @@ def forget_places(fold: JournalState, recovery: Recovery) -> Iterator[Done]:
 class _Scan:
     """Reads the lines that no marker leads to. A line is known by its length and CRC, wherever it stands."""
 
-    def __init__(self, output: Readable, journaled_rows: dict[str, JournaledRow]) -> None:
+    def __init__(self, output: Readable, fold: JournalState) -> None:
         self._output = output
-        self._rows = journaled_rows
+        self._rows = fold.journaled_rows
+        self._lines_lost = fold.gap is not None or bool(fold.damaged)
         self._changed: list[tuple[Doubt, dict[str, Any]]] = []
         self.finished: dict[str, str] = {}
         self.job_ids: dict[str, str] = {}
@@ -203,7 +204,7 @@ class _Scan:
             if not _shows_no_submit(record):
                 self.strangers.append(doubt._replace(found=UNKNOWN_ROW))
         elif not _is_its_job(record, journaled):
-            self._doubt(doubt._replace(found=OTHER_JOB), record)
+            self._changed.append((doubt, record))
             return
         self._finish(key, record)
 
@@ -213,15 +214,15 @@ class _Scan:
             key = doubt.key
             found = SECOND
             if key not in self.finished:
-                found = CHANGED if _is_its_job(record, self._rows[key]) else OTHER_JOB
+                if _is_its_job(record, self._rows[key]):
+                    found = CHANGED
+                elif record.get("job_id") in self._ids:
+                    found = OTHER_ROWS_JOB
+                else:  # perhaps the journal's lines about it are among those that are lost
+                    found = CHANGED if self._lines_lost and record["state"] in _STATES else OTHER_JOB
                 if found == CHANGED:
                     self._finish(key, record)
-            self._doubt(doubt._replace(found=found), record)
-
-    def _doubt(self, doubt: Doubt, record: dict[str, Any]) -> None:
-        if doubt.found == OTHER_JOB and record.get("job_id") in self._ids:
-            doubt = doubt._replace(found=OTHER_ROWS_JOB)
-        self.doubts.append(doubt)
+            self.doubts.append(doubt._replace(found=found))
 
     @cached_property
     def _ids(self) -> set[str | None]:
