@@ -7,7 +7,6 @@ end in virtual time. What was written last before a kill, behind the last mark, 
 """
 
 import json
-import os
 import random
 import tempfile
 import time
@@ -63,7 +62,11 @@ class Hand:
 
     def removed(self, lines, one, _, path):
         more = self.rng.choice((1, 1, 1, 2, 5))
-        last = max((n for n, line in enumerate(lines) if b'{"synced"' in line), default=0) if path == JOURNAL else len(lines)
+        last = (
+            max((n for n, line in enumerate(lines) if b'{"synced"' in line), default=0)
+            if path == JOURNAL
+            else len(lines)
+        )
         del lines[one : min(one + more, max(last, one + 1))]
 
     def doubled(self, lines, one, other, _):
@@ -100,7 +103,9 @@ class Hand:
         elif how == 3:
             line = json.dumps({**record, "custom_id": f"row-{self.rng.randrange(ROWS + 2)}"}).encode() + b"\n"
         else:
-            line = json.dumps({**record, "job_id": self.rng.choice(("job_nobody", "job_row-1_0", None))}).encode() + b"\n"
+            line = (
+                json.dumps({**record, "job_id": self.rng.choice(("job_nobody", "job_row-1_0", None))}).encode() + b"\n"
+            )
         self.rows |= {record.get("custom_id"), json.loads(line).get("custom_id") if how != 2 else None}
         lines[one] = line
 
@@ -160,12 +165,14 @@ class Editing:
             for path, name in ((JOURNAL, self.names.journal), (OUTPUT, self.names.output)):
                 paper.names[path].data[:] = paper.names[path].durable = Path(name).read_bytes()
             state, recovery = found
-            self.trials.note_heard(process, type("Found", (), {"state": state, "recovery": recovery}), service, truth, "kill")
+            self.trials.note_heard(
+                process, type("Found", (), {"state": state, "recovery": recovery}), service, truth, "kill"
+            )
             resumed = Process(process.seed, process.rows, paper, service, truth, process.now + 0.6)
             finished = dict(recovery.finished)
             resumed.start(recovery, state)
-            if resumed.run() is not m.Outcome.COMPLETE:
-                raise Violation(f"it ended {resumed.outcome}")
+            outcome_of_run = resumed.run()
+            assert outcome_of_run is m.Outcome.COMPLETE, outcome_of_run
             self.check(resumed, before, after, hand, which, finished, noted=outcome == NOTED)
         except (Violation, AssertionError, KeyError) as error:
             raise Violation(where + str(error)) from error
@@ -177,7 +184,7 @@ class Editing:
                 name.unlink()
         for path, name in ((JOURNAL, self.names.journal), (OUTPUT, self.names.output)):
             Path(name).write_bytes(after[path])
-            os.chmod(name, 0o600)
+            Path(name).chmod(0o600)
         try:
             state, recovery, notes = self.open()
             return (state, recovery), NOTED if any("edited" in str(note) for note in notes) else HARMLESS
@@ -217,7 +224,9 @@ class Editing:
             raise Violation("; ".join(service.violations))
         original = fold(lines_of(before[JOURNAL]))
         known = b"".join(line for line in lines_of(after[JOURNAL]) if read_line(line)) + after[OUTPUT]
-        excused = set(truth.ambiguous) | {key for key, row in original.journaled_rows.items() if row.open_intent or row.unconfirmed}
+        excused = set(truth.ambiguous) | {
+            key for key, row in original.journaled_rows.items() if row.open_intent or row.unconfirmed
+        }
         if which != "output" and hand.kinds - {"doubled"}:
             excused |= keys - finished.keys()
         for key in keys - hand.rows:

@@ -236,7 +236,9 @@ MUTANTS = [
     Mutant("no fsync", "reported done|acknowledged|POSTed again|nobody knows", process=NoFsync),
     Mutant("intent not awaited", "POSTed again|nobody knows", [(Jobs, "append", intent_not_awaited)]),
     Mutant("no intent", "POSTed again|nobody knows", dropping(ledger.Intent)),
-    Mutant("intent before the turn", "rows unconfirmed|looks like corruption", [(Submits, "enter", intent_before_the_turn)]),
+    Mutant(
+        "intent before the turn", "rows unconfirmed|looks like corruption", [(Submits, "enter", intent_before_the_turn)]
+    ),
     Mutant("resubmit unconfirmed", "POSTed again|nobody knows", process=Resubmitting),
     Mutant("POST retried below", "POSTed again", process=Retrying),
     Mutant("`ended` not written", "nobody knows|looks like corruption", dropping(ledger.AttemptEnded)),

@@ -53,7 +53,9 @@ def number_of(path, *words):
 # --- the journal ---
 
 
-def test_o25_a_line_that_was_removed_is_refused_with_its_place_and_only_rows_that_it_can_have_held_are_unconfirmed(night):
+def test_o25_a_line_that_was_removed_is_refused_with_its_place_and_only_rows_that_it_can_have_held_are_unconfirmed(
+    night,
+):
     in_groups(night, intents(night, "abc"), submits("ac"))
     night.wire.jobs = {"resp_a": "A", "resp_c": "C"}
     edited(night.journal, lambda lines: lines.pop(number_of(night.journal, '"intent"', '"b"')))
@@ -90,7 +92,9 @@ def test_o25_the_lost_intent_of_a_row_whose_job_is_known_costs_no_other_row_anyt
 
 def test_o25_a_row_whose_retry_may_be_among_the_lost_lines_is_polled_and_not_retried(night):
     end = AttemptEnded("a", 1, "resp_a", "internal_error", "server_error", "unknown", WALL, WALL)
-    in_groups(night, intents(night, "a"), submits("a"), [end, Intent("a", 2, sha(night, "a"), WALL)], intents(night, "bcd"))
+    in_groups(
+        night, intents(night, "a"), submits("a"), [end, Intent("a", 2, sha(night, "a"), WALL)], intents(night, "bcd")
+    )
     place = number_of(night.journal, '"ended"')
     edited(night.journal, lambda lines: lines.__delitem__(slice(place, place + 2)))
     refused(night, FileRefused, "bytes are missing")
@@ -123,7 +127,9 @@ def test_o25_a_line_too_many_or_elsewhere_is_refused_and_a_repair_loses_nothing(
 
 def test_o25_lines_of_a_row_in_another_order_are_refused_though_every_mark_fits_and_a_repair_reads_what_they_say(night):
     """Two intents of one length, in different groups: the one of a stands behind its id."""
-    in_groups(night, intents(night, "a"), submits("a"), intents(night, "b"), submits("b"), intents(night, "cd"), submits("cd"))
+    in_groups(
+        night, intents(night, "a"), submits("a"), intents(night, "b"), submits("b"), intents(night, "cd"), submits("cd")
+    )
     night.wire.jobs = {f"resp_{key}": key.upper() for key in "abcd"}
     one, other = (number_of(night.journal, '"intent"', f'"key":"{key}"') for key in "ab")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.journal.entries import AttemptEnded, Cleared, Done, Intent, Submitted, Unconfirmed, mark
+from batchrun.core.journal.entries import AttemptEnded, Cleared, Done, Intent, Submitted, mark
 from batchrun.core.journal.fold import fold
 from batchrun.edge.append_file import REAL_DISK, FileRefused, open_append
 from batchrun.edge.source import InputRefused

@@ -13,8 +13,8 @@ from batchrun.core.status.status import BatchStage, RunState
 from batchrun.edge.append_file import FileNames, FileRefused, rewrite
 from batchrun.edge.lock import Lock
 from batchrun.runner import status as room
-from batchrun.runner.opening.read import fold_file, recovered
 from batchrun.runner.opening.damage import refuse_damage, survey
+from batchrun.runner.opening.read import fold_file, recovered
 from batchrun.runner.status import StatusReader
 
 NOW = 1_800_000_000.0

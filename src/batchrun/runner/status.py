@@ -20,8 +20,8 @@ from batchrun.core.status.status import BatchStatus, JournalFollower, RecordCoun
 from batchrun.edge.append_file import FileNames, open_to_read
 from batchrun.edge.append_file.opening import refused
 from batchrun.edge.lock import Holder, holder_of
-from batchrun.runner.opening.read import fold_file, no_collections, read_header, recovered
 from batchrun.runner.opening.damage import refuse_damage, survey
+from batchrun.runner.opening.read import fold_file, no_collections, read_header, recovered
 
 _LONG = 0.2  # seconds of reading in which so much has happened that it is worth reading on
 _MOST_ROUNDS = 5

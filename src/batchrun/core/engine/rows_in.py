@@ -161,7 +161,9 @@ class RowsIn:
             if len(known) == before:
                 continue
             cancel = to_cancel is None or bool(to_cancel and (key in to_cancel or job_id in to_cancel))
-            plain_one = journaled.cancel is journaled.again is None and not journaled.unconfirmed and not journaled.ended
+            plain_one = (
+                journaled.cancel is journaled.again is None and not journaled.unconfirmed and not journaled.ended
+            )
             if cancel or repeats_ids or not plain_one:
                 self._take_up_plain(plain)
                 plain = []
@@ -185,7 +187,9 @@ class RowsIn:
         on the disk, and is accepted behind the entry that is written here.
         """
         jobs = self._jobs
-        if journaled.job_id is not None and journaled.unconfirmed:  # a retry of it may have been sent, as a repair found
+        if (
+            journaled.job_id is not None and journaled.unconfirmed
+        ):  # a retry of it may have been sent, as a repair found
             row = row._replace(about=replace(row.about, sendable=False))
         job = jobs.open(row)
         job.resumed(

@@ -146,7 +146,9 @@ class JournalState:
     rewrite: Rewrite | None = None  # announced, and not done
     synced_to: int = 0  # the offset of the last mark: everything before it is known to have been on the disk
     gap: Gap | None = None  # the first mark that does not stand where it was written
-    astray: list[str] = field(default_factory=list)  # keys of entries that cannot follow on the earlier ones of their row
+    astray: list[str] = field(
+        default_factory=list
+    )  # keys of entries that cannot follow on the earlier ones of their row
     damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
     header_extras: dict[str, Any] = field(default_factory=dict)  # fields of the header that are unknown here
     unknown: int = 0  # entries that are unknown here

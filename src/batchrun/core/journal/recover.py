@@ -25,7 +25,7 @@ from batchrun.core.journal.fold import JournaledRow, JournalState, Marker
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.taxonomy.rules import State, interned_state
 
-NO_PLACE = 0, 0, 0
+NO_PLACE: tuple[int, int, int] = (0, 0, 0)
 """Offset, length and CRC of a marker whose record is elsewhere, or gone: its row was finished, that is all."""
 _STATES = frozenset(state.value for state in State)
 _WITHOUT_JOB = frozenset({State.UNCONFIRMED.value, State.CANCELLED.value})
@@ -140,8 +140,9 @@ def forget_places(fold: JournalState, recovery: Recovery) -> Iterator[Done]:
     for key, journaled in fold.journaled_rows.items():
         marker = journaled.marker
         if marker is not None and marker[2] and key not in recovery.finished:
-            journaled.marker = (fold.gen, *NO_PLACE, marker[4])
-            yield Done(key, *journaled.marker)
+            forgotten = (fold.gen, *NO_PLACE, marker[4])
+            journaled.marker = forgotten
+            yield Done(key, *forgotten)
 
 
 class _Scan:

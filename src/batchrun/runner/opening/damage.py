@@ -188,9 +188,7 @@ def _place(state: JournalState) -> str:
             if gap.missing > 0
             else f"{-gap.missing:,} bytes more than were written"
         )
-        return (
-            f"it is damaged between byte {gap.start:,} and byte {gap.end:,}: {what}, in a part that was safely on the disk"
-        )
+        return f"it is damaged between byte {gap.start:,} and byte {gap.end:,}: {what}, in a part that was safely on the disk"
     if astray:
         return f"it is damaged at byte {state.good_to:,}: the line there cannot follow on the earlier ones of row {visible(astray[0], 60)}"
     return f"it is damaged at byte {state.good_to:,}, in a part that was safely on the disk"
@@ -213,13 +211,16 @@ def _missing(names: FileNames, state: JournalState) -> int:
 
     Each line counts once. A doubled one belongs where it fills what is missing; a moved one is taken for a lost one.
     """
-    marks = deque(_rising([entry[1]["to"] for entry in map(read_line, _lines_to(names, state.good_to)) if _is_mark(entry)]))
+    entries = map(read_line, _lines_to(names, state.good_to))
+    marks = deque(_rising([entry[1]["to"] for entry in entries if entry is not None and entry[0] == SyncedMark.tag]))
     lacking = [0]  # bytes, between a mark and the next; of those behind the last one nothing is known
     since = 0
     home: dict[int, int] = {}  # of lines, by their hash: behind which mark
     doubled: list[tuple[int, int, int]] = []  # length, and the two places
     intents: set[str] = set()
-    without: set[str] = set()  # rows whose first entry is no intent; before the first mark it may have been lost earlier
+    without: set[str] = (
+        set()
+    )  # rows whose first entry is no intent; before the first mark it may have been lost earlier
     for line in _lines_to(names, state.good_to):
         entry = read_line(line)
         if entry is None:
@@ -249,10 +250,6 @@ def _missing(names: FileNames, state: JournalState) -> int:
             lacking[other] -= length
     missing = sum(max(0, size) for size in lacking[:-1])
     return max(0, missing - sum(_size_of_intent(key) for key in without - intents))
-
-
-def _is_mark(entry: tuple[str, dict[str, Any]] | None) -> bool:
-    return entry is not None and entry[0] == SyncedMark.tag
 
 
 def _rising(numbers: list[int]) -> list[int]:

@@ -109,9 +109,7 @@ def _stays(line: bytes, damage: Damage) -> bool:
     return entry is not None and entry[0] != SyncedMark.tag and entry[1].get("key") not in damage.reordered
 
 
-def _added(
-    names: FileNames, damage: Damage, unconfirmed: Iterable[tuple[str, int]], wall: float
-) -> Iterator[Entry]:
+def _added(names: FileNames, damage: Damage, unconfirmed: Iterable[tuple[str, int]], wall: float) -> Iterator[Entry]:
     """Entries in the place of those that were out of order; markers of records that have none; rows that may have been
     sent."""
     state = damage.state
