@@ -61,13 +61,15 @@ class Hand:
         return b"".join(lines)
 
     def removed(self, lines, one, _, path):
-        more = self.rng.choice((1, 1, 1, 2, 5))
-        last = (
-            max((n for n, line in enumerate(lines) if b'{"synced"' in line), default=0)
-            if path == JOURNAL
-            else len(lines)
-        )
-        del lines[one : min(one + more, max(last, one + 1))]
+        """A line, some lines, or all that name a row."""
+        end = len(lines)
+        if path == JOURNAL:
+            end = max((n for n, line in enumerate(lines) if b'{"synced"' in line), default=0)
+        if self.rng.random() < 0.4:
+            row = b'"row-%d"' % self.rng.randrange(ROWS)
+            lines[:end] = [line for line in lines[:end] if row not in line]
+        else:
+            del lines[one : max(one + 1, min(one + self.rng.choice((1, 1, 1, 2, 5, 20)), end))]
 
     def doubled(self, lines, one, other, _):
         lines.insert(other, lines[one])
@@ -258,5 +260,5 @@ def test_o25_o26_a_thousand_hand_edits_are_refused_or_harmless_and_nothing_is_pa
         for (which, outcome), count in sorted(editing.met.items()):
             print(f"  {which:8} {outcome:68} {count:5}")
     assert min(editing.met[which, REPAIRED] for which in FILES) >= 50
-    assert min(editing.met[which, HARMLESS] for which in FILES) >= 10
+    assert min(editing.met[which, HARMLESS] for which in ("journal", "output")) >= 10
     assert editing.met["output", NOTED] >= 10

@@ -165,6 +165,13 @@ class NoTailCut(Startup):
         pass
 
 
+class PlacesKept(Startup):
+    """The markers of records that are gone stay as they are."""
+
+    def forget(self, found, disk):
+        pass
+
+
 class MarkIgnored(Startup):
     """Without marks a bad line before a good one can only be taken for corruption."""
 
@@ -244,6 +251,7 @@ MUTANTS = [
     Mutant("`ended` not written", "nobody knows|looks like corruption", dropping(ledger.AttemptEnded)),
     Mutant("ack not written", "rows unconfirmed|nobody knows", dropping(ledger.Submitted)),
     Mutant("no tail cut", "no JSON|looks like|torn line", startup=NoTailCut()),
+    Mutant("places of missing records kept", "looks like a changed output", startup=PlacesKept()),
     Mutant("`synced` mark ignored", "looks like corruption", startup=MarkIgnored()),
     Mutant(
         "cancelled payload kept",
