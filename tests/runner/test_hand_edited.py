@@ -7,6 +7,7 @@ import pytest
 from batchrun.core.journal.entries import AttemptEnded, Cleared, Intent, Submitted, mark
 from batchrun.core.journal.fold import fold
 from batchrun.edge.append_file import FileRefused
+from batchrun.runner.status import StatusReader
 from tests.runner.night import WALL, Night, row
 from tests.runner.test_open import begun, refused, sha
 
@@ -252,6 +253,21 @@ def test_o26_a_finished_batch_notes_it_and_is_left_as_it_is_unless_something_is_
         night.complete()
         assert any("was edited: the line at byte 0" in str(note) for note in night.batch.notes)
     assert night.output.read_bytes() == before
+
+
+def test_o26_status_notes_it_and_changes_nothing(half):
+    reader = StatusReader(half.names)
+    assert reader.look(WALL).edited is None
+    reader.close()
+    edited(half.output, lambda lines: lines.__setitem__(0, loosely(lines[0])))
+    before = half.snapshot()
+    reader = StatusReader(half.names)
+    status = reader.look(WALL)
+    assert (status.done, status.edited) == (2, reader.look(WALL).edited)
+    assert "the line at byte 0, of row" in status.edited
+    assert status.edited.endswith("is not as it was written")
+    reader.close()
+    assert half.snapshot() == before
 
 
 def test_o26_a_record_of_a_job_that_the_journal_does_not_know_sends_its_row_no_more(night):

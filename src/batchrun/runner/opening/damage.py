@@ -157,11 +157,9 @@ def refuse_damage(names: FileNames, damage: Damage, source: Checked | None) -> N
 
 def refuse_doubts(names: FileNames, doubts: list[Doubt]) -> None:
     """Raise FileRefused: which line, and what `--repair` would do."""
-    first = doubts[0]
-    more = f", and {len(doubts) - 1:,} more like it" if len(doubts) > 1 else ""
     refuse(
         str(names.output),
-        f"it was edited: the line at byte {first.start:,}, of row {visible(first.key, 60)}, is {first.found}{more}",
+        f"it {edited(doubts)}",
         (
             Option("repair"),
             f" keeps changed records, moves other such lines to {names.output}.torn, and polls jobs for what is missing",
@@ -169,14 +167,11 @@ def refuse_doubts(names: FileNames, doubts: list[Doubt]) -> None:
     )
 
 
-def doubted(names: FileNames, doubts: list[Doubt]) -> str:
-    """The note of a run that need not write: what is odd about the output."""
+def edited(doubts: list[Doubt]) -> str:
+    """What is odd about an output, in words."""
     first = doubts[0]
     more = f", and {len(doubts) - 1:,} more like it" if len(doubts) > 1 else ""
-    return (
-        f"{names.output} was edited: the line at byte {first.start:,}, of row {visible(first.key, 60)}, is {first.found}{more}; "
-        "left as it is, as nothing is to be written"
-    )
+    return f"was edited: the line at byte {first.start:,}, of row {visible(first.key, 60)}, is {first.found}{more}"
 
 
 def _place(state: JournalState) -> str:

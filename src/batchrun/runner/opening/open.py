@@ -43,7 +43,7 @@ from batchrun.runner.opening.compare import (
     refuse_foreign,
     refuse_older_journal,
 )
-from batchrun.runner.opening.damage import Damage, doubted, refuse_damage, refuse_doubts, survey
+from batchrun.runner.opening.damage import Damage, edited, refuse_damage, refuse_doubts, survey
 from batchrun.runner.opening.read import fold_file, read_header, recovered, refuse, size_of
 from batchrun.runner.opening.repair import repair
 from batchrun.services.of_batch import run_id_for
@@ -262,7 +262,7 @@ def _resume(
         differences = compare_rows(names, state, recovery, source, settings)
     if damage is None or not damage.place:  # else the part that knew them may be lost
         refuse_older_journal(names, recovery, None if source is None else differences.input_rows)
-    doubts = _doubts(recovery, differences)
+    doubts = _doubts(recovery, None if source is None else differences.input_rows)
     if damage is not None or (doubts and settings.repair):
         damage = damage or Damage(state, recovery)
         damage.doubts.extend(doubts)
@@ -275,7 +275,7 @@ def _resume(
     elif doubts:
         if not _is_over(state, recovery, source, differences, settings):
             refuse_doubts(names, doubts)
-        notes.append(doubted(names, doubts))
+        notes.append(f"{names.output} {edited(doubts)}; it is left as it is, as nothing is to be written")
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
     if takes_flags and source is not None:
         batch.new_flags = dict(identity.body_flags)
@@ -286,9 +286,11 @@ def _resume(
     return batch
 
 
-def _doubts(recovery: Recovery, differences: Differences) -> list[Doubt]:
+def _doubts(recovery: Recovery, input_rows: FoundRows | None) -> list[Doubt]:
     """The lines of the output that no run wrote."""
-    there = set(differences.input_rows.keys) if recovery.strangers else set()
+    if not recovery.strangers or input_rows is None:
+        return list(recovery.doubts)
+    there = set(input_rows.keys)
     return sorted([*recovery.doubts, *(one for one in recovery.strangers if one.key not in there)])
 
 
