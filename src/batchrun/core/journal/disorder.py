@@ -21,6 +21,7 @@ from batchrun.core.journal.entries import (
     Unconfirmed,
 )
 from batchrun.core.journal.fold import PLACE, JournaledRow
+from batchrun.core.responses.verdict import is_safe_id
 
 
 def put_in_order(entries: Iterable[tuple[str, dict[str, Any]]]) -> JournaledRow:
@@ -42,7 +43,8 @@ def put_in_order(entries: Iterable[tuple[str, dict[str, Any]]]) -> JournaledRow:
     def of_it(tag: str) -> list[dict[str, Any]]:
         return [values for values in said.get(tag, ()) if values["attempt"] == attempt]
 
-    intents, cleared, submitted = of_it(Intent.tag), of_it(Cleared.tag), of_it(Submitted.tag)
+    intents, cleared = of_it(Intent.tag), of_it(Cleared.tag)
+    submitted = [values for values in of_it(Submitted.tag) if is_safe_id(values["job_id"])]
     row.unconfirmed = bool(of_it(Unconfirmed.tag))
     if submitted:
         row.job_id, row.submitted_at = submitted[-1]["job_id"], submitted[-1]["at"]

@@ -196,7 +196,7 @@ def _reordered(names: FileNames, state: JournalState) -> dict[str, JournaledRow]
     entries: dict[str, list[tuple[str, dict[str, Any]]]] = {key: [] for key in state.astray}
     for line in _lines_to(names, state.good_to):
         entry = read_line(line)
-        if entry is not None and (found := entries.get(entry[1].get("key", ""))) is not None:
+        if entry is not None and (found := entries.get(row_of(entry))) is not None:
             found.append(entry)
     return {key: put_in_order(found) for key, found in entries.items()}
 
@@ -207,7 +207,8 @@ def _missing(names: FileNames, state: JournalState) -> int:
     Each line counts once. A doubled one belongs where it fills what is missing; a moved one is taken for a lost one.
     """
     entries = map(read_line, _lines_to(names, state.good_to))
-    marks = deque(_rising([entry[1]["to"] for entry in entries if entry is not None and entry[0] == SyncedMark.tag]))
+    offsets = [entry[1].get("to") for entry in entries if entry is not None and entry[0] == SyncedMark.tag]
+    marks = deque(_rising([offset for offset in offsets if type(offset) is int]))
     lacking = [0]  # bytes, between a mark and the next; of those behind the last one nothing is known
     since = 0
     home: dict[int, int] = {}  # of lines, by their hash: behind which mark
@@ -222,11 +223,10 @@ def _missing(names: FileNames, state: JournalState) -> int:
             continue
         tag, values = entry
         if tag == SyncedMark.tag:
-            if marks and values["to"] == marks[0]:
-                marks.popleft()
-                lacking[-1] += values["to"] - since
+            if marks and values.get("to") == marks[0]:
+                lacking[-1] += marks[0] - since
                 lacking.append(-len(line))
-                since = values["to"]
+                since = marks.popleft()
             continue
         place = len(lacking) - 1
         known = hash(line)
@@ -235,10 +235,11 @@ def _missing(names: FileNames, state: JournalState) -> int:
         else:
             home[known] = place
             lacking[place] -= len(line)
+        key = row_of(entry)
         if tag == Intent.tag:
-            intents.add(values["key"])
-        elif since and tag in _SENT and values["key"] not in intents:
-            without.add(values["key"])
+            intents.add(key)
+        elif since and tag in _SENT and key not in intents:
+            without.add(key)
     for length, one, other in doubled:
         if lacking[one] < 0 < lacking[other]:
             lacking[one] += length
@@ -261,6 +262,12 @@ def _rising(numbers: list[int]) -> list[int]:
         part.append(numbers[place])
         place = before[place]
     return part[::-1]
+
+
+def row_of(entry: tuple[str, dict[str, Any]]) -> str:
+    """The key of an entry's row; empty where it is about none."""
+    key = entry[1].get("key")
+    return key if isinstance(key, str) else ""
 
 
 def _size_of_intent(key: str) -> int:

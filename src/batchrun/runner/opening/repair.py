@@ -27,7 +27,7 @@ from batchrun.core.journal.rewrite import entries_of
 from batchrun.core.text.readable import Option, Part, many
 from batchrun.edge.append_file import FileNames, keep_torn, rewrite
 from batchrun.edge.source.checked import Checked
-from batchrun.runner.opening.damage import Damage, records_of
+from batchrun.runner.opening.damage import Damage, records_of, row_of
 from batchrun.runner.opening.read import lines_of, refuse, size_of
 from batchrun.services.of_batch import flags_of, spelled
 
@@ -106,7 +106,7 @@ def _journal(names: FileNames, damage: Damage, unconfirmed: Iterable[tuple[str, 
 
 def _stays(line: bytes, damage: Damage) -> bool:
     entry = read_line(line)
-    return entry is not None and entry[0] != SyncedMark.tag and entry[1].get("key") not in damage.reordered
+    return entry is not None and entry[0] != SyncedMark.tag and row_of(entry) not in damage.reordered
 
 
 def _added(names: FileNames, damage: Damage, unconfirmed: Iterable[tuple[str, int]], wall: float) -> Iterator[Entry]:
