@@ -38,6 +38,11 @@ KINDS = ("removed", "doubled", "swapped", "changed", "moved")
 FILES = {"journal": (JOURNAL,), "output": (OUTPUT,), "both": (JOURNAL, OUTPUT)}
 
 
+def last_mark(lines):
+    """The number of the last mark that is whole."""
+    return max((n for n, line in enumerate(lines) if (read_line(line) or ("",))[0] == "synced"), default=0)
+
+
 class Hand:
     """Edits lines, and remembers what it did."""
 
@@ -52,7 +57,7 @@ class Hand:
         for _ in range(times):
             end = len(lines)
             if path == JOURNAL:  # behind the last mark, lines leave no trace
-                end = max((n for n, line in enumerate(lines) if b'{"synced"' in line), default=0)
+                end = last_mark(lines)
             if end - first < 2:
                 break
             kind = self.rng.choice(KINDS)
@@ -64,7 +69,7 @@ class Hand:
         """A line, some lines, or all that name a row."""
         end = len(lines)
         if path == JOURNAL:
-            end = max((n for n, line in enumerate(lines) if b'{"synced"' in line), default=0)
+            end = last_mark(lines)
         if self.rng.random() < 0.4:
             row = b'"row-%d"' % self.rng.randrange(ROWS)
             lines[:end] = [line for line in lines[:end] if row not in line]
