@@ -151,7 +151,7 @@ class _Scan:
     def __init__(self, output: Readable, fold: JournalState) -> None:
         self._output = output
         self._rows = fold.journaled_rows
-        self._lines_lost = fold.gap is not None or bool(fold.damaged)
+        self._lines_lost = _lost_lines(fold)
         self._changed: list[tuple[Doubt, dict[str, Any]]] = []
         self.finished: dict[str, str] = {}
         self.job_ids: dict[str, str] = {}
@@ -263,8 +263,10 @@ def _known_behind(output: Readable, start: int, fold: JournalState, marked: list
 
     A marker knows a record by its bytes, wherever they stand by now: whoever changes a line by hand moves all that
     follow. Such a record, and what stands before it, is no torn tail. Nor is a whole line that begins where records
-    were: a crash cannot change those. `start` where there is neither.
+    were: a crash cannot change those. `start` where there is neither. Where the journal lost lines, every record counts:
+    its marker may be among them.
     """
+    lines_lost = _lost_lines(fold)
     known_to = position = start
     while (end := output.find(b"\n", position) + 1) > 0:
         line = output[position:end]
@@ -272,12 +274,17 @@ def _known_behind(output: Readable, start: int, fold: JournalState, marked: list
         if record is not None:
             journaled = fold.journaled_rows.get(record[0])
             marker = None if journaled is None else journaled.marker
-            if marker is not None and (len(line), crc32(line)) == marker[2:4]:
+            if lines_lost or (marker is not None and (len(line), crc32(line)) == marker[2:4]):
                 known_to = end
         elif position < _records_end(fold, marked):
             known_to = end
         position = end
     return known_to
+
+
+def _lost_lines(fold: JournalState) -> bool:
+    """Whether the journal is one that somebody edited, or a disk damaged, and that no longer says all that it said."""
+    return fold.gap is not None or bool(fold.damaged)
 
 
 def _records_end(fold: JournalState, marked: list[str]) -> int:
