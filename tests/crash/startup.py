@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from batchrun.core.journal.entries import Rewrite, mark
 from batchrun.core.journal.fold import JournalState, fold
-from batchrun.core.journal.recover import Recovery, recover
+from batchrun.core.journal.recover import Recovery, forget_places, recover
 from batchrun.core.journal.rewrite import announcement, new_journal, new_output
-from batchrun.edge.append_file import Disk, cut_torn, open_to_read, read_chunks, rewrite
+from batchrun.edge.append_file import AppendFile, Disk, cut_torn, open_append, open_to_read, read_chunks, rewrite
 from tests.crash.crashing import JOURNAL, NAMES, OUTPUT
 from tests.edge.paper_disk import PaperDisk
 
@@ -55,6 +55,11 @@ class Startup:
     def cut(self, found: Found, disk: Disk) -> None:
         cut_torn(JOURNAL, found.state.good_to, disk)
         cut_torn(OUTPUT, found.recovery.output_good_to, disk)
+        self.forget(found, disk)
+
+    def forget(self, found: Found, disk: Disk) -> None:
+        if found.state.rewrite is None:
+            append_now(JOURNAL, [entry.to_line() for entry in forget_places(found.state, found.recovery)], disk)
 
     def order(self, found: Found, states: Collection[str], keys: Collection[str]) -> Rewrite:
         return announcement(found.state, found.output[: found.recovery.output_good_to], states, keys)
@@ -69,6 +74,13 @@ class Startup:
             mark=mark,
             disk=disk,
         )
+
+
+def append_now(path: str, lines: list[bytes], disk: Disk) -> None:
+    file = AppendFile(open_append(path, disk), synced=lambda _: None, failed=lambda _: None, mark=mark)
+    for line in lines:
+        file.append(line)
+    file.close()
 
 
 def lines_of(data: bytes) -> Iterable[bytes]:

@@ -165,6 +165,13 @@ class NoTailCut(Startup):
         pass
 
 
+class PlacesKept(Startup):
+    """The markers of records that are gone stay as they are."""
+
+    def forget(self, found, disk):
+        pass
+
+
 class MarkIgnored(Startup):
     """Without marks a bad line before a good one can only be taken for corruption."""
 
@@ -236,12 +243,15 @@ MUTANTS = [
     Mutant("no fsync", "reported done|acknowledged|POSTed again|nobody knows", process=NoFsync),
     Mutant("intent not awaited", "POSTed again|nobody knows", [(Jobs, "append", intent_not_awaited)]),
     Mutant("no intent", "POSTed again|nobody knows", dropping(ledger.Intent)),
-    Mutant("intent before the turn", "rows unconfirmed", [(Submits, "enter", intent_before_the_turn)]),
+    Mutant(
+        "intent before the turn", "rows unconfirmed|looks like corruption", [(Submits, "enter", intent_before_the_turn)]
+    ),
     Mutant("resubmit unconfirmed", "POSTed again|nobody knows", process=Resubmitting),
     Mutant("POST retried below", "POSTed again", process=Retrying),
-    Mutant("`ended` not written", "nobody knows", dropping(ledger.AttemptEnded)),
+    Mutant("`ended` not written", "nobody knows|looks like corruption", dropping(ledger.AttemptEnded)),
     Mutant("ack not written", "rows unconfirmed|nobody knows", dropping(ledger.Submitted)),
     Mutant("no tail cut", "no JSON|looks like|torn line", startup=NoTailCut()),
+    Mutant("places of missing records kept", "looks like a changed output", startup=PlacesKept()),
     Mutant("`synced` mark ignored", "looks like corruption", startup=MarkIgnored()),
     Mutant(
         "cancelled payload kept",
@@ -253,7 +263,7 @@ MUTANTS = [
     Mutant("reported before sync", "reported done", process=ReportedBeforeSync),
     Mutant(
         "markers believed",
-        "without a record|no JSON|finished or lost rows|reported done|called good",
+        "without a record|no JSON|finished or lost rows|reported done|called good|looks like",
         [(recovery, "_fits", always)],
     ),
     Mutant("record before its files are synced", "names a file", process=RecordBeforeItsFiles),
@@ -300,6 +310,6 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 15 + 4 + 5 + 6, (
+    assert len({mutant.name for mutant in MUTANTS}) == 15 + 5 + 5 + 6, (
         "of files, of rewriting, cancels and tapes, of ids"
     )

@@ -160,6 +160,8 @@ class Trials:
             raise Violation(f"an innocent {way} looks like corruption at {state.good_to}")
         if recovery.output_corrupt_at is not None:
             raise Violation(f"an innocent {way} looks like a corrupt output at {recovery.output_corrupt_at}")
+        if doubts := [*recovery.doubts, *recovery.strangers]:
+            raise Violation(f"an innocent {way} looks like a changed output: {doubts}")
         lost = truth.done - recovery.finished.keys()
         if lost and not truth.output_was_cut:
             raise Violation(f"a {way} lost the records of {sorted(lost)}, which were reported done")

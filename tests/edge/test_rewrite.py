@@ -166,7 +166,7 @@ def test_the_mark_stands_before_the_announcement(tmp_path):
         yield (tmp_path / "out.journal").read_bytes()
 
     rewrite(names, announce=b"rewrite\n", output=None, journal=content(), mark=lambda to: b"synced %d\n" % to)
-    assert (tmp_path / "out.journal").read_bytes() == b"gen 1\nsynced 6\nrewrite\n"
+    assert (tmp_path / "out.journal").read_bytes() == b"gen 1\nsynced 6\nrewrite\nsynced 23\n"
 
 
 @pytest.mark.parametrize(

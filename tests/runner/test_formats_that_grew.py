@@ -87,7 +87,7 @@ def test_cancel_reads_it(night):
 
 
 def test_a_record_may_hold_more_and_less(night):
-    night.output.write_bytes(b'{"custom_id":"a","state":"failed","of_tomorrow":{}}\n')
+    night.output.write_bytes(b'{"custom_id":"a","state":"failed","job_id":"resp_a","of_tomorrow":{}}\n')
     batch = night.open(retry_failed=())
     rewrite_as_wanted(batch, night.source, night.settings(retry_failed=()))
     assert (batch.finished, batch.recovery.open_journaled["a"].again) == ({}, "failed")

@@ -554,7 +554,7 @@ def test_an_input_that_changes_while_open_rows_are_read_ends_the_run_in_good_ord
     with pytest.raises(InputChanged, match="the line changed since it was checked"):
         night.run()
     assert night.wire.posts == []
-    assert json.loads(night.journal.read_bytes().splitlines()[-1][9:])["stopped"]["reason"] == "stopped"
+    assert json.loads(night.journal.read_bytes().splitlines()[-2][9:])["stopped"]["reason"] == "stopped"
     monkeypatch.undo()
     path.write_text(original)
     night.complete()

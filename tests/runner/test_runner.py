@@ -34,7 +34,7 @@ def run(night, alongside=None, observer=None):
             return await runner.run(alongside)
         finally:
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert night.journal.read_bytes().splitlines()[-1].find(b'"stopped"') > 0
+            assert night.journal.read_bytes().splitlines()[-2].find(b'"stopped"') > 0
 
     try:
         return asyncio.run(main())

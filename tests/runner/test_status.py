@@ -13,8 +13,8 @@ from batchrun.core.status.status import BatchStage, RunState
 from batchrun.edge.append_file import FileNames, FileRefused, rewrite
 from batchrun.edge.lock import Lock
 from batchrun.runner import status as room
+from batchrun.runner.opening.damage import refuse_damage, survey
 from batchrun.runner.opening.read import fold_file, recovered
-from batchrun.runner.opening.repair import refuse_damage, survey
 from batchrun.runner.status import StatusReader
 
 NOW = 1_800_000_000.0
@@ -198,7 +198,7 @@ def test_between_two_renames_nobody_is_alarmed(files, lookout):
     files.send("a", "b")
     files.finish("a", "b")
     seen(lookout)
-    files.journal.write(mark(0) + frame(b'{"rewrite":{"gen":1,"keys":{}}}'))
+    files.journal.write(mark(files.journal.seek(0, os.SEEK_END)) + frame(b'{"rewrite":{"gen":1,"keys":{}}}'))
     shorter = files.path("output").read_bytes().splitlines(keepends=True)[:1]
     new = files.folder / "new"
     new.write_bytes(shorter[0])

@@ -49,6 +49,8 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
     if status.gone:
         fetched = "it polls for them again" if run.is_on else "the next run polls for them again"
         yield f"{many(status.gone, 'record')} that {'is' if status.gone == 1 else 'are'} in the journal {'is' if status.gone == 1 else 'are'} missing from the output; {fetched}"
+    if status.edited:
+        yield f"the output {status.edited}"
     if status.rewriting:
         yield "the output is being rewritten" if run.is_on else "a rewriting was interrupted; the next run finishes it"
     if run.is_on:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.status.snapshot import RECENT_SECONDS
@@ -20,12 +21,14 @@ from batchrun.core.status.status import BatchStatus, JournalFollower, RecordCoun
 from batchrun.edge.append_file import FileNames, open_to_read
 from batchrun.edge.append_file.opening import refused
 from batchrun.edge.lock import Holder, holder_of
+from batchrun.runner.opening.damage import edited, refuse_damage, survey
 from batchrun.runner.opening.read import fold_file, no_collections, read_header, recovered
-from batchrun.runner.opening.repair import refuse_damage, survey
 
 _LONG = 0.2  # seconds of reading in which so much has happened that it is worth reading on
 _MOST_ROUNDS = 5
 _PIECE = 1 << 20
+_JUDGED_UP_TO = 64 << 20
+"""Bytes of an output that is read once more where it may have been edited; of a larger one the next run tells."""
 
 
 class StatusReader:
@@ -35,6 +38,8 @@ class StatusReader:
         self._names = names
         self._course, self._tally = JournalFollower(), RecordCounts()
         self._journal = self._output = _Growing(None)
+        self._judged: tuple[int, int] | None = None  # sizes for which it is known what is odd about the output
+        self._found: str | None = None
 
     def look(self, now: float) -> BatchStatus:
         """How the batch stands. `now` is the time of day, in seconds since 1970.
@@ -49,7 +54,7 @@ class StatusReader:
             self._read(now + round_begun - begun)
             if time.monotonic() - round_begun < _LONG:
                 break
-        return status_of(
+        status = status_of(
             self._course,
             self._tally,
             now + time.monotonic() - begun,
@@ -57,6 +62,19 @@ class StatusReader:
             process=None if holder is None else holder.pid,
             unread=(self._output.offset, self._output.size()),
         )
+        return status if holder is not None else replace(status, edited=self._edits())
+
+    def _edits(self) -> str | None:
+        """What is odd about the output, where no run is on. An output of the size that the journal tells of is taken for
+        the one that was written: to read all of it takes long."""
+        course, size = self._course, self._output.size()
+        if course.fold.rewrite is not None or course.marked == size or size > _JUDGED_UP_TO:
+            return None
+        if (known := (course.marked, size)) != self._judged:
+            state = fold_file(self._names.journal)
+            doubts = list(recovered(self._names, state).doubts)
+            self._judged, self._found = known, edited(doubts) if doubts else None
+        return self._found
 
     def close(self) -> None:
         """Give the files back."""

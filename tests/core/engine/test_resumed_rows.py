@@ -130,6 +130,17 @@ def test_a_retry_whose_body_is_gone_takes_no_job_from_another_row():
     assert run.sent["submit"] == []
 
 
+@pytest.mark.parametrize("unconfirmed", [True, False])
+def test_a_row_whose_retry_may_be_in_a_lost_part_of_the_journal_is_polled_and_not_retried(unconfirmed):
+    def failed(job_id, n):
+        return answer(200, {"id": job_id, "status": "failed", "error": {"code": "server_error", "message": "x"}})
+
+    row = left(about=About(), job_id="j1", submitted_at=999_990.0, unconfirmed=unconfirmed)
+    run = taken_up(row, poll=failed).run()
+    assert bool(run.sent["submit"]) is not unconfirmed
+    assert run.records["r"]["state"] == "internal_error"
+
+
 # --- times ---
 
 

@@ -50,7 +50,7 @@ def test_who_is_told_hears_of_every_entry_that_counts_and_of_no_other():
     heard = []
     folding = Folding(told=dict.fromkeys(("started", "intent", "done", "stopped"), heard.append))
     good = [Started(7, 1.0, 2), Intent("a", 1, "sha", 2.0), Done("a", 0, 0, 10, 99, "succeeded")]
-    folding.take([HEADER.to_line(), mark(9), *(entry.to_line() for entry in good)])
+    folding.take([HEADER.to_line(), mark(len(HEADER.to_line())), *(entry.to_line() for entry in good)])
     folding.take([Submitted("a", 1, "../x", 3.0).to_line(), Stopped("SIGINT", 9.0).to_line()])
     assert [tuple(values) for values in heard] == [tuple(entry.__slots__) for entry in good]
     assert folding.fold.torn

@@ -30,8 +30,8 @@ HEADER = Header(1, "run", "openai", "https://api.openai.com", "", "f00d", {}, "i
 FAILED = {"failed", "cancelled", "unconfirmed", "rejected", "expired", "incomplete"}
 
 
-def record(key, state, *warnings):
-    return RecordLine(id="rec", custom_id=key, state=State(state), warnings=warnings).to_json() + b"\n"
+def record(key, state, *warnings, job_id=None):
+    return RecordLine(id="rec", custom_id=key, state=State(state), job_id=job_id, warnings=warnings).to_json() + b"\n"
 
 
 def ended(key, attempt, job_id=None):
@@ -102,7 +102,8 @@ def test_a_batch_keeps_what_it_was(rows):
         key = f"row-{i}"
         entries += [type(e)(**{f: getattr(e, f) for f in e.__slots__} | {"key": key}) for e in story]
         if end:
-            line = record(key, "failed" if end == "drop" else "succeeded")
+            job_id = next((entry.job_id for entry in reversed(story) if isinstance(entry, Submitted)), None)
+            line = record(key, "failed" if end == "drop" else "succeeded", job_id=job_id)
             if end != "unmarked":
                 entries.append(Done(key, 0, len(output), len(line), crc32(line), "failed"))
             output += line
@@ -132,7 +133,7 @@ JOB = [Intent("a", 1, "sha", 2.0), Submitted("a", 1, "job_1", 3.0)]
         (JOB, "failed", {"job_id": "job_1", "again": "failed", "submitted_at": 3.0}),
         (JOB, "expired", {"job_id": "job_1", "again": "expired"}),
         ([*JOB, Cancelling("a", 1, "user", 4.0)], "cancelled", {"job_id": "job_1", "again": "cancelled", "cancel": None}),
-        ([ended("a", 1, "job_0"), *JOB], "failed", {"job_id": "job_1", "again": "failed"}),
+        (STORIES["second job"], "failed", {"job_id": "job_2", "again": "failed"}),
         ([Intent("a", 1, "sha", 2.0), Unconfirmed("a", 1, 3.0)], "unconfirmed", {"unconfirmed": True, "again": None}),
         ([Intent("a", 1, "sha", 2.0)], "unconfirmed", {"open_intent": True, "again": None}),
         ([Intent("a", 1, "sha", 2.0)], "failed", {"open_intent": False, "attempt": 2, "retry_at": 0.0}),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
@@ -163,7 +164,10 @@ class RowsIn:
             if len(known) == before:
                 continue
             cancel = some and (to_cancel is None or key in to_cancel or job_id in to_cancel)
-            if cancel or journaled.cancel is not None or journaled.again is not None or journaled.ended or repeats_ids:
+            plain_one = (
+                journaled.cancel is journaled.again is None and not journaled.unconfirmed and not journaled.ended
+            )
+            if cancel or repeats_ids or not plain_one:
                 self._take_up_plain(plain)
                 plain = []
                 self._take_up(row, journaled, cancel=cancel)
@@ -186,6 +190,10 @@ class RowsIn:
         on the disk, and is accepted behind the entry that is written here.
         """
         jobs = self._jobs
+        if (
+            journaled.job_id is not None and journaled.unconfirmed
+        ):  # a retry of it may have been sent, as a repair found
+            row = row._replace(about=replace(row.about, sendable=False))
         job = jobs.open(row)
         job.resumed(
             journaled.attempt,

@@ -4,6 +4,9 @@ Tail rule. A crash leaves a tail of which any page may be missing. Every group o
 ``synced{to}``: all before that offset is known to be on the disk. So a bad line at or after the greatest
 mark is a torn tail, to be cut; a bad line before it is corruption, to be refused.
 
+A crash takes no whole line out of the middle and moves none. So a mark whose `to` is not its own offset, or an
+entry that cannot follow on the earlier ones of its row, shows that somebody edited the file: corruption too.
+
 What another batchrun of the same version added is no damage: a field that is unknown here is ignored, an entry whose
 tag is unknown here is passed over. A rewriting carries both on, but for the fields of entries about rows.
 """
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from struct import Struct
 from struct import error as PackError  # noqa: N812 - a class, whatever its name
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import orjson
@@ -115,6 +118,14 @@ class JournaledRow:
         return over and bool(self.ended)
 
 
+class Gap(NamedTuple):
+    """Two marks between which lines are missing, or too many."""
+
+    start: int  # the offset of the first of them
+    end: int
+    missing: int  # bytes; negative where there are too many
+
+
 @dataclass(slots=True)
 class JournalState:
     """What the bytes of a journal amount to."""
@@ -133,7 +144,11 @@ class JournalState:
     heard_to: int = 0  # the cancel requests before this offset are accepted
     cancel_all: bool = False  # and one of them asked to end every row
     rewrite: Rewrite | None = None  # announced, and not done
-    synced_to: int = 0  # the greatest mark: everything before it is known to have been on the disk
+    synced_to: int = 0  # the offset of the last mark: everything before it is known to have been on the disk
+    gap: Gap | None = None  # the first mark that does not stand where it was written
+    astray: list[str] = field(
+        default_factory=list
+    )  # keys of entries that cannot follow on the earlier ones of their row
     damaged: list[tuple[int, int]] = field(default_factory=list)  # offset and length of bad lines that were passed over
     header_extras: dict[str, Any] = field(default_factory=dict)  # fields of the header that are unknown here
     unknown: int = 0  # entries that are unknown here
@@ -172,9 +187,11 @@ class Folding:
     def take(self, lines: Iterable[bytes]) -> JournalState:
         """Take the next lines; the fold of all so far."""
         result, takers, past_damage_to = self.fold, self._takers, self._past_damage_to
-        offset, bad, greatest_mark = self._offset, self._bad, result.synced_to
+        offset, bad, last_mark = self._offset, self._bad, result.synced_to
+        astray = len(result.astray)
         lines = iter(lines)
         while part := list(islice(lines, _AT_ONCE)):
+            begins, counted = offset, 0  # where the line after the first `counted` ones of the part begins
             for place, entry in enumerate(_entries_of(part)):
                 good = False
                 try:
@@ -184,7 +201,11 @@ class Folding:
                     elif bad is None and (take := takers.get(tag)) is not None:
                         good = take(values)
                     elif tag == "synced":
-                        greatest_mark = max(greatest_mark, values["to"])
+                        begins += sum(map(len, part[counted:place]))
+                        counted = place
+                        if values["to"] != begins and result.gap is None:
+                            result.gap = Gap(last_mark, begins, values["to"] - begins)
+                        last_mark = begins
                         good = True
                     elif bad is not None:
                         good = True
@@ -194,21 +215,27 @@ class Folding:
                 except (ValueError, AttributeError, KeyError, TypeError, PackError):
                     pass  # no entry, or a field that is missing or of the wrong kind
                 if not good and bad is None:
-                    begins = offset + sum(map(len, part[:place]))
-                    if begins < past_damage_to:
+                    begins += sum(map(len, part[counted:place]))
+                    counted = place
+                    if begins < past_damage_to or (past_damage_to and len(result.astray) > astray):
+                        astray = len(result.astray)
                         result.damaged.append((begins, len(part[place])))
                     else:
                         bad = begins
-            offset += sum(map(len, part))
-        self._offset, self._bad, result.synced_to = offset, bad, greatest_mark
+            offset = begins + sum(map(len, part[counted:]))
+        self._offset, self._bad, result.synced_to = offset, bad, last_mark
         if result.newer_version is not None:
             result.good_to = offset
             return result
         result.good_to = offset if bad is None else bad
-        if bad is not None:
-            result.corrupt = bad < greatest_mark
-            result.torn = not result.corrupt
+        result.corrupt = (bad is not None and bad < last_mark) or result.gap is not None or bool(result.astray)
+        result.torn = bad is not None and not result.corrupt
         return result
+
+    def _is_astray(self, key: str) -> bool:
+        """An entry of the row `key` is out of place, and is not taken."""
+        self.fold.astray.append(key)
+        return False
 
     def _row_of(self, values: dict[str, Any]) -> JournaledRow:
         key = values["key"]
@@ -218,14 +245,21 @@ class Folding:
         return journaled
 
     def _intent(self, values: dict[str, Any]) -> bool:
-        key = values["key"]
+        key, attempt = values["key"], values["attempt"]
         journaled = self._rows.get(key)
         if journaled is None:
             journaled = self._rows[key] = JournaledRow()
+        elif (
+            journaled.open_intent
+            or journaled.job_id is not None
+            or journaled.unconfirmed
+            or journaled.again is not None
+            or attempt < journaled.attempt
+        ):  # an earlier attempt is not over, or this one is
+            return self._is_astray(key)
         else:
-            journaled.retry_at = journaled.job_id = journaled.recorded_at = journaled.again = None
-            journaled.unconfirmed = False
-        journaled.attempt = values["attempt"]
+            journaled.retry_at = journaled.recorded_at = None
+        journaled.attempt = attempt
         journaled.row_sha256 = values["row_sha256"]
         journaled.open_intent = True
         return True
@@ -234,11 +268,13 @@ class Folding:
         job_id = values["job_id"]
         if not is_safe_id(job_id):
             return False
-        key = values["key"]
+        key, attempt = values["key"], values["attempt"]
         journaled = self._rows.get(key)
         if journaled is None:
             journaled = self._rows[key] = JournaledRow()
-        journaled.attempt = values["attempt"]
+        elif journaled.job_id is not None or attempt < journaled.attempt:
+            return self._is_astray(key)
+        journaled.attempt = attempt
         journaled.open_intent = False
         journaled.job_id = job_id
         journaled.submitted_at = values["at"]
@@ -247,7 +283,12 @@ class Folding:
 
     def _ended(self, values: dict[str, Any]) -> bool:
         journaled = self._row_of(values)
+        if journaled.ended and values["attempt"] <= journaled.ended[-1].attempt:
+            return self._is_astray(values["key"])
         journaled.ended = (*journaled.ended, AttemptEnded.of(values))
+        if values["attempt"] < journaled.attempt:  # it says nothing of the attempt that is known by now
+            self.fold.retries += 1
+            return True
         journaled.attempt = values["attempt"] + 1
         journaled.open_intent = journaled.unconfirmed = False
         journaled.job_id = None
@@ -257,11 +298,16 @@ class Folding:
         return True
 
     def _cleared(self, values: dict[str, Any]) -> bool:
-        self._row_of(values).open_intent = False
+        journaled = self._row_of(values)
+        if values["attempt"] < journaled.attempt:
+            return self._is_astray(values["key"])
+        journaled.open_intent = False
         return True
 
     def _unconfirmed(self, values: dict[str, Any]) -> bool:
         journaled = self._row_of(values)
+        if values["attempt"] < journaled.attempt:
+            return self._is_astray(values["key"])
         journaled.open_intent = False
         journaled.unconfirmed = True
         return True

@@ -40,7 +40,7 @@ from batchrun.core.journal.entries import (
     mark,
 )  # fmt: skip
 from batchrun.core.journal.fold import JournaledRow, JournalState
-from batchrun.core.journal.recover import Readable
+from batchrun.core.journal.recover import NO_PLACE, Readable
 from batchrun.core.responses.outcome import Billing
 from batchrun.core.taxonomy.rules import State
 
@@ -144,7 +144,7 @@ def _entries(fold: JournalState, rewrite: Rewrite, output: Readable) -> Iterator
         if marker is not None:
             yield marker
         elif journaled.marker is not None:  # its record is gone: the row stays known as one that was finished
-            yield Done(key, *journaled.marker)
+            yield Done(key, rewrite.gen, *NO_PLACE, journaled.recorded_as)
     yield from markers.values()
     if fold.heard_to:
         yield RequestsAccepted(fold.heard_to, fold.cancel_all)

@@ -301,7 +301,7 @@ class Settings:
     accept_changes: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "continue with changed rows or flags; they apply only to rows not yet sent")
     fresh: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "move the files of an earlier run aside and start again; pays again")
     new_journal: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "continue without the journal; rows that are not in the output are sent again")
-    repair: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "cut the damaged part out of a journal and continue")
+    repair: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "leave the damaged lines out of journal and output and continue")
     write_off: bool = _setting(False, FlagGroup.RESUMING, SettingKind.SWITCH, "give up jobs that the service does not find, even if it finds none")
 
     artifacts: str | None = _setting(None, FlagGroup.OUTPUT, SettingKind.TEXT, "write results that are files (images) into this folder; the records then hold their paths instead of base64")

@@ -136,6 +136,7 @@ class JournalFollower:
         self.last_at = 0.0
         self.since = 0.0
         self._ends: dict[int, int] = {}  # of a generation: where its last record ends
+        self.marked = 0  # bytes of the records that it names
         self._seen: set[str] | None = set() if sceptical else None
 
     @property
@@ -171,7 +172,8 @@ class JournalFollower:
     def _done(self, values: dict[str, Any]) -> None:
         gen, end = values["gen"], values["offset"] + values["length"]
         self._ends[gen] = max(self._ends.get(gen, 0), end)
-        if self._seen is None or values["key"] in self._seen:
+        self.marked += values["length"]
+        if values["length"] and (self._seen is None or values["key"] in self._seen):  # else it may be gone
             self.fold.journaled_rows.pop(values["key"], None)
 
 
@@ -269,6 +271,7 @@ class BatchStatus:
     gone: int  # records that the journal names and that are missing from the output
     rewriting: bool
     cancel_all: bool
+    edited: str | None = None  # what is odd about the output, in words, where somebody edited it
 
     @property
     def done(self) -> int:

@@ -227,14 +227,17 @@ def refuse_foreign(
         )
 
 
-def refuse_older_journal(names: FileNames, state: JournalState, recovery: Recovery) -> None:
+def refuse_older_journal(names: FileNames, recovery: Recovery, input_rows: FoundRows | None) -> None:
     """Refuse a journal that does not know rows which have a record of something that was sent.
 
     An intent is on the disk before its POST, and that before its record: such a journal is a copy from before, or was
-    cut. What else was sent since then is unknown, and would be sent again.
+    cut. What else was sent since then is unknown, and would be sent again. Of a row that the input does not have nothing
+    would be sent.
     """
-    unsent = (State.REJECTED, State.CANCELLED)  # these may end without a request
-    strangers = [key for key, how in recovery.finished.items() if key not in state.journaled_rows and how not in unsent]
+    strangers = [one.key for one in recovery.strangers]
+    if strangers and input_rows is not None:
+        there = set(input_rows.keys)
+        strangers = [key for key in strangers if key in there]
     if strangers:
         refuse(
             names.journal,

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchrun.core.jobs.job import About, Row
-from batchrun.core.journal.entries import VERSION, Done, Header
+from batchrun.core.journal.entries import VERSION, Done, Header, mark
 from batchrun.core.journal.fold import JournaledRow, JournalState
-from batchrun.core.journal.recover import Recovery
+from batchrun.core.journal.recover import Doubt, Recovery, forget_places
 from batchrun.core.settings.settings import Settings
 from batchrun.core.text.readable import Action, Option, Text, many
 from batchrun.edge.append_file import (
@@ -29,6 +29,7 @@ from batchrun.edge.append_file import (
     set_aside,
 )  # fmt: skip
 from batchrun.edge.lock import Locks
+from batchrun.edge.source import Growing
 from batchrun.edge.source.checked import Checked, FoundRows
 from batchrun.runner.opening.compare import (
     Differences,
@@ -42,8 +43,9 @@ from batchrun.runner.opening.compare import (
     refuse_foreign,
     refuse_older_journal,
 )
+from batchrun.runner.opening.damage import Damage, edited, refuse_damage, refuse_doubts, survey
 from batchrun.runner.opening.read import fold_file, read_header, recovered, refuse, size_of
-from batchrun.runner.opening.repair import refuse_damage, repair, survey
+from batchrun.runner.opening.repair import repair
 from batchrun.services.of_batch import run_id_for
 
 __all__ = ["Identity", "OpenBatch", "open_batch", "read_header"]
@@ -226,8 +228,8 @@ def _folder(names: FileNames) -> str:
     return os.path.dirname(names.output or names.journal)  # noqa: PTH120 - paths are str here
 
 
-def _append_now(path: str, lines: Iterable[bytes]) -> None:
-    tape = AppendFile(open_append(path), synced=lambda _: None, failed=lambda _: None)
+def _append_now(path: str, lines: Iterable[bytes], mark: Callable[[int], bytes] | None = None) -> None:
+    tape = AppendFile(open_append(path), synced=lambda _: None, failed=lambda _: None, mark=mark)
     for line in lines:
         tape.append(line)
     tape.close()
@@ -259,19 +261,52 @@ def _resume(
     differences = Differences()
     if source is not None:
         differences = compare_rows(names, state, recovery, source, settings)
-    if damage is not None:
+    if damage is None or not damage.place:  # else the part that knew them may be lost
+        refuse_older_journal(names, recovery, None if source is None else differences.input_rows)
+    doubts = _doubts(recovery, None if source is None else differences.input_rows)
+    if damage is not None or (doubts and settings.repair):
+        damage = damage or Damage(state, recovery)
+        damage.doubts.extend(doubts)
         notes += repair(names, damage, source, wall)
         state = fold_file(names.journal)
         recovery = recovered(names, state)
         if source is not None:
             differences.input_rows = find_rows(source, state, recovery)
-    refuse_older_journal(names, state, recovery)
+            differences.find_absent(recovery)
+    elif doubts:
+        if not _is_over(state, recovery, source, differences, settings):
+            refuse_doubts(names, doubts)
+        notes.append(f"{names.output} {edited(doubts)}; it is left as it is, as nothing is to be written")
     batch = OpenBatch(names, lock, header, state, recovery, notes, differences)
     if takes_flags and source is not None:
         batch.new_flags = dict(identity.body_flags)
     _cut_torn_tails(batch)
+    if state.rewrite is None and recovery.gone:
+        _append_now(names.journal, (entry.to_line() for entry in forget_places(state, recovery)), mark)
     _add_notes(batch, source, settings)
     return batch
+
+
+def _doubts(recovery: Recovery, input_rows: FoundRows | None) -> list[Doubt]:
+    """The lines of the output that no run wrote."""
+    if not recovery.strangers or input_rows is None:
+        return list(recovery.doubts)
+    there = set(input_rows.keys)
+    return sorted([*recovery.doubts, *(one for one in recovery.strangers if one.key not in there)])
+
+
+def _is_over(
+    state: JournalState, recovery: Recovery, source: Checked | None, differences: Differences, settings: Settings
+) -> bool:
+    """Whether every row has its record, and none is to be replaced: nothing will be sent or written."""
+    if recovery.open_journaled or state.rewrite is not None:
+        return False
+    if settings.retry_failed is not None or settings.resubmit_unconfirmed:
+        return False
+    if source is None:
+        return True
+    more = isinstance(source, Growing) and not source.ended
+    return not more and len(recovery.finished) - differences.elsewhere >= len(source)
 
 
 def _cut_torn_tails(batch: OpenBatch) -> None:

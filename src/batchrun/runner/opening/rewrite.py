@@ -20,6 +20,7 @@ from batchrun.core.text.readable import many
 from batchrun.edge.append_file import rewrite
 from batchrun.edge.source import Checked
 from batchrun.runner.opening.compare import options, was_refused
+from batchrun.runner.opening.damage import refuse_doubts
 from batchrun.runner.opening.open import OpenBatch
 from batchrun.runner.opening.read import fold_file, lines_of, output_of, recovered
 
@@ -74,6 +75,8 @@ def _is_refusal(row: Dropped) -> bool:
 
 
 def _carry_out(batch: OpenBatch, order: Rewrite, *, announced: bool) -> None:
+    if batch.recovery.doubts:
+        refuse_doubts(batch.names, list(batch.recovery.doubts))
     with output_of(batch.names) as output:
         rewrite(
             batch.names,
