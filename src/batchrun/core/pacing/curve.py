@@ -19,7 +19,7 @@ _NOBODY = 1e-3  # the share of jobs beyond which polls are not counted
 class Curve:
     """How many jobs of each age still run; beyond what is known a job of age x is taken to run for another x."""
 
-    __slots__ = ("_areas", "_known_age", "_running", "ended", "gaps", "known_share", "mean", "polls", "price")
+    __slots__ = ("_areas", "_running", "ended", "gaps", "known_age", "known_share", "mean", "polls", "price")
 
     def __init__(self, hazards: Sequence[float], known_to: int) -> None:
         """`hazards` by bin, known up to the bin `known_to`."""
@@ -35,7 +35,9 @@ class Curve:
         self._running, self._areas = running, areas
         self.ended: list[float] = ended
         """The share of jobs that have ended by each edge."""
-        known_age = self._known_age = EDGES[known_to + 1]
+        known_age = EDGES[known_to + 1]
+        self.known_age: float = known_age
+        """The age up to which the curve is known."""
         self.known_share: float = ended[known_to + 1]
         self.mean: float = known_age - areas[known_to + 1] + running[known_to + 1] * known_age
         self.price = 0.0
@@ -69,6 +71,21 @@ class Curve:
         k = bin_of(age)
         running = self._running
         return running[k] + (running[k + 1] - running[k]) * min(1.0, (age - EDGES[k]) / WIDTHS[k])
+
+    def ended_by(self, age: float) -> tuple[float, float]:
+        """The share of jobs that have ended by `age`, and its integral from 0 on."""
+        k = bin_of(age)
+        before, beyond = self.ended[k], age - EDGES[k]
+        share = before + (self.ended[k + 1] - before) * min(1.0, beyond / WIDTHS[k])
+        return share, self._areas[k] + beyond * (before + share) / 2
+
+    def unnoticed(self, low: float, high: float) -> float:
+        """How long before the age `high` a job ended that ended between the ages `low` and `high`: what is expected."""
+        ended, area = self.ended_by(low)
+        ended_then, area_then = self.ended_by(high)
+        if ended_then - ended < _NOBODY * _NOBODY:
+            return (high - low) / 2
+        return (area_then - area - ended * (high - low)) / (ended_then - ended)
 
     def age_at(self, running: float) -> float:
         """The age at which this share of jobs still runs."""
@@ -105,8 +122,8 @@ class Curve:
             found = begin + (sqrt(slope * slope + 2 * density * missing) - slope) / density
         else:
             found = begin + missing / slope if slope > 0 else EDGES[-1]
-        if found > self._known_age:
-            found = min(found, max(age * (1 + BEYOND), self._known_age))
+        if found > self.known_age:
+            found = min(found, max(age * (1 + BEYOND), self.known_age))
         return min(found, EDGES[-1])
 
 
