@@ -126,14 +126,14 @@ class PollTimes:
     def take(self) -> Job | float:
         """The job whose poll goes now, or else when to come back."""
         now, timers, rate = self._jobs.now, self._timers, self._rate
-        due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
-        if due > now or ready_at > now or paused_until > now:
-            return max(due, ready_at, paused_until)
-        job = timers.take(now)
-        if job is None:
-            return now
-        rate.take(now)
-        return job
+        while True:
+            due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
+            if due > now or ready_at > now or paused_until > now:
+                return max(due, ready_at, paused_until)
+            job = timers.take(now)
+            if job is not None:
+                rate.take(now)
+                return job
 
     def took_another(self) -> None:
         """A poll goes that did not wait."""
