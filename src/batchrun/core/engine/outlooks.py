@@ -18,6 +18,8 @@ from batchrun.core.pacing.life_table import bin_of
 from batchrun.core.pacing.outlook import InFlight, Outlook
 from batchrun.core.status.snapshot import MOST_UNUSUAL, Unusual
 
+KNOWN_SHARE = 0.8
+"""The durations are known up to the age at which this share of jobs has ended; before, they may be of two kinds yet."""
 UNUSUAL = 10
 """A job runs unusually long where, of as many jobs as were seen, so many times over, one is expected to."""
 _EVERY, _JOBS_A_SECOND = 1.0, 50_000
@@ -45,12 +47,11 @@ class Outlooks:
         self._next_at = jobs.now + max(_EVERY, len(jobs.watched) / _JOBS_A_SECOND)
         self.outlook = self.unusual = None
         known = self._times.pacing.known()
-        if known is None:
+        if known is None or known[0].known_share < KNOWN_SHARE:
             self._durations = {}
             return
         curve, ends = known
-        before, self._durations = self._durations, {}
-        self._durations = {id(curve): before.get(id(curve)) or (curve, Durations(curve))}
+        self._durations = {id(curve): (curve, Durations(curve, ends))}
         durations = self._durations[id(curve)][1]
         self.outlook = Outlook(
             jobs.now, durations, ends, self._times.lags.mean or 0.0, jobs.post_seconds, self._in_flight(durations)
@@ -60,11 +61,11 @@ class Outlooks:
     def _of(self, job: Job, all_jobs: Durations) -> Durations:
         """The durations of the job's class."""
         curve = None if job.pace is None else job.pace.curve
-        if curve is None:
+        if job.pace is None or curve is None or curve.known_share < KNOWN_SHARE:
             return all_jobs
         found = self._durations.get(id(curve))
         if found is None:
-            found = self._durations[id(curve)] = curve, Durations(curve)
+            found = self._durations[id(curve)] = curve, Durations(curve, job.pace.table.count)
         return found[1]
 
     def _in_flight(self, all_jobs: Durations) -> list[InFlight]:

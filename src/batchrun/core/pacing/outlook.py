@@ -17,18 +17,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log, sqrt
 
-from batchrun.core.pacing.durations import Durations
+from batchrun.core.pacing.durations import Durations, Running
 from batchrun.core.pacing.life_table import MEMORY
 
 _LOW, _HIGH = 0.05, 0.95
 _NORMAL = 1.645  # standard deviations to those quantiles
-_STEADY = 0.03
+_STEADY = 0.04
 """How far the speed of a service, or of a rate, is known at best."""
 _FULL = 0.95
 """All places are in use where this share of them is: there is always one between two jobs."""
 _STARTS = 20
 _NONE_RUNS = 0.02  # jobs: those that began before so few of them run are over
 _STEPS = 14
+_TAIL = 1.2
+"""The longest durations are hardly known: by so much is the range wider that follows from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class Outlook:
                 return None
             start, deviation = found
         middle = forecast.quantile(0.5, rows, start)
-        low = middle - forecast.quantile(_LOW, rows, start)
-        high = forecast.quantile(_HIGH, rows, start) - middle
+        low = _TAIL * (middle - forecast.quantile(_LOW, rows, start))
+        high = _TAIL * (forecast.quantile(_HIGH, rows, start) - middle)
         spread = _NORMAL * deviation
         return max(0.0, middle - sqrt(low * low + spread * spread)), middle + sqrt(high * high + spread * spread)
 
@@ -86,9 +88,10 @@ class _Forecast:
     def __init__(self, outlook: Outlook, jobs: Sequence[InFlight], elapsed: float) -> None:
         self._durations, self._ends = outlook.durations, outlook.ends
         self._cycle = outlook.durations.mean + outlook.lag + outlook.post
-        self._lag, self._overhead = outlook.lag, outlook.lag + outlook.post
+        self._lag, self._post = outlook.lag, outlook.post
+        self._last_lag = outlook.lag / 2  # at the end of a batch polls come sooner
         self._jobs = [
-            (one.jobs, one.age + elapsed, one.durations.running_at(one.seen), one.durations) for one in jobs if one.jobs
+            (one.jobs, one.age + elapsed, Running(one.durations, one.seen)) for one in jobs if one.jobs
         ]
 
     def start(self, rows: float, count: float, places: int, rate: float) -> tuple[float, float] | None:
@@ -102,8 +105,7 @@ class _Forecast:
             seconds = rows / rate
             return seconds, seconds * _STEADY
         work = sum(
-            jobs * (durations.beyond(max(0.0, age)) / seen - min(0.0, age) + self._lag)
-            for jobs, age, seen, durations in self._jobs
+            jobs * (running.beyond(max(0.0, age)) - min(0.0, age) + self._lag) for jobs, age, running in self._jobs
         )
         last = (cycle * cycle + deviation * deviation) / (2 * cycle)  # what is left of each, at any time
         seconds = max(0.0, (work + rows * cycle) / count - last)
@@ -128,8 +130,8 @@ class _Forecast:
     def _all_ended(self, seconds: float, rows: float, start: float) -> float:
         """The logarithm of the chance that all jobs have ended in so many seconds."""
         chance = 0.0
-        for jobs, age, seen, durations in self._jobs:
-            runs = durations.running_at(age + seconds - self._lag) / seen
+        for jobs, age, running in self._jobs:
+            runs = running.running_at(age + seconds - self._last_lag)
             if runs >= 1.0:
                 return -inf
             chance += jobs * log(1 - runs)
@@ -139,7 +141,7 @@ class _Forecast:
             longest = min(start, durations.age_at(min(0.5, _NONE_RUNS / rows)))
             weight = (rows if start <= longest or rate == inf else rate * longest) / _STARTS
             for step in range(_STARTS):
-                runs = durations.running_at(seconds - start + longest * (step + 0.5) / _STARTS - self._overhead)
+                runs = durations.running_at(seconds - start + longest * (step + 0.5) / _STARTS - self._last_lag - self._post)
                 if runs >= 1.0:
                     return -inf
                 chance += weight * log(1 - runs)
@@ -160,6 +162,5 @@ class _Forecast:
 
     def _ended(self, seconds: float) -> float:
         return sum(
-            jobs * max(0.0, 1 - durations.running_at(age + seconds - self._lag) / seen)
-            for jobs, age, seen, durations in self._jobs
+            jobs * (1 - running.running_at(age + seconds - self._lag)) for jobs, age, running in self._jobs
         )
