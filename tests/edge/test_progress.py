@@ -19,7 +19,7 @@ from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, line, parts
 from tests.core.snapshots import snapshot
 
 ROOT = Path(__file__).parents[2]
-PACE = Pace(submits=12.3, polls=98.7, records=3.0, left=725.0)
+PACE = Pace(submits=12.3, polls=98.7, records=3.0, left=(725.0, 725.0))
 BUSY = snapshot(
     now=100.0,
     finished_before=20,

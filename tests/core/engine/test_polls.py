@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import TICKS_PER_SECOND, CancelReason, Row
 from batchrun.core.journal.fold import JournaledRow
+from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.responses.http import Cause, Failure
 from batchrun.core.settings.settings import LONGEST_GAP, Settings, UsageError
 from tests.core.driver import DROPPED, Driver, answer, error

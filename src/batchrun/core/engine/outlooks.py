@@ -15,13 +15,9 @@ from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.pacing.curve import Curve
 from batchrun.core.pacing.durations import Durations
 from batchrun.core.pacing.life_table import bin_of
-from batchrun.core.pacing.outlook import InFlight, Outlook
+from batchrun.core.pacing.outlook import KNOWN_SHARE, UNUSUAL, InFlight, Outlook
 from batchrun.core.status.snapshot import MOST_UNUSUAL, Unusual
 
-KNOWN_SHARE = 0.8
-"""The durations are known up to the age at which this share of jobs has ended; before, they may be of two kinds yet."""
-UNUSUAL = 10
-"""A job runs unusually long where, of as many jobs as were seen, so many times over, one is expected to."""
 _EVERY, _JOBS_A_SECOND = 1.0, 50_000
 _OLDEST, _OTHERS = 64, 128
 _USUAL = 100  # oldest jobs that are usual before the others are taken to be
@@ -75,18 +71,16 @@ class Outlooks:
         sample = [(1, job) for job in islice(watched.values(), _OLDEST)]
         sample += [(step, job) for job in islice(watched.values(), _OLDEST, None, step)]
         groups: dict[tuple[int, int, int], InFlight] = {}
-        for jobs, job in sample:
+        for count, job in sample:
             if job.phase not in _RUNS or job.cancel_reason is not None:
                 continue
             age, seen, durations = max(0.0, self._jobs.age(job)), max(0.0, job.seen_age), self._of(job, all_jobs)
             group = bin_of(age), bin_of(seen), id(durations)
-            others = groups.get(group)
-            if others is not None:
-                of_all = jobs + others.jobs
-                age += (others.age - age) * others.jobs / of_all
-                seen += (others.seen - seen) * others.jobs / of_all
-                jobs = of_all
-            groups[group] = InFlight(jobs, age, min(seen, age), durations)
+            others = groups.get(group) or InFlight(0, 0.0, 0.0, durations)
+            of_all = count + others.jobs
+            age += (others.age - age) * others.jobs / of_all
+            seen += (others.seen - seen) * others.jobs / of_all
+            groups[group] = InFlight(of_all, age, min(seen, age), durations)
         return list(groups.values())
 
     def _find_unusual(self, all_jobs: Durations, ends: int) -> Unusual | None:

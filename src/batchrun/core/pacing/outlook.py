@@ -20,6 +20,10 @@ from math import inf, log, sqrt
 from batchrun.core.pacing.durations import Durations, Running
 from batchrun.core.pacing.life_table import MEMORY
 
+KNOWN_SHARE = 0.8
+"""The durations are known up to the age at which this share of jobs has ended; before, they may be of two kinds yet."""
+UNUSUAL = 10
+"""A job runs unusually long where, of as many jobs as were seen, so many times over, one is expected to."""
 _LOW, _HIGH = 0.05, 0.95
 _NORMAL = 1.645  # standard deviations to those quantiles
 _STEADY = 0.04
@@ -90,9 +94,7 @@ class _Forecast:
         self._cycle = outlook.durations.mean + outlook.lag + outlook.post
         self._lag, self._post = outlook.lag, outlook.post
         self._last_lag = outlook.lag / 2  # at the end of a batch polls come sooner
-        self._jobs = [
-            (one.jobs, one.age + elapsed, Running(one.durations, one.seen)) for one in jobs if one.jobs
-        ]
+        self._jobs = [(one.jobs, one.age + elapsed, Running(one.durations, one.seen)) for one in jobs if one.jobs]
 
     def start(self, rows: float, count: float, places: int, rate: float) -> tuple[float, float] | None:
         """Seconds until the last of `rows` is submitted, and their standard deviation."""
@@ -141,7 +143,9 @@ class _Forecast:
             longest = min(start, durations.age_at(min(0.5, _NONE_RUNS / rows)))
             weight = (rows if start <= longest or rate == inf else rate * longest) / _STARTS
             for step in range(_STARTS):
-                runs = durations.running_at(seconds - start + longest * (step + 0.5) / _STARTS - self._last_lag - self._post)
+                runs = durations.running_at(
+                    seconds - start + longest * (step + 0.5) / _STARTS - self._last_lag - self._post
+                )
                 if runs >= 1.0:
                     return -inf
                 chance += weight * log(1 - runs)
@@ -161,6 +165,4 @@ class _Forecast:
         return high
 
     def _ended(self, seconds: float) -> float:
-        return sum(
-            jobs * (1 - running.running_at(age + seconds - self._lag)) for jobs, age, running in self._jobs
-        )
+        return sum(jobs * (1 - running.running_at(age + seconds - self._lag)) for jobs, age, running in self._jobs)

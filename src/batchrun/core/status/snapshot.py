@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from batchrun.core.pacing.outlook import Outlook
+from batchrun.core.text.readable import duration, visible
 
 MOST_UNUSUAL = 500
 """So many jobs at most are looked at for whether they run unusually long."""
@@ -26,6 +27,15 @@ class Unusual:
     jobs: int  # MOST_UNUSUAL at most
     key: str
     age: float  # seconds since its submit
+
+    def __str__(self) -> str:
+        """``3 jobs run unusually long, the oldest row-17, 42 min``."""
+        key, age = visible(self.key, 40), duration(self.age)
+        if self.jobs == 1:
+            return f"1 job runs unusually long: {key}, {age}"
+        return (
+            f"{self.jobs:,}{'+' if self.jobs >= MOST_UNUSUAL else ''} jobs run unusually long, the oldest {key}, {age}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
