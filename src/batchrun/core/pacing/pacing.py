@@ -24,6 +24,9 @@ from batchrun.core.settings.settings import Lag
 
 KNOWN_ENDS, KNOWN_SHARE = 20, 1 / 3
 """The curve counts once so many jobs have ended, and it is known up to the age at which this share has."""
+WATCHED_SHARE = 0.8
+"""What comes later is compared with the curve once it is known up to the age at which this share has ended: in the first
+jobs of a batch the oldest ages are those of which least is known."""
 GROWTH = 0.5
 """Until then a gap is this share of the age, as in a backoff by 1.5."""
 LEAST_JITTER, JITTER = 0.9, 0.2
@@ -122,7 +125,7 @@ class ClassPacing:
             return self._unlearned(age, chance)
         base, slope = self._lines[k]
         gap = (base + slope * age) * (LEAST_JITTER + JITTER * chance)
-        return gap if self._shortest < gap < self._longest else min(max(gap, self._shortest), self._longest)
+        return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
 
     def ended(self, before: float, age: float, told: tuple[float, float] | None = None) -> float | None:
         """A job that was seen to run at the age `before` has ended by `age`; between two ages, as the service `told`.
@@ -143,7 +146,14 @@ class ClassPacing:
         """The gap while nothing is known."""
         lag = self._lag
         gap = min(GROWTH, 10 * lag.value) * age if lag.is_share else min(max(GROWTH * age, lag.value), 4 * lag.value)
-        return min(max(gap / self._divisor, self._shortest) * (0.75 + 0.5 * chance), self._longest)
+        gap = gap / self._divisor * (0.75 + 0.5 * chance)
+        return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
+
+    def _bounded(self, gap: float, chance: float) -> float:
+        """A gap within the bounds, and with jitter: jobs that all wait for the shortest gap are not polled in step."""
+        if gap <= self._shortest:
+            return self._shortest * (1 + JITTER * chance)
+        return self._longest * (1 - JITTER * chance)
 
     # --- once a second ---
 
@@ -163,7 +173,8 @@ class ClassPacing:
         if table.count >= KNOWN_ENDS:
             known = curve_of((table,))
         if known is not None and (self._own or known[0].known_share >= KNOWN_SHARE):
-            table.watch(known[1])
+            if known[0].known_share >= WATCHED_SHARE:
+                table.watch(known[1])
             counts_now, self._own = not self._own, True
             self._plan(known[0])
             return counts_now
