@@ -310,6 +310,7 @@ def test_a_path_with_spaces_can_be_pasted():
 
 
 KEYS = {
+    "polling", "unusual",
     "version", "outcome", "exit_code", "rows", "states", "states_of_run", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
     "problem", "elapsed_s", "files", "next",
 }  # fmt: skip

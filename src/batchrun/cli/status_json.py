@@ -20,9 +20,8 @@ The JSON of ``batchrun status OUT --json``, every key always present:
     per_minute    null as above, or {submits, records}
     left_s        null where unknown, or seconds to the last record, about
     left_range_s  null where too few jobs have ended, or [at least, at most] of the same, 9 times in 10
-    polling       {polls_per_job, mean_lag_s} of the last 600 jobs, of those that the run submitted itself; null where
-                  unknown. mean_lag_s is the time from a job's end to its record, by the service's created_at and
-                  completed_at
+    polling       {polls_per_job, mean_lag_s} of the jobs that the run submitted itself, null where unknown; mean_lag_s is
+                  the time from a job's end to its record, of the last 600, by the service's created_at and completed_at
     unusual       null, or {jobs, oldest, age_s}: jobs that run unusually long, 500 at most, and the oldest one's key
     tokens        {input, output, total}, null while no record has a number
     new_attempts  jobs that ended in a way that allowed a retry

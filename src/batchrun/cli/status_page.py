@@ -183,8 +183,7 @@ def _progress(status: BatchStatus) -> str:
         return f"{many(done, 'row')} done"
     text = f"{done:,} of {many(total, 'row')} done" + (f", {100 * done // total}%" if total else "")
     if status.left:
-        left = status.forecast or (status.left, status.left)
-        return f"{text}; about {time_range(*left)} left"
+        return f"{text}; about {time_range(*(status.forecast or (status.left, status.left)))} left"
     left = total - done
     if not left or run.is_on:
         return text

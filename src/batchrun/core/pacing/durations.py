@@ -73,7 +73,7 @@ class Durations:
         return max(0.0, mean * _share_above(z - sigma) - age * _share_above(z))
 
 
-class Running:
+class StillRunning:
     """The durations of jobs that were seen to run at the age `seen`."""
 
     __slots__ = ("_durations", "_of_all", "_other", "_seen")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log, sqrt
 
-from batchrun.core.pacing.durations import Durations, Running
+from batchrun.core.pacing.durations import Durations, StillRunning
 from batchrun.core.pacing.life_table import MEMORY
 
 KNOWN_SHARE = 0.8
@@ -94,7 +94,7 @@ class _Forecast:
         self._cycle = outlook.durations.mean + outlook.lag + outlook.post
         self._lag, self._post = outlook.lag, outlook.post
         self._last_lag = outlook.lag / 2  # at the end of a batch polls come sooner
-        self._jobs = [(one.jobs, one.age + elapsed, Running(one.durations, one.seen)) for one in jobs if one.jobs]
+        self._jobs = [(one.jobs, one.age + elapsed, StillRunning(one.durations, one.seen)) for one in jobs if one.jobs]
 
     def start(self, rows: float, count: float, places: int, rate: float) -> tuple[float, float] | None:
         """Seconds until the last of `rows` is submitted, and their standard deviation."""

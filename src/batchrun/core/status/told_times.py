@@ -8,7 +8,8 @@ both of which are in the record: no clock is compared with another. It is unknow
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from batchrun.core.pacing.curve import curve_of
@@ -20,8 +21,8 @@ from batchrun.core.responses.service_clock import service_clock
 from batchrun.core.status.snapshot import MOST_UNUSUAL, Unusual
 from batchrun.core.text.readable import seconds_of_utc, utc
 
-_FOR_LAG = 600
-"""The lag is the mean of so many records at most, the last ones."""
+_LOOKED_AT = 5_000
+"""Open jobs, about, of which the ages are looked at."""
 
 
 class ToldTimes:
@@ -30,7 +31,7 @@ class ToldTimes:
     def __init__(self) -> None:
         self._run_since = ""
         self._jobs = self._polls = 0
-        self._last: deque[tuple[str, str, float | None]] = deque(maxlen=max(MEMORY, _FOR_LAG))
+        self._last: deque[tuple[str, str, float | None]] = deque(maxlen=MEMORY)
 
     def run_since(self, at: float | None) -> None:
         """The current or last run began then: what was counted of one before it is forgotten."""
@@ -71,11 +72,12 @@ class ToldTimes:
         return max(0.0, sum(lags) / len(lags)) if lags else None
 
     def outlook(
-        self, now: float, lag: float | None, open_jobs: Iterable[tuple[str, float]]
+        self, now: float, lag: float | None, open_jobs: Sequence[tuple[str, float]]
     ) -> tuple[Outlook | None, Unusual | None]:
         """What is known of the time left, and the jobs that run unusually long; `open_jobs` by key, with their submits."""
         table = LifeTable()
-        ages = [(key, max(0.0, now - submitted_at)) for key, submitted_at in open_jobs]
+        step = len(open_jobs) // _LOOKED_AT + 1
+        ages = [max(0.0, now - submitted_at) for _, submitted_at in islice(open_jobs, 0, None, step)]
         for submitted, finished, _ in self._last:
             begin, end = seconds_of_utc(submitted), seconds_of_utc(finished)
             if begin is not None and end is not None:
@@ -84,7 +86,7 @@ class ToldTimes:
         ends = table.count
         if ends < KNOWN_ENDS:
             return None, None
-        for _, age in ages[-MEMORY:]:
+        for age in ages[-MEMORY:]:
             table.add_running(0.0, age)
         table.place(None)
         curve, _ = curve_of((table,))
@@ -92,13 +94,13 @@ class ToldTimes:
             return None, None
         durations = Durations(curve, ends)
         groups: dict[int, list[float]] = {}
-        for _, age in ages:
+        for age in ages:
             groups.setdefault(bin_of(age), []).append(age)
         in_flight = []
         for some in groups.values():
             age = sum(some) / len(some)
-            in_flight.append(InFlight(len(some), age, max(0.0, age - 2 * (lag or 0.0)), durations))
+            in_flight.append(InFlight(step * len(some), age, max(0.0, age - 2 * (lag or 0.0)), durations))
         limit = durations.age_at(1 / (UNUSUAL * ends)) + 2 * (lag or 0.0)
-        unusual = [(age, key) for key, age in ages if age > limit]
-        named = Unusual(min(len(unusual), MOST_UNUSUAL), max(unusual)[1], max(unusual)[0]) if unusual else None
+        long = [(now - submitted_at, key) for key, submitted_at in open_jobs if now - submitted_at > limit]
+        named = Unusual(min(len(long), MOST_UNUSUAL), max(long)[1], max(long)[0]) if long else None
         return Outlook(now, durations, ends, lag or 0.0, 0.0, in_flight), named
