@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from batchrun.cli.run_result import PIPE, command, commands_for_failed, commands_to_learn, words
 from batchrun.cli.summary import (
+    TELLING,
     TableRow,
     advice_lines,
     lag_words,
@@ -216,7 +217,8 @@ def _measures(status: BatchStatus) -> Iterator[tuple[str, str]]:
     if recent is not None:
         rates = f"{_rate(recent.submits_a_minute)} submits and {_rate(recent.records_a_minute)} records per minute"
         yield "pace", f"{rates}, over {duration(recent.seconds)}"
-    if polling := lag_words(status.polls_per_job, status.mean_lag):
+    polling = lag_words(status.polls_per_job, status.mean_lag)
+    if polling and status.done >= TELLING:
         yield "polls", polling.replace(" polls per job", " per job")
     counts = [f"{count:,} {name}" for name, count in tokens_of(status).items() if count is not None]
     if counts:

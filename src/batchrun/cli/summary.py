@@ -51,6 +51,8 @@ from batchrun.edge.append_file import write_whole
 SUMMARY_VERSION = 1
 _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
 _CODES_SHOWN = 4
+TELLING = 20
+"""Of fewer records polls and lag tell nothing that is worth a line."""
 
 TableRow = tuple[str, int, str]
 """A name, a count, and details."""
@@ -67,7 +69,8 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if result.snapshot.with_warnings:
         which = f"{_rows(result.snapshot.with_warnings)}{' of this run' if result.snapshot.finished_before else ''}"
         yield wrapped("", f"{which} succeeded with warnings; see `warnings`", width)
-    if lag := lag_words(result.snapshot.polls_per_job, result.snapshot.mean_lag):
+    lag = lag_words(result.snapshot.polls_per_job, result.snapshot.mean_lag)
+    if lag and sum(result.snapshot.states.values()) >= TELLING:
         yield wrapped("", lag, width)
     if result.demo and exit_code(result) == EXIT_ROWS:
         yield wrapped("", "the demo service fails some rows on purpose; exit code 1 is part of it", width)
