@@ -219,8 +219,8 @@ def test_other_commands_name_what_they_have(command, option, says, capsys):
         ),
         ({"BATCHRUN_RETRY_FAILED": "faild"}, "did you mean failed; batchrun explain lists them, or unset it"),
         (
-            {"BATCHRUN_POLL_MAX": "10m"},
-            "BATCHRUN_POLL_MAX: expected at most 300 s, as some services keep results for ten minutes only, got 600.0; write",
+            {"BATCHRUN_POLL_MAX": "31m"},
+            "BATCHRUN_POLL_MAX: expected at most 1800 s, got 1860.0; write",
         ),
         (
             {"BATCHRUN_CONCURENCY": "5"},

@@ -20,7 +20,7 @@ def log_normal(sigma, mean=10.0):
     return lambda chance: math.exp(mu + sigma * chance.gauss(0, 1))
 
 
-def simulated(draw, jobs=2_500, places=250, lag=TENTH, told=False, model=lambda i: "m", seed=1):
+def simulated(draw, jobs=2_500, places=250, lag=TENTH, *, told=False, model=lambda i: "m", seed=1):
     """Polls and lag of each job, in the order of submission; and the pacing."""
     chance = random.Random(seed)
     durations = [draw(chance, i) for i in range(jobs)]
@@ -209,7 +209,7 @@ def test_a_service_whose_speed_changes_has_its_lag_again_after_a_thousand_jobs(f
 
 def test_each_class_has_its_own_curve_and_borrows_that_of_all_until_it_is_known():
     draw = log_normal(0.3)
-    found, durations, pacing = simulated(
+    *_, pacing = simulated(
         lambda chance, i: draw(chance) * (1 if i % 2 else 20), model=lambda i: "quick" if i % 2 else "slow"
     )
     quick, slow = (pacing.of(name).curve for name in ("quick", "slow"))
