@@ -82,11 +82,18 @@ class Curve:
 
     def unnoticed(self, low: float, high: float) -> float:
         """How long before the age `high` a job ended that ended between the ages `low` and `high`: what is expected."""
-        ended, area = self.ended_by(low)
-        ended_then, area_then = self.ended_by(high)
-        if ended_then - ended < _NOBODY * _NOBODY:
+        first, last = bin_of(low), bin_of(high)
+        if first == last:
             return (high - low) / 2
-        return (area_then - area - ended * (high - low)) / (ended_then - ended)
+        ended, areas = self.ended, self._areas
+        begin, beyond, share = ended[first], low - EDGES[first], ended[last]
+        done = begin + (ended[first + 1] - begin) * beyond / WIDTHS[first]
+        after = high - EDGES[last]
+        then = share + (ended[last + 1] - share) * min(1.0, after / WIDTHS[last])
+        if then - done < _NOBODY * _NOBODY:
+            return (high - low) / 2
+        area = areas[last] - areas[first] + after * (share + then) / 2 - beyond * (begin + done) / 2
+        return (area - done * (high - low)) / (then - done)
 
     def age_at(self, running: float) -> float:
         """The age at which this share of jobs still runs."""
