@@ -7,8 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from batchrun.core.engine.outlooks import Outlooks
+from batchrun.core.jobs.job import Job, Row
+from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import TimerFired
-from batchrun.core.status.snapshot import Throughput
+from batchrun.core.pacing.curve import curve_of
+from batchrun.core.pacing.life_table import LifeTable
+from batchrun.core.status.snapshot import MOST_UNUSUAL, Throughput, Unusual
 from batchrun.core.text.readable import seconds_of_utc
 from tests.core.driver import Driver, answer
 
@@ -94,3 +99,38 @@ def test_a_job_that_runs_unusually_long_is_named():
 
 def test_usual_jobs_are_not_named():
     assert sum(one.unusual is not None for seed in (1, 3) for one, _ in batch(seed, 0.0).moments) <= 2
+
+
+def looked_at(*ages: tuple[float, float]) -> Outlooks:
+    """Jobs in flight of these ages, each last seen to run at the second one, where jobs take 10 to 20 s."""
+    table = LifeTable()
+    for k in range(1_000):
+        table.add_end(0.0, 10.0 + k / 100, 10.0 + k / 100)
+    table.place(None)
+    watched = {}
+    for number, (age, seen) in enumerate(ages):
+        job = Job(Row(f"row-{number}"), 1, f"job-{number}", 1_000_000.0 - age)
+        job.phase = Phase.WATCHING
+        job.found(seen)
+        watched[job.job_id] = job
+    jobs = SimpleNamespace(
+        now=0.0, watched=watched, post_seconds=0.0, age=lambda job: 1_000_000.0 - job.submitted_at
+    )  # fmt: skip
+    known = (curve_of((table,))[0], 1_000)
+    times = SimpleNamespace(pacing=SimpleNamespace(known=lambda: known), lags=SimpleNamespace(mean=0.5))
+    outlooks = Outlooks(jobs, times)
+    outlooks.refresh()
+    return outlooks
+
+
+def test_a_job_counts_for_as_long_as_polls_saw_it_run():
+    assert looked_at((500.0, 12.0), (15.0, 14.0), (500.0, -1.0)).unusual is None
+    assert looked_at((500.0, 480.0), (600.0, 580.0), (15.0, 14.0)).unusual == Unusual(2, "row-1", 600.0)
+
+
+def test_of_many_jobs_the_oldest_and_a_sample_are_looked_at():
+    many = looked_at(*[(20_000 / (k + 1_000), 1.0) for k in range(20_000)])
+    assert sum(one.jobs for one in many.outlook.in_flight) == pytest.approx(20_000, rel=0.02)
+    assert len(many.outlook.in_flight) < 200
+    unusual = looked_at(*[(900.0, 900.0)] * 2_000).unusual
+    assert unusual.jobs == MOST_UNUSUAL
