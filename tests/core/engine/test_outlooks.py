@@ -134,3 +134,14 @@ def test_of_many_jobs_the_oldest_and_a_sample_are_looked_at():
     assert len(many.outlook.in_flight) < 200
     unusual = looked_at(*[(900.0, 900.0)] * 2_000).unusual
     assert unusual.jobs == MOST_UNUSUAL
+
+
+def test_the_polls_of_a_retried_row_are_those_of_two_jobs():
+    def poll(job_id, n):
+        failed = {"status": "failed", "error": {"code": "server_error", "message": "scripted"}}
+        end = failed if job_id.endswith("_0") else {"status": "completed"}
+        return answer(200, {"id": job_id, **({"status": "in_progress"} if n < 2 else end)})
+
+    driver = Driver(1, poll=poll).run()
+    assert driver.records["row-0"]["polls"] == 6
+    assert driver.engine.snapshot().polls_per_job == 3.0
