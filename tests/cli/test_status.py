@@ -25,10 +25,11 @@ from batchrun.core.journal.entries import (
     Submitted,
 )
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
-from batchrun.core.text.readable import worded
+from batchrun.core.text.readable import time_range, worded
 from batchrun.services.of_batch import run_id_for
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
+from tests.core.status.test_told_times import run_of
 
 PLACE = StatusPaths("out.jsonl")
 STARTED = Started(7, NOW - 3840, 1500)
@@ -265,6 +266,20 @@ def test_the_json_of_a_running_batch():
     assert actual["per_minute"]["submits"] == 1.2
     assert actual["failures"][0]["rows"] == 16
     assert (actual["halted"], actual["run"]["until"]) == (None, None)
+
+
+def test_polls_lag_time_left_and_unusual_jobs():
+    found = run_of([1.0, 55.0, 3.0], total=1_000)
+    low, high = found.forecast
+    shown = "\n".join(page(found, PLACE, 80))
+    assert f"40%; about {time_range(low, high)} left" in shown
+    assert "  polls      3.0 per job, mean lag 0.5 s" in shown
+    assert "1 job runs unusually long: o1, 55 s" in shown
+    actual = facts(found, PLACE, "/o", "/o.journal")
+    assert actual["polling"] == {"polls_per_job": 3.0, "mean_lag_s": 0.5}
+    assert actual["unusual"] == {"jobs": 1, "oldest": "o1", "age_s": 55.0}
+    assert actual["left_range_s"] == [round(low, 1), round(high, 1)]
+    assert low < actual["left_s"] < high
 
 
 def test_the_json_of_a_halt():

@@ -11,6 +11,7 @@ from batchrun.cli.run_result import RunResult, again, exit_code, next_commands
 from batchrun.cli.summary import facts, summary
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.settings.settings import Settings
+from batchrun.core.status.snapshot import Unusual
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason, State
 from batchrun.core.text.readable import worded
@@ -310,9 +311,33 @@ def test_a_path_with_spaces_can_be_pasted():
 
 
 KEYS = {
+    "polling", "unusual",
     "version", "outcome", "exit_code", "rows", "states", "states_of_run", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
     "problem", "elapsed_s", "files", "next",
 }  # fmt: skip
+
+
+POLLED = {"polls_per_job": 2.94321, "mean_lag": 0.52}
+
+
+def test_polls_and_lag_and_unusual_jobs_are_told():
+    ended = result(
+        Outcome.STOPPED, states={"succeeded": 20}, signal=2, watched=3, unusual=Unusual(3, "row-17", 2520.0), **POLLED
+    )
+    lines = summary(ended).splitlines()
+    assert "2.9 polls per job, mean lag 0.5 s" in lines
+    assert "3 jobs run unusually long, the oldest row-17, 42 min" in lines
+    actual = facts(ended)
+    assert actual["polling"] == {"polls_per_job": 2.943, "mean_lag_s": 0.52}
+    assert actual["unusual"] == {"jobs": 3, "oldest": "row-17", "age_s": 2520.0}
+    nothing = facts(result(states={"succeeded": 20}))
+    assert nothing["polling"] == {"polls_per_job": None, "mean_lag_s": None}
+    assert nothing["unusual"] is None
+
+
+def test_of_few_rows_polls_and_lag_are_for_programs_alone():
+    assert "per job" not in summary(result(states={"succeeded": 19}, **POLLED))
+    assert facts(result(states={"succeeded": 19}, **POLLED))["polling"]["polls_per_job"] == 2.943
 
 
 @pytest.mark.parametrize("outcome", Outcome)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.status.snapshot import Pace
+from batchrun.core.status.snapshot import Pace, Unusual
 from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, line, parts
 from tests.core.snapshots import snapshot
 
 ROOT = Path(__file__).parents[2]
-PACE = Pace(submits=12.3, polls=98.7, records=3.0, left=725.0)
+PACE = Pace(submits=12.3, polls=98.7, records=3.0, left=(725.0, 725.0))
 BUSY = snapshot(
     now=100.0,
     finished_before=20,
@@ -95,6 +95,27 @@ def test_what_holds_a_run_up_comes_first(counts, says):
 
 def test_a_pause_that_is_over_is_not_told():
     assert next(parts(snapshot(now=100.0, paused_until=99.0), PACE)) == "0 ok"
+
+
+def test_what_is_known_of_polls_is_told_after_the_rest():
+    known = snapshot(now=100.0, mean_lag=0.52, polls_per_job=2.94, unusual=Unusual(3, "row-17", 2520.0))
+    pace = PACE._replace(left=(712.0, 931.0))
+    assert list(parts(known, pace)) == [
+        "0 ok", "12 to 16 min left", "0 in flight", "3 unusually long", "12 submits/s", "99 polls/s", "lag 0.5 s",
+        "2.9 polls per job",
+    ]  # fmt: skip
+
+
+def test_a_range_of_time_fits_80_columns_with_the_counts():
+    shown = line(BUSY, PACE._replace(left=(712.0, 931.0)), 1_234_567, 79)
+    for count in ("75 ok", "5 failed", "12 to 16 min left", "40 in flight"):
+        assert count in shown
+
+
+def test_unusual_jobs_in_words():
+    assert str(Unusual(1, "row-17", 2520.0)) == "1 job runs unusually long: row-17, 42 min"
+    assert str(Unusual(3, "row-17", 2520.0)) == "3 jobs run unusually long, the oldest row-17, 42 min"
+    assert str(Unusual(500, "a\nb", 60.0)) == "500+ jobs run unusually long, the oldest a\\nb, 1 min"
 
 
 def test_parts_that_do_not_fit_are_left_out():

@@ -18,7 +18,11 @@ The JSON of ``batchrun status OUT --json``, every key always present:
     lately        null where no run is on, or {seconds, submits, records, refused, unconfirmed}: what happened in the last
                   seconds, 300 at most; refused counts submits that were withdrawn before they were sent, too
     per_minute    null as above, or {submits, records}
-    left_s        null where unknown, or seconds to the last record at this pace
+    left_s        null where unknown, or seconds to the last record, about
+    left_range_s  null where too few jobs have ended, or [at least, at most] of the same, 9 times in 10
+    polling       {polls_per_job, mean_lag_s} of the jobs that the run submitted itself, null where unknown; mean_lag_s is
+                  the time from a job's end to its record, of the last 600, by the service's created_at and completed_at
+    unusual       null, or {jobs, oldest, age_s}: jobs that run unusually long, 500 at most, and the oldest one's key
     tokens        {input, output, total}, null while no record has a number
     new_attempts  jobs that ended in a way that allowed a retry
     halted        null, or {reason, message, advice} of the last run
@@ -33,6 +37,7 @@ from typing import Any
 
 from batchrun.cli.run_result import failures
 from batchrun.cli.status_page import StatusPaths, halt_of, next_commands, notes_of, tokens_of
+from batchrun.cli.summary import polling, unusual
 from batchrun.core.status.status import BatchStage, BatchStatus
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import utc
@@ -80,6 +85,9 @@ def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: 
         if recent is None
         else {"submits": round(recent.submits_a_minute, 3), "records": round(recent.records_a_minute, 3)},
         "left_s": None if status.left is None else round(status.left, 1),
+        "left_range_s": None if status.forecast is None else [round(seconds, 1) for seconds in status.forecast],
+        "polling": polling(status.polls_per_job, status.mean_lag),
+        "unusual": unusual(status.unusual),
         "tokens": tokens_of(status),
         "new_attempts": status.new_attempts,
         "halted": None if halt is None else dict(zip(("reason", "message", "advice"), halt, strict=True)),

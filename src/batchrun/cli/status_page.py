@@ -7,10 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchrun.cli.run_result import PIPE, command, commands_for_failed, commands_to_learn, words
-from batchrun.cli.summary import TableRow, advice_lines, next_lines, state_rows, still_running, table, wrapped
+from batchrun.cli.summary import (
+    TELLING,
+    TableRow,
+    advice_lines,
+    lag_words,
+    next_lines,
+    state_rows,
+    still_running,
+    table,
+    wrapped,
+)
 from batchrun.core.status.status import BatchStage, BatchStatus, LastRun, RunState
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
-from batchrun.core.text.readable import duration, many, visible, worded
+from batchrun.core.text.readable import duration, many, time_range, visible, worded
 from batchrun.edge.terminal import cut
 from batchrun.services.of_batch import flags_of, is_found
 
@@ -42,6 +52,8 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         failed = [f"{recent.refused:,} refused or withdrawn"] if recent.refused else []
         failed += [f"{recent.unconfirmed:,} unconfirmed"] if recent.unconfirmed else []
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
+    if status.unusual is not None:
+        yield str(status.unusual)
     if status.with_warnings:
         yield f"{many(status.with_warnings, 'row')} succeeded with warnings; see `warnings`"
     if status.cancel_all and status.open_rows != 0:
@@ -174,7 +186,7 @@ def _progress(status: BatchStatus) -> str:
         return f"{many(done, 'row')} done"
     text = f"{done:,} of {many(total, 'row')} done" + (f", {100 * done // total}%" if total else "")
     if status.left:
-        return f"{text}; about {duration(status.left)} left"
+        return f"{text}; about {time_range(*(status.forecast or (status.left, status.left)))} left"
     left = total - done
     if not left or run.is_on:
         return text
@@ -207,6 +219,9 @@ def _measures(status: BatchStatus) -> Iterator[tuple[str, str]]:
     if recent is not None:
         rates = f"{_rate(recent.submits_a_minute)} submits and {_rate(recent.records_a_minute)} records per minute"
         yield "pace", f"{rates}, over {duration(recent.seconds)}"
+    polling = lag_words(status.polls_per_job, status.mean_lag)
+    if polling and status.done >= TELLING:
+        yield "polls", polling.replace(" polls per job", " per job")
     counts = [f"{count:,} {name}" for name, count in tokens_of(status).items() if count is not None]
     if counts:
         yield "tokens", ", ".join(counts)

@@ -13,6 +13,9 @@ The JSON of ``--summary FILE``, every key always present:
                   of these rows, or null
     with_warnings rows of this run that succeeded and have warnings
     requests      {submits, accepted, refused, polls, new_attempts} of this run
+    polling       {polls_per_job, mean_lag_s} of the jobs whose end a poll of this run showed, null where there are none;
+                  mean_lag_s is the time from a job's end to that poll, as is to be expected
+    unusual       null, or {jobs, oldest, age_s}: jobs that ran unusually long when the run ended, 500 at most
     jobs_going_on jobs that are still running on the service, and are billed
     halted        null, or {reason, message, advice}
     problem       null, or what could not be written
@@ -39,6 +42,7 @@ from batchrun.cli.run_result import (
     profile_name,
 )
 from batchrun.core.jobs.messages import Outcome
+from batchrun.core.status.snapshot import Unusual
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.rules import HALT_ADVICE, State
 from batchrun.core.text.readable import cut_to, duration, many, visible, worded
@@ -47,6 +51,8 @@ from batchrun.edge.append_file import write_whole
 SUMMARY_VERSION = 1
 _SIGNALS = {1: "SIGHUP", 2: "Ctrl-C", 15: "SIGTERM"}
 _CODES_SHOWN = 4
+TELLING = 20
+"""Of fewer records polls and lag tell nothing that is worth a line."""
 
 TableRow = tuple[str, int, str]
 """A name, a count, and details."""
@@ -63,6 +69,9 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if result.snapshot.with_warnings:
         which = f"{_rows(result.snapshot.with_warnings)}{' of this run' if result.snapshot.finished_before else ''}"
         yield wrapped("", f"{which} succeeded with warnings; see `warnings`", width)
+    lag = lag_words(result.snapshot.polls_per_job, result.snapshot.mean_lag)
+    if lag and sum(result.snapshot.states.values()) >= TELLING:
+        yield wrapped("", lag, width)
     if result.demo and exit_code(result) == EXIT_ROWS:
         yield wrapped("", "the demo service fails some rows on purpose; exit code 1 is part of it", width)
     if result.outcome is Outcome.PARTIAL and not result.limited:
@@ -92,6 +101,8 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if jobs := result.snapshot.watched - to_end:
         yield ""
         yield wrapped("", still_running(jobs, resumable=result.resumable), width)
+    if result.snapshot.unusual is not None and result.snapshot.watched:
+        yield wrapped("", str(result.snapshot.unusual), width)
     if cut_off := result.snapshot.submits_in_flight:
         yield ""
         yield wrapped("", _cut_off(cut_off, resumable=result.resumable), width)
@@ -192,6 +203,12 @@ def next_lines(commands: Sequence[tuple[str, str]], width: int) -> Iterator[str]
         yield from wrapped("      ", what, width).split("\n")
 
 
+def lag_words(polls_per_job: float | None, mean_lag: float | None) -> str:
+    """``2.9 polls per job, mean lag 0.5 s``; nothing where nothing is known."""
+    polls = [] if polls_per_job is None else [f"{polls_per_job:.1f} polls per job"]
+    return ", ".join([*polls, *([] if mean_lag is None else [f"mean lag {duration(mean_lag)}"])])
+
+
 def still_running(jobs: int, *, resumable: bool) -> str:
     """About jobs that are still running after their run."""
     one = jobs == 1
@@ -247,6 +264,8 @@ def facts(result: RunResult) -> dict[str, Any]:
             "polls": snapshot.polls,
             "new_attempts": snapshot.new_attempts,
         },
+        "polling": polling(snapshot.polls_per_job, snapshot.mean_lag),
+        "unusual": unusual(snapshot.unusual),
         "jobs_going_on": snapshot.watched,
         "halted": None
         if reason is None
@@ -256,6 +275,17 @@ def facts(result: RunResult) -> dict[str, Any]:
         "files": {"output": result.output, "journal": result.journal, "artifacts": result.artifacts},
         "next": [{"command": command, "what": what} for command, what in next_commands(result)],
     }
+
+
+def polling(polls_per_job: float | None, mean_lag: float | None) -> dict[str, float | None]:
+    """Polls per job and the mean lag, for programs."""
+    both = {"polls_per_job": polls_per_job, "mean_lag_s": mean_lag}
+    return {name: None if value is None else round(value, 3) for name, value in both.items()}
+
+
+def unusual(found: Unusual | None) -> dict[str, Any] | None:
+    """The jobs that run unusually long, for programs."""
+    return None if found is None else {"jobs": found.jobs, "oldest": found.key, "age_s": round(found.age, 3)}
 
 
 def write_facts(path: str, result: RunResult) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
-from batchrun.core.text.readable import duration
+from batchrun.core.text.readable import duration, time_range
 from batchrun.edge.terminal import WIDEST, columns_of, is_terminal
 
 if TYPE_CHECKING:
@@ -194,17 +194,23 @@ def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
     failed = sum(snapshot.states.values()) - snapshot.succeeded
     if failed:
         yield f"{failed:,} failed"
-    if pace.left:
-        yield f"{duration(pace.left)} left"
+    if pace.left and pace.left[1]:
+        yield f"{time_range(*pace.left)} left"
     yield f"{snapshot.in_flight:,} in flight"
 
 
 def rates(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
     """What may be left out."""
+    if snapshot.unusual is not None:
+        yield f"{snapshot.unusual.jobs:,} unusually long"
     if snapshot.with_warnings:
         yield f"{snapshot.with_warnings:,} with warnings"
     yield f"{_speed(pace.submits)} submits/s"
     yield f"{_speed(pace.polls)} polls/s"
+    if snapshot.mean_lag is not None:
+        yield f"lag {duration(snapshot.mean_lag)}"
+    if snapshot.polls_per_job is not None:
+        yield f"{snapshot.polls_per_job:.1f} polls per job"
 
 
 def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:

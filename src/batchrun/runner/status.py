@@ -97,6 +97,7 @@ class StatusReader:
         damaged = False
         with no_collections():
             course.take(self._journal.lines())
+            tally.times.run_since(None if course.fold.started is None else course.fold.started.at)
             for line in self._output.lines(written):
                 key = tally.take(line)
                 if key is None:  # damage; or a tail that a power cut left, and that the next run cuts

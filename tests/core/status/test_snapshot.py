@@ -18,21 +18,21 @@ def test_the_time_left_follows_from_the_rate():
     rhythm = Throughput(100)
     rhythm.add(at(50.0))
     pace = rhythm.add(at(60.0, done=20, submits=40, polls=100))
-    assert pace == (4.0, 10.0, 2.0, 40.0)
+    assert pace == (4.0, 10.0, 2.0, (40.0, 40.0))
 
 
 def test_the_time_left_is_unknown_for_two_seconds():
     rhythm = Throughput(100)
     rhythm.add(at(0.0))
     assert rhythm.add(at(1.9, done=10)).left is None
-    assert rhythm.add(at(2.0, done=10)).left == 18.0
+    assert rhythm.add(at(2.0, done=10)).left == (18.0, 18.0)
 
 
 def test_what_earlier_runs_finished_is_done_and_no_speed():
     rhythm = Throughput(100)
     rhythm.add(at(0.0, finished_before=70))
     pace = rhythm.add(at(10.0, done=10, finished_before=70))
-    assert (pace.records, pace.left) == (1.0, 20.0)
+    assert (pace.records, pace.left) == (1.0, (20.0, 20.0))
 
 
 def test_the_time_left_forgets_what_was_five_minutes_ago():
@@ -42,7 +42,7 @@ def test_the_time_left_forgets_what_was_five_minutes_ago():
     for second in range(301, 901):
         pace = rhythm.add(at(float(second), done=3000 + (second - 300)))  # then one
     assert pace.records == 1.0
-    assert pace.left == 10_000 - 3600
+    assert pace.left == (10_000 - 3600, 10_000 - 3600)
 
 
 def test_submits_and_polls_are_those_of_the_last_ten_seconds():
@@ -55,8 +55,8 @@ def test_submits_and_polls_are_those_of_the_last_ten_seconds():
 
 @pytest.mark.parametrize(("total", "counts", "left"), [
     (None, {}, None),
-    (20, {}, 0.0),
-    (5, {}, 0.0),
+    (20, {}, (0.0, 0.0)),
+    (5, {}, (0.0, 0.0)),
     (100, {"halted": ("quota", "gone")}, None),
 ])  # fmt: skip
 def test_what_is_left_when_it_is_known_otherwise(total, counts, left):

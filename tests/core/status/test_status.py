@@ -58,6 +58,7 @@ def stand(entries=(), records=(), *, now=NOW, held=False, process=None, sceptica
     follower.since = now - 300
     counts.keep_times_since(now - 300)
     follower.take(entry.to_line() for entry in [HEADER, *entries])
+    counts.times.run_since(None if follower.fold.started is None else follower.fold.started.at)
     size = 0
     for one in records:
         line = orjson.dumps(one) + b"\n"

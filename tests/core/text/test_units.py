@@ -14,6 +14,7 @@ from batchrun.core.text.readable import (
     size,
     spelled_bytes,
     spelled_seconds,
+    time_range,
 )
 
 
@@ -104,6 +105,27 @@ def test_times_are_shown_in_two_units(seconds, shown):
 )
 def test_sizes_are_shown(count, shown):
     assert size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (712, 931, "12 to 16 min"),
+        (170, 190, "3 min"),
+        (7.4, 12, "7 to 12 s"),
+        (0.2, 4.6, "up to 5 s"),
+        (0.1, 0.3, "1 s"),
+        (20, 200, "up to 3 min"),
+        (44, 58, "45 to 60 s"),
+        (2000, 2600, "35 to 45 min"),
+        (8300, 10_500, "2.3 to 2.9 h"),
+        (30 * 3600, 40 * 3600, "30 to 40 h"),
+        (2 * 86_400, 3.5 * 86_400, "2 to 3.5 d"),
+        (725, 725, "12 min 5 s"),
+    ],
+)
+def test_a_range_of_time_is_shown(low, high, shown):
+    assert time_range(low, high) == shown
 
 
 def test_nouns_agree():

@@ -9,6 +9,7 @@ Its parts, each of which knows only those before it:
 - ``Endings`` (endings.py) ends a job: its files, then its record
 - ``Retries`` decides whether an ended job is retried
 - ``PollTimes`` says when each job is polled; ``Polls`` has the jobs with an id: polls, cancels, deadlines
+- ``Outlooks`` tells what the jobs in flight say of the time left
 - ``Submits`` has the rows that wait for their turn, and the POSTs
 - ``RowsIn`` makes jobs of rows: those of an earlier run, then those of the input
 - ``CancelRequests`` carries out what users ask to end; ``Shutdown`` knows when the run is over
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from batchrun.core.engine.endings import Endings, Retries
+from batchrun.core.engine.outlooks import Outlooks
 from batchrun.core.engine.poll_times import PollTimes
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
@@ -271,6 +273,7 @@ class Engine:
         self.retries = retries = Retries(jobs, endings, gate)
         self.times = times = PollTimes(jobs)
         self.polls = polls = Polls(jobs, endings, gate, retries, times)
+        self._outlooks = Outlooks(jobs, times)
         self.submits = submits = Submits(jobs, endings, gate, retries, polls)
         self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, collecting=collecting)
         self.requests = requests = CancelRequests(jobs, endings, polls, submits, rows_in, collecting=collecting)
@@ -423,7 +426,8 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """The batch at this moment."""
-        jobs, gate = self.jobs, self.gate
+        jobs, gate, lags, outlooks = self.jobs, self.gate, self.times.lags, self._outlooks
+        outlooks.refresh()
         return Snapshot(
             now=jobs.now,
             states_before=self._states_before,
@@ -451,4 +455,9 @@ class Engine:
             unanswered=self.polls.unanswered(),
             accepted_before=jobs.accepted_before,
             new_attempts_before=jobs.retries_before,
+            polls_per_job=lags.polls / lags.jobs if lags.jobs else None,
+            mean_lag=lags.mean,
+            unusual=outlooks.unusual,
+            places=self.settings.max_jobs,
+            outlook=None if self.polls.stopped else outlooks.outlook,
         )

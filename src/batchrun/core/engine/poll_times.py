@@ -39,6 +39,7 @@ class PollTimes:
         self._pacing = Pacing(read_lag(settings.lag), settings.poll_min, settings.poll_max)
         self._learn_at = float("-inf")
         self._at_the_end = False
+        self.lags = Lags()
 
     @property
     def pacing(self) -> Pacing:
@@ -72,9 +73,13 @@ class PollTimes:
 
     def ended(self, job: Job, before: float, clock: ServiceClock | None) -> None:
         """A job was seen to have ended, and to run at the age `before`: learn from it."""
-        if self._backoff is None:
+        if self._backoff is not None:
+            lag = None if before == UNKNOWN_AGE else (job.seen_age - before) / 2
+        else:
             told = None if clock is None else clock.duration()
-            (job.pace or self._pace_of(job)).ended(before, job.seen_age, told)
+            lag = (job.pace or self._pace_of(job)).ended(before, job.seen_age, told)
+        if job.cancel_reason is None:
+            self.lags.add(job.polls_of_attempt, lag)
 
     def at(self, job: Job, when: float) -> None:
         """Poll the job at this time."""
@@ -178,6 +183,27 @@ class PollTimes:
             seen_at = jobs.now - jobs.age(job) + job.seen_age
             at = max(seen_at + pace.gap(job.seen_age, jobs.chance()), jobs.now)
             self._timers.put(job, at)
+
+
+class Lags:
+    """How many polls jobs took, and how long after their end the last of them came, as is to be expected."""
+
+    def __init__(self) -> None:
+        self.jobs = self.polls = 0
+        self._seconds, self._known = 0.0, 0
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds; None while nothing is known."""
+        return self._seconds / self._known if self._known else None
+
+    def add(self, polls: int, lag: float | None) -> None:
+        """A job was seen to have ended, after so many polls."""
+        self.jobs += 1
+        self.polls += polls
+        if lag is not None:
+            self._seconds += lag
+            self._known += 1
 
 
 class PollRate:

@@ -71,6 +71,8 @@ class History:
     ahead: bool = False
     # the service's clock was asked for
     age_asked: bool = False
+    # polls of the attempts before this one
+    polls_before: int = 0
     # polls in a row that did not find the job, and since when
     not_found: int = 0
     not_found_since: float = 0.0
@@ -155,6 +157,11 @@ class Job:
         """The attempts before this one."""
         return () if self.history is None else self.history.attempts
 
+    @property
+    def polls_of_attempt(self) -> int:
+        """The polls of this attempt."""
+        return self.polls if self.history is None else self.polls - self.history.polls_before
+
     def had(self, job_id: str | None) -> bool:
         """Whether an earlier attempt of the row was the job `job_id`."""
         history = self.history
@@ -191,6 +198,7 @@ class Job:
         """An attempt ended and another follows: the job is a row without an id again."""
         history = self._remember()
         history.attempts = (*history.attempts, ended)
+        history.polls_before = self.polls
         history.earlier_state = history.counted_from = None
         history.ahead = history.age_asked = False
         self.attempt += 1

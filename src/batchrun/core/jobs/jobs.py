@@ -27,6 +27,8 @@ from batchrun.core.taxonomy.rules import State
 
 SAMPLE_LENGTH = 300
 """Characters that are kept of a service's message, where it stands for all that failed alike."""
+_NEW_SHARE = 0.05
+"""What a new value counts for in a mean of recent ones."""
 Wait = Callable[[Job], None]
 """What is done with a job once its line is synced."""
 
@@ -63,6 +65,7 @@ class Jobs:
         self.ended_ids = EndedIds()
         self._left_open: dict[str, int] = {}  # by job id: rows of an earlier run that are not taken up
         self._posted: dict[str, float] = {}  # by key: since when a POST is in flight, the oldest first
+        self.post_seconds = 0.0  # how long a POST takes, recently
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
         self.to_end = 0  # cancelled jobs without a record
@@ -277,7 +280,10 @@ class Jobs:
 
     def answered(self, job: Job) -> None:
         """Its POST is answered, or lost."""
-        self._posted.pop(job.key, None)
+        posted_at = self._posted.pop(job.key, None)
+        if posted_at is not None:
+            seconds, known = self.now - posted_at, self.post_seconds
+            self.post_seconds = known + (seconds - known) * _NEW_SHARE if known else seconds
 
     def in_flight_since(self) -> float | None:
         """Since when the oldest POST is in flight; None where there is none."""

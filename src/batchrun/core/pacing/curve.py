@@ -19,7 +19,7 @@ _NOBODY = 1e-3  # the share of jobs beyond which polls are not counted
 class Curve:
     """How many jobs of each age still run; beyond what is known a job of age x is taken to run for another x."""
 
-    __slots__ = ("_areas", "_known_age", "_running", "ended", "gaps", "known_share", "mean", "polls", "price")
+    __slots__ = ("_areas", "_running", "ended", "gaps", "known_age", "known_share", "mean", "polls", "price")
 
     def __init__(self, hazards: Sequence[float], known_to: int) -> None:
         """`hazards` by bin, known up to the bin `known_to`."""
@@ -36,7 +36,9 @@ class Curve:
         self._running, self._areas = running, areas
         self.ended: list[float] = ended
         """The share of jobs that have ended by each edge."""
-        known_age = self._known_age = EDGES[known_to + 1]
+        known_age = EDGES[known_to + 1]
+        self.known_age: float = known_age
+        """The age up to which the curve is known."""
         self.known_share: float = ended[known_to + 1]
         self.mean: float = known_age - areas[known_to + 1] + running[known_to + 1] * known_age
         self.price = 0.0
@@ -70,6 +72,28 @@ class Curve:
         k = bin_of(age)
         running = self._running
         return running[k] + (running[k + 1] - running[k]) * min(1.0, (age - EDGES[k]) / WIDTHS[k])
+
+    def ended_by(self, age: float) -> tuple[float, float]:
+        """The share of jobs that have ended by `age`, and its integral from 0 on."""
+        k = bin_of(age)
+        before, beyond = self.ended[k], age - EDGES[k]
+        share = before + (self.ended[k + 1] - before) * min(1.0, beyond / WIDTHS[k])
+        return share, self._areas[k] + beyond * (before + share) / 2
+
+    def unnoticed(self, low: float, high: float) -> float:
+        """How long before the age `high` a job ended that ended between the ages `low` and `high`: what is expected."""
+        first, last = bin_of(low), bin_of(high)
+        if first == last:
+            return (high - low) / 2
+        ended, areas = self.ended, self._areas
+        begin, beyond, share = ended[first], low - EDGES[first], ended[last]
+        done = begin + (ended[first + 1] - begin) * beyond / WIDTHS[first]
+        after = high - EDGES[last]
+        then = share + (ended[last + 1] - share) * min(1.0, after / WIDTHS[last])
+        if then - done < _NOBODY * _NOBODY:
+            return (high - low) / 2
+        area = areas[last] - areas[first] + after * (share + then) / 2 - beyond * (begin + done) / 2
+        return (area - done * (high - low)) / (then - done)
 
     def age_at(self, running: float) -> float:
         """The age at which this share of jobs still runs."""
@@ -106,8 +130,8 @@ class Curve:
             found = begin + (sqrt(slope * slope + 2 * density * missing) - slope) / density
         else:
             found = begin + missing / slope if slope > 0 else EDGES[-1]
-        if found > self._known_age:
-            found = min(found, max(age * (1 + BEYOND), self._known_age))
+        if found > self.known_age:
+            found = min(found, max(age * (1 + BEYOND), self.known_age))
         return min(found, EDGES[-1])
 
 

@@ -163,16 +163,20 @@ class ClassPacing:
         gap = (base + slope * age) * (LEAST_JITTER + JITTER * chance)
         return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
 
-    def ended(self, before: float, age: float, told: tuple[float, float] | None = None) -> None:
-        """A job that was seen to run at the age `before` has ended by `age`; between two ages, as the service `told`."""
+    def ended(self, before: float, age: float, told: tuple[float, float] | None = None) -> float | None:
+        """A job that was seen to run at the age `before` has ended by `age`; between two ages, as the service `told`.
+
+        Returned is how long before `age` that was, as is to be expected; None where nothing is known of it.
+        """
         if before == UNKNOWN_AGE:
-            return
+            return None
         low, high, curve = before, age, self.curve
         if told is not None and max(low, told[0]) < min(high, told[1]):
             low, high = max(low, told[0]), min(high, told[1])
         elif before == 0.0 and age < self._scouted_below and curve is not None:
             self._scouts.add(1 - curve.running_at(age), ended=True)
         self.table.add_end(before, low, high)
+        return age - high + ((high - low) / 2 if curve is None else curve.unnoticed(low, high))
 
     def _unlearned(self, age: float, chance: float) -> float:
         """The gap while nothing is known."""
@@ -282,6 +286,13 @@ class Pacing:
         """At the end of a batch gaps are shorter; the classes whose waiting jobs are to be planned again."""
         self._at_the_end = at_the_end
         return [one for one in self._classes.values() if one.hurry(at_the_end=at_the_end)]
+
+    def known(self) -> tuple[Curve, int] | None:
+        """The curve of all jobs of the batch, and how many ends it was learned from; None while it is not known."""
+        classes = list(self._classes.values())
+        curve = classes[0].curve if len(classes) == 1 else self._all()
+        ends = self._before.count + sum(one.table.count for one in classes)
+        return None if curve is None else (curve, ends)
 
     def _all(self) -> Curve | None:
         """The curve of all classes together; None while it is not known."""

@@ -1,8 +1,9 @@
 """The counts of a run at one moment, and its speed: what progress displays and summaries are made from.
 
 `Throughput` counts recent seconds, never from the start: a batch of a day speeds up, is paused, meets an outage, and an
-average since the start would be wrong for hours. Rates are those of the last ten seconds; the time left follows from
-the records of the last five minutes of this run, and is unknown while nothing moves. It keeps one sample per second at most, however often it is fed.
+average since the start would be wrong for hours. Rates are those of the last ten seconds. The time left follows from how
+long jobs take (core/pacing/outlook.py); until that is known, from the records of the last five minutes of this run. It is
+unknown while nothing moves. It keeps one sample per second at most, however often it is fed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,30 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from batchrun.core.pacing.outlook import Outlook
+from batchrun.core.text.readable import duration, visible
+
+MOST_UNUSUAL = 500
+"""So many jobs at most are looked at for whether they run unusually long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """The jobs that run longer than is to be expected of as many as were seen, and the oldest of them."""
+
+    jobs: int  # MOST_UNUSUAL at most
+    key: str
+    age: float  # seconds since its submit
+
+    def __str__(self) -> str:
+        """``3 jobs run unusually long, the oldest row-17, 42 min``."""
+        key, age = visible(self.key, 40), duration(self.age)
+        if self.jobs == 1:
+            return f"1 job runs unusually long: {key}, {age}"
+        return (
+            f"{self.jobs:,}{'+' if self.jobs >= MOST_UNUSUAL else ''} jobs run unusually long, the oldest {key}, {age}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +66,11 @@ class Snapshot:
     accepted_before: int = 0
     new_attempts_before: int = 0
     samples: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # by `codes`: a row, its message
+    polls_per_job: float | None = None  # of the jobs whose end a poll of this run showed
+    mean_lag: float | None = None  # seconds from a job's end to the poll that showed it, as is to be expected
+    unusual: Unusual | None = None  # jobs that run unusually long
+    places: int = 0  # for jobs in flight
+    outlook: Outlook | None = field(default=None, repr=False, compare=False)  # for the time left
 
     @property
     def finished_before(self) -> int:
@@ -71,16 +101,17 @@ class _Sample(NamedTuple):
     at: float
     records: int
     submits: int
+    accepted: int
     polls: int
 
 
 class Pace(NamedTuple):
-    """Counts per second; `left` in seconds, None where unknown."""
+    """Counts per second; `left` in seconds, at least and at most, None where unknown."""
 
     submits: float
     polls: float
     records: float
-    left: float | None
+    left: tuple[float, float] | None
 
 
 class Throughput:
@@ -90,13 +121,14 @@ class Throughput:
         self.total = total
         self._samples: deque[_Sample] = deque()
         self._moved = (0, float("-inf"))  # records, and since when there are so many
+        self._forecast: tuple[float, tuple[float, float] | None] = float("-inf"), None  # and when it was made
 
     def add(self, snapshot: Snapshot) -> Pace:
         """The pace as of `snapshot`."""
         samples = self._samples
         if (count := sum(snapshot.states.values())) != self._moved[0] or not samples:
             self._moved = (count, snapshot.now)
-        now = _Sample(snapshot.now, count, snapshot.submits, snapshot.polls)
+        now = _Sample(snapshot.now, count, snapshot.submits, snapshot.accepted, snapshot.polls)
         if not samples or now.at - samples[-1].at >= _STEP:
             samples.append(now)
         while len(samples) > 1 and samples[1].at <= now.at - RECENT_SECONDS:
@@ -110,20 +142,40 @@ class Throughput:
             left=self._left(snapshot, records, now.at - samples[0].at),
         )
 
-    def _left(self, snapshot: Snapshot, records: float, watched: float) -> float | None:
+    def _left(self, snapshot: Snapshot, records: float, watched: float) -> tuple[float, float] | None:
         if self.total is None:
             return None
         rows = self.total - snapshot.done
         if rows <= 0:
-            return 0.0
-        if snapshot.halted is not None or watched < LEAST_SECONDS or records <= 0:
+            return 0.0, 0.0
+        if snapshot.halted is not None or watched < LEAST_SECONDS:
             return None
         waits = snapshot.paused_until is not None and snapshot.paused_until > snapshot.now
         if waits or snapshot.outage or snapshot.unanswered is not None:
             return None
-        if snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / records):
+        if snapshot.outlook is not None and snapshot.in_flight:
+            return self._forecast_left(snapshot, snapshot.outlook)
+        if records <= 0 or snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / records):
             return None
-        return rows / records
+        return rows / records, rows / records
+
+    def _forecast_left(self, snapshot: Snapshot, outlook: Outlook) -> tuple[float, float] | None:
+        """From how long jobs take; made once a second."""
+        assert self.total is not None
+        made_at, left = self._forecast
+        if snapshot.now - made_at < _STEP:
+            return left
+        samples, ended = self._samples, sum(snapshot.states.values())
+        jobs_per_row = 1 + snapshot.new_attempts / max(1, ended)
+        left = outlook.left(
+            snapshot.now,
+            max(0, self.total - snapshot.done - snapshot.in_flight) * jobs_per_row,
+            places=snapshot.places,
+            posting=snapshot.submits_in_flight,
+            rate=_rate(snapshot.accepted - samples[0].accepted, snapshot.now - samples[0].at),
+        )
+        self._forecast = snapshot.now, left
+        return left
 
 
 def _rate(count: int, seconds: float) -> float:

@@ -14,7 +14,8 @@ import orjson
 from batchrun.core.jobs.jobs import SAMPLE_LENGTH
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import Folding, JournaledRow, JournalState
-from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS
+from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS, Unusual
+from batchrun.core.status.told_times import ToldTimes
 from batchrun.core.taxonomy.rules import State, interned_state
 from batchrun.core.text.readable import seconds_of_utc, utc
 
@@ -60,6 +61,7 @@ class RecordCounts:
         self.with_warnings = 0  # succeeded, with something odd about the result
         self.tokens: dict[str, int | None] = dict.fromkeys(_TOKENS)  # None until a record has a number
         self.recent = CountsPerSecond()
+        self.times = ToldTimes()
         self.since = _EVER
         self._last = ""
 
@@ -90,6 +92,7 @@ class RecordCounts:
         elif record.get("warnings"):
             self.with_warnings += 1
         self._count_tokens(record.get("usage"))
+        self.times.take(record)
         finished = record.get("finished_at")
         if isinstance(finished, str):
             self._last = max(self._last, finished)
@@ -271,6 +274,10 @@ class BatchStatus:
     gone: int  # records that the journal names and that are missing from the output
     rewriting: bool
     cancel_all: bool
+    polls_per_job: float | None  # of the jobs that the run submitted itself, as is the next
+    mean_lag: float | None  # seconds
+    forecast: tuple[float, float] | None  # seconds to the last record, at least and at most; None where unknown
+    unusual: Unusual | None  # jobs that run unusually long
     edited: str | None = None  # what is odd about the output, in words, where somebody edited it
 
     @property
@@ -283,7 +290,9 @@ class BatchStatus:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the last record at the present pace; None where unknown."""
+        """Seconds to the last record, about; None where unknown."""
+        if self.forecast is not None:
+            return sum(self.forecast) / 2
         if self.open_rows is None or self.recent is None or not self.recent.records:
             return None
         return self.open_rows * self.recent.seconds / self.recent.records
@@ -307,6 +316,7 @@ def status_of(
     stages = dict.fromkeys(BatchStage, 0)
     jobs = gone = 0
     oldest: Oldest | None = None
+    open_jobs: list[tuple[str, float]] = []
     for key, journaled in fold.journaled_rows.items():
         stage = stage_of(journaled)
         stages[stage] += 1
@@ -316,6 +326,8 @@ def status_of(
             jobs += 1
             if oldest is None or journaled.submitted_at < oldest.submitted_at:
                 oldest = Oldest(key, journaled.job_id, journaled.submitted_at)
+            if stage is BatchStage.WATCHING:
+                open_jobs.append((key, journaled.submitted_at))
         gone += _is_gone(journaled, fold.gen, unread)
     touched = sum(stages.values()) - stages[BatchStage.WAITING]
     total = None if follower.fold.rows is None else max(follower.fold.rows, counts.records + touched)
@@ -324,6 +336,15 @@ def status_of(
     else:
         stages[BatchStage.WAITING] = total - counts.records - touched
     run = _last_run(follower, counts, held=held, process=process, over=total == counts.records)
+    recent = _recent(follower, counts, run, now)
+    mean_lag, forecast, unusual = counts.times.mean_lag(), None, None
+    if run.state is RunState.RUNNING and recent is not None:
+        outlook, unusual = counts.times.outlook(now, mean_lag, open_jobs)
+        if outlook is not None and total is not None and recent.records:
+            posting = stages[BatchStage.SUBMITTING]
+            rows = total - counts.records - len(open_jobs) - posting
+            rate = recent.submits / recent.seconds
+            forecast = outlook.left(now, rows, places=len(open_jobs) + posting, posting=posting, rate=rate)
     return BatchStatus(
         at=now,
         header=fold.header,
@@ -337,11 +358,15 @@ def status_of(
         stages=stages,
         jobs=jobs,
         oldest=oldest,
-        recent=_recent(follower, counts, run, now),
+        recent=recent,
         new_attempts=fold.retries,
         gone=gone,
         rewriting=fold.rewrite is not None,
         cancel_all=fold.cancel_all,
+        polls_per_job=counts.times.polls_per_job,
+        mean_lag=mean_lag,
+        forecast=forecast,
+        unusual=unusual,
     )
 
 

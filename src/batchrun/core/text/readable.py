@@ -161,6 +161,30 @@ def duration(seconds: float) -> str:
     return _two(whole, 86_400, "d", 3600, "h")
 
 
+def time_range(low: float, high: float) -> str:
+    """A time that is known only about, to read: ``12 to 15 min``, ``up to 5 s``; ``3 min`` where both round to the same."""
+    if low == high:
+        return duration(low)
+    unit, name, tenths = next(one[1:] for one in _RANGE_UNITS if high < one[0])
+    first, last = (_rounded(seconds / unit, tenths=tenths) for seconds in (low, high))
+    if last == "0":
+        return f"1 {name}"
+    if first == last:
+        return f"{first} {name}"
+    return f"up to {last} {name}" if first == "0" else f"{first} to {last} {name}"
+
+
+_RANGE_UNITS = (
+    (90.0, 1.0, "s", False), (7200.0, 60.0, "min", False), (48 * 3600.0, 3600.0, "h", True), (math.inf, 86_400.0, "d", True),
+)  # fmt: skip
+
+
+def _rounded(count: float, *, tenths: bool) -> str:
+    if tenths and count < 9.95:
+        return f"{count:.1f}".removesuffix(".0")
+    return f"{5 * round(count / 5) if count >= 30 else round(count):,}"
+
+
 def _two(whole: int, large: int, large_name: str, small: int, small_name: str) -> str:
     count, rest = divmod(whole, large)
     return f"{count:,} {large_name}" + (f" {rest // small} {small_name}" if rest // small else "")
