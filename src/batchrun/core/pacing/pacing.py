@@ -129,10 +129,10 @@ class ClassPacing:
         if before == UNKNOWN_AGE:
             return
         low, high, curve = before, age, self.curve
+        if before == 0.0 and age < self._scouted_below and curve is not None:
+            self._scouts.add(1 - curve.running_at(age), ended=True)
         if told is not None and max(low, told[0]) < min(high, told[1]):
             low, high = max(low, told[0]), min(high, told[1])
-        elif before == 0.0 and age < self._scouted_below and curve is not None:
-            self._scouts.add(1 - curve.running_at(age), ended=True)
         self.table.add_end(before, low, high)
 
     def _unlearned(self, age: float, chance: float) -> float:
