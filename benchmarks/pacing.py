@@ -34,14 +34,14 @@ from batchrun.core.jobs.job import Job  # noqa: E402 - runs from a checkout as w
 from batchrun.core.pacing.pacing import Pacing  # noqa: E402
 from batchrun.core.settings.settings import Lag  # noqa: E402
 from benchmarks import pacing_queue, pacing_rules  # noqa: E402
-from benchmarks.pacing_rules import Seen, TradeOff  # noqa: E402
+from benchmarks.pacing_rules import Seen  # noqa: E402
 from benchmarks.pacing_simulation import PLACES, simulate  # noqa: E402
 from benchmarks.pacing_workloads import Workload, bimodal, exponential, log_normal, workloads  # noqa: E402
 from benchmarks.results import record  # noqa: E402
 
 SHARES = (0.02, 0.05, 0.1, 0.2)
 MEASURED = 3500
-CHANGED_AFTER, SETTLED = 3000, 1000
+CHANGED_AFTER, SETTLED = 2000, 1000
 FIXED = (2.0, 5.0)
 TOLD = {False: "intervals", True: "told"}
 LEARNED_FIRST = ("log-normal", "exponential")
@@ -208,7 +208,7 @@ def changes(goals: Goals, shares: Sequence[float], told: Sequence[bool]) -> None
     polls, lags = [], []
     for workload in (log_normal(0.3), log_normal(0.7), log_normal(1.0), exponential(), bimodal()):
         for by, named in ((2.0, "doubled"), (0.5, "halved")):
-            drawn = workload.durations(CHANGED_AFTER + 5000)
+            drawn = workload.durations(CHANGED_AFTER + 4000)
             durations = drawn[:CHANGED_AFTER] + [duration * by for duration in drawn[CHANGED_AFTER:]]
             begin, end = CHANGED_AFTER + SETTLED, len(durations) - PLACES
             mean = workload.mean * by

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil, exp, log
+from math import ceil, log
 from typing import NamedTuple
 
 from batchrun.core.pacing.backoff import Backoff

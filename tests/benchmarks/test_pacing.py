@@ -1,5 +1,6 @@
 """The benchmark of pacing: what it compares with is right, and it measures, records and draws."""
 
+import itertools
 import json
 import xml.etree.ElementTree as ET
 
@@ -55,9 +56,9 @@ def test_the_least_possible_is_what_theory_says():
     To move a poll by dt adds lag to the jobs of the gap before it, takes it from the next, and saves a poll of dt.
     """
     ages = Known(lambda age: max(0.0, 1 - age / 100), 50.0, 1000.0).best_ages(2.0)
-    gaps = [after - before for before, after in zip([0.0, *ages], ages, strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise([0.0, *ages])]
     assert len(gaps) > 5
-    assert all(before - after == pytest.approx(2.0, abs=0.7) for before, after in zip(gaps, gaps[1:-1], strict=False))
+    assert all(before - after == pytest.approx(2.0, abs=0.7) for before, after in itertools.pairwise(gaps[:-1]))
     assert ages[-1] == pytest.approx(100.0, abs=1.0)
 
 
