@@ -32,7 +32,8 @@ CLIENTS = (
     ("httpx, asyncio", "bare httpx loop (asyncio)"),
 )
 POLLING = {
-    "the backoff as it stands": "default backoff",
+    "learned gaps": "learned",
+    "the backoff as it stands": "backoff",
     "looks every 2 s": "polls every 2 s",
     "looks every 5 s": "polls every 5 s",
 }

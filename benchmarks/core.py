@@ -100,7 +100,7 @@ def measure(jobs: int, polls: int, *, freeze: bool) -> dict[str, float]:
     if freeze:
         gc.freeze()
 
-    agenda = engine.polls._timers  # noqa: SLF001 - to know the time of the next poll, and to time it alone
+    agenda = engine.times._timers  # noqa: SLF001 - to know the time of the next poll, and to time it alone
     now, spent, done = 0.0, 0.0, 0
     warm_up = polls // 10
     due = deque(instruction for instruction in taken_up if isinstance(instruction, m.Poll))

@@ -38,7 +38,7 @@ CORE_ORDER = [
     {"taxonomy"},
     {"settings"},
     {"responses"},
-    {"rows", "records", "journal", "limits"},
+    {"rows", "records", "journal", "limits", "pacing"},
     {"jobs"},
     {"status"},
     {"engine"},

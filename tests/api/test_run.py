@@ -208,7 +208,7 @@ def test_settings_come_from_the_call_then_the_environment(monkeypatch):
         ({"concurrency": True}, "concurrency: expected a whole number, got True; write concurrency=500"),
         ({"model": 5}, "model: expected text, got int; write model='gpt-5'"),
         ({"retry_failed": ["timeuot"]}, "did you mean timeout"),
-        ({"poll_max": "10m"}, "poll_max: expected at most 300 s"),
+        ({"poll_max": "31m"}, "poll_max: expected at most 1800 s"),
         ({"service": "opnai"}, "service: there is no service 'opnai'; did you mean openai?"),
         ({"base_url": "ftp://x"}, "base_url: expected https://HOST"),
         ({"set": {"stream": True}}, 'set={"stream": …} is refused'),

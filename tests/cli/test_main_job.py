@@ -230,7 +230,7 @@ def test_settings_come_from_the_environment_too(batch, monkeypatch):
 
 @pytest.mark.parametrize(
     ("url", "says"),
-    [("/v1/embeddings", "limits: 64 POSTs in flight, 4 retries"), ("/v1/responses", "limits: 500 jobs and 32 POSTs in flight, 200 polls per second")],
+    [("/v1/embeddings", "limits: 64 POSTs in flight, 4 retries"), ("/v1/responses", "limits: 500 jobs and 32 POSTs in flight, 500 polls per second")],
 )  # fmt: skip
 def test_the_first_lines_are_true_of_a_batch_that_ends_at_its_submits(batch, url, says):
     code, records, actual = batch([{"custom_id": "a", "url": url, "body": {"model": "m", "input": QUICK}}])

@@ -359,7 +359,7 @@ def start_text(settings=None, **more):
 def test_a_run_begins():
     first, limits = start_text()
     assert first == "running 10,000 rows: openai at https://api.openai.com"
-    assert limits == "limits: 500 jobs and 32 POSTs in flight, 200 polls per second, 4 retries per row, 24 h per job"
+    assert limits == "limits: 500 jobs and 32 POSTs in flight, 500 polls per second, 4 retries per row, 24 h per job"
 
 
 def test_a_resumed_run():
@@ -378,7 +378,7 @@ def test_what_is_still_running_is_collected():
     where = "openai at https://api.openai.com"
     actual = start_text(rows=None, resumed=True, finished=1, open_jobs=1_204)
     assert actual[0] == f"collecting 1,204 jobs of earlier runs; 1 row already finished: {where}"
-    assert actual[1:] == ["limits: 200 polls per second, 24 h per job"]
+    assert actual[1:] == ["limits: 500 polls per second, 24 h per job"]
     assert start_text(rows=None, resumed=True) == [f"collecting 0 jobs of earlier runs: {where}"]
     assert "POSTs" not in " ".join(actual)
 

@@ -73,7 +73,7 @@ class Driver:
         self.files: dict[str, bytes] = {}
         self.input_ends = input_ends
         self.engine = Engine(
-            Settings(**settings),
+            Settings.of({"pacing": "backoff", **settings}),
             run_id="run",
             now=0.0,
             epoch=1_000_000.0,

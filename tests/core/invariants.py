@@ -33,7 +33,7 @@ def check_invariants(engine: Engine) -> None:
     assert gate.in_flight == actual[Phase.INTENDING] + actual[Phase.SUBMITTING]
     assert gate.in_flight <= gate.exposed <= jobs.settings.submits, "more intents open than --submits allows"
     assert polls.in_flight == actual[Phase.POLLING] <= jobs.settings.connections
-    waiting = {id(job) for job in waiting_in(polls._timers)}
+    waiting = {id(job) for job in waiting_in(engine.times._timers)}
     assert waiting == {id(job) for job in all_jobs if job.phase in (Phase.WATCHING, Phase.SETTLING)}, (
         "a job waits for nothing"
     )

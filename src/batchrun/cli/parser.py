@@ -40,6 +40,8 @@ _METAVAR = {
 _METAVARS = {
     "service": "NAME|FILE", "base_url": "URL", "key_file": "FILE", "token_command": "COMMAND", "artifacts": "DIR",
     "transport": "own|httpx",
+    "pacing": "learned|backoff",
+    "lag": "SHARE|TIME",
 }  # fmt: skip
 
 
@@ -66,7 +68,7 @@ def _add(group: argparse._ArgumentGroup, setting: Field[Any], *, hidden: bool) -
     kind, name = setting.metadata["kind"], flag(setting.name)
     default = spelled(setting)
     common: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
-    text = setting.metadata["help"] + ("" if default is None else f" (default: {default})")
+    text = setting.metadata["help"] + ("" if default is None else f" (default: {default.replace('%', '%%')})")
     common["help"] = argparse.SUPPRESS if hidden else text
     if kind is SettingKind.SWITCH:
         group.add_argument(name, action="store_true", **common)

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from batchrun.core.engine.polls import Exponential
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import TICKS_PER_SECOND, CancelReason, Row
 from batchrun.core.journal.fold import JournaledRow
+from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.responses.http import Cause, Failure
 from batchrun.core.settings.settings import LONGEST_GAP, Settings, UsageError
 from tests.core.driver import DROPPED, Driver, answer, error
@@ -30,12 +30,12 @@ def test_gaps_grow_by_half_up_to_the_cap():
 
 
 def test_a_gap_is_jittered_and_never_beyond_five_minutes():
-    pacing = Exponential(1.0, 30.0)
+    pacing = Backoff(1.0, 30.0)
     assert [pacing.gap(0, chance) for chance in (0.0, 0.5, 0.999)] == pytest.approx([0.5, 1.0, 1.499])
     assert pacing.gap(50, 0.999) == pytest.approx(44.97)
-    assert Exponential(300.0, 300.0).gap(3, 0.999) == LONGEST_GAP
-    with pytest.raises(UsageError, match="--poll-max: expected at most 300 s"):
-        Settings(poll_max=301)
+    assert Backoff(300.0, 300.0).gap(3, 0.999) == LONGEST_GAP
+    with pytest.raises(UsageError, match="--poll-max: expected at most 1800 s"):
+        Settings(poll_max=1801)
 
 
 def test_ten_thousand_jobs_accepted_at_once_never_come_back_in_step():

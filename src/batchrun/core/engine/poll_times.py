@@ -12,7 +12,7 @@ from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.pacing.pacing import UNKNOWN_AGE, ClassPacing, Pacing
 from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.service_clock import ServiceClock
-from batchrun.core.settings.settings import LONGEST_GAP, read_lag
+from batchrun.core.settings.settings import BACKOFF_MAX, LONGEST_GAP, read_lag
 
 RESUMED_WITHIN = 1.0
 """Jobs of an earlier run are polled within so many seconds, spread evenly, as far as the rate allows."""
@@ -35,7 +35,7 @@ class PollTimes:
         self._rate = PollRate(settings.poll_rate)
         self._paused_until = float("-inf")
         self._backoff = Backoff(settings.poll_min, settings.poll_max) if settings.pacing == "backoff" else None
-        self._after_cancel = Backoff(settings.poll_min, min(settings.poll_max, Backoff.longest))
+        self._after_cancel = Backoff(settings.poll_min, min(settings.poll_max, BACKOFF_MAX))
         self._pacing = Pacing(read_lag(settings.lag), settings.poll_min, settings.poll_max)
         self._learn_at = float("-inf")
 
@@ -121,14 +121,14 @@ class PollTimes:
     def take(self) -> Job | float:
         """The job whose poll goes now, or else when to come back."""
         now, timers, rate = self._jobs.now, self._timers, self._rate
-        due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
-        if due > now or ready_at > now or paused_until > now:
-            return max(due, ready_at, paused_until)
-        job = timers.take(now)
-        if job is None:
-            return now
-        rate.take(now)
-        return job
+        while True:
+            due, ready_at, paused_until = timers.soonest(), rate.ready_at(), self._paused_until
+            if due > now or ready_at > now or paused_until > now:
+                return max(due, ready_at, paused_until)
+            job = timers.take(now)
+            if job is not None:
+                rate.take(now)
+                return job
 
     def took_another(self) -> None:
         """A poll goes that did not wait."""

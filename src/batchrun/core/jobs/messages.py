@@ -73,6 +73,7 @@ class Recovered(NamedTuple):
     files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     ended_ids: EndedIds | None = None
     left_open: Mapping[str, int] = MappingProxyType({})
+    durations: Sequence[float] = ()  # of jobs that ended lately, in seconds
 
 
 class RowsTakenUp(NamedTuple):

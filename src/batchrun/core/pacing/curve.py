@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import exp, sqrt
+from math import sqrt
 
 from batchrun.core.pacing.life_table import EDGES, LAST, WIDTHS, LifeTable, bin_of
 
@@ -26,7 +26,8 @@ class Curve:
         running, ended, areas = [1.0], [0.0], [0.0]
         alive, area = 1.0, 0.0
         for k, width in enumerate(WIDTHS):
-            after = alive * exp(-width * (hazards[k] if k <= known_to else 1 / EDGES[k]))
+            at_risk = width * (hazards[k] if k <= known_to else 1 / EDGES[k]) / 2
+            after = alive * max(0.0, 1 - at_risk) / (1 + at_risk)  # those that end do so in the middle of the bin
             area += width * (1 - (alive + after) / 2)
             alive = after
             running.append(alive)

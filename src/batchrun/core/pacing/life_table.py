@@ -34,9 +34,10 @@ MEMORY = 600
 """Ends after which one counts for a third of a new one (1 / e)."""
 _GROWTH = 1 + 1 / MEMORY
 _RESCALE = 1e9
-SPREAD = 4  # bins over which an end is divided, about: the errors of so many hazards are one error
+_SUPPORT = 3  # ends in a bin, below which its hazard is no evidence
+SPREAD = 2  # bins over which an end is divided, about: the errors of so many hazards are one error
 _LEAST_SHARE = 1e-4  # of jobs: where the curve says that fewer end, it is not asked where
-DRIFT_ENDS, DRIFT_Z = 60, 4.5
+DRIFT_ENDS, DRIFT_Z = 120, 4.5
 """The table is forgotten where the ends differ by so many standard deviations from those expected, over so many ends."""
 
 
@@ -132,7 +133,7 @@ class LifeTable:
         expected = uncertain = found = 0.0
         times = _time_at_risk(left)
         for hazard, based_on, end, time in zip(self._expected, self._ends_before, ends, times, strict=True):
-            if based_on > 0:
+            if based_on >= _SUPPORT * weight:
                 here = hazard * time
                 expected += here
                 uncertain += SPREAD * here * here * weight / based_on

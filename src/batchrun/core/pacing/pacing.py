@@ -1,6 +1,42 @@
 """When is a job polled next? One question, and one duty: learn from the jobs that ended.
 
-Essay to come.
+**The problem.** A poll costs a request of a limited number; a job that has ended and was not polled since lies there for
+a while, its place taken: that while is the lag. Given how long jobs take, which ages to poll at, so that a mean lag
+costs as few polls as possible?
+
+**What one would do first.** Fixed gaps poll a job of ten minutes as often in its first second as in its last. A backoff
+is as blind: its gaps depend on how often it asked, not on when an answer is likely. On 10,000 log-normal jobs of 4.8 s
+(2,000 at a time) the backoff that stood here took 1.53 times the ideal makespan with 3.3 polls per job, and a loop that
+polls every 2 s 1.09 times with 2.9.
+
+**The equal-lag rule.** Let F be the distribution of durations and S = 1 - F. A job that ran at age x is polled next at
+the age u at which the lag expected since x reaches a constant: the integral of F(s) - F(x) from x to u, divided by S(x),
+is c. Each gap then costs the same lag, so that the mean lag is c times the polls per job, and c is the price of a poll,
+the same for all jobs. With P(c) polls per job by the curve, c solves c P(c) = the lag that is wanted. Inspection of
+what fails silently is an old question: Barlow, Hunter & Proschan (1963) give the optimum for one known distribution, as
+a recursion; Keller (1974, Management Science 21:256) and Munford & Shahani (1972, 1973) give schedules that come near
+it. Of known distributions the rule needs 0 to 6% more polls than the optimum by dynamic programming.
+
+**Learned.** F is not known, and services change. Each class of jobs (model) has a period life table (life_table.py):
+ends and time at risk by age, running jobs included, new ones weighing more. Where an end lies between two polls it is
+divided over the ages between them by the curve so far, and the hazards are smoothed: an EMS step (Silverman, Jones,
+Wilson & Nychka 1990) for each refresh. Without the smoothing ends gather in few bins, the plan relies on them, and the
+lag comes out 5 to 10% longer than planned. `completed_at`, where told, narrows the interval. Once a second at most the
+curve is drawn and the gaps of all ages are computed; a poll then costs one look into a table of straight lines.
+
+**Cold start and change.** Until a third of the jobs of an age have ended, the gap is half of the age. (With the first
+twenty ends alone the curve of a memoryless service cost a tenth more polls; with the median the rule came too late: a
+third was best over all workloads, at most 1.01 times the polls of a backoff of the same lag from a lag of 5% on.) When
+the curve first counts, waiting jobs are planned again. A class that has none yet borrows that of all classes, earlier
+runs' last records included. Beyond the longest duration known no gap exceeds a third of the age. Where ends contradict
+the curve (a one-sample log-rank test, and scouts, which see what ends before all others are polled) it is forgotten.
+
+**Declined.** Gaps by the square root of the hazard (up to 16% more polls), a guess of each job's end (no distribution,
+no price), steering c by the lag or the rate that is observed (two stable points in simulation: where the rate binds, the
+poll that was due first goes first), jitter of half a gap (7 to 28% more polls; a tenth costs under 5%, and keeps jobs
+apart that were submitted together).
+
+`python benchmarks/pacing.py` measures all this.
 """
 
 from __future__ import annotations
@@ -24,6 +60,9 @@ from batchrun.core.settings.settings import Lag
 
 KNOWN_ENDS, KNOWN_SHARE = 20, 1 / 3
 """The curve counts once so many jobs have ended, and it is known up to the age at which this share has."""
+WATCHED_SHARE = 0.8
+"""What comes later is compared with the curve once it is known up to the age at which this share has ended: in the first
+jobs of a batch the oldest ages are those of which least is known."""
 GROWTH = 0.5
 """Until then a gap is this share of the age, as in a backoff by 1.5."""
 LEAST_JITTER, JITTER = 0.9, 0.2
@@ -129,7 +168,7 @@ class ClassPacing:
             return self._unlearned(age, chance)
         base, slope = self._lines[k]
         gap = (base + slope * age) * (LEAST_JITTER + JITTER * chance)
-        return gap if self._shortest < gap < self._longest else min(max(gap, self._shortest), self._longest)
+        return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
 
     def ended(self, before: float, age: float, told: tuple[float, float] | None = None) -> None:
         """A job that was seen to run at the age `before` has ended by `age`; between two ages, as the service `told`."""
@@ -150,7 +189,14 @@ class ClassPacing:
         """The gap while nothing is known."""
         lag = self._lag
         gap = min(GROWTH, 10 * lag.value) * age if lag.is_share else min(max(GROWTH * age, lag.value), 4 * lag.value)
-        return min(max(gap / self._divisor, self._shortest) * (0.75 + 0.5 * chance), self._longest)
+        gap = gap / self._divisor * (0.75 + 0.5 * chance)
+        return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
+
+    def _bounded(self, gap: float, chance: float) -> float:
+        """A gap within the bounds, and with jitter: jobs that all wait for the shortest gap are not polled in step."""
+        if gap <= self._shortest:
+            return self._shortest * (1 + JITTER * chance)
+        return self._longest * (1 - JITTER * chance)
 
     # --- once a second ---
 
@@ -170,7 +216,8 @@ class ClassPacing:
         if table.count >= KNOWN_ENDS:
             known = curve_of((table,))
         if known is not None and (self._own or known[0].known_share >= KNOWN_SHARE):
-            table.watch(known[1])
+            if known[0].known_share >= WATCHED_SHARE:
+                table.watch(known[1])
             counts_now, self._own = not self._own, True
             self._plan(known[0])
             return counts_now

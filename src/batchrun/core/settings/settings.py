@@ -184,7 +184,10 @@ def _fault(value: str) -> str | None:
 
 
 LONGEST_GAP = 300.0
-"""No gap between two polls of a job is longer, in seconds: services keep a result for as little as ten minutes."""
+"""No gap between two polls of a job is longer, in seconds, where the user does not say so: services keep a result for as
+little as ten minutes."""
+LONGEST_POLL_MAX = 1_800.0
+"""No gap that the user may ask for is longer, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +274,10 @@ class Settings:
     connections: int = _setting(1_000, FlagGroup.LIMITS, SettingKind.COUNT, "open connections at most; only as many as needed are opened")
 
     pacing: str = _setting("learned", FlagGroup.POLLING, SettingKind.TEXT, "when jobs are polled: learned from how long they take, or backoff")
-    lag: str = _setting("10%", FlagGroup.POLLING, SettingKind.LAG, "mean time from a job's end to its record: a share of the mean duration, or a time")
+    lag: str = _setting("10%", FlagGroup.POLLING, SettingKind.LAG, "mean time from a job's end to its record: a share of the mean duration of jobs, or a time")
     poll_rate: float = _setting(500.0, FlagGroup.POLLING, SettingKind.NUMBER, "polls per second, for all jobs together")
     poll_min: float = _setting(0.25, FlagGroup.POLLING, SettingKind.SECONDS, "shortest gap between two polls of a job (with --pacing backoff the first one, 1s; it grows by half each time)")
-    poll_max: float = _setting(300.0, FlagGroup.POLLING, SettingKind.SECONDS, "longest gap between two polls of a job, at most 300 s (with --pacing backoff 30s)")
+    poll_max: float = _setting(300.0, FlagGroup.POLLING, SettingKind.SECONDS, "longest gap between two polls of a job (with --pacing backoff 30s); above 5m, up to 30m, only where results are kept longer than that")
 
     retries: int = _setting(4, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries per row at most, each a new paid job; fewer for some codes")
     retry_budget: int | None = _setting(None, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries of the whole batch, then it halts (default: 100 + 25%% of the accepted jobs)")
@@ -323,12 +326,8 @@ class Settings:
             read_lag(self.lag)
         except ValueError as error:
             raise UsageError(str(error), about=Option("lag")) from error
-        if self.poll_max > LONGEST_GAP:
-            raise _error(
-                "poll_max",
-                f"at most {LONGEST_GAP:.0f} s, as some services keep results for ten minutes only",
-                self.poll_max,
-            )
+        if self.poll_max > LONGEST_POLL_MAX:
+            raise _error("poll_max", f"at most {LONGEST_POLL_MAX:.0f} s", self.poll_max)
         if self.poll_min > self.poll_max:
             raise UsageError(
                 ("expected at most ", Option("poll_max"), f" ({self.poll_max:g}), got {self.poll_min!r}"),

@@ -14,7 +14,7 @@ from batchrun.core.settings.settings import Settings
 from batchrun.edge.cancel_file import CancelRequestReader
 from batchrun.edge.source import Checked, Growing
 from batchrun.runner.opening.open import OpenBatch
-from batchrun.runner.opening.read import no_collections
+from batchrun.runner.opening.read import no_collections, recent_durations
 
 _ROWS_AT_ONCE = 1_000
 """Rows that are taken up before anything else gets its turn: some ten milliseconds."""
@@ -53,6 +53,7 @@ def recovered(
         output_end=output_end,
         ended_ids=ended_ids,
         left_open=left_open,
+        durations=recent_durations(batch.names.output),
     )
 
 

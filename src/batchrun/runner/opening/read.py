@@ -6,11 +6,15 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NoReturn
+
+import orjson
 
 from batchrun.core.journal.entries import VERSION, Header
 from batchrun.core.journal.fold import JournalState, fold
 from batchrun.core.journal.recover import Readable, Recovery, recover
+from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import Option, Text
 from batchrun.edge.append_file import FileNames, FileRefused, OpenFile, open_to_read, read_chunks
 
@@ -96,6 +100,25 @@ def recovered(names: FileNames, state: JournalState) -> Recovery:
         return recover(state, output)
 
 
+_RECENT = 1 << 20  # bytes at the end of an output
+
+
+def recent_durations(path: str | None) -> list[float]:
+    """How long the jobs of the last records of an output took, in seconds: of those that were polled to their end."""
+    size = size_of(path)
+    lines = list(lines_of(path, max(0, size - _RECENT)))
+    durations = []
+    for line in lines if size <= _RECENT else lines[1:]:
+        try:
+            record = orjson.loads(line)
+            if record["polls"] and record["state"] in _ENDED_BY_SERVICE:
+                ended, began = map(datetime.fromisoformat, (record["finished_at"], record["submitted_at"]))
+                durations.append(max(0.0, (ended - began).total_seconds()))
+        except (ValueError, KeyError, TypeError):
+            continue  # no record, or torn: others say so
+    return durations
+
+
 @contextmanager
 def output_of(names: FileNames) -> Iterator[Readable]:
     """The output's bytes, for as long as the block lasts."""
@@ -125,6 +148,9 @@ def no_collections() -> Iterator[None]:
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
+
+
+_ENDED_BY_SERVICE = frozenset({State.SUCCEEDED, State.INCOMPLETE, State.FAILED})
 
 
 class _InBlocks(Readable):
