@@ -72,7 +72,7 @@ REFRESH, _SHORTEST_REFRESH = 1.0, 0.1
 AT_THE_END = 4.0
 """At the end of a batch gaps are divided by it."""
 SCOUTS = 1 / 32
-"""The share of jobs whose first poll comes early, where nearly half would end before it unseen."""
+"""The share of jobs whose first poll comes early, where a third would end before it unseen."""
 _SCOUTED_SHARE, _SCOUTED_UP_TO = 0.3, 0.8
 _SCOUTED_FROM = 0.05
 """Every other scout is polled where so few jobs have ended: one that has ended there says most. The rest are spread over
