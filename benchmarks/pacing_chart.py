@@ -61,9 +61,9 @@ def _legend() -> list[str]:
     for _, shown, style in reversed(LINES):
         drawn.append(f'<path d="M{x} 60h24" fill="none" {style}/>')
         drawn.append(f'<text x="{x + 30}" y="64" font-size="11" fill="{INK}">{escape(shown)}</text>')
-        x += 60 + 6 * len(shown)
+        x += 50 + 6 * len(shown)
     drawn.append(f'<circle cx="{x}" cy="60" r="3" fill="{INK}"/>')
-    shown = "a poll every 2 s, every 5 s; G: 5 s × 1.5 up to 45 s"
+    shown = "every 2 s or 5 s; G: 5 s × 1.5, at most 45 s"
     return [*drawn, f'<text x="{x + 8}" y="64" font-size="11" fill="{INK}">{shown}</text>']
 
 

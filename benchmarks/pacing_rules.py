@@ -130,11 +130,11 @@ class Known:
 
     def equal_lag(self, durations: Sequence[float], lags: tuple[float, float]) -> TradeOff:
         """The rule that pacing follows, with its jitter, where nothing has to be learned."""
-        return TradeOff(_settings(lambda price: self._by_rule(price, durations), 0.5 * self.mean, lags))
+        return TradeOff(_settings(lambda price: self._by_rule(price, durations), 4 * self.mean, lags))
 
     def optimum(self, durations: Sequence[float], lags: tuple[float, float]) -> TradeOff:
         """The fewest polls that are possible, without jitter: dynamic programming over the grid."""
-        return TradeOff(_settings(lambda price: self._at_best(price, durations), 0.5 * self.mean, lags))
+        return TradeOff(_settings(lambda price: self._at_best(price, durations), 4 * self.mean, lags))
 
     def _by_rule(self, price: float, durations: Sequence[float]) -> Seen:
         ages, chance = self.ages, random.Random(1).random
