@@ -18,6 +18,7 @@ ALL: tuple[tuple[str, list[str], list[str] | None], ...] = (  # script, its argu
     ("polling.py", [], ["--quick"]),
     ("end_to_end.py", [], ["--quick"]),
     ("scale.py", [], ["--quick"]),
+    ("pacing.py", [], ["--quick"]),
     ("wire.py", [], None),
     ("core.py", [], None),
     ("journal.py", [], None),

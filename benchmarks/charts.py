@@ -126,12 +126,15 @@ def _where(one: dict[str, Any], more: str) -> str:
 
 def draw(folder: Path = HERE / "charts") -> list[Path]:
     """Draw what there are results for; returns the files."""
+    from benchmarks import pacing_chart  # it takes its colours from here
+
     found = latest()
     charts = {
         "polling-100": polling(found, "100 connections"),
         "polling-1000": polling(found, "1,000 connections"),
         "scale": scaling(found),
         "lag": lags(found),
+        "pacing": pacing_chart.chart(found),
     }
     folder.mkdir(exist_ok=True)
     drawn = []

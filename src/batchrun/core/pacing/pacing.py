@@ -72,8 +72,11 @@ REFRESH, _SHORTEST_REFRESH = 1.0, 0.1
 AT_THE_END = 4.0
 """At the end of a batch gaps are divided by it."""
 SCOUTS = 1 / 32
-"""The share of jobs whose first poll comes early, where nearly half would end before it unseen."""
-_SCOUTED_SHARE, _SCOUTED_UP_TO = 0.4, 0.8
+"""The share of jobs whose first poll comes early, where a third would end before it unseen."""
+_SCOUTED_SHARE, _SCOUTED_UP_TO = 0.3, 0.8
+_SCOUTED_FROM = 0.05
+"""Every other scout is polled where so few jobs have ended: one that has ended there says most. The rest are spread over
+the ages up to the first poll, and show where jobs end."""
 UNKNOWN_AGE = -1.0
 """A job was in flight for a time of which nothing is known: a suspension, or before this run."""
 
@@ -110,12 +113,14 @@ class ClassPacing:
 
     __slots__ = (
         "_divisor",
+        "_early_scouts",
         "_lag",
         "_learned_at",
         "_lines",
         "_longest",
         "_own",
         "_scouted_below",
+        "_scouted_early",
         "_scouts",
         "_shortest",
         "curve",
@@ -129,8 +134,8 @@ class ClassPacing:
         self._own = False  # the curve is that of this class, not of all
         self._lines: list[tuple[float, float]] | None = None  # by bin: the gap after the age x is a + b x
         self._divisor = 1.0
-        self._scouted_below = 0.0
-        self._scouts = Scouts()
+        self._scouted_below = self._scouted_early = 0.0
+        self._scouts, self._early_scouts = Scouts(), Scouts()
         self._learned_at = -1  # ends in the table when the curve was drawn
 
     # --- polls ---
@@ -138,7 +143,9 @@ class ClassPacing:
     def first(self, chance: float, scout: float) -> float:
         """Seconds from a job's submit to its first poll; `chance` and `scout` are in [0, 1)."""
         if self._scouted_below and scout < SCOUTS:
-            return max(self._shortest, chance * self._scouted_below)
+            early = scout < SCOUTS / 2
+            age = self._scouted_early * (LEAST_JITTER + JITTER * chance) if early else self._scouted_below * chance
+            return max(self._shortest, age)
         return self.gap(0.0, chance)
 
     def gap(self, age: float, chance: float) -> float:
@@ -156,7 +163,7 @@ class ClassPacing:
         elif before == 0.0:
             self.table.left[k] += self.table.weight
             if age < self._scouted_below and self.curve is not None:
-                self._scouts.add(1 - self.curve.running_at(age), ended=False)
+                self._scouted(1 - self.curve.running_at(age), ended=False)
         if self._lines is None:
             return self._unlearned(age, chance)
         base, slope = self._lines[k]
@@ -171,12 +178,16 @@ class ClassPacing:
         if before == UNKNOWN_AGE:
             return None
         low, high, curve = before, age, self.curve
+        if before == 0.0 and age < self._scouted_below and curve is not None:
+            self._scouted(1 - curve.running_at(age), ended=True)
         if told is not None and max(low, told[0]) < min(high, told[1]):
             low, high = max(low, told[0]), min(high, told[1])
-        elif before == 0.0 and age < self._scouted_below and curve is not None:
-            self._scouts.add(1 - curve.running_at(age), ended=True)
         self.table.add_end(before, low, high)
         return age - high + ((high - low) / 2 if curve is None else curve.unnoticed(low, high))
+
+    def _scouted(self, expected: float, *, ended: bool) -> None:
+        """The early scouts are judged by themselves: the others would hide what they say."""
+        (self._early_scouts if expected < 2 * _SCOUTED_FROM else self._scouts).add(expected, ended=ended)
 
     def _unlearned(self, age: float, chance: float) -> float:
         """The gap while nothing is known."""
@@ -197,9 +208,9 @@ class ClassPacing:
         """Learn from what was seen; whether waiting jobs are to be planned again. `parent` gives the curve of all classes."""
         table = self.table
         table.place(None if self.curve is None else self.curve.ended)
-        if table.drifted() or self._scouts.disagree():
+        if table.drifted() or self._scouts.disagree() or self._early_scouts.disagree():
             table.forget()
-            self._scouts = Scouts()
+            self._scouts, self._early_scouts = Scouts(), Scouts()
             self._own, self.curve, self._lines, self._scouted_below = False, None, None, 0.0
             return True
         if table.count == self._learned_at:
@@ -236,7 +247,8 @@ class ClassPacing:
         self._draw()
         first = curve.gaps[0]
         scouted = 1 - curve.running_at(first * LEAST_JITTER) > _SCOUTED_SHARE
-        self._scouted_below = first * _SCOUTED_UP_TO if scouted else 0.0
+        self._scouted_below = below = first * _SCOUTED_UP_TO if scouted else 0.0
+        self._scouted_early = min(below / (LEAST_JITTER + JITTER), curve.age_at(1 - _SCOUTED_FROM))
 
     def _draw(self) -> None:
         """The gaps as straight lines, one for each bin."""

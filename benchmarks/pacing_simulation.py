@@ -1,0 +1,80 @@
+"""The runner's own pacing on virtual time: jobs are polled when it says so, and it learns from them meanwhile.
+
+As in core/engine/poll_times.py, which it mirrors: the places are always full, each poll is answered at once, what was
+learned is refreshed once a second, and waiting jobs are planned again where that says so. There is no limit of polls per
+second, and no end of the batch: measure no job that was submitted when no other waited any more.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from math import floor
+
+from batchrun.core.pacing.pacing import Pacing
+
+PLACES = 500
+_SOON, _LATER = 1000, 0.05
+"""After so many ends what was learned is refreshed only so often, as a share of the mean duration, to save time."""
+
+
+def simulate(
+    durations: Sequence[float],
+    pacing: Pacing,
+    *,
+    told: bool,
+    mean: float,
+    queued: Sequence[float] | None = None,
+) -> list[tuple[int, float]]:
+    """Polls and lag of each job, in the order of submits.
+
+    `told`: the service tells created_at and completed_at. `queued`: polls show that jobs are queued for so long, and
+    ages count from the last poll that showed it.
+    """
+    chance = random.Random(1).random
+    pace = pacing.of("a model")
+    jobs, next_refresh = len(durations), 0.0
+    submitted, since, seen = [0.0] * jobs, [0.0] * jobs, [0.0] * jobs
+    polls, plans = [0] * jobs, [0] * jobs
+    found = [(0, 0.0)] * jobs
+    in_flight = dict.fromkeys(range(min(PLACES, jobs)))
+    due = [(pace.first(chance(), chance()), job, 0) for job in in_flight]
+    due.sort()
+    next_job = len(due)
+    while due:
+        now, job, plan = heappop(due)
+        if plan != plans[job]:
+            continue
+        age, duration, before = now - since[job], durations[job] - since[job] + submitted[job], seen[job]
+        polls[job] += 1
+        if queued is not None and now < submitted[job] + queued[job]:
+            pace.running(before, age, 0.0)
+            since[job], seen[job] = now, 0.0
+            heappush(due, (now + pace.first(chance(), chance()), job, plan))
+        elif age < duration:
+            seen[job] = age
+            heappush(due, (now + pace.running(before, age, chance()), job, plan))
+        else:
+            pace.ended(before, age, _told(submitted[job], duration) if told else None)
+            found[job] = polls[job], age - duration
+            del in_flight[job]
+            if next_job < jobs:
+                submitted[next_job] = since[next_job] = now
+                in_flight[next_job] = None
+                heappush(due, (now + pace.first(chance(), chance()), next_job, 0))
+                next_job += 1
+        if now >= next_refresh:
+            next_refresh = now + (1.0 if next_job < _SOON else max(1.0, _LATER * mean))
+            if pacing.refresh()[1] is not None:
+                for job in in_flight:
+                    plans[job] += 1
+                    at = since[job] + seen[job] + pace.gap(seen[job], chance())
+                    heappush(due, (max(at, now), job, plans[job]))
+    return found
+
+
+def _told(submitted: float, duration: float) -> tuple[float, float]:
+    """Between which two ages a job ended, of which the service tells two moments in whole seconds."""
+    whole = floor(submitted + duration) - floor(submitted)
+    return whole - 1.0, whole + 1.0
