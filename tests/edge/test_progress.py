@@ -112,6 +112,23 @@ def test_a_range_of_time_fits_80_columns_with_the_counts():
         assert count in shown
 
 
+def test_unusual_jobs_are_named_every_ten_minutes():
+    stream = io.StringIO()
+    progress = ProgressBar(200, stream=stream)
+    for now in range(0, 1300, 10):
+        unusual = None if now < 100 else Unusual(1 + now // 700, "row-17", 1000.0 + now)
+        progress.show(snapshot(now=float(now), in_flight=3, unusual=unusual))
+    named = [line for line in stream.getvalue().splitlines() if "batchrun: " not in line]
+    assert named == [
+        "1 job runs unusually long: row-17, 18 min 20 s",
+        "2 jobs run unusually long, the oldest row-17, 28 min 20 s",
+    ]
+    quiet = ProgressBar(200, quiet=True, stream=(silent := io.StringIO()))
+    quiet.show(snapshot(now=0.0, unusual=Unusual(1, "row-17", 1000.0)))
+    assert silent.getvalue() == ""
+    assert len(str(Unusual(3, "row-b5283b9f9de2a8b3bbf462ca", 3_599.0))) <= 80
+
+
 def test_unusual_jobs_in_words():
     assert str(Unusual(1, "row-17", 2520.0)) == "1 job runs unusually long: row-17, 42 min"
     assert str(Unusual(3, "row-17", 2520.0)) == "3 jobs run unusually long, the oldest row-17, 42 min"

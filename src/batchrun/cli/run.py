@@ -86,8 +86,6 @@ class Collector:
 
 _T = TypeVar("_T")
 _ENDS_AT_ONCE = (HaltReason.WRITE_FAILED, HaltReason.MAX_WAIT)
-_NAME_EVERY = 600.0
-"""Seconds between two lines that name a job which runs unusually long."""
 _WARN_EVERY = 30.0
 """Seconds between two warnings of what keeps submits waiting."""
 
@@ -232,7 +230,7 @@ class _RunScreen:
         self._begun: float | None = None
         self._problem: str | None = None
         self._paused = self._outage = False
-        self._warned_at = self._named_at = float("-inf")
+        self._warned_at = float("-inf")
 
     # --- the observer of the run ---
 
@@ -245,7 +243,6 @@ class _RunScreen:
         if self._progress is not None:
             self._progress.show(snapshot)
             self._warn_of_failures(snapshot)
-            self._name_unusual(snapshot)
         if self._log is not None:
             if (snapshot.paused_until is not None) > self._paused:
                 self._log.write("pause", seconds=round((snapshot.paused_until or snapshot.now) - snapshot.now, 3))
@@ -263,12 +260,6 @@ class _RunScreen:
         if snapshot.unanswered:
             jobs = many(snapshot.watched, "job")
             self._warn(f"no response to polls of {jobs}: {visible(snapshot.unanswered)}; polling again")
-
-    def _name_unusual(self, snapshot: Snapshot) -> None:
-        if self._progress is None or snapshot.unusual is None or snapshot.now - self._named_at < _NAME_EVERY:
-            return
-        self._named_at = snapshot.now
-        self._progress.say(_laid_out(str(snapshot.unusual)))
 
     def halted(self, reason: str, message: str) -> None:
         if reason == "write failed":

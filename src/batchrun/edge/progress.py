@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
+NAMED_EVERY = 600.0
+"""Seconds between two lines that name a job which runs unusually long."""
 _LONGEST_BAR, _SHORTEST_BAR = 16, 6
 _FRAME = len(" |") + len("| ")
 
@@ -43,6 +45,7 @@ class ProgressBar:
         self._quiet = quiet
         self._bar = TqdmBar(self._stream, bar_format=" ", leave=False)
         self._plain_since: float | None = None
+        self._named_at = float("-inf")
         # A closed descriptor leaves None where stderr should be.
         self._broken = self._stream is None
         self._terminal = not self._broken and not quiet and _can_redraw(self._stream)
@@ -54,6 +57,9 @@ class ProgressBar:
         pace = self._throughput.add(snapshot)
         if not snapshot.states and snapshot.done == self._throughput.total:
             return  # this run has nothing to do
+        if snapshot.unusual is not None and snapshot.now - self._named_at >= NAMED_EVERY:
+            self._named_at = snapshot.now
+            self.say(str(snapshot.unusual))
         try:
             if self._terminal:
                 self._draw(snapshot, pace)

@@ -79,7 +79,9 @@ def test_the_time_left_is_in_the_range_that_is_told(seed, long):
     done = batch(seed, long)
     known = [(one.now, pace.left) for one, pace in done.moments if one.outlook is not None]
     assert known[0][0] < 0.3 * done.end
-    while_usual = [(now, left) for now, left in known if not long or now > LONG / 2]  # before, nothing tells of the long one
+    while_usual = [
+        (now, left) for now, left in known if not long or now > LONG / 2
+    ]  # before, nothing tells of the long one
     step = len(while_usual) / 10
     spread = [while_usual[int(step * (k + 0.5))] for k in range(10)]
     right = [left is not None and left[0] <= done.end - now <= left[1] for now, left in spread]

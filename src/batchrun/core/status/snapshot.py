@@ -30,7 +30,7 @@ class Unusual:
 
     def __str__(self) -> str:
         """``3 jobs run unusually long, the oldest row-17, 42 min``."""
-        key, age = visible(self.key, 40), duration(self.age)
+        key, age = visible(self.key, 30), duration(self.age)
         if self.jobs == 1:
             return f"1 job runs unusually long: {key}, {age}"
         return (
