@@ -11,8 +11,8 @@ themselves. `intervals`: an end is known to lie between two polls; `told`: the s
 as well, in whole seconds.
 
 Then: a service whose jobs suddenly take twice or half as long; a service that holds its jobs in a queue first
-(pacing_queue.py); and what learning and looking up a gap cost. The goals are printed at the end. Takes two to three
-minutes of one core, `--quick` 15 seconds, with too few jobs and lags for some of the goals.
+(pacing_queue.py); and what learning and looking up a gap cost. The goals are printed at the end. Takes about three
+minutes of one core, `--quick` 10 to 15 seconds, with too few jobs and lags for some of the goals.
 """
 
 from __future__ import annotations
