@@ -289,7 +289,7 @@ def main(arguments: list[str]) -> int:
         found += points(workload, shares, told, learned=learned, measured=measured)
     check(goals, found)
     if not quick:
-        changes(goals, SHARES[1:], told)
+        changes(goals, (0.05, 0.1), told)
         pacing_queue.compare()
     costs(goals, rounds=3 if quick else 9)
     goals.show()
