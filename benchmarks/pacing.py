@@ -11,8 +11,8 @@ themselves. `intervals`: an end is known to lie between two polls; `told`: the s
 as well, in whole seconds.
 
 Then: a service whose jobs suddenly take twice or half as long; a service that holds its jobs in a queue first
-(pacing_queue.py); and what learning and looking up a gap cost. The goals are printed at the end. Takes two to three
-minutes of one core, `--quick` 15 seconds, with too few jobs and lags for some of the goals.
+(pacing_queue.py); and what learning and looking up a gap cost. The goals are printed at the end. Takes about three
+minutes of one core, `--quick` 10 to 15 seconds, with too few jobs and lags for some of the goals.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ def main(arguments: list[str]) -> int:
         found += points(workload, shares, told, learned=learned, measured=measured)
     check(goals, found)
     if not quick:
-        changes(goals, SHARES[1:], told)
+        changes(goals, (0.05, 0.1), told)
         pacing_queue.compare()
     costs(goals, rounds=3 if quick else 9)
     goals.show()

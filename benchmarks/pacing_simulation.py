@@ -15,8 +15,8 @@ from math import floor
 from batchrun.core.pacing.pacing import Pacing
 
 PLACES = 500
-_SOON, _LATER = 1000, 0.05
-"""After so many ends what was learned is refreshed only so often, as a share of the mean duration, to save time."""
+_AT_FIRST, _LATER, _SOON = 0.005, 0.05, 1000
+"""Long jobs are refreshed less often to save time: each such share of the mean duration, before and after so many jobs."""
 
 
 def simulate(
@@ -65,7 +65,7 @@ def simulate(
                 heappush(due, (now + pace.first(chance(), chance()), next_job, 0))
                 next_job += 1
         if now >= next_refresh:
-            next_refresh = now + (1.0 if next_job < _SOON else max(1.0, _LATER * mean))
+            next_refresh = now + max(1.0, mean * (_AT_FIRST if next_job < _SOON else _LATER))
             if pacing.refresh()[1] is not None:
                 for job in in_flight:
                     plans[job] += 1

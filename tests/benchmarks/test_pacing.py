@@ -93,3 +93,11 @@ def test_a_queue_is_polled_by_what_polls_show():
     seen = pacing_queue.polled_by_state(jobs, 4.0, [0.5, 2.0])
     # polled at 4, 8, 12 and, as it runs then, 12.5 and 14; the other at 4, when it is over
     assert seen == Seen(3.0, (1.0 + 2.5) / 2)
+
+
+def test_the_first_jobs_of_a_window_are_polled_as_expected_until_most_of_their_own_curve_is_known():
+    workload = pacing_workloads.window(5400.0, "2-hour window, last quarter")
+    pacing_of_it = pacing.pacing_of(workload, Lag(120.0))
+    seen = pacing_rules.mean(simulate(workload.durations(500), pacing_of_it, told=False, mean=workload.mean))
+    assert seen.lag < 130
+    assert seen.polls < 30

@@ -132,8 +132,13 @@ class LifeTable:
         left = [(now - before) / weight for now, before in zip(self.left, self._left_before, strict=True)]
         expected = uncertain = found = 0.0
         times = _time_at_risk(left)
-        for hazard, based_on, end, time in zip(self._expected, self._ends_before, ends, times, strict=True):
-            if based_on >= _SUPPORT * weight:
+        known = [based_on >= _SUPPORT * weight for based_on in self._ends_before]
+        if any(known):
+            known[LAST - known[::-1].index(True)] = False  # of the oldest bin perhaps only the beginning was seen
+        for known_here, hazard, based_on, end, time in zip(
+            known, self._expected, self._ends_before, ends, times, strict=True
+        ):
+            if known_here:
                 here = hazard * time
                 expected += here
                 uncertain += SPREAD * here * here * weight / based_on
