@@ -345,7 +345,7 @@ class Engine:
             left_open=event.left_open,
         )
         self.endings.recovered(event.files)
-        self.times.pacing.learned_before(event.durations)
+        self.times.learned_before(event.durations)
         self._states_before = dict(Counter(event.finished.values()))
         if event.accepted or not _RESULTS.isdisjoint(self._states_before):
             self.gate.accepted_before()

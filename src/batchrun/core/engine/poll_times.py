@@ -41,6 +41,10 @@ class PollTimes:
         self._at_the_end = False
         self.lags = Lags()
 
+    def learned_before(self, durations: Iterable[float]) -> None:
+        """How long jobs of the batch took in earlier runs."""
+        self._pacing.learned_before(durations)
+
     @property
     def pacing(self) -> Pacing:
         """What was learned of the durations of jobs."""
@@ -78,8 +82,7 @@ class PollTimes:
         else:
             told = None if clock is None else clock.duration()
             lag = (job.pace or self._pace_of(job)).ended(before, job.seen_age, told)
-        if job.cancel_reason is None:
-            self.lags.add(job.polls_of_attempt, lag)
+        self.lags.add(job.polls_of_attempt, lag)
 
     def at(self, job: Job, when: float) -> None:
         """Poll the job at this time."""
@@ -119,8 +122,8 @@ class PollTimes:
     def suspended(self) -> None:
         """The process was suspended: overdue polls do not go all at once, and what they show teaches nothing."""
         now, chance = self._jobs.now, self._jobs.chance
-        for job in self._jobs.watched.values():
-            job.not_seen_for_a_while()
+        for watched in self._jobs.watched.values():
+            watched.not_seen_for_a_while()
         while (job := self._timers.take(now)) is not None:
             self._timers.put(job, now + chance() * self._gap(job))
 

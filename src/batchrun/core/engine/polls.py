@@ -181,10 +181,10 @@ class Polls:
                 self._times.runs(job, before, seen.poll_after or 0.0, deadline)
             return
         assert isinstance(seen, Ended)
-        self._times.ended(job, before, report.clock)
         if job.cancel_reason is not None:
             self._settle(job, seen, Response(report.http_status, report.request_id, report.body))
             return
+        self._times.ended(job, before, report.clock)
         if self._deadline_of(job) <= jobs.now and not self._age_is_known(job):
             self._find_age(job, report.clock)
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
