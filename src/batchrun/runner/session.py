@@ -17,7 +17,7 @@ from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.journal.entries import Header
-from batchrun.core.limits.gate import Shared
+from batchrun.core.limits.shared import Shared
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.limits.gate import TOLERANCE, Gate, Rate
+from batchrun.core.limits.gate import Gate
+from batchrun.core.limits.rate import TOLERANCE, Rate
 from batchrun.core.settings.settings import Settings
 from tests.core.driver import DROPPED, UNSENT, Driver, answer, error, heavy
 

@@ -28,7 +28,8 @@ from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import Cancel, CancelAnswered, KeepUnreadable, Note, Poll, PollAnswered, PollFailed
-from batchrun.core.limits.gate import Gate, Rate
+from batchrun.core.limits.gate import Gate
+from batchrun.core.limits.rate import Rate
 from batchrun.core.records.record import Response
 from batchrun.core.responses.error import our_problem
 from batchrun.core.responses.outcome import Ended, Running

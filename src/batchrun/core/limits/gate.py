@@ -12,6 +12,8 @@
 - **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time
 - **halts**: nothing is submitted any more, for one reason
 
+The rates are in `rate`, what batches share in `shared`, the window in `window`.
+
 It knows no rows and no jobs. Other parts read its fields and set none of them.
 """
 
@@ -20,137 +22,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from batchrun.core.limits.rate import Rate
+from batchrun.core.limits.shared import Shared
+from batchrun.core.limits.window import Window
 from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
 from batchrun.core.responses.shape import UnknownShape
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.settings.settings import Settings
 from batchrun.core.taxonomy.rules import HaltReason
-
-# --- An exact rate: a weighted virtual-schedule limiter (GCRA) with debt and refund ---
-#
-# Each request of weight w moves a theoretical arrival time (TAT) on by w / pace. A request may go once now
-# has come within TOLERANCE of it. The tolerance lets a loop that woke some milliseconds late catch up; the
-# pace is lowered by the same share, so that no window of one second ever holds more than rate + 1 requests,
-# and 1 / (1 + TOLERANCE) = 96% of the rate can be used.
-#
-# A request may go as soon as it is *its turn*, whatever its weight, and is charged in full afterwards
-# (debt): a large row waits no longer than a small one, and the next ones pay for it. What turned out to be
-# cheaper than estimated is given back.
-#
-# Declined: a token bucket filled each minute. Services enforce a minute's limit over one to ten seconds and
-# refuse its burst.
-
-
-TOLERANCE = 0.04
-
-
-class Rate:
-    """At most `per_second` units per second, spread evenly; None is no limit."""
-
-    __slots__ = ("_pace", "_tat", "per_second")
-
-    def __init__(self, per_second: float | None) -> None:
-        self.per_second = per_second
-        self._pace = per_second / (1 + TOLERANCE) if per_second else 0.0
-        self._tat = float("-inf")
-
-    def ready_at(self) -> float:
-        """From when on the next request may go; minus infinity where nothing limits it."""
-        return self._tat - TOLERANCE
-
-    def take(self, now: float, weight: float = 1.0) -> None:
-        """Charge a request that goes now."""
-        if self._pace:
-            self._tat = max(self._tat, now) + weight / self._pace
-
-    def settle(self, now: float, estimated: float, actual: float) -> None:
-        """Charge what a request cost beyond its estimate, or give back what it did not use."""
-        if self._pace and estimated != actual:
-            self._tat = max(self._tat, now) + (actual - estimated) / self._pace
-
-
-# --- Limits that several batches of one process share: a rate of submits, and a number of jobs in flight ---
-#
-# The rate is one `Rate` that all of them charge. Places are given first come first served: a batch that finds none
-# waits in line and is called when one is free, because the batch whose job has just ended would otherwise take its
-# place again at once, and the others would wait for its end. A batch that is called and no longer needs the place
-# passes the turn on.
-
-
-class Shared:
-    """What batches share. A member is any object; it joins with what is to be called when it is its turn."""
-
-    def __init__(self, *, rpm: float | None = None, concurrency: int | None = None) -> None:
-        self.requests = Rate(rpm / 60 if rpm else None)
-        self.concurrency = concurrency
-        self._jobs: dict[object, int] = {}
-        self._call: dict[object, Callable[[], object]] = {}
-        self._line: dict[object, None] = {}  # in order
-        self._turn: object | None = None
-
-    @property
-    def jobs(self) -> int:
-        """Jobs in flight, all members' together."""
-        return sum(self._jobs.values())
-
-    @property
-    def members(self) -> int:
-        return len(self._call)
-
-    def join(self, member: object, call: Callable[[], object]) -> None:
-        """`call` must ask `has_room` soon, not at once, and then `passed`."""
-        self._call[member] = call
-        self._jobs[member] = 0
-
-    def leave(self, member: object) -> None:
-        """The member is over; what it has on the service no longer counts."""
-        self._call.pop(member, None)
-        self._jobs.pop(member, None)
-        self._line.pop(member, None)
-        self.passed(member)
-
-    def has_room(self, member: object, jobs: int) -> bool:
-        """Whether `member`, with `jobs` in flight, may start another; if not it waits in line."""
-        self.count(member, jobs)
-        if self.concurrency is None:
-            return True
-        if self.jobs < self.concurrency and (self._turn is member or (self._turn is None and not self._line)):
-            return True
-        self._line.setdefault(member)
-        self.passed(member)
-        return False
-
-    def took(self, member: object, now: float) -> None:
-        """`member` has started another; a turn is good for one."""
-        self.requests.take(now)
-        if member in self._jobs:
-            self._jobs[member] += 1
-        self.passed(member)
-
-    def withdrew(self, now: float) -> None:
-        """A request that was charged is not sent after all."""
-        self.requests.settle(now, 1, 0)
-
-    def count(self, member: object, jobs: int) -> None:
-        """`member` has so many jobs in flight now."""
-        fewer = jobs < self._jobs.get(member, 0)
-        if member in self._jobs:
-            self._jobs[member] = jobs
-        if fewer:
-            self._call_next()
-
-    def passed(self, member: object) -> None:
-        """`member` has used its turn, or does not want it."""
-        if self._turn is member:
-            self._turn = None
-        self._call_next()
-
-    def _call_next(self) -> None:
-        if self._turn is None and self._line and (self.concurrency is None or self.jobs < self.concurrency):
-            self._turn = next(iter(self._line))
-            del self._line[self._turn]
-            self._call[self._turn]()
-
 
 AMBIGUOUS_IN_A_ROW = 5
 FIRST_PROBE, LONGEST_PROBE_GAP, PROBES = 5.0, 60.0, 30
@@ -166,29 +45,6 @@ class HaltState:
     reason: HaltReason
     message: str
     shape: UnknownShape | None = None  # the response that was the reason
-
-
-class Window:
-    """How many submits may be in flight: slow start, then a careful climb.
-
-    As in TCP: below the threshold each acceptance opens the window by one (doubling it every round trip),
-    above it by 1 / size.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.threshold = float(limit)
-        self.size = 1.0
-
-    def accepted(self) -> None:
-        step = 1.0 if self.size < self.threshold else 1.0 / self.size
-        self.size = min(float(self.limit), self.size + step)
-
-    def start_again(self, *, lower: bool = False) -> None:
-        """Back to one. With `lower`, the climb is slow from half of what was open."""
-        if lower:
-            self.threshold = max(1.0, self.size / 2)
-        self.size = 1.0
 
 
 class Gate:
