@@ -35,6 +35,7 @@ from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.journal.entries import Cancelling, RequestsAccepted
 from batchrun.core.limits.gate import Gate, HaltState
+from batchrun.core.limits.lane import Rates
 from batchrun.core.limits.shared import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
@@ -261,12 +262,13 @@ class Engine:
         collecting: bool = False,
         files_at: str | None = None,
         shared: Shared | None = None,
+        rates: Rates | None = None,
         repeats_ids: bool = False,
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
         self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
-        self.gate = gate = Gate(settings, now, chance, shared)
+        self.gate = gate = Gate(settings, now, chance, shared, rates)
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
         self.polls = polls = Polls(jobs, endings, gate, retries)

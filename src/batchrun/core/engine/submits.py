@@ -1,4 +1,9 @@
-"""Submits: from a row that waits for its turn to a job with an id on the disk."""
+"""Submits: from a row that waits for its turn to a job with an id on the disk.
+
+Rows wait in one queue for each endpoint and model, since that is what a service may limit; among those that may go the
+one goes first that came first. A row that was refused waits its own delay and then behind the others. One that alone
+takes more tokens than a minute has goes alone, once no other waits: a minute after the last, and a minute before the next.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +12,46 @@ from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.jobs.job import Job
+from batchrun.core.jobs.job import IDLE, NEVER, TICKS_PER_SECOND, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import KeepUnreadable, Submit, SubmitAccepted, SubmitFailed, SubmitRefused
 from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
+from batchrun.core.limits.lane import Lane, Resource, Waiting
+from batchrun.core.limits.refused_rows import RefusedRow
 from batchrun.core.records.record import Response
 from batchrun.core.responses.error import Problem, our_problem
 from batchrun.core.responses.outcome import Ended, Running
+from batchrun.core.responses.retry_after import floor_with_jitter
 from batchrun.core.responses.verdict import Accepted, Refused
 from batchrun.core.taxonomy.rules import HaltReason, Retry, State
 
 
+ALONE_AFTER = 60.0
+"""A row with more than a minute's tokens is sent so long after the last one, in seconds."""
+
+
+class _Queue:
+    """Rows of one endpoint and model that wait for their turn, each with its place in the order of all rows."""
+
+    __slots__ = ("lane", "oversized", "rows")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.rows: deque[tuple[int, Job]] = deque()
+        self.oversized: deque[Job] = deque()
+
+    def first(self) -> int | None:
+        """The place of the first row that waits; None where none does."""
+        rows = self.rows
+        while rows and rows[0][1].phase is not Phase.WAITING:  # cancelled while it waited
+            rows.popleft()
+        return rows[0][0] if rows else None
+
+
 class Submits:
-    """Rows that wait for their turn, first come first served, and the POSTs in flight."""
+    """Rows that wait for their turn, and the POSTs in flight."""
 
     def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls) -> None:
         self._jobs = jobs
@@ -29,47 +59,118 @@ class Submits:
         self._gate = gate
         self._retries = retries
         self._polls = polls
-        self._queue: deque[Job] = deque()
+        self._queues: dict[Resource, _Queue] = {}
+        self._entered = 0
+        self._delayed = Timers()  # rows that were refused
+        self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
+        self._goes_soon = 0
         # Refused for good before anything was accepted: the run may be at fault, not the row.
         self._held: list[tuple[Job, Refused]] = []
         self.refusals = self.answered = 0
 
     def waiting(self) -> int:
-        """Rows in memory that wait for a turn."""
-        return len(self._queue)
+        """Rows in memory that wait for a turn, as of the last `advance`, but for those that the service makes wait."""
+        return self._goes_soon
 
     def enter(self, job: Job) -> None:
-        self._queue.append(job)
+        """A row waits for its turn, behind all others."""
+        queue = self._queue_of(job)
+        if self._gate.is_oversized(queue.lane, job.about.tokens):
+            queue.oversized.append(job)
+            return
+        self._entered += 1
+        queue.rows.append((self._entered, job))
+        self._goes_soon += 1
+
+    def _enter_first(self, job: Job) -> None:
+        rows = self._queue_of(job).rows
+        rows.appendleft((rows[0][0] if rows else self._entered, job))
+
+    def _queue_of(self, job: Job) -> _Queue:
+        resource = job.about.resource
+        queue = self._queues.get(resource)
+        if queue is None:
+            queue = self._queues[resource] = _Queue(self._gate.lane(resource, self._jobs.now))
+        return queue
 
     def advance(self) -> float:
         """Write the intents of the rows that may go now; returns when to come back without an event."""
         jobs, gate, now = self._jobs, self._gate, self._jobs.now
         while (due := self._retries.take(now)) is not None:
-            self._queue.append(due)
-        while self._queue:
-            opens = gate.opens_at(jobs.open_jobs)
-            if opens is None:
-                break
-            if opens > now:
-                return min(opens, self._retries.next_due())
-            job = self._queue.popleft()
-            if job.phase is not Phase.WAITING:  # cancelled while it waited
-                continue
-            gate.took(now, job.about.tokens)
+            self.enter(due)
+        while (due := self._delayed.take(now)) is not None:
+            if due.phase is Phase.WAITING:
+                self.enter(due)
+        back_at = min(self._retries.next_due(), self._delayed.next_due())
+        while True:
+            queue, opens = self._next(now)
+            if queue is None:
+                return min(back_at, opens)
+            opens_for_all = gate.opens_at(jobs.open_jobs)
+            if opens_for_all is None:
+                return back_at
+            if opens_for_all > now:
+                return min(opens_for_all, back_at)
+            job = queue.rows.popleft()[1] if queue.rows else queue.oversized.popleft()
+            gate.took(queue.lane, now, job.about.tokens)
             jobs.move(job, Step.TURN_TAKEN)
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
-        return self._retries.next_due()
+
+    def _next(self, now: float) -> tuple[_Queue | None, float]:
+        """The queue whose first row is the next to go; None, and when one may be, where none may now."""
+        chosen, place, soonest = None, 0, NEVER
+        self._goes_soon = 0
+        for resource, queue in self._queues.items():
+            first = queue.first()
+            if first is None and not queue.oversized:
+                continue
+            opens = queue.lane.opens_at(self._jobs.open_of[resource])
+            if first is None:
+                opens = self._opens_for_oversized(queue, opens)
+                first = self._entered + 1
+            if opens is not None and opens <= now:
+                self._goes_soon += len(queue.rows)
+                if chosen is None or first < place:
+                    chosen, place = queue, first
+            elif opens is not None:
+                soonest = min(soonest, opens)
+        return chosen, soonest
+
+    def _opens_for_oversized(self, queue: _Queue, opens: float | None) -> float | None:
+        oversized, lane = queue.oversized, queue.lane
+        while oversized and oversized[0].phase is not Phase.WAITING:
+            oversized.popleft()
+        if not oversized or opens is None or lane.in_flight:
+            return None
+        return max(opens, lane.last_at + ALONE_AFTER)
+
+    def waits(self) -> list[Waiting]:
+        """The rows that wait since the service refused some, those of one model together."""
+        now = self._jobs.now
+        delayed: dict[Resource, list[float]] = {}
+        for job in self._refused:
+            if job.phase is Phase.WAITING and job.due != IDLE:
+                delayed.setdefault(job.about.resource, []).append(job.due / TICKS_PER_SECOND)
+        found = []
+        for resource, queue in self._queues.items():
+            rate, own = queue.lane.rate, delayed.get(resource, [])
+            paused = rate.paused_until > now
+            rows = len(own) + (len(queue.rows) if paused else 0)
+            if rows:
+                until = rate.paused_until if paused else min(own)
+                found.append(Waiting(rows, resource[1], rate.paused_for or "refused", until))
+        return found
 
     def _intent_synced(self, job: Job) -> None:
-        gate = self._gate
+        gate, lane, now = self._gate, self._lane_of(job), self._jobs.now
         if job.phase is not Phase.INTENDING:  # cancelled meanwhile
             return
-        if gate.halted is not None or gate.closed or gate.paused_until > self._jobs.now:
-            gate.withdrew(self._jobs.now, job.about.tokens)
+        if gate.halted is not None or gate.closed or max(gate.paused_until, lane.rate.paused_until) > now:
+            gate.withdrew(lane, now, job.about.tokens)
             self._jobs.move(job, Step.WITHDRAWN)
             self._clear(job)
-            self._queue.appendleft(job)
+            self._enter_first(job)
             return
         self._jobs.move(job, Step.INTENT_SYNCED)
         self._jobs.posted(job)
@@ -78,7 +179,7 @@ class Submits:
     def cancel_intending(self, job: Job) -> None:
         """End a cancelled row whose intent is written and whose POST has not begun."""
         assert job.cancel_reason is not None
-        self._gate.withdrew(self._jobs.now, job.about.tokens)
+        self._gate.withdrew(self._lane_of(job), self._jobs.now, job.about.tokens)
         self._clear(job)
         self._endings.end(job, cancelled(job.cancel_reason, None, sent=False), None)
 
@@ -87,11 +188,12 @@ class Submits:
         if event.warnings:
             job.warn(*event.warnings)
         self.answered += 1
-        jobs.answered(job)
+        sent_at = jobs.answered(job)
+        self._refused.pop(job, None)
         names_a_job = accepted.retrievable or type(accepted.outcome) is Running
         if names_a_job and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
             return
-        self._gate.accepted(jobs.now)
+        self._gate.accepted(self._lane_of(job), jobs.now, sent_at, job.about.tokens, accepted.shown)
         jobs.count_accepted()
         self._end_held()
         job_id, seen = accepted.job_id, accepted.outcome
@@ -126,7 +228,7 @@ class Submits:
                 jobs.share(job, job_id)
             return False
         message = f"the response to {job.key!r} has the id {job_id}, which is {owner}"
-        self._gate.lost(jobs.now, message)
+        self._gate.lost(self._lane_of(job), jobs.now, message)
         self._end_unconfirmed(job, our_problem("duplicate_job_id", message, http_status=accepted.http_status))
         return True
 
@@ -135,18 +237,27 @@ class Submits:
         self._polls.begin(job)
 
     def refused(self, event: SubmitRefused) -> None:
-        job, refused, gate = event.job, event.refused, self._gate
+        job, refused, gate, jobs = event.job, event.refused, self._gate, self._jobs
         self.refusals += 1
         self.answered += 1
-        self._jobs.answered(job)
+        sent_at = jobs.answered(job)
         job.refused(refused.problem)
-        gate.refused(self._jobs.now, refused, job.about.tokens)
+        lane, tokens, others = self._lane_of(job), job.about.tokens, jobs.open_of[job.about.resource] - 1
+        row = gate.refused(lane, jobs.now, sent_at, refused, tokens, others, self._refused.get(job))
         self._clear(job)
         if job.cancel_reason is not None:
+            self._refused.pop(job, None)
             self._endings.end(job, cancelled(job.cancel_reason, None, sent=False), None)
+        elif row is not None and lane.counts.is_at_fault(row, tokens):
+            del self._refused[job]
+            self._end_refused(job, refused)
+        elif row is not None:
+            jobs.move(job, Step.REFUSED)
+            self._refused[job] = row
+            self._delayed.put(job, jobs.now + self._delay(row, refused))
         elif refused.again or refused.rule.halts:
-            self._jobs.move(job, Step.REFUSED)
-            self._queue.appendleft(job)
+            jobs.move(job, Step.REFUSED)
+            self._enter_first(job)
         elif gate.known or self._jobs.settings.keep_going:
             self._end_refused(job, refused)
         else:
@@ -156,7 +267,8 @@ class Submits:
     def failed(self, event: SubmitFailed) -> None:
         self.answered += 1
         self._jobs.answered(event.job)
-        self._gate.lost(self._jobs.now, event.ambiguous.problem.message)
+        self._refused.pop(event.job, None)
+        self._gate.lost(self._lane_of(event.job), self._jobs.now, event.ambiguous.problem.message)
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
@@ -170,8 +282,16 @@ class Submits:
 
     def input_is_over(self) -> None:
         """No row is left that could show who was at fault for the first refusals."""
-        if self._gate.halted is None and not self._queue and self._gate.in_flight == 0:
+        queued = any(queue.rows or queue.oversized for queue in self._queues.values())
+        if self._gate.halted is None and not queued and self._gate.in_flight == 0:
             self._end_held()
+
+    def _delay(self, row: RefusedRow, refused: Refused) -> float:
+        """How long a row waits that was refused: what the service asks for at least."""
+        return floor_with_jitter(max(row.delay, refused.retry_after or 0.0), self._jobs.chance())
+
+    def _lane_of(self, job: Job) -> Lane:
+        return self._gate.lane(job.about.resource, self._jobs.now)
 
     def _end_refused(self, job: Job, refused: Refused) -> None:
         end = rejected(refused.problem, refused.rule.state, refused.rule.billing_reason)

@@ -21,12 +21,19 @@ TOLERANCE = 0.04
 class Rate:
     """At most `per_second` units per second, spread evenly; None is no limit."""
 
-    __slots__ = ("_pace", "_tat", "per_second")
+    __slots__ = ("_credit", "_pace", "_tat", "per_second")
 
     def __init__(self, per_second: float | None) -> None:
         self.per_second = per_second
         self._pace = per_second / (1 + TOLERANCE) if per_second else 0.0
         self._tat = float("-inf")
+        self._credit = 0.0
+
+    def change(self, per_second: float | None, *, credit: float = 0.0) -> None:
+        """From now on so many; what was not used in the last `credit` seconds may still be."""
+        self.per_second = per_second
+        self._pace = per_second / (1 + TOLERANCE) if per_second else 0.0
+        self._credit = credit
 
     def ready_at(self) -> float:
         """From when on the next request may go; minus infinity where nothing limits it."""
@@ -35,7 +42,7 @@ class Rate:
     def take(self, now: float, weight: float = 1.0) -> None:
         """Charge a request that goes now."""
         if self._pace:
-            self._tat = max(self._tat, now) + weight / self._pace
+            self._tat = max(self._tat, now - self._credit) + weight / self._pace
 
     def settle(self, now: float, estimated: float, actual: float) -> None:
         """Charge what a request cost beyond its estimate, or give back what it did not use."""

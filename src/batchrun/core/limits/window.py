@@ -15,6 +15,10 @@ class Window:
         self.threshold = float(limit)
         self.size = 1.0
 
+    def open(self) -> None:
+        """All of it at once: another window watches over the start."""
+        self.size = float(self.limit)
+
     def accepted(self) -> None:
         step = 1.0 if self.size < self.threshold else 1.0 / self.size
         self.size = min(float(self.limit), self.size + step)

@@ -232,6 +232,7 @@ class Settings:
     submits: int = _setting(32, FlagGroup.LIMITS, SettingKind.COUNT, "POSTs in flight: at most so many rows are unconfirmed after a crash (as --concurrency where all rows end at the submit)")
     rpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "submits per minute, spread evenly")
     tpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "tokens per minute, estimated, then corrected by the service's count")
+    rate: str = _setting("adaptive", FlagGroup.LIMITS, SettingKind.TEXT, "adaptive: learn how much the service bears, below --rpm and --tpm; fixed: those alone")
     connections: int = _setting(1_000, FlagGroup.LIMITS, SettingKind.COUNT, "open connections at most; only as many as needed are opened")
 
     poll_rate: float = _setting(200.0, FlagGroup.POLLING, SettingKind.NUMBER, "polls per second, for all jobs together")
@@ -279,6 +280,8 @@ class Settings:
                 raise _error(name, "0 or more", value)
         if self.transport not in TRANSPORTS:
             raise _error("transport", " or ".join(TRANSPORTS), self.transport)
+        if self.rate not in RATES:
+            raise _error("rate", " or ".join(RATES), self.rate)
         if self.poll_max > LONGEST_GAP:
             raise _error(
                 "poll_max",
@@ -315,6 +318,7 @@ class Settings:
 
 AT_ONCE_CONCURRENCY = 64
 TRANSPORTS = ("own", "httpx")
+ADAPTIVE, FIXED = RATES = ("adaptive", "fixed")
 _ABOVE_ZERO = (
     "concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_row", "max_body", "max_memory",
     "connect_timeout", "submit_timeout", "answer_timeout", "poll_timeout", "cancel_timeout", "rpm", "tpm", "max_wait", "limit",
