@@ -82,6 +82,18 @@ class Submits:
         queue.rows.append((self._entered, job))
         self._goes_soon += 1
 
+    def _enter_again(self, job: Job) -> None:
+        """A row that was refused has waited its delay.
+
+        It goes behind the others, but for its second try where others were accepted since the first: that shows soonest
+        for whose sake it was refused, and whether the cut that it caused was for nothing.
+        """
+        row = self._refused[job]
+        if row.refusals == 1 and self._lane_of(job).counts.accepted_since(row):
+            self._enter_first(job)
+        else:
+            self.enter(job)
+
     def _enter_first(self, job: Job) -> None:
         rows = self._queue_of(job).rows
         rows.appendleft((rows[0][0] if rows else self._entered, job))
@@ -100,7 +112,7 @@ class Submits:
             self.enter(due)
         while (due := self._delayed.take(now)) is not None:
             if due.phase is Phase.WAITING:
-                self.enter(due)
+                self._enter_again(due)
         back_at = min(self._retries.next_due(), self._delayed.next_due())
         while True:
             queue, opens = self._next(now)

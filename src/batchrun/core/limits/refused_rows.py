@@ -65,14 +65,17 @@ class ClassCounts:
             row.counted += 1
         return row
 
+    def accepted_since(self, row: RefusedRow) -> int:
+        """Submits that were accepted since the row's first refusal."""
+        return self._accepted - row.accepted_before
+
     def is_alone(self, row: RefusedRow) -> bool:
         """Whether the row is refused again while few of the others' submits are."""
-        others = self._accepted - row.accepted_before
-        return row.refusals > 1 and others > 0 and self._share_refused(row) <= FEW
+        return row.refusals > 1 and self.accepted_since(row) > 0 and self._share_refused(row) <= FEW
 
     def is_at_fault(self, row: RefusedRow, tokens: int) -> bool:
         """Whether the row, of so many `tokens`, is refused for its own sake."""
-        if row.refusals < REFUSALS or self._accepted - row.accepted_before < ACCEPTED:
+        if row.refusals < REFUSALS or self.accepted_since(row) < ACCEPTED:
             return False
         largest = next((size for which, size in self._largest if which > row.accepted_before), -1)
         return largest >= tokens and self._share_refused(row) ** REFUSALS < CHANCE
@@ -80,5 +83,5 @@ class ClassCounts:
     def _share_refused(self, row: RefusedRow) -> float:
         """The share of the others' submits that were refused since the row's first refusal."""
         refused = self._refused - row.refused_before - (row.counted - 1)
-        answered = refused + self._accepted - row.accepted_before
+        answered = refused + self.accepted_since(row)
         return refused / answered if answered else 1.0
