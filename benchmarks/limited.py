@@ -44,7 +44,7 @@ class FixedMinutes:
     def take(self, cost: float) -> None:
         self._used += cost
 
-    def remaining(self, now: float) -> int:
+    def remaining(self, _now: float) -> int:
         return int(self.per_minute - self._used)
 
     def reset(self, now: float) -> float:
@@ -131,7 +131,7 @@ def honest(service: Service, now: float) -> Headers:
 def claiming(**limits: float) -> Callable[[Service, float], Headers]:
     """Headers that claim these limits, whatever they are."""
     shown = {f"x-ratelimit-limit-{kind}": f"{limit:.0f}" for kind, limit in limits.items()}
-    return lambda service, now: shown
+    return lambda _service, _now: shown
 
 
 class World:

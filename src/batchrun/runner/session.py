@@ -5,18 +5,21 @@ The command and the API share it; each shows its progress in its own way.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.journal.entries import Header
+from batchrun.core.limits.lane import Rates
 from batchrun.core.limits.shared import Shared
 from batchrun.core.rows.parse import BodyFlags
 from batchrun.core.settings.settings import Secret, Settings, UsageError
@@ -200,6 +203,7 @@ async def run_session(
                 redactor=redactor,
                 ceiling=None if sharing is None else sharing.ceiling,
                 shared=None if sharing is None else sharing.shared,
+                rates=_rates_of(service),
             )
             absent = batch.differences.elsewhere + len(batch.vanished)
             rows = batch.state.rows if source is None else len(source) + absent
@@ -228,6 +232,19 @@ async def run_session(
     finally:
         if source is not None:
             source.close()
+
+
+_learned: WeakValueDictionary[tuple[object, ...], Rates] = WeakValueDictionary()
+
+
+def _rates_of(service: Service) -> Rates:
+    """What the batches that run in this loop now learn of the service together, as far as they have one API key."""
+    identity = tuple(sorted(service.identity().items()))
+    which = (id(asyncio.get_running_loop()), identity, service.key_fingerprint(b"rates"))
+    rates = _learned.get(which)
+    if rates is None:
+        rates = _learned[which] = Rates()
+    return rates
 
 
 def with_timeouts_of(service: Service, given: Mapping[str, Any]) -> Mapping[str, Any]:

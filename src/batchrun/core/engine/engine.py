@@ -268,7 +268,7 @@ class Engine:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
         self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
-        self.gate = gate = Gate(settings, now, chance, shared, rates)
+        self.gate = gate = Gate(settings, chance, shared, rates)
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
         self.polls = polls = Polls(jobs, endings, gate, retries)

@@ -1,18 +1,17 @@
 """Submits: from a row that waits for its turn to a job with an id on the disk.
 
-Rows wait in one queue for each endpoint and model, since that is what a service may limit; among those that may go the
-one goes first that came first. A row that was refused waits its own delay and then behind the others. One that alone
-takes more tokens than a minute has goes alone, once no other waits: a minute after the last, and a minute before the next.
+Rows wait in `Queues`. One that the service refused waits its own delay first, and ends where it is refused for its own
+sake.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.jobs.job import IDLE, NEVER, TICKS_PER_SECOND, Job, Timers
+from batchrun.core.engine.queues import Queues
+from batchrun.core.jobs.job import IDLE, TICKS_PER_SECOND, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import KeepUnreadable, Submit, SubmitAccepted, SubmitFailed, SubmitRefused
@@ -28,28 +27,6 @@ from batchrun.core.responses.verdict import Accepted, Refused
 from batchrun.core.taxonomy.rules import HaltReason, Retry, State
 
 
-ALONE_AFTER = 60.0
-"""A row with more than a minute's tokens is sent so long after the last one, in seconds."""
-
-
-class _Queue:
-    """Rows of one endpoint and model that wait for their turn, each with its place in the order of all rows."""
-
-    __slots__ = ("lane", "oversized", "rows")
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.rows: deque[tuple[int, Job]] = deque()
-        self.oversized: deque[Job] = deque()
-
-    def first(self) -> int | None:
-        """The place of the first row that waits; None where none does."""
-        rows = self.rows
-        while rows and rows[0][1].phase is not Phase.WAITING:  # cancelled while it waited
-            rows.popleft()
-        return rows[0][0] if rows else None
-
-
 class Submits:
     """Rows that wait for their turn, and the POSTs in flight."""
 
@@ -59,28 +36,21 @@ class Submits:
         self._gate = gate
         self._retries = retries
         self._polls = polls
-        self._queues: dict[Resource, _Queue] = {}
-        self._entered = 0
+        self._queues = Queues()
         self._delayed = Timers()  # rows that were refused
         self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
-        self._goes_soon = 0
         # Refused for good before anything was accepted: the run may be at fault, not the row.
         self._held: list[tuple[Job, Refused]] = []
         self.refusals = self.answered = 0
 
     def waiting(self) -> int:
-        """Rows in memory that wait for a turn, as of the last `advance`, but for those that the service makes wait."""
-        return self._goes_soon
+        """Rows in memory that wait for a turn, but for those that the service makes wait."""
+        return self._queues.at_hand
 
     def enter(self, job: Job) -> None:
         """A row waits for its turn, behind all others."""
-        queue = self._queue_of(job)
-        if self._gate.is_oversized(queue.lane, job.about.tokens):
-            queue.oversized.append(job)
-            return
-        self._entered += 1
-        queue.rows.append((self._entered, job))
-        self._goes_soon += 1
+        lane = self._lane_of(job)
+        self._queues.enter(lane, job, oversized=self._gate.is_oversized(lane, job.about.tokens))
 
     def _enter_again(self, job: Job) -> None:
         """A row that was refused has waited its delay.
@@ -88,22 +58,11 @@ class Submits:
         It goes behind the others, but for its second try where others were accepted since the first: that shows soonest
         for whose sake it was refused, and whether the cut that it caused was for nothing.
         """
-        row = self._refused[job]
-        if row.refusals == 1 and self._lane_of(job).counts.accepted_since(row):
-            self._enter_first(job)
+        lane, row = self._lane_of(job), self._refused[job]
+        if row.refusals == 1 and lane.counts.accepted_since(row):
+            self._queues.enter_first(lane, job)
         else:
             self.enter(job)
-
-    def _enter_first(self, job: Job) -> None:
-        rows = self._queue_of(job).rows
-        rows.appendleft((rows[0][0] if rows else self._entered, job))
-
-    def _queue_of(self, job: Job) -> _Queue:
-        resource = job.about.resource
-        queue = self._queues.get(resource)
-        if queue is None:
-            queue = self._queues[resource] = _Queue(self._gate.lane(resource, self._jobs.now))
-        return queue
 
     def advance(self) -> float:
         """Write the intents of the rows that may go now; returns when to come back without an event."""
@@ -115,64 +74,29 @@ class Submits:
                 self._enter_again(due)
         back_at = min(self._retries.next_due(), self._delayed.next_due())
         while True:
-            queue, opens = self._next(now)
+            queue, opens = self._queues.next(now, jobs.open_of)
             if queue is None:
                 return min(back_at, opens)
             opens_for_all = gate.opens_at(jobs.open_jobs)
-            if opens_for_all is None:
-                return back_at
-            if opens_for_all > now:
-                return min(opens_for_all, back_at)
-            job = queue.rows.popleft()[1] if queue.rows else queue.oversized.popleft()
+            if opens_for_all is None or opens_for_all > now:
+                return back_at if opens_for_all is None else min(opens_for_all, back_at)
+            job = queue.take()
             gate.took(queue.lane, now, job.about.tokens)
             jobs.move(job, Step.TURN_TAKEN)
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
 
-    def _next(self, now: float) -> tuple[_Queue | None, float]:
-        """The queue whose first row is the next to go; None, and when one may be, where none may now."""
-        chosen, place, soonest = None, 0, NEVER
-        self._goes_soon = 0
-        for resource, queue in self._queues.items():
-            first = queue.first()
-            if first is None and not queue.oversized:
-                continue
-            opens = queue.lane.opens_at(self._jobs.open_of[resource])
-            if first is None:
-                opens = self._opens_for_oversized(queue, opens)
-                first = self._entered + 1
-            if opens is not None and opens <= now:
-                self._goes_soon += len(queue.rows)
-                if chosen is None or first < place:
-                    chosen, place = queue, first
-            elif opens is not None:
-                soonest = min(soonest, opens)
-        return chosen, soonest
-
-    def _opens_for_oversized(self, queue: _Queue, opens: float | None) -> float | None:
-        oversized, lane = queue.oversized, queue.lane
-        while oversized and oversized[0].phase is not Phase.WAITING:
-            oversized.popleft()
-        if not oversized or opens is None or lane.in_flight:
-            return None
-        return max(opens, lane.last_at + ALONE_AFTER)
-
     def waits(self) -> list[Waiting]:
-        """The rows that wait since the service refused some, those of one model together."""
-        now = self._jobs.now
+        """The rows that wait since the service refused some, those of one endpoint and model together."""
         delayed: dict[Resource, list[float]] = {}
         for job in self._refused:
             if job.phase is Phase.WAITING and job.due != IDLE:
                 delayed.setdefault(job.about.resource, []).append(job.due / TICKS_PER_SECOND)
-        found = []
-        for resource, queue in self._queues.items():
-            rate, own = queue.lane.rate, delayed.get(resource, [])
-            paused = rate.paused_until > now
-            rows = len(own) + (len(queue.rows) if paused else 0)
-            if rows:
-                until = rate.paused_until if paused else min(own)
-                found.append(Waiting(rows, resource[1], rate.paused_for or "refused", until))
-        return found
+        now = self._jobs.now
+        found = (
+            queue.lane.waiting(now, len(queue), delayed.get(queue.lane.resource, [])) for queue in self._queues.all()
+        )
+        return [one for one in found if one is not None]
 
     def _intent_synced(self, job: Job) -> None:
         gate, lane, now = self._gate, self._lane_of(job), self._jobs.now
@@ -182,7 +106,7 @@ class Submits:
             gate.withdrew(lane, now, job.about.tokens)
             self._jobs.move(job, Step.WITHDRAWN)
             self._clear(job)
-            self._enter_first(job)
+            self._queues.enter_first(lane, job)
             return
         self._jobs.move(job, Step.INTENT_SYNCED)
         self._jobs.posted(job)
@@ -269,7 +193,7 @@ class Submits:
             self._delayed.put(job, jobs.now + self._delay(row, refused))
         elif refused.again or refused.rule.halts:
             jobs.move(job, Step.REFUSED)
-            self._enter_first(job)
+            self._queues.enter_first(lane, job)
         elif gate.known or self._jobs.settings.keep_going:
             self._end_refused(job, refused)
         else:
@@ -294,8 +218,7 @@ class Submits:
 
     def input_is_over(self) -> None:
         """No row is left that could show who was at fault for the first refusals."""
-        queued = any(queue.rows or queue.oversized for queue in self._queues.values())
-        if self._gate.halted is None and not queued and self._gate.in_flight == 0:
+        if self._gate.halted is None and not self._queues.any_wait() and self._gate.in_flight == 0:
             self._end_held()
 
     def _delay(self, row: RefusedRow, refused: Refused) -> float:

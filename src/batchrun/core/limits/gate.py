@@ -29,8 +29,8 @@ from batchrun.core.limits.rate import Rate
 from batchrun.core.limits.refused_rows import RefusedRow
 from batchrun.core.limits.shared import Shared
 from batchrun.core.limits.window import Window
-from batchrun.core.responses.retry_after import full_jitter
 from batchrun.core.responses.rate_headers import RateHeaders
+from batchrun.core.responses.retry_after import full_jitter
 from batchrun.core.responses.shape import UnknownShape
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.settings.settings import ADAPTIVE, Settings
@@ -58,7 +58,6 @@ class Gate:
     def __init__(
         self,
         settings: Settings,
-        now: float,
         chance: Callable[[], float],
         shared: Shared | None = None,
         rates: Rates | None = None,
@@ -183,7 +182,7 @@ class Gate:
         self.tokens.settle(now, tokens, 0)
         problem = refused.problem
         if not refused.again:
-            lane.in_flight -= 1
+            lane.ended()
         if refused.rule.halts:
             reason = HaltReason(refused.rule.billing_reason or HaltReason.AUTH.value)
             self.halt(reason, f"{problem.code or reason}: {problem.message}")
@@ -203,7 +202,7 @@ class Gate:
 
     def lost(self, lane: Lane, now: float, message: str) -> None:
         """The outcome of a submit is unknown."""
-        lane.lost()
+        lane.ended()
         self.in_flight -= 1
         self._ambiguous += 1
         self.trouble = message

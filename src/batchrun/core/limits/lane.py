@@ -83,9 +83,18 @@ class Lane:
         self.counts.accepted(tokens)
         self.rate.accepted(now, sent_at, tokens, shown)
 
-    def lost(self) -> None:
-        """The outcome of a submit is unknown."""
+    def ended(self) -> None:
+        """The outcome of a submit is unknown, or the row was refused for good: it says nothing of the rate."""
         self.in_flight -= 1
+
+    def waiting(self, now: float, queued: int, delayed: list[float]) -> Waiting | None:
+        """What waits since the service refused rows: with a pause all that are `queued`, else those `delayed` until then."""
+        until = self.rate.paused_until
+        if until > now:
+            rows = queued + len(delayed)
+        else:
+            rows, until = len(delayed), min(delayed, default=now)
+        return Waiting(rows, self.resource[1], self.rate.paused_for or "refused", until) if rows else None
 
     def job_failed_for_load(self, now: float, asked: float, chance: Callable[[], float], *, lower: bool) -> None:
         """A job was accepted and failed for a rate or an overload; the service asks to wait `asked` seconds.
@@ -126,9 +135,8 @@ class Lane:
         rate, problem = self.rate, refused.problem
         row = self.counts.refused(row)
         if self.counts.is_alone(row):
-            if row.cut:
-                rate.take_back(now, row.cut)
-                row.cut = ()
+            rate.take_back(now, row.cut)
+            row.cut_for(())
             return row
         before = rate.requests.effective or 0.0
         if self.places.concerns(jobs):
@@ -141,7 +149,7 @@ class Lane:
         else:
             is_new = rate.refused_for_overload(now, sent_at, refused.retry_after, chance)
         if is_new:
-            row.cut = rate.last_cut
+            row.cut_for(rate.last_cut)
             self.places.incident(jobs, before)
         if rate.paused_until > now:
             self.window.start_again(lower=problem.code == "slow_down")

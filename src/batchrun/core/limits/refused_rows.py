@@ -38,6 +38,17 @@ class RefusedRow:
         """Seconds that it waits after its last refusal, at least."""
         return min(LONGEST_DELAY, 2.0 ** (self.refusals - 1))
 
+    def refused_again(self) -> None:
+        self.refusals += 1
+
+    def counts(self) -> None:
+        """Its last refusal counts for the other rows, too."""
+        self.counted += 1
+
+    def cut_for(self, kinds: tuple[LimitKind, ...]) -> None:
+        """These limits were cut for its sake; none, where that was taken back."""
+        self.cut = kinds
+
 
 class ClassCounts:
     """What became of the submits of one class of rows."""
@@ -59,10 +70,10 @@ class ClassCounts:
         if row is None:
             self._refused += 1
             return RefusedRow(1, self._accepted, self._refused)
-        row.refusals += 1
+        row.refused_again()
         if not self.is_alone(row):
             self._refused += 1
-            row.counted += 1
+            row.counts()
         return row
 
     def accepted_since(self, row: RefusedRow) -> int:

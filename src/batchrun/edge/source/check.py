@@ -276,7 +276,7 @@ class _Check:
                         last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
                         number = READ
                     if number == READ or cap != last_cap:
-                        last_cap, number = cap, index.kind(model, cap)
+                        last_cap, number = cap, index.kind((model, cap, endpoint.path))
                     if "metadata" not in value:
                         kept = number
                     share.rows += 1
