@@ -437,7 +437,7 @@ class Engine:
             polls=self.polls.polls,
             new_attempts=jobs.retries - jobs.retries_before,
             stale=self._stale,
-            paused_until=gate.paused_until if gate.paused_until > jobs.now else None,
+            paused_until=gate.pause(jobs.now),
             outage=gate.outage,
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
             watched=max(
@@ -448,4 +448,5 @@ class Engine:
             unanswered=self.polls.unanswered(),
             accepted_before=jobs.accepted_before,
             new_attempts_before=jobs.retries_before,
+            waits=self.submits.waits(),
         )

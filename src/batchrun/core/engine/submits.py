@@ -86,7 +86,7 @@ class Submits:
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
 
-    def waits(self) -> list[Waiting]:
+    def waits(self) -> tuple[Waiting, ...]:
         """The rows that wait since the service refused some, those of one endpoint and model together."""
         delayed: dict[Resource, list[float]] = {}
         for job in self._refused:
@@ -96,7 +96,7 @@ class Submits:
         found = (
             queue.lane.waiting(now, len(queue), delayed.get(queue.lane.resource, [])) for queue in self._queues.all()
         )
-        return [one for one in found if one is not None]
+        return tuple(one for one in found if one is not None)
 
     def _intent_synced(self, job: Job) -> None:
         gate, lane, now = self._gate, self._lane_of(job), self._jobs.now

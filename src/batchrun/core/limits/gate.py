@@ -118,6 +118,12 @@ class Gate:
             lane = self.lanes[resource] = Lane(resource, rate, settings.submits)
         return lane
 
+    def pause(self, now: float) -> float | None:
+        """Until when no row may go; None where some may."""
+        until = min((lane.rate.paused_until for lane in self.lanes.values()), default=now)
+        until = max(until, self.paused_until)
+        return until if until > now else None
+
     def is_oversized(self, lane: Lane, tokens: int) -> bool:
         """Whether a row takes more tokens than a minute has."""
         limits = (self.tokens.per_second, lane.rate.tokens.ceiling)

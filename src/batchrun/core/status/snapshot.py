@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from batchrun.core.limits.lane import Waiting
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -41,6 +43,7 @@ class Snapshot:
     accepted_before: int = 0
     new_attempts_before: int = 0
     samples: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # by `codes`: a row, its message
+    waits: tuple[Waiting, ...] = ()  # rows that wait since the service refused some
 
     @property
     def finished_before(self) -> int:

@@ -269,6 +269,7 @@ class BatchStatus:
     gone: int  # records that the journal names and that are missing from the output
     rewriting: bool
     cancel_all: bool
+    refused: int = 0  # rows that were refused, and wait to be sent again
 
     @property
     def done(self) -> int:
@@ -302,12 +303,13 @@ def status_of(
     fold = follower.fold
     assert fold.header is not None, "expected a journal with a header"
     stages = dict.fromkeys(BatchStage, 0)
-    jobs = gone = 0
+    jobs = gone = refused = 0
     oldest: Oldest | None = None
     for key, journaled in fold.journaled_rows.items():
         stage = stage_of(journaled)
         stages[stage] += 1
         if stage is BatchStage.WAITING:
+            refused += journaled.only_refused
             continue
         if journaled.job_id is not None:
             jobs += 1
@@ -339,6 +341,7 @@ def status_of(
         gone=gone,
         rewriting=fold.rewrite is not None,
         cancel_all=fold.cancel_all,
+        refused=refused,
     )
 
 
