@@ -19,6 +19,7 @@ ALL: tuple[tuple[str, list[str], list[str] | None], ...] = (  # script, its argu
     ("end_to_end.py", [], ["--quick"]),
     ("scale.py", [], ["--quick"]),
     ("wire.py", [], None),
+    ("limits.py", [], ["--quick"]),
     ("core.py", [], None),
     ("journal.py", [], None),
     ("source.py", [], None),

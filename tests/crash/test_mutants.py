@@ -275,7 +275,12 @@ MUTANTS = [
     Mutant(
         "another row's job accepted", "another row's|nobody knows", [(Submits, "_is_anothers", never)], MixedUpProcess
     ),
-    Mutant("ids of ended jobs forgotten", "another row's|POSTed again", [(EndedIds, "add", never)], MixedUpProcess),
+    Mutant(
+        "ids of ended jobs forgotten",
+        "another row's|POSTed again|says its record",
+        [(EndedIds, "add", never)],
+        MixedUpProcess,
+    ),
     Mutant(
         "POSTs in flight not awaited",
         "another row's|POSTed again",
