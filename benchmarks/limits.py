@@ -79,7 +79,7 @@ def scenarios(count: int) -> Iterator[Scenario]:
         yield f"bucket of {window} s, two batches", two, 900, 60, RPM
     yield "5% of 503 at random", World(Service(requests(10), fails=0.05), rows(count)), 900, 60, RPM
     for rpm in (300, 60, 10, 3):
-        yield f"{rpm} a minute", World(Service(requests(1, rpm)), rows(1_000)), 1_500, 300, rpm
+        yield f"{rpm} a minute", World(Service(requests(1, rpm)), rows(1_000)), 1_500, 60, rpm
     yield "at most 100 jobs of 60 s", World(Service(most_jobs=100, duration=60.0), rows(count // 4)), 9_000, 0, 100
 
 

@@ -21,7 +21,7 @@ from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.journal.entries import Header
 from batchrun.core.limits.lane import Rates
 from batchrun.core.limits.shared import Shared
-from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.rows.parse import BodyFlags, input_tokens, result_tokens
 from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, Text, parts
@@ -209,6 +209,7 @@ async def run_session(
             rows = batch.state.rows if source is None else len(source) + absent
             if source is not None and len(batch.finished) < len(source):
                 batch.notes += _odd_fields(source, named=task.name is None)
+                batch.notes += _oversized(source, settings, named=task.name is None)
             opened(
                 Opening(
                     *_shown(task, service),
@@ -311,6 +312,17 @@ def _odd_fields(source: Checked, *, named: bool) -> list[Text]:
     if (more := sum(warnings.by_code.get(code, 0) for code in _SENT_AS_IT_IS) - len(notes)) > 0:
         notes.append(f"warning: {more:,} more like these" + ("; batchrun check lists them" if named else ""))
     return notes
+
+
+def _oversized(source: Checked, settings: Settings, *, named: bool) -> list[Text]:
+    """That the largest row alone takes more tokens than --tpm allows in a minute, where it does."""
+    report = source.report
+    tokens = input_tokens(report.largest) + result_tokens(0)
+    if settings.tpm is None or tokens <= settings.tpm:
+        return []
+    where = f"{source.name}:{report.largest_line}" if named else f"row {report.largest_line}"
+    text = f"{where} takes about {tokens:,} tokens, more than a minute of "
+    return [("warning: ", text, Option("tpm", f"{settings.tpm:g}"), ": rows like it go alone, after the others")]
 
 
 def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:

@@ -15,9 +15,17 @@ from collections.abc import Mapping
 from batchrun.core.jobs.job import NEVER, Job
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.limits.lane import Lane, Resource
+from batchrun.core.text.readable import visible
 
 ALONE_AFTER = 60.0
 """A row with more than a minute's tokens is sent so long after the last one, in seconds."""
+
+
+def oversized_note(key: str, tokens: int, limit: float, model: str | None) -> str:
+    """What a user is told of such a row, whose tokens are estimated."""
+    of = f" of {visible(model, 40)}" if model else ""
+    shown = f"{visible(key, 60)} takes about {tokens:,} tokens, more than the {limit:,.0f} per minute{of}"
+    return f"{shown}: rows like it go alone, after the others"
 
 
 class LaneQueue:

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.engine.queues import Queues
+from batchrun.core.engine.queues import Queues, oversized_note
 from batchrun.core.jobs.job import IDLE, TICKS_PER_SECOND, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
-from batchrun.core.jobs.messages import KeepUnreadable, Submit, SubmitAccepted, SubmitFailed, SubmitRefused
+from batchrun.core.jobs.messages import KeepUnreadable, Note, Submit, SubmitAccepted, SubmitFailed, SubmitRefused
 from batchrun.core.journal.entries import Cleared, Intent, Submitted, Unconfirmed
 from batchrun.core.limits.gate import Gate
 from batchrun.core.limits.lane import Lane, Resource, Waiting
@@ -41,6 +41,7 @@ class Submits:
         self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
         # Refused for good before anything was accepted: the run may be at fault, not the row.
         self._held: list[tuple[Job, Refused]] = []
+        self._oversized_noted = False
         self.refusals = self.answered = 0
 
     def waiting(self) -> int:
@@ -49,8 +50,14 @@ class Submits:
 
     def enter(self, job: Job) -> None:
         """A row waits for its turn, behind all others."""
-        lane = self._lane_of(job)
-        self._queues.enter(lane, job, oversized=self._gate.is_oversized(lane, job.about.tokens))
+        lane, tokens = self._lane_of(job), job.about.tokens
+        limit = self._gate.tokens_a_minute(lane)
+        oversized = limit is not None and tokens > limit
+        if limit is not None and oversized and not self._oversized_noted:
+            self._oversized_noted = True
+            if limit != self._jobs.settings.tpm:  # of that the user was told before the run
+                self._jobs.instruct(Note(oversized_note(job.key, tokens, limit, job.about.model)))
+        self._queues.enter(lane, job, oversized=oversized)
 
     def _enter_again(self, job: Job) -> None:
         """A row that was refused has waited its delay.

@@ -45,6 +45,8 @@ LEAST_STEP = 10
 HARDLY_ANY = 5
 """Where no more than so many were accepted between two cuts, the rate is cut to the mean of what it was and what went."""
 OVERLOADED, LAST = 0.2, 50
+AFTER_YOU = 0.005
+"""Seconds by which a batch lets another go first, where it had the last turn itself."""
 BELIEVED_FOR = 60.0
 """A ceiling that was used up for so long, in seconds, without a refusal is tried once."""
 
@@ -214,14 +216,22 @@ class AdaptiveRate:
         self._in_a_row = 0  # incidents without an acceptance between them
         self._refused: deque[bool] = deque(maxlen=LAST)
         self._has_tokens = False
+        self._last: object = None  # the batch that had the last turn
+        self._others_wait = False  # another one asked since
         self.last_cut: tuple[LimitKind, ...] = ()  # what the last incident cut
 
-    def ready_at(self) -> float:
-        """From when on the next submit may go."""
-        return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at())
+    def ready_at(self, batch: object = None) -> float:
+        """From when on the next submit of `batch` may go: a moment later where it had the last, and others wait."""
+        ready = max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at())
+        if batch is not self._last:
+            self._others_wait = True
+        elif self._others_wait:
+            return ready + AFTER_YOU
+        return ready
 
-    def took(self, now: float, tokens: int) -> None:
-        """A submit goes."""
+    def took(self, now: float, tokens: int, batch: object = None) -> None:
+        """A submit of `batch` goes."""
+        self._last, self._others_wait = batch, False
         self.requests.take(now, 1.0)
         if tokens:
             self._has_tokens = True

@@ -124,10 +124,11 @@ class Gate:
         until = max(until, self.paused_until)
         return until if until > now else None
 
-    def is_oversized(self, lane: Lane, tokens: int) -> bool:
-        """Whether a row takes more tokens than a minute has."""
-        limits = (self.tokens.per_second, lane.rate.tokens.ceiling)
-        return any(limit is not None and tokens > 60 * limit for limit in limits)
+    def tokens_a_minute(self, lane: Lane) -> float | None:
+        """Tokens that rows of the lane may take in a minute, where a limit is known: the user's or the service's."""
+        ceiling = lane.rate.tokens.ceiling
+        limits = (self._settings.tpm, None if ceiling is None else 60 * ceiling)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     # --- submits ---
 

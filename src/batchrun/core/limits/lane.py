@@ -63,14 +63,14 @@ class Lane:
 
     def opens_at(self, jobs: int) -> float | None:
         """From when on a row may go, with so many `jobs` in flight; None where only an event can change that."""
-        if self.in_flight >= int(self.window.size) or jobs >= self.places.limit:
+        if self.in_flight >= int(self.window.size) or jobs + 1 > self.places.limit:
             return None
-        return self.rate.ready_at()
+        return self.rate.ready_at(self)
 
     def took(self, now: float, tokens: int) -> None:
         self.in_flight += 1
         self.last_at = now
-        self.rate.took(now, tokens)
+        self.rate.took(now, tokens, self)
 
     def withdrew(self, now: float, tokens: int) -> None:
         self.in_flight -= 1
