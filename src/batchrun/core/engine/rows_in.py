@@ -27,6 +27,8 @@ from batchrun.core.taxonomy.rules import State
 
 READ_AHEAD = 64
 """Rows in memory beyond those that may be in flight."""
+HELD_UP = 2_000
+"""Rows in memory that were not submitted yet, at most, beyond the POSTs in flight: those of a model that waits are passed."""
 
 
 class RowsIn:
@@ -103,6 +105,7 @@ class RowsIn:
             return
         in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
         room = self._gate.places + READ_AHEAD - in_memory - self._asked_for
+        room = min(room, jobs.settings.submits + HELD_UP - len(jobs.unsubmitted) - self._asked_for)
         room = int(min(room, READ_AHEAD - self._submits.waiting() - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
             self._asked_for += room

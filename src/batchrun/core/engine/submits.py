@@ -79,6 +79,8 @@ class Submits:
         while (due := self._delayed.take(now)) is not None:
             if due.phase is Phase.WAITING:
                 self._enter_again(due)
+            else:  # cancelled
+                self._refused.pop(due, None)
         back_at = min(self._retries.next_due(), self._delayed.next_due())
         while True:
             queue, opens = self._queues.next(now, jobs.open_of)

@@ -29,6 +29,7 @@ from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
 
 LimitKind = Literal["requests", "tokens"]
 
+RATE_LIMIT, OVERLOAD = "rate limit", "overload"
 FIRST = 200.0
 """Submits per second at first: fewer than the slow start lets go, and more than most services bear."""
 LEAST_FIRST = 100.0
@@ -210,7 +211,7 @@ class AdaptiveRate:
         self.requests = LearnedRate(now, first if learns else None, LEAST, LEAST_FIRST)
         self.tokens = LearnedRate(now, None, LEAST_TOKENS, LEAST_TOKENS)
         self.paused_until = float("-inf")
-        self.paused_for: str = ""  # "rate limit" or "overload"
+        self.paused_for = RATE_LIMIT
         self._incident_at = float("-inf")
         self._accepted_since = False
         self._in_a_row = 0  # incidents without an acceptance between them
@@ -269,7 +270,7 @@ class AdaptiveRate:
         self._refused.append(True)
         if shown is not None and self.learns:
             self._show(now, shown)
-        return self._incident(now, sent_at, asked, kind, chance, "rate limit")
+        return self._incident(now, sent_at, asked, kind, chance, RATE_LIMIT)
 
     def refused_for_overload(
         self, now: float, sent_at: float, asked: float | None, chance: Callable[[], float]
@@ -279,7 +280,7 @@ class AdaptiveRate:
         nothing_goes = self._in_a_row > 0 and not self._accepted_since
         if not nothing_goes and sum(self._refused) <= OVERLOADED * LAST:
             return False
-        return self._incident(now, sent_at, asked, None, chance, "overload")
+        return self._incident(now, sent_at, asked, None, chance, OVERLOAD)
 
     def wait(self, now: float, asked: float | None, chance: Callable[[], float]) -> None:
         """Nothing goes for as long as the service asks."""

@@ -94,7 +94,7 @@ class Lane:
             rows = queued + len(delayed)
         else:
             rows, until = len(delayed), min(delayed, default=now)
-        return Waiting(rows, self.resource[1], self.rate.paused_for or "refused", until) if rows else None
+        return Waiting(rows, self.resource[1], self.rate.paused_for, until) if rows else None
 
     def job_failed_for_load(self, now: float, asked: float, chance: Callable[[], float], *, lower: bool) -> None:
         """A job was accepted and failed for a rate or an overload; the service asks to wait `asked` seconds.
