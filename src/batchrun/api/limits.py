@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from batchrun.api.wording import refusals_in_python
-from batchrun.core.limits.shared import Shared
+from batchrun.core.limits.gate import Shared
 from batchrun.core.settings.parsing import from_arguments
 from batchrun.results.run_errors import SettingsError
 from batchrun.runner.loop.exchanges import submit_ceiling

@@ -19,8 +19,8 @@ from aiolimiter import AsyncLimiter
 
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.journal.entries import Header
+from batchrun.core.limits.gate import Shared
 from batchrun.core.limits.lane import Rates
-from batchrun.core.limits.shared import Shared
 from batchrun.core.rows.parse import BodyFlags, input_tokens, result_tokens
 from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot

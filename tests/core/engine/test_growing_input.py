@@ -7,7 +7,7 @@ import pytest
 from batchrun.core.engine.engine import Engine
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import Row
-from batchrun.core.limits.shared import Shared
+from batchrun.core.limits.gate import Shared
 from batchrun.core.settings.settings import Settings
 from tests.core.driver import Driver, error
 

@@ -2,11 +2,10 @@
 
 import pytest
 
-from batchrun.core.limits import adaptive
-from batchrun.core.limits.adaptive import COOLDOWN, CUT, FIRST, GROWTH, AdaptiveRate
-from batchrun.core.limits.places import Places
-from batchrun.core.limits.refused_rows import ClassCounts
-from batchrun.core.responses.rate_headers import LimitShown, RateHeaders
+from batchrun.core.limits import rate as adaptive
+from batchrun.core.limits.lane import ClassCounts, Places
+from batchrun.core.limits.rate import COOLDOWN, CUT, FIRST, GROWTH, AdaptiveRate
+from batchrun.core.responses.retry_after import LimitShown, RateHeaders
 
 
 def half():

@@ -1,6 +1,6 @@
 """Places that batches share: first come first served, and nobody waits for ever."""
 
-from batchrun.core.limits.shared import Shared
+from batchrun.core.limits.gate import Shared
 
 
 class Member:

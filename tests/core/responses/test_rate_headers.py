@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.limits.adaptive import limit_refused
-from batchrun.core.responses.rate_headers import LimitShown, RateHeaders, go_seconds, rate_headers
+from batchrun.core.limits.rate import limit_refused
+from batchrun.core.responses.retry_after import LimitShown, RateHeaders, go_seconds, rate_headers
 
 
 @pytest.mark.parametrize(

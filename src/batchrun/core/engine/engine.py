@@ -34,9 +34,8 @@ from batchrun.core.jobs.jobs import Jobs, cancelled
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.journal.entries import Cancelling, RequestsAccepted
-from batchrun.core.limits.gate import Gate, HaltState
+from batchrun.core.limits.gate import Gate, HaltState, Shared
 from batchrun.core.limits.lane import Rates
-from batchrun.core.limits.shared import Shared
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason, State

@@ -6,18 +6,212 @@ for the rate one submit goes alone, and each acceptance opens the window by one,
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from batchrun.core.limits.adaptive import AdaptiveRate, limit_refused
-from batchrun.core.limits.places import Places
-from batchrun.core.limits.refused_rows import ClassCounts, RefusedRow
-from batchrun.core.limits.window import Window
+from batchrun.core.limits.rate import AdaptiveRate, LimitKind, limit_refused
 from batchrun.core.responses.error import Source
-from batchrun.core.responses.rate_headers import RateHeaders
-from batchrun.core.responses.retry_after import full_jitter
+from batchrun.core.responses.retry_after import RateHeaders, full_jitter
 from batchrun.core.responses.verdict import Refused
 from batchrun.core.taxonomy.rules import State
+
+# --- How many submits may be in flight at once: slow start, as in TCP ---
+
+
+class Window:
+    """How many submits may be in flight: slow start, then a careful climb.
+
+    As in TCP: below the threshold each acceptance opens the window by one (doubling it every round trip),
+    above it by 1 / size.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.threshold = float(limit)
+        self.size = 1.0
+
+    def open(self) -> None:
+        """All of it at once: another window watches over the start."""
+        self.size = float(self.limit)
+
+    def accepted(self) -> None:
+        step = 1.0 if self.size < self.threshold else 1.0 / self.size
+        self.size = min(float(self.limit), self.size + step)
+
+    def start_again(self, *, lower: bool = False) -> None:
+        """Back to one. With `lower`, the climb is slow from half of what was open."""
+        if lower:
+            self.threshold = max(1.0, self.size / 2)
+        self.size = 1.0
+
+
+# --- How many jobs in flight a service bears, where it limits those and not a rate: learned from its refusals ---
+#
+# Where the last INCIDENTS incidents agree in jobs in flight and not in rate, the places become that number. Each job that
+# is accepted adds PLACES_GROWTH / places, so that a limit that was raised is found. Where twice as many jobs as there are places
+# were accepted since the last refusal, growth doubles with each further turn: it was no such limit.
+#
+# A service with a limited rate may seem to agree in jobs as well while its first burst is used up. There jobs are accepted
+# between incidents although none ended; here each takes the place of one that did.
+
+
+INCIDENTS = 4
+AGREE = 0.2
+PLACES_GROWTH = 0.5
+
+
+class _Incident(NamedTuple):
+    jobs: int
+    rate: float
+    accepted: int
+
+
+class Places:
+    """The places of one limited resource; `limit` is infinite until they are learned."""
+
+    def __init__(self) -> None:
+        self.limit = float("inf")
+        self._incidents: deque[_Incident] = deque(maxlen=INCIDENTS)
+        self._accepted = 0
+        self._since_refusal = 0
+
+    def concerns(self, jobs: int) -> bool:
+        """Whether a refusal with so many `jobs` in flight is one for want of a place."""
+        return jobs >= (1 - AGREE) * self.limit
+
+    def accepted(self) -> None:
+        self._accepted += 1
+        if self.limit < float("inf"):
+            self._since_refusal += 1
+            turns = self._since_refusal / self.limit
+            self.limit += PLACES_GROWTH / self.limit * 2.0 ** max(0.0, min(turns, 20.0) - 2.0)
+
+    def refused(self, jobs: int) -> None:
+        """Refused for want of a place, with so many `jobs` in flight."""
+        self._since_refusal = 0
+        self.limit = max(1.0, float(min(jobs, self.limit)))
+
+    def incident(self, jobs: int, rate: float) -> None:
+        """Refused with so many jobs in flight, at that rate."""
+        incidents = self._incidents
+        if self.limit < float("inf"):  # with far fewer jobs than places: it is something else
+            self.limit = float("inf")
+            incidents.clear()
+        incidents.append(_Incident(jobs, rate, self._accepted))
+        if len(incidents) < INCIDENTS or not _agree([one.jobs for one in incidents]):
+            return
+        if _agree([one.rate for one in incidents]):
+            return
+        first, last = incidents[0], incidents[-1]
+        accepted = last.accepted - first.accepted
+        ended = accepted - (last.jobs - first.jobs)
+        if jobs and ended >= accepted / 2 and accepted:
+            self.limit = float(jobs)
+            self._since_refusal = 0
+
+
+def _agree(values: list[float] | list[int]) -> bool:
+    middle = sum(values) / len(values)
+    return all(abs(value - middle) <= AGREE * middle for value in values)
+
+
+# --- When a row that is refused again and again is at fault itself ---
+#
+# A row that is refused for a rate or an overload waits its own delay (1, 2, 4, 8, 16, 16 … s) behind others. It ends as
+# what it was refused for only where its class of rows shows that the row is the reason: REFUSALS refusals of its own; since
+# the first of them at least ACCEPTED others were accepted, one of them at least as large; and with p, the share of the
+# others' submits that were refused since then, p^REFUSALS < CHANCE. At half of all submits refused at random no row ends so.
+#
+# The same counts show whose refusal it is when a row is refused again: where few of the others' submits were refused in the
+# meantime, its refusal says nothing of the rate and nothing of other rows, and does not count for them.
+
+
+REFUSALS = 8
+ACCEPTED = 20
+CHANCE = 1e-6
+FEW = 0.1
+LONGEST_DELAY = 16.0
+
+
+@dataclass(slots=True)
+class RefusedRow:
+    """A row that was refused, and what had become of the other rows of its class by then."""
+
+    refusals: int
+    accepted_before: int
+    refused_before: int
+    counted: int = 1  # of its refusals, those that count for others
+    cut: tuple[LimitKind, ...] = ()  # the limits that were cut for it
+
+    @property
+    def delay(self) -> float:
+        """Seconds that it waits after its last refusal, at least."""
+        return min(LONGEST_DELAY, 2.0 ** (self.refusals - 1))
+
+    def refused_again(self) -> None:
+        self.refusals += 1
+
+    def counts(self) -> None:
+        """Its last refusal counts for the other rows, too."""
+        self.counted += 1
+
+    def cut_for(self, kinds: tuple[LimitKind, ...]) -> None:
+        """These limits were cut for its sake; none, where that was taken back."""
+        self.cut = kinds
+
+
+class ClassCounts:
+    """What became of the submits of one class of rows."""
+
+    def __init__(self) -> None:
+        self._accepted = self._refused = 0
+        # of the accepted ones: which one it was and how large, each larger than all after it
+        self._largest: deque[tuple[int, int]] = deque()
+
+    def accepted(self, tokens: int) -> None:
+        self._accepted += 1
+        largest = self._largest
+        while largest and largest[-1][1] <= tokens:
+            largest.pop()
+        largest.append((self._accepted, tokens))
+
+    def refused(self, row: RefusedRow | None) -> RefusedRow:
+        """A row was refused, whose earlier refusals are `row`."""
+        if row is None:
+            self._refused += 1
+            return RefusedRow(1, self._accepted, self._refused)
+        row.refused_again()
+        if not self.is_alone(row):
+            self._refused += 1
+            row.counts()
+        return row
+
+    def accepted_since(self, row: RefusedRow) -> int:
+        """Submits that were accepted since the row's first refusal."""
+        return self._accepted - row.accepted_before
+
+    def is_alone(self, row: RefusedRow) -> bool:
+        """Whether the row is refused again while few of the others' submits are."""
+        return row.refusals > 1 and self.accepted_since(row) > 0 and self._share_refused(row) <= FEW
+
+    def is_at_fault(self, row: RefusedRow, tokens: int) -> bool:
+        """Whether the row, of so many `tokens`, is refused for its own sake."""
+        if row.refusals < REFUSALS or self.accepted_since(row) < ACCEPTED:
+            return False
+        largest = next((size for which, size in self._largest if which > row.accepted_before), -1)
+        return largest >= tokens and self._share_refused(row) ** REFUSALS < CHANCE
+
+    def _share_refused(self, row: RefusedRow) -> float:
+        """The share of the others' submits that were refused since the row's first refusal."""
+        refused = self._refused - row.refused_before - (row.counted - 1)
+        answered = refused + self.accepted_since(row)
+        return refused / answered if answered else 1.0
+
+
+# --- All of it for the rows of one endpoint and model ---
+
 
 Resource = tuple[str, str | None]
 """The path of an endpoint, and a model."""

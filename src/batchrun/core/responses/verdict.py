@@ -44,8 +44,7 @@ from batchrun.core.responses.outcome import (
     outcome_of,
     running,
 )
-from batchrun.core.responses.rate_headers import RateHeaders, rate_headers
-from batchrun.core.responses.retry_after import milliseconds, retry_after
+from batchrun.core.responses.retry_after import RateHeaders, milliseconds, rate_headers, retry_after
 from batchrun.core.responses.service_clock import ServiceClock, service_clock
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule

@@ -55,8 +55,8 @@ from batchrun.core.jobs.messages import (
     WriteFailed,
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
+from batchrun.core.limits.gate import Shared
 from batchrun.core.limits.lane import Rates
-from batchrun.core.limits.shared import Shared
 from batchrun.core.settings.settings import ADAPTIVE, Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason
