@@ -13,7 +13,7 @@
 - **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time
 - **halts**: nothing is submitted any more, for one reason
 
-Read first `rate`, `adaptive`, `places` and `refused_rows`, then `lane`; what batches share is in `shared`.
+Read first `rate`, then `lane`.
 
 It knows no rows and no jobs. Other parts read its fields and set none of them.
 """

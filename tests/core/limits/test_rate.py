@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchrun.core.limits import rate as adaptive
+from batchrun.core.limits import rate as limits
 from batchrun.core.limits.lane import ClassCounts, Places
 from batchrun.core.limits.rate import COOLDOWN, CUT, FIRST, GROWTH, AdaptiveRate
 from batchrun.core.responses.retry_after import LimitShown, RateHeaders
@@ -78,7 +78,7 @@ def test_without_an_acceptance_the_delay_doubles_to_thirty_seconds_and_the_rate_
         now = rate.paused_until
     assert rate.requests.per_second == before
     assert delays[1:5] == pytest.approx([2 * delays[0], 4 * delays[0], 8 * delays[0], 16 * delays[0]])
-    assert delays[-1] == adaptive.LONGEST_DELAY * 0.75
+    assert delays[-1] == limits.LONGEST_DELAY * 0.75
 
 
 def test_a_first_refusal_before_anything_was_accepted_cuts_nothing():
@@ -108,7 +108,7 @@ def test_retry_after_is_a_floor():
     assert 17.0 <= rate.paused_until <= 17.0 * 1.25
     rate = learned(50.0)
     refused(rate, 10.0, asked=0.001)
-    assert rate.paused_until >= 10.0 + adaptive.FIRST_DELAY / 2
+    assert rate.paused_until >= 10.0 + limits.FIRST_DELAY / 2
 
 
 def test_an_overload_cuts_only_where_more_than_a_fifth_of_the_last_fifty_were_refused():
