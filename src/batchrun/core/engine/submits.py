@@ -125,7 +125,8 @@ class Queues:
 
     def next(self, now: float, open_jobs: Mapping[Resource, int]) -> tuple[LaneQueue | None, float]:
         """The queue whose first row is the next to go, and `now`; without one, None and when there may be one."""
-        chosen, least, soonest, at_hand = None, 0, NEVER, 0
+        chosen: LaneQueue | None = None
+        least, soonest, at_hand = 0, NEVER, 0
         for resource, queue in self._queues.items():
             place = queue.first()
             if place is None:

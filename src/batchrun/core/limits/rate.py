@@ -109,7 +109,7 @@ class LearnedRate:
         self.per_second = first
         self.is_found = False  # the first cut was made
         self._least, self._least_first = least, least_first
-        self._rate = Rate(None)
+        self.exact = Rate(None)
         self._ceiling: float | None = None
         self._beyond = 1.0  # how far the ceiling may be passed, to try it
         self._ceiling_is_true = self._ceiling_is_false = False
@@ -135,9 +135,6 @@ class LearnedRate:
         """What the service's headers allow, where they are believed."""
         return None if self._ceiling_is_false else self._ceiling
 
-    def ready_at(self) -> float:
-        return self._rate.ready_at()
-
     def fullness(self, now: float) -> float:
         """The share of the rate that was used of late."""
         effective = self.effective
@@ -149,12 +146,12 @@ class LearnedRate:
             self._end_step(now)
         self._used += weight
         self._takes += 1
-        self._rate.take(now, weight)
+        self.exact.take(now, weight)
 
     def give_back(self, now: float, weight: float) -> None:
         """What was charged does not go, or costs less."""
         self._used = max(0.0, self._used - weight)
-        self._rate.settle(now, weight, 0.0)
+        self.exact.settle(now, weight, 0.0)
 
     def accepted(self, now: float, weight: float) -> None:
         """The service took this much; beyond what the ceiling can allow it was no ceiling."""
@@ -246,8 +243,8 @@ class LearnedRate:
     def _apply(self) -> None:
         effective = self.effective
         credit = 0.0 if self.is_found or self.ceiling is not None else DOUBLING
-        if effective != self._rate.per_second:
-            self._rate.change(effective, credit=credit)
+        if effective != self.exact.per_second:
+            self.exact.change(effective, credit=credit)
 
 
 class AdaptiveRate:
@@ -267,13 +264,14 @@ class AdaptiveRate:
         self._in_a_row = 0  # incidents without an acceptance between them
         self._refused: deque[bool] = deque(maxlen=LAST)
         self._has_tokens = False
+        self._shown: RateHeaders | None = None  # with what was accepted last
         self._last: object = None  # the batch that had the last turn
         self._others_wait = False  # another one asked since
         self.last_cut: tuple[LimitKind, ...] = ()  # what the last incident cut
 
     def ready_at(self, batch: object = None) -> float:
         """From when on the next submit of `batch` may go: a moment later where it had the last, and others wait."""
-        ready = max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at())
+        ready = max(self.paused_until, self.requests.exact.ready_at(), self.tokens.exact.ready_at())
         if batch is not self._last:
             self._others_wait = True
         elif self._others_wait:
@@ -304,7 +302,8 @@ class AdaptiveRate:
         self.requests.accepted(now, 1.0)
         if tokens:
             self.tokens.accepted(now, tokens)
-        if shown is not None:
+        if shown is not None and shown is not self._shown:
+            self._shown = shown
             self._show(now, shown)
 
     def refused_for_rate(

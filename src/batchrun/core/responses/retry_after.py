@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from batchrun.core.text.readable import seconds_of_http_date
@@ -95,6 +96,17 @@ def rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
     if _NAMES.isdisjoint(headers):
         return None
     return RateHeaders(_shown(headers, "requests"), _shown(headers, "tokens"))
+
+
+def limits_shown(headers: Mapping[str, str]) -> RateHeaders | None:
+    """The limits alone, which are the same in most responses: one value for equal ones, at little cost."""
+    requests, tokens = headers.get("x-ratelimit-limit-requests"), headers.get("x-ratelimit-limit-tokens")
+    return None if requests is None and tokens is None else _limits(requests, tokens)
+
+
+@lru_cache(maxsize=1_000)
+def _limits(requests: str | None, tokens: str | None) -> RateHeaders:
+    return RateHeaders(LimitShown(_count(requests) or None), LimitShown(_count(tokens) or None))
 
 
 def go_seconds(value: str) -> float | None:

@@ -44,7 +44,7 @@ from batchrun.core.responses.outcome import (
     outcome_of,
     running,
 )
-from batchrun.core.responses.retry_after import RateHeaders, milliseconds, rate_headers, retry_after
+from batchrun.core.responses.retry_after import RateHeaders, limits_shown, milliseconds, rate_headers, retry_after
 from batchrun.core.responses.service_clock import ServiceClock, service_clock
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
@@ -265,7 +265,7 @@ def _read_acceptance(
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
         retrievable=background,
-        shown=rate_headers(answer.headers),
+        shown=limits_shown(answer.headers),
     )
 
 
