@@ -20,6 +20,7 @@ ALL: tuple[tuple[str, list[str], list[str] | None], ...] = (  # script, its argu
     ("scale.py", [], ["--quick"]),
     ("pacing.py", [], ["--quick"]),
     ("wire.py", [], None),
+    ("limits.py", [], ["--quick"]),
     ("core.py", [], None),
     ("journal.py", [], None),
     ("source.py", [], None),

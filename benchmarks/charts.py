@@ -20,6 +20,7 @@ Bar = tuple[str, float, str, bool]  # label, value, what is written next to it, 
 
 WIDTH, LABELS, VALUES, ROW = 900, 300, 212, 26
 OURS, OTHERS, INK, PALE = "#2563eb", "#94a3b8", "#475569", "#e2e8f0"
+REFUSED = "#dc2626"
 CLIENTS = (
     ("whole runner, uvloop", "batchrun, all included (uvloop)"),
     ("whole runner, asyncio", "batchrun, all included (asyncio)"),
@@ -120,6 +121,64 @@ def lags(found: dict[str, dict[str, Any]]) -> str | None:
     )
 
 
+LIMIT_OVER_TIME = ((0, 180, 50.0), (180, 300, 25.0), (300, 540, 100.0))
+"""From when to when the simulated service of benchmarks/limits.py takes how many per second."""
+
+
+def learned_rate(found: dict[str, dict[str, Any]]) -> str | None:
+    """Submits accepted and refused per second over time, and the limit of the service."""
+    accepted, refused = found.get("limits: accepted over time"), found.get("limits: refused over time")
+    if accepted is None or refused is None:
+        return None
+    step, left, right, top, bottom = accepted["step"], 60, 20, 62, 300
+    seconds, most = step * len(accepted["series"]), 110.0
+    title = "Submits per second that a service takes, learned without a flag"
+
+    def x(at: float) -> float:
+        return left + (WIDTH - left - right) * at / seconds
+
+    def y(rate: float) -> float:
+        return bottom - (bottom - top) * rate / most
+
+    def line(points: Iterable[tuple[float, float]], colour: str, width: float) -> str:
+        path = " ".join(f"{x(at):.1f},{y(rate):.1f}" for at, rate in points)
+        return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+
+    limit = [(at, rate) for begin, end, rate in LIMIT_OVER_TIME for at in (begin, end)]
+    drawn = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 50}" width="{WIDTH}" '
+            f'height="{bottom + 50}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="{title}">'
+        ),
+        f'<rect width="{WIDTH}" height="{bottom + 50}" rx="6" fill="#ffffff" stroke="{PALE}"/>',
+        f'<text x="14" y="24" font-size="15" font-weight="600" fill="#0f172a">{title}</text>',
+        (
+            f'<text x="14" y="42" font-size="11" fill="{INK}">{accepted["date"]}, virtual time; limits of 3,000, 1,500 and '
+            "6,000 a minute over 1 s; means of 5 s; no Retry-After, no rate headers</text>"
+        ),
+    ]
+    for rate in (0, 25, 50, 75, 100):
+        drawn += [
+            f'<line x1="{left}" x2="{WIDTH - right}" y1="{y(rate):.1f}" y2="{y(rate):.1f}" stroke="{PALE}"/>',
+            f'<text x="{left - 8}" y="{y(rate) + 4:.1f}" text-anchor="end" fill="{INK}">{rate}/s</text>',
+        ]
+    drawn += [
+        f'<text x="{x(60 * minute) - 12:.1f}" y="{bottom + 18}" fill="{INK}">{minute} min</text>' for minute in range(9)
+    ]
+    for name, series, colour, width in (
+        ("limit of the service", limit, OTHERS, 3.0),
+        ("accepted", [(step * i + step / 2, rate) for i, rate in enumerate(accepted["series"])], OURS, 1.5),
+        ("refused", [(step * i + step / 2, rate) for i, rate in enumerate(refused["series"])], REFUSED, 1.5),
+    ):
+        drawn.append(line(series, colour, width))
+        at = {"limit of the service": 80, "accepted": 260, "refused": 380}[name]
+        drawn += [
+            f'<rect x="{at}" y="{bottom + 30}" width="18" height="4" fill="{colour}"/>',
+            f'<text x="{at + 24}" y="{bottom + 37}" fill="{INK}">{name}</text>',
+        ]
+    return "\n".join([*drawn, "</svg>", ""])
+
+
 def _where(one: dict[str, Any], more: str) -> str:
     return f"{one['date']}, {one['machine']} (shared), Python {one['python']}; {more}"
 
@@ -135,6 +194,7 @@ def draw(folder: Path = HERE / "charts") -> list[Path]:
         "scale": scaling(found),
         "lag": lags(found),
         "pacing": pacing_chart.chart(found),
+        "limits": learned_rate(found),
     }
     folder.mkdir(exist_ok=True)
     drawn = []

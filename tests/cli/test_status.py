@@ -59,6 +59,13 @@ def text(*entries, records=(), place=PLACE, width=100, **more):
     return "\n".join(page(stand([STARTED, *entries], records, **more), place, width))
 
 
+def test_rows_that_were_refused_and_wait_are_told_while_a_run_is_on():
+    refused = [entry for i in range(2) for entry in (Intent(f"r{i}", 1, "s", NOW - 9), Cleared(f"r{i}", 1, NOW - 8))]
+    assert "2 rows were refused and wait to be sent again" in text(*refused, held=True, process=7)
+    assert "1 row was refused and waits to be sent again" in text(*refused[:2], held=True, process=7)
+    assert "to be sent again" not in text(*refused)
+
+
 def flat(*entries, **more):
     return " ".join(text(*entries, **more).split())
 

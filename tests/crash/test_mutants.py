@@ -274,7 +274,7 @@ MUTANTS = [
     Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
     Mutant("rewriting not announced", "written off", startup=NotAnnounced(), first=40),
     Mutant("journal renamed first", "counts as done", [(startup, "rewrite", journal_first)]),
-    Mutant("cancel not awaited", "acknowledged", [(polls.Polls, "begin_cancel", cancel_not_awaited)]),
+    Mutant("cancel not awaited", "acknowledged", [(polls.Polls, "begin_cancel", cancel_not_awaited)], first=20),
     # what a service does that repeats ids and swaps them
     Mutant(
         "another row's poll believed",
@@ -285,7 +285,12 @@ MUTANTS = [
     Mutant(
         "another row's job accepted", "another row's|nobody knows", [(Submits, "_is_anothers", never)], MixedUpProcess
     ),
-    Mutant("ids of ended jobs forgotten", "another row's|POSTed again", [(EndedIds, "add", never)], MixedUpProcess),
+    Mutant(
+        "ids of ended jobs forgotten",
+        "another row's|POSTed again|says its record",
+        [(EndedIds, "add", never)],
+        MixedUpProcess,
+    ),
     Mutant(
         "POSTs in flight not awaited",
         "another row's|POSTed again",

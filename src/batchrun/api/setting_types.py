@@ -37,6 +37,7 @@ class SettingArguments(TypedDict, total=False):
     poll_min: Seconds
     poll_max: Seconds
     poll_rate: float
+    rate: str
     connections: int
     transport: Literal["own", "httpx"]
     wire: Literal["own", "httpx"]  # the earlier name of `transport`

@@ -31,7 +31,7 @@ from batchrun.core.text.readable import Option, Text, many, visible, worded
 from batchrun.edge.append_file import BatchFilesError, FileNames, InputIsOutput, expect_regular, refuse_shared
 from batchrun.edge.eventlog import EventLog
 from batchrun.edge.lock import LockHeld
-from batchrun.edge.progress import ProgressBar
+from batchrun.edge.progress import ProgressBar, waiting
 from batchrun.edge.source import InputFileError
 from batchrun.edge.terminal import for_person, in_lines, text_width
 from batchrun.runner.opening.service import expect_descriptors
@@ -88,6 +88,8 @@ _T = TypeVar("_T")
 _ENDS_AT_ONCE = (HaltReason.WRITE_FAILED, HaltReason.MAX_WAIT)
 _WARN_EVERY = 30.0
 """Seconds between two warnings of what keeps submits waiting."""
+_TROUBLE_LASTS = 5.0
+"""A refusal is warned of where nothing was accepted for so long after it, in seconds: the others are part of learning."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -231,6 +233,7 @@ class _RunScreen:
         self._problem: str | None = None
         self._paused = self._outage = False
         self._warned_at = float("-inf")
+        self._troubled_since: float | None = None  # since when nothing was accepted, after a refusal
 
     # --- the observer of the run ---
 
@@ -242,6 +245,7 @@ class _RunScreen:
             self._copy.upto(self._opening.synced())
         if self._progress is not None:
             self._progress.show(snapshot)
+            self._note_trouble(snapshot)
             self._warn_of_failures(snapshot)
         if self._log is not None:
             if (snapshot.paused_until is not None) > self._paused:
@@ -250,13 +254,22 @@ class _RunScreen:
                 self._log.write("outage")
         self._paused, self._outage = snapshot.paused_until is not None, snapshot.outage
 
+    def _note_trouble(self, snapshot: Snapshot) -> None:
+        if snapshot.trouble is None:
+            self._troubled_since = None
+        elif self._troubled_since is None:
+            self._troubled_since = snapshot.now
+
     def _warn_of_failures(self, snapshot: Snapshot) -> None:
         waits = snapshot.trouble if snapshot.paused_until else None
+        if snapshot.waits and not snapshot.outage:
+            lasts = self._troubled_since is not None and snapshot.now - self._troubled_since >= _TROUBLE_LASTS
+            waits = f"{waiting(snapshot)[0]}: {snapshot.trouble}" if lasts and snapshot.trouble else None
         if self._progress is None or snapshot.now - self._warned_at < _WARN_EVERY or not (waits or snapshot.unanswered):
             return
         self._warned_at = snapshot.now
         if waits:
-            self._warn(f"submits wait: {visible(waits)}")
+            self._warn(visible(waits) if snapshot.waits else f"submits wait: {visible(waits)}")
         if snapshot.unanswered:
             jobs = many(snapshot.watched, "job")
             self._warn(f"no response to polls of {jobs}: {visible(snapshot.unanswered)}; polling again")

@@ -54,6 +54,9 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
     if status.unusual is not None:
         yield str(status.unusual)
+    if status.refused and run.is_on:
+        was = "was refused and waits" if status.refused == 1 else "were refused and wait"
+        yield f"{many(status.refused, 'row')} {was} to be sent again"
     if status.with_warnings:
         yield f"{many(status.with_warnings, 'row')} succeeded with warnings; see `warnings`"
     if status.cancel_all and status.open_rows != 0:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
-from batchrun.core.text.readable import duration, time_range
+from batchrun.core.text.readable import duration, many, time_range, visible
 from batchrun.edge.terminal import WIDEST, columns_of, is_terminal
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ PLAIN_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
 NAMED_EVERY = 600.0
 """Seconds between two lines that name a job which runs unusually long."""
+Wordings = tuple[str, ...]
+"""Ways to say the same, the one with most details first."""
 _LONGEST_BAR, _SHORTEST_BAR = 16, 6
 _FRAME = len(" |") + len("| ")
 
@@ -188,12 +190,25 @@ def _literally(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+def waiting(snapshot: Snapshot) -> Wordings:
+    """Which rows wait since the service refused some, and until when: with all details, or with fewer."""
+    most = max(snapshot.waits, key=lambda one: one.rows)
+    rows = sum(one.rows for one in snapshot.waits)
+    of_model = f" of {visible(most.model, 30)}" if most.model else ""
+    until = duration(max(0.1, min(one.until for one in snapshot.waits) - snapshot.now))
+    wait = f"{many(rows, 'row')}{{}} {'waits' if rows == 1 else 'wait'}"
+    model = of_model if len(snapshot.waits) == 1 else f", most{of_model},"
+    return f"{wait.format(model)}: {most.why}, next in {until}", f"{wait.format('')}: {most.why}", wait.format("")
+
+
+def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     """What must be seen of a run, the most important first."""
     if snapshot.halted is not None:
         yield f"halted: {snapshot.halted[0]}"
     elif snapshot.outage:
         yield "outage: submits wait, one probe at a time"
+    elif snapshot.waits:
+        yield waiting(snapshot)
     elif snapshot.paused_until is not None and snapshot.paused_until > snapshot.now:
         yield f"submits paused {duration(snapshot.paused_until - snapshot.now)}"
     yield f"{snapshot.succeeded:,} ok"
@@ -219,20 +234,22 @@ def rates(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
         yield f"{snapshot.polls_per_job:.1f} polls per job"
 
 
-def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+def parts(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     """All parts of a line on a run, the most important first."""
     yield from counts(snapshot, pace)
     yield from rates(snapshot, pace)
 
 
-def fitted(texts: Iterable[str], room: int) -> str:
-    """As many of the parts as fit into `room` columns, from the first on."""
+def fitted(texts: Iterable[str | Wordings], room: int) -> str:
+    """As many of the parts as fit into `room` columns, from the first on, each in its first wording that does."""
     found = ""
     for part in texts:
-        longer = f"{found}, {part}" if found else part
-        if len(longer) > room:
+        wordings = (part,) if isinstance(part, str) else part
+        longer = (f"{found}, {wording}" if found else wording for wording in wordings)
+        longest = next((text for text in longer if len(text) <= room), None)
+        if longest is None:
             break
-        found = longer
+        found = longest
     return found
 
 

@@ -5,12 +5,14 @@ The command and the API share it; each shows its progress in its own way.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from aiolimiter import AsyncLimiter
@@ -18,7 +20,8 @@ from aiolimiter import AsyncLimiter
 from batchrun.core.jobs.messages import Outcome, StopMode
 from batchrun.core.journal.entries import Header
 from batchrun.core.limits.gate import Shared
-from batchrun.core.rows.parse import BodyFlags
+from batchrun.core.limits.lane import Rates
+from batchrun.core.rows.parse import BodyFlags, input_tokens, result_tokens
 from batchrun.core.settings.settings import Secret, Settings, UsageError
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.text.readable import Option, Part, Text, parts
@@ -200,11 +203,13 @@ async def run_session(
                 redactor=redactor,
                 ceiling=None if sharing is None else sharing.ceiling,
                 shared=None if sharing is None else sharing.shared,
+                rates=_rates_of(service),
             )
             absent = batch.differences.elsewhere + len(batch.vanished)
             rows = batch.state.rows if source is None else len(source) + absent
             if source is not None and len(batch.finished) < len(source):
                 batch.notes += _odd_fields(source, named=task.name is None)
+                batch.notes += _oversized(source, settings, named=task.name is None)
             opened(
                 Opening(
                     *_shown(task, service),
@@ -228,6 +233,19 @@ async def run_session(
     finally:
         if source is not None:
             source.close()
+
+
+_learned: WeakValueDictionary[tuple[object, ...], Rates] = WeakValueDictionary()
+
+
+def _rates_of(service: Service) -> Rates:
+    """What the batches that run in this loop now learn of the service together, as far as they have one API key."""
+    identity = tuple(sorted(service.identity().items()))
+    which = (id(asyncio.get_running_loop()), identity, service.key_fingerprint(b"rates"))
+    rates = _learned.get(which)
+    if rates is None:
+        rates = _learned[which] = Rates()
+    return rates
 
 
 def with_timeouts_of(service: Service, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -294,6 +312,17 @@ def _odd_fields(source: Checked, *, named: bool) -> list[Text]:
     if (more := sum(warnings.by_code.get(code, 0) for code in _SENT_AS_IT_IS) - len(notes)) > 0:
         notes.append(f"warning: {more:,} more like these" + ("; batchrun check lists them" if named else ""))
     return notes
+
+
+def _oversized(source: Checked, settings: Settings, *, named: bool) -> list[Text]:
+    """That the largest row alone takes more tokens than --tpm allows in a minute, where it does."""
+    report = source.report
+    tokens = input_tokens(report.largest) + result_tokens(0)
+    if settings.tpm is None or tokens <= settings.tpm:
+        return []
+    where = f"{source.name}:{report.largest_line}" if named else f"row {report.largest_line}"
+    text = f"{where} takes about {tokens:,} tokens, more than a minute of "
+    return [("warning: ", text, Option("tpm", f"{settings.tpm:g}"), ": rows like it go alone, after the others")]
 
 
 def _identity(task: Task, service: Service, flags: BodyFlags) -> Identity:

@@ -64,7 +64,7 @@ def test_jobs_are_polled_when_their_results_are_likely():
 
 def test_where_the_curve_first_counts_the_jobs_that_wait_are_planned_again():
     run = service([20.0])(100, concurrency=100).run(until=21.5)
-    pace = run.engine.times.pacing.of(None)
+    pace = run.engine.times.pacing.of(About().resource)
     while pace.curve is None:
         run.run(until=run.now + 0.25)
     began = run.now
@@ -81,7 +81,7 @@ def test_a_job_whose_service_named_a_time_is_not_planned_again():
         return answer(200, {"id": job_id, "status": "completed" if n > 3 else "in_progress", "output": "x"})
 
     run = Driver(3 * KNOWN_ENDS, poll=poll, **LEARNED).run(until=50.0)
-    assert run.engine.times.pacing.of(None).curve is not None
+    assert run.engine.times.pacing.of(About().resource).curve is not None
     for row in ("job_row-0_0", "job_row-1_0"):
         assert len(run.times("poll", row)) == 1
 
@@ -93,13 +93,13 @@ def test_what_a_suspension_hides_teaches_nothing():
     assert {job.seen_age for job in run.engine.jobs.watched.values()} == {UNKNOWN_AGE}
     run.run()
     assert run.states() == {"succeeded": 50}
-    assert run.engine.times.pacing.of(None).table.count == 0
+    assert run.engine.times.pacing.of(About().resource).table.count == 0
 
 
 def test_jobs_of_an_earlier_run_teach_from_their_first_poll_on():
     run = Driver(start=False, poll=running, **LEARNED)
     run.recover(10, age=600.0).run(until=30.0)
-    table = run.engine.times.pacing.of(None).table
+    table = run.engine.times.pacing.of(About().resource).table
     assert len(run.sent["poll"]) >= 10
     assert table.count == 0
     assert all(value == pytest.approx(0.0, abs=1e-9) for value in table.left[:100]), "nobody saw their first seconds"
@@ -117,10 +117,10 @@ def test_a_retry_is_a_job_of_its_own():
 
 def test_at_the_end_of_a_batch_gaps_are_a_quarter():
     run = service([60.0])(201, concurrency=100).run(until=119.0)
-    assert run.engine.times.pacing.of(None)._divisor == 1.0
+    assert run.engine.times.pacing.of(About().resource)._divisor == 1.0
     run.run(until=170.0)
     assert run.engine.jobs.open_jobs < END_OF_BATCH * 100
-    assert run.engine.times.pacing.of(None)._divisor == AT_THE_END
+    assert run.engine.times.pacing.of(About().resource)._divisor == AT_THE_END
 
 
 def test_a_429_of_a_poll_lowers_the_rate_and_it_comes_back():
@@ -156,7 +156,7 @@ def test_polls_that_are_refused_go_more_slowly():
 
 def test_gaps_do_not_depend_on_how_ages_are_rounded():
     run = service([10.0])(300, concurrency=50).run()
-    pace = run.engine.times.pacing.of(None)
+    pace = run.engine.times.pacing.of(About().resource)
     gaps = [pace.gap(age, 0.5) for age in (9.0, 9.001, 9.2)]
     assert max(gaps) < 1.5 * min(gaps)
     assert math.isfinite(sum(gaps))

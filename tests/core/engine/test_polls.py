@@ -48,6 +48,7 @@ def test_ten_thousand_jobs_accepted_at_once_never_come_back_in_step():
         concurrency=20_000,
         submits=20_000,
         poll_min=10.0,
+        rate="fixed",
     )
     run.engine.gate.window.size = 20_000.0
     run.run(until=15.1)

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.limits.gate import TOLERANCE, Gate, Rate
+from batchrun.core.limits.gate import Gate
+from batchrun.core.limits.rate import TOLERANCE, Rate
 from batchrun.core.settings.settings import Settings
 from tests.core.driver import DROPPED, UNSENT, Driver, answer, error, heavy
 
@@ -168,22 +169,23 @@ def test_s24_an_outage_of_two_minutes_loses_at_most_forty_rows():
 
 def test_what_was_sent_before_an_outage_does_not_end_it():
     """A POST that was taken by the service before it broke may be answered after: that is no sign of recovery."""
-    gate = Gate(Settings(submits=32), 0.0, lambda: 0.5)
+    gate = Gate(Settings(submits=32), lambda: 0.5)
+    lane = gate.lane(("/responses", "gpt-5"), 0.0)
     for _ in range(8):
-        gate.took(0.0, 0)
-        gate.accepted(0.0)
+        gate.took(lane, 0.0, 0)
+        gate.accepted(lane, 0.0, 0.0, 0)
     for _ in range(8):
-        gate.took(1.0, 0)
+        gate.took(lane, 1.0, 0)
     for _ in range(5):
-        gate.lost(2.0, "HTTP 502")
+        gate.lost(lane, 2.0, "HTTP 502")
     assert gate.outage
-    gate.accepted(2.1)
+    gate.accepted(lane, 2.1, 1.0, 0)
     assert (gate.outage, gate.opens_at(0)) == (True, None), "no probe before all of them ended"
-    gate.withdrew(2.2, 0)
-    gate.lost(2.3, "HTTP 502")
+    gate.withdrew(lane, 2.2, 0)
+    gate.lost(lane, 2.3, "HTTP 502")
     assert (gate.in_flight, gate.opens_at(0)) == (0, 2.0 + 5.0)
-    gate.took(7.0, 0)
-    gate.accepted(7.1)
+    gate.took(lane, 7.0, 0)
+    gate.accepted(lane, 7.1, 7.0, 0)
     assert not gate.outage
 
 

@@ -204,7 +204,7 @@ class Retries:
         if end.halts and end.problem is not None:
             halt = HaltReason(end.billing_reason or HaltReason.AUTH.value)
             gate.halt(halt, f"a job ended with {end.problem.code or end.state}: {end.problem.message}")
-        self._let_submits_wait(end)
+        self._let_submits_wait(job, end)
         may_retry = job.about.sendable and job.attempt - 1 < end.retry.allowance(jobs.settings.retries)
         if may_retry and not (job.had(job.job_id) and jobs.is_watched(job)):  # a retry that brought the same job again
             self._retry_within_budget(job, end, then)
@@ -236,17 +236,18 @@ class Retries:
         else:
             self._retry(job, end, 0.0, then)
 
-    def _let_submits_wait(self, end: Ended) -> None:
-        """A job that failed for a rate or an overload says something of all rows, whether or not its own is retried."""
-        gate = self._gate
+    def _let_submits_wait(self, job: Job, end: Ended) -> None:
+        """A job that failed for a rate or an overload says something of all rows like its own, retried or not."""
+        gate, now = self._gate, self._jobs.now
+        lane = gate.lane(job.about.resource, now)
         if end.state is State.SUCCEEDED:
-            gate.job_succeeded()
+            lane.job_succeeded()
         elif end.state in _FOR_LOAD and end.problem is not None:
             lower = end.problem.code == "slow_down"
             if end.retry_after is not None:
-                gate.job_failed_for_load(self._jobs.now, end.retry_after, end.problem.message, lower=lower)
+                gate.job_failed_for_load(lane, now, end.retry_after, end.problem.message, lower=lower)
             elif lower:
-                gate.slow_down()
+                lane.slow_down()
 
     def _retry_within_budget(self, job: Job, end: Ended, then: Wait | None) -> None:
         jobs, gate = self._jobs, self._gate

@@ -38,6 +38,7 @@ from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import CancelRequested, Outcome, StopMode, StopRequested
 from batchrun.core.journal.entries import Cancelling, RequestsAccepted
 from batchrun.core.limits.gate import Gate, HaltState, Shared
+from batchrun.core.limits.lane import Rates
 from batchrun.core.settings.settings import Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason, State
@@ -263,12 +264,13 @@ class Engine:
         collecting: bool = False,
         files_at: str | None = None,
         shared: Shared | None = None,
+        rates: Rates | None = None,
         repeats_ids: bool = False,
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
         self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
-        self.gate = gate = Gate(settings, now, chance, shared)
+        self.gate = gate = Gate(settings, chance, shared, rates)
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
         self.times = times = PollTimes(jobs)
@@ -444,7 +446,7 @@ class Engine:
             polls=self.polls.polls,
             new_attempts=jobs.retries - jobs.retries_before,
             stale=self._stale,
-            paused_until=gate.paused_until if gate.paused_until > jobs.now else None,
+            paused_until=gate.pause(jobs.now),
             outage=gate.outage,
             halted=None if gate.halted is None else (gate.halted.reason.value, gate.halted.message),
             watched=max(
@@ -460,4 +462,5 @@ class Engine:
             unusual=outlooks.unusual,
             places=self.settings.max_jobs,
             outlook=None if self.polls.stopped else outlooks.outlook,
+            waits=self.submits.waits(),
         )

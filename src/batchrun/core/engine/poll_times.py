@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from batchrun.core.jobs.job import Job, Timers
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.limits.gate import Rate
+from batchrun.core.limits.rate import Rate
 from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.pacing.pacing import UNKNOWN_AGE, ClassPacing, Pacing
 from batchrun.core.responses.retry_after import floor_with_jitter
@@ -113,7 +113,7 @@ class PollTimes:
         return (job.pace or self._pace_of(job)).gap(self._jobs.age(job), chance)
 
     def _pace_of(self, job: Job) -> ClassPacing:
-        pace = self._pacing.of(job.about.model)
+        pace = self._pacing.of(job.about.resource)
         job.paced(pace)
         return pace
 
@@ -245,6 +245,6 @@ class PollRate:
             self._set(min(self._most, 1.05 * self.per_second))
 
     def _set(self, per_second: float) -> None:
-        self._rate.pace(per_second)
+        self._rate.change(per_second)
         if per_second >= self._most:
             self._grown_at = float("inf")

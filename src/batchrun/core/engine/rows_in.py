@@ -28,6 +28,8 @@ from batchrun.core.taxonomy.rules import State
 
 READ_AHEAD = 64
 """Rows in memory beyond those that may be in flight."""
+HELD_UP = 2_000
+"""Rows in memory that were not submitted yet, at most, beyond the POSTs in flight: those of a model that waits are passed."""
 
 
 class RowsIn:
@@ -106,7 +108,8 @@ class RowsIn:
         if ahead < READ_AHEAD // 2:
             return
         in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
-        room = int(min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for))
+        room = min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for)
+        room = int(min(room, jobs.settings.submits + HELD_UP - len(jobs.unsubmitted) - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
             self._asked_for += room
             jobs.instruct(ReadRows(room))

@@ -20,7 +20,8 @@ from batchrun.core.taxonomy.rules import State
 class About:
     """What a record needs of its row. Rows without metadata of their own share one.
 
-    `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token rate counts.
+    `path` is that of its endpoint. `metadata` is the user's own, as a JSON object. `tokens` is the estimate that the token
+    rate counts.
     `token_cap` is the row's own cap of output tokens, 0 where there is none or it is unknown. `body_hash` is one of what
     is sent for the row, where the service repeats ids; 0 where it is unknown. `sendable` is false where the input no
     longer holds the body that was sent: it cannot be retried.
@@ -32,6 +33,12 @@ class About:
     sendable: bool = True
     token_cap: int = 0
     body_hash: int = 0
+    path: str = ""
+
+    @property
+    def resource(self) -> tuple[str, str | None]:
+        """What the service may limit rows like this one by."""
+        return self.path, self.model
 
 
 @final

@@ -68,6 +68,7 @@ class Jobs:
         self.post_seconds = 0.0  # how long a POST takes, recently
         self.in_phase: dict[Phase, int] = dict.fromkeys(Phase, 0)
         self.open_jobs = 0
+        self.open_of: Counter[tuple[str, str | None]] = Counter()  # of them, those of each endpoint and model
         self.to_end = 0  # cancelled jobs without a record
         self.all_cancelled = False
 
@@ -150,6 +151,7 @@ class Jobs:
         opened: list[Job] = []
         of_the_future: list[tuple[Job, float]] = []
         rest: list[tuple[Row, JournaledRow]] = []
+        about, alike = None, 0
         for row, journaled in rows:
             job_id, submitted_at = journaled.job_id, journaled.submitted_at
             if job_id is None or job_id in watched:
@@ -159,8 +161,15 @@ class Jobs:
             watched[job_id] = job = Job(row, journaled.attempt, job_id, wall if ahead else submitted_at)
             job.phase = phase
             opened.append(job)
+            if row.about is not about:
+                if about is not None:
+                    self.open_of[about.resource] += alike
+                about, alike = row.about, 0
+            alike += 1
             if ahead:
                 of_the_future.append((job, submitted_at))
+        if about is not None:
+            self.open_of[about.resource] += alike
         self.in_phase[phase] += len(opened)
         self.open_jobs += len(opened)
         self.changed = True
@@ -177,7 +186,9 @@ class Jobs:
         in_phase[phase] -= 1
         in_phase[target] += 1
         if step is not Step.POLL_DUE and step is not Step.STILL_OPEN:
-            self.open_jobs += (target in OPEN_PHASES) - (phase in OPEN_PHASES)
+            if change := (target in OPEN_PHASES) - (phase in OPEN_PHASES):
+                self.open_jobs += change
+                self.open_of[job.about.resource] += change
             self.changed = True
 
     def identify(self, job: Job, job_id: str, submitted_at: float) -> None:
@@ -278,12 +289,14 @@ class Jobs:
         """The row is sent: until that is answered, a job may be its that nobody in the batch has."""
         self._posted[job.key] = self.now
 
-    def answered(self, job: Job) -> None:
-        """Its POST is answered, or lost."""
+    def answered(self, job: Job) -> float:
+        """Its POST is answered, or lost; returns when it was sent."""
         posted_at = self._posted.pop(job.key, None)
-        if posted_at is not None:
-            seconds, known = self.now - posted_at, self.post_seconds
-            self.post_seconds = known + (seconds - known) * _NEW_SHARE if known else seconds
+        if posted_at is None:
+            return self.now
+        seconds, known = self.now - posted_at, self.post_seconds
+        self.post_seconds = known + (seconds - known) * _NEW_SHARE if known else seconds
+        return posted_at
 
     def in_flight_since(self) -> float | None:
         """Since when the oldest POST is in flight; None where there is none."""

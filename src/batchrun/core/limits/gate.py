@@ -5,12 +5,15 @@
 - **slots**: at most `submits` requests whose outcome is not yet safe on the disk (the W of the promise
   "one crash leaves at most W rows unconfirmed"), and at most `concurrency` jobs in flight, never more
   than can all be polled in time
-- **rates**: requests and tokens a minute, spread over short windows (`Rate`)
+- **rates**: requests and tokens a minute as the user limits them, spread over short windows (`Rate`), and below them
+  what the service is found to bear, for each model at each endpoint (`Lane`)
 - **slow start**: the first submit goes alone; each acceptance opens the window by one, up to `submits`
-- **pauses**: a refusal that asks to wait stops all submits, as does a job that failed for a rate or an overload and
-  asks to wait; all of them within one pause are one incident
+- **pauses**: where no connection can be made all submits wait; all such failures within one pause are one incident. A
+  refusal of the service pauses its `Lane`, as does a job that failed for a rate or an overload and asks to wait
 - **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time
 - **halts**: nothing is submitted any more, for one reason
+
+Read first `rate`, then `lane`.
 
 It knows no rows and no jobs. Other parts read its fields and set none of them.
 """
@@ -20,65 +23,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
+from batchrun.core.limits.lane import Lane, Rates, RefusedRow, Resource, Window
+from batchrun.core.limits.rate import FIRST, AdaptiveRate, Rate
+from batchrun.core.responses.retry_after import RateHeaders, full_jitter
 from batchrun.core.responses.shape import UnknownShape
 from batchrun.core.responses.verdict import Refused
-from batchrun.core.settings.settings import Settings
+from batchrun.core.settings.settings import ADAPTIVE, Settings
 from batchrun.core.taxonomy.rules import HaltReason
-
-# --- An exact rate: a weighted virtual-schedule limiter (GCRA) with debt and refund ---
-#
-# Each request of weight w moves a theoretical arrival time (TAT) on by w / pace. A request may go once now
-# has come within TOLERANCE of it. The tolerance lets a loop that woke some milliseconds late catch up; the
-# pace is lowered by the same share, so that no window of one second ever holds more than rate + 1 requests,
-# and 1 / (1 + TOLERANCE) = 96% of the rate can be used.
-#
-# A request may go as soon as it is *its turn*, whatever its weight, and is charged in full afterwards
-# (debt): a large row waits no longer than a small one, and the next ones pay for it. What turned out to be
-# cheaper than estimated is given back.
-#
-# Declined: a token bucket filled each minute. Services enforce a minute's limit over one to ten seconds and
-# refuse its burst.
-
-
-TOLERANCE = 0.04
-
-
-class Rate:
-    """At most `per_second` units per second, spread evenly; None is no limit."""
-
-    __slots__ = ("_pace", "_tat", "per_second")
-
-    def __init__(self, per_second: float | None) -> None:
-        self._tat = float("-inf")
-        self.pace(per_second)
-
-    def pace(self, per_second: float | None) -> None:
-        """Let so many units go per second from now on."""
-        self.per_second = per_second
-        self._pace = per_second / (1 + TOLERANCE) if per_second else 0.0
-
-    def ready_at(self) -> float:
-        """From when on the next request may go; minus infinity where nothing limits it."""
-        return self._tat - TOLERANCE
-
-    def take(self, now: float, weight: float = 1.0) -> None:
-        """Charge a request that goes now."""
-        if self._pace:
-            self._tat = max(self._tat, now) + weight / self._pace
-
-    def settle(self, now: float, estimated: float, actual: float) -> None:
-        """Charge what a request cost beyond its estimate, or give back what it did not use."""
-        if self._pace and estimated != actual:
-            self._tat = max(self._tat, now) + (actual - estimated) / self._pace
-
 
 # --- Limits that several batches of one process share: a rate of submits, and a number of jobs in flight ---
 #
-# The rate is one `Rate` that all of them charge. Places are given first come first served: a batch that finds none
-# waits in line and is called when one is free, because the batch whose job has just ended would otherwise take its
-# place again at once, and the others would wait for its end. A batch that is called and no longer needs the place
-# passes the turn on.
+# The rate is one `Rate` that all of them charge. Places are given first come first served: a batch that finds none waits in
+# line and is called when one is free, because the batch whose job has just ended would otherwise take its place again at
+# once, and the others would wait for its end. A batch that is called and no longer needs the place passes the turn on.
 
 
 class Shared:
@@ -172,36 +129,19 @@ class HaltState:
     shape: UnknownShape | None = None  # the response that was the reason
 
 
-class Window:
-    """How many submits may be in flight: slow start, then a careful climb.
-
-    As in TCP: below the threshold each acceptance opens the window by one (doubling it every round trip),
-    above it by 1 / size.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.threshold = float(limit)
-        self.size = 1.0
-
-    def accepted(self) -> None:
-        step = 1.0 if self.size < self.threshold else 1.0 / self.size
-        self.size = min(float(self.limit), self.size + step)
-
-    def start_again(self, *, lower: bool = False) -> None:
-        """Back to one. With `lower`, the climb is slow from half of what was open."""
-        if lower:
-            self.threshold = max(1.0, self.size / 2)
-        self.size = 1.0
-
-
 class Gate:
-    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1); `shared` are limits of several batches."""
+    """Whether and when the next submit may go. `chance` gives random numbers in [0, 1); `shared` are limits of several batches, `rates` what they learned of the service."""
 
     def __init__(
-        self, settings: Settings, now: float, chance: Callable[[], float], shared: Shared | None = None
+        self,
+        settings: Settings,
+        chance: Callable[[], float],
+        shared: Shared | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self._settings = settings
+        self._rates = Rates() if rates is None else rates
+        self.lanes: dict[Resource, Lane] = {}
         self.shared = Shared() if shared is None else shared
         self._chance = chance
         self.places = float(settings.max_jobs)
@@ -218,20 +158,19 @@ class Gate:
         self.proven = False  # the same, in this run or an earlier one: the service's responses are read rightly
         self.trouble: str | None = None  # why submits wait, until one is accepted
         self._incidents = 0
-        self._failed_incidents = 0  # in a row, without a job that succeeded between them
         self._ambiguous = 0
         self._stragglers = 0  # submits in flight that were sent before the outage; their outcomes say nothing new
         self._probe_gap = 0.0
         self._probes = 0
         self._refused_at_first: dict[str, int] = {}
-        self._last_acceptance = now
+        self._refused_since: float | None = None  # without an acceptance since
 
     @property
     def outage(self) -> bool:
         return self._ambiguous >= AMBIGUOUS_IN_A_ROW
 
     def opens_at(self, open_jobs: int) -> float | None:
-        """From when on a submit may go; None where only an event can change that.
+        """From when on a submit may go, as far as all lanes are concerned; None where only an event can change that.
 
         `open_jobs` counts the jobs on the service, submits included.
         """
@@ -246,18 +185,42 @@ class Gate:
             return None
         return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
 
+    def lane(self, resource: Resource, now: float) -> Lane:
+        """The lane of the rows of a resource."""
+        lane = self.lanes.get(resource)
+        if lane is None:
+            settings, first = self._settings, self.requests.per_second or FIRST
+            learns = settings.rate == ADAPTIVE
+            rate = self._rates.of(resource, now, first) if learns else AdaptiveRate(now, learns=False)
+            lane = self.lanes[resource] = Lane(resource, rate, settings.submits)
+        return lane
+
+    def pause(self, now: float) -> float | None:
+        """Until when no row may go; None where some may."""
+        until = min((lane.rate.paused_until for lane in self.lanes.values()), default=now)
+        until = max(until, self.paused_until)
+        return until if until > now else None
+
+    def tokens_a_minute(self, lane: Lane) -> float | None:
+        """Tokens that rows of the lane may take in a minute, where a limit is known: the user's or the service's."""
+        ceiling = lane.rate.tokens.ceiling
+        limits = (self._settings.tpm, None if ceiling is None else 60 * ceiling)
+        return min((limit for limit in limits if limit is not None), default=None)
+
     # --- submits ---
 
-    def took(self, now: float, tokens: int) -> None:
+    def took(self, lane: Lane, now: float, tokens: int) -> None:
         """A submit goes: its intent is being written."""
+        lane.took(now, tokens)
         self.in_flight += 1
         self.exposed += 1
         self.requests.take(now)
         self.tokens.take(now, tokens)
         self.shared.took(self, now)
 
-    def withdrew(self, now: float, tokens: int) -> None:
+    def withdrew(self, lane: Lane, now: float, tokens: int) -> None:
         """A submit that was taken does not go after all; it stays exposed until that is on the disk."""
+        lane.withdrew(now, tokens)
         self.in_flight -= 1
         self._is_straggler()
         self.requests.settle(now, 1, 0)
@@ -268,11 +231,12 @@ class Gate:
         """The outcome of a submit is on the disk."""
         self.exposed -= 1
 
-    def accepted(self, now: float) -> None:
+    def accepted(self, lane: Lane, now: float, sent_at: float, tokens: int, shown: RateHeaders | None = None) -> None:
+        lane.accepted(now, sent_at, tokens, shown)
         self.in_flight -= 1
         self.known = self.proven = True
         self._refused_at_first.clear()
-        self._last_acceptance = now
+        self._refused_since = None
         if self._is_straggler():
             return
         if self.outage:
@@ -282,25 +246,47 @@ class Gate:
         self._incidents = self._ambiguous = self._probes = 0
         self._probe_gap = 0.0
 
-    def refused(self, now: float, refused: Refused, tokens: int) -> None:
-        """Nothing was created. Pauses, counts, and may halt the run."""
+    def refused(
+        self,
+        lane: Lane,
+        now: float,
+        sent_at: float,
+        refused: Refused,
+        tokens: int,
+        jobs: int,
+        row: RefusedRow | None = None,
+    ) -> RefusedRow | None:
+        """Nothing was created. Pauses, counts, and may halt the run.
+
+        `jobs` of the lane are in flight besides it; `row` is what is known of earlier refusals of the row. Returned is
+        what is known of them now, where the service may take the row later.
+        """
         self.in_flight -= 1
         self._is_straggler()
         self.tokens.settle(now, tokens, 0)
         problem = refused.problem
+        if not refused.again:
+            lane.ended()
         if refused.rule.halts:
             reason = HaltReason(refused.rule.billing_reason or HaltReason.AUTH.value)
             self.halt(reason, f"{problem.code or reason}: {problem.message}")
         elif refused.again:
             self.trouble = problem.message
-            self._pause(now, refused)
-            if now - self._last_acceptance >= ACCEPTS_NOTHING_FOR:
+            row = lane.refused(now, sent_at, refused, row, jobs, self._chance)
+            if row is None:
+                self._pause(now)
+            if self._refused_since is None:
+                self._refused_since = now
+            elif now - self._refused_since >= ACCEPTS_NOTHING_FOR:
                 self.halt(HaltReason.NO_ACCEPTANCE, f"no row was accepted for an hour: {problem.message}")
+            return row
         elif not self.known and not self._settings.keep_going:
             self._refused_at_first_with(problem.code or f"HTTP {problem.http_status}", problem.message)
+        return None
 
-    def lost(self, now: float, message: str) -> None:
+    def lost(self, lane: Lane, now: float, message: str) -> None:
         """The outcome of a submit is unknown."""
+        lane.ended()
         self.in_flight -= 1
         self._ambiguous += 1
         self.trouble = message
@@ -322,26 +308,10 @@ class Gate:
         """A job used `actual` tokens, not the `estimated` ones."""
         self.tokens.settle(now, estimated, actual)
 
-    def job_failed_for_load(self, now: float, asked: float, message: str, *, lower: bool) -> None:
-        """A job was accepted and failed for a rate or an overload; the service asks to wait `asked` seconds.
-
-        All submits wait, as after a refusal. Our own delay grows with each such incident, whatever is accepted between
-        them, until a job succeeds: a service that asks for a millisecond each time is not asked all the time.
-        """
+    def job_failed_for_load(self, lane: Lane, now: float, asked: float, message: str, *, lower: bool) -> None:
+        """A job of the lane failed for a rate or an overload; the service asks to wait `asked` seconds."""
         self.trouble = message
-        delay = floor_with_jitter(asked, self._chance())
-        if now >= self.paused_until:
-            self._failed_incidents += 1
-            delay = max(delay, full_jitter(self._failed_incidents, 0.5 + self._chance() / 2))
-            self.window.start_again(lower=lower)
-        self.paused_until = max(self.paused_until, now + delay)
-
-    def job_succeeded(self) -> None:
-        self._failed_incidents = 0
-
-    def slow_down(self) -> None:
-        """The service asked for fewer requests: start slowly again, and climb slowly."""
-        self.window.start_again(lower=True)
+        lane.job_failed_for_load(now, asked, self._chance, lower=lower)
 
     # --- the run ---
 
@@ -382,18 +352,13 @@ class Gate:
             return True
         return False
 
-    def _pause(self, now: float, refused: Refused) -> None:
-        if refused.retry_after is not None:
-            until = now + floor_with_jitter(refused.retry_after, self._chance())
-            new_incident = now >= self.paused_until
-        elif now >= self.paused_until:
-            until, new_incident = now + full_jitter(self._incidents + 1, 0.5 + self._chance() / 2), True
-        else:
+    def _pause(self, now: float) -> None:
+        """No connection: all submits wait."""
+        if now < self.paused_until:
             return
-        if new_incident:
-            self._incidents += 1
-            self.window.start_again(lower=refused.problem.code == "slow_down")
-        self.paused_until = max(self.paused_until, until)
+        self._incidents += 1
+        self.paused_until = now + full_jitter(self._incidents, 0.5 + self._chance() / 2)
+        self.window.start_again()
 
     def _refused_at_first_with(self, code: str, message: str) -> None:
         count = self._refused_at_first.get(code, 0) + 1

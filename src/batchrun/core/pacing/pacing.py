@@ -17,7 +17,7 @@ what fails silently is an old question: Barlow, Hunter & Proschan (1963) give th
 a recursion; Keller (1974, Management Science 21:256) and Munford & Shahani (1972, 1973) give schedules that come near
 it. Of known distributions the rule needs 0 to 6% more polls than the optimum by dynamic programming.
 
-**Learned.** F is not known, and services change. Each class of jobs (model) has a period life table (life_table.py):
+**Learned.** F is not known, and services change. Each class of jobs (endpoint and model) has a period life table (life_table.py):
 ends and time at risk by age, running jobs included, new ones weighing more. Where an end lies between two polls it is
 divided over the ages between them by the curve so far, and the hazards are smoothed: an EMS step (Silverman, Jones,
 Wilson & Nychka 1990) for each refresh. Without the smoothing ends gather in few bins, the plan relies on them, and the
@@ -41,7 +41,7 @@ apart that were submitted together).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from math import log, sqrt
 
 from batchrun.core.pacing.curve import Curve, curve_of
@@ -267,17 +267,17 @@ class Pacing:
 
     def __init__(self, lag: Lag, shortest: float, longest: float) -> None:
         self._bounds = lag, shortest, longest
-        self._classes: dict[str | None, ClassPacing] = {}
+        self._classes: dict[Hashable, ClassPacing] = {}
         self._before = LifeTable()
         self._in_turn: list[ClassPacing] = []
         self._at_the_end = False
 
-    def of(self, model: str | None) -> ClassPacing:
-        """The class of the jobs of `model`."""
-        found = self._classes.get(model)
+    def of(self, kind: Hashable) -> ClassPacing:
+        """The class of the jobs of this kind: of one endpoint and model."""
+        found = self._classes.get(kind)
         if found is None:
             known_share = WATCHED_SHARE if self._before.count else KNOWN_SHARE
-            found = self._classes[model] = ClassPacing(*self._bounds, known_share=known_share)
+            found = self._classes[kind] = ClassPacing(*self._bounds, known_share=known_share)
             found.hurry(at_the_end=self._at_the_end)
             found.refresh(self._all)
         return found

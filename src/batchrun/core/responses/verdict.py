@@ -45,7 +45,7 @@ from batchrun.core.responses.outcome import (
     outcome_of,
     running,
 )
-from batchrun.core.responses.retry_after import milliseconds, retry_after
+from batchrun.core.responses.retry_after import RateHeaders, limits_shown, milliseconds, rate_headers, retry_after
 from batchrun.core.responses.service_clock import ServiceClock, service_clock
 from batchrun.core.responses.shape import UnknownShape, unknown_shape
 from batchrun.core.taxonomy.classify import rule
@@ -101,6 +101,7 @@ class Accepted:
     http_status: int
     request_id: str | None
     retrievable: bool = True
+    shown: RateHeaders | None = None  # what its headers say of the service's limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class Refused:
     rule: Rule
     again: bool
     retry_after: float | None = None
+    shown: RateHeaders | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,8 @@ def read_submit(
         asked = answer.headers.get("x-should-retry")
         again = asked == "true" if asked in ("true", "false") else judged.rule.retryable
         delay = retry_after(answer.headers, wall, judged.problem.message)
-        return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay)
+        shown = rate_headers(answer.headers)
+        return Refused(judged.problem, judged.rule, again and not judged.rule.halts, delay, shown)
     return _response_lost(answer, f"HTTP {answer.status}: {_words_of(judged.problem)}")
 
 
@@ -290,6 +293,7 @@ def _read_acceptance(
         http_status=answer.status,
         request_id=answer.headers.get("x-request-id"),
         retrievable=background,
+        shown=limits_shown(answer.headers),
     )
 
 

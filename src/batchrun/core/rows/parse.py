@@ -451,6 +451,12 @@ def input_tokens(size: int) -> int:
     return round(size / BYTES_PER_TOKEN)
 
 
+def roughly(tokens: int) -> int:
+    """`tokens` to within 3%, so that rows of nearly the same size can share what is known of them."""
+    shift = max(0, tokens.bit_length() - 5)
+    return (tokens + (1 << shift >> 1)) >> shift << shift
+
+
 def output_bytes(plain_path: str, rows: int, tokens: int) -> int:
     """Bytes of the records of `rows` rows whose results have `tokens` tokens together."""
     return rows * _RECORD + (rows * _FIXED[plain_path] if plain_path in _FIXED else 2 * BYTES_PER_TOKEN * tokens)

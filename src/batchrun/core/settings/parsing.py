@@ -40,7 +40,7 @@ _NO_STATES = "expected states with commas between, got "
 
 _EXAMPLES = {
     "rpm": "600", "tpm": "200000", "poll_rate": "50", "poll_min": "1s", "poll_max": "30s", "limit": "10", "retry_budget": "200", "max_wait": "8h",
-    "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "transport": "httpx",
+    "set": "temperature=0.2", "retry_failed": "blocked_budget", "service": "azure", "model": "gpt-5", "transport": "httpx", "rate": "fixed",
     "base_url": "https://api.example.com/v1", "key_file": "key.txt", "artifacts": "images", "token_command": "'az account get-access-token'",
 }  # fmt: skip
 

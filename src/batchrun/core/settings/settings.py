@@ -271,6 +271,7 @@ class Settings:
     submits: int = _setting(32, FlagGroup.LIMITS, SettingKind.COUNT, "POSTs in flight: at most so many rows are unconfirmed after a crash (as --concurrency where all rows end at the submit)")
     rpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "submits per minute, spread evenly")
     tpm: float | None = _setting(None, FlagGroup.LIMITS, SettingKind.NUMBER, "tokens per minute, estimated, then corrected by the service's count")
+    rate: str = _setting("adaptive", FlagGroup.LIMITS, SettingKind.TEXT, "adaptive: learn how much the service bears, below --rpm and --tpm; fixed: those alone")
     connections: int = _setting(1_000, FlagGroup.LIMITS, SettingKind.COUNT, "open connections at most; only as many as needed are opened")
 
     pacing: str = _setting("learned", FlagGroup.POLLING, SettingKind.TEXT, "when jobs are polled: learned from how long they take, or backoff")
@@ -326,6 +327,8 @@ class Settings:
             read_lag(self.lag)
         except ValueError as error:
             raise UsageError(str(error), about=Option("lag")) from error
+        if self.rate not in RATES:
+            raise _error("rate", " or ".join(RATES), self.rate)
         if self.poll_max > LONGEST_POLL_MAX:
             raise _error("poll_max", f"at most {LONGEST_POLL_MAX:.0f} s", self.poll_max)
         if self.poll_min > self.poll_max:
@@ -364,6 +367,7 @@ TRANSPORTS = ("own", "httpx")
 PACINGS = ("learned", "backoff")
 BACKOFF_MIN, BACKOFF_MAX = 1.0, 30.0
 """The gaps of a backoff, where none are given."""
+ADAPTIVE, FIXED = RATES = ("adaptive", "fixed")
 _ABOVE_ZERO = (
     "concurrency", "submits", "poll_min", "poll_max", "poll_rate", "connections", "deadline", "max_row", "max_body", "max_memory",
     "connect_timeout", "submit_timeout", "answer_timeout", "poll_timeout", "cancel_timeout", "rpm", "tpm", "max_wait", "limit",

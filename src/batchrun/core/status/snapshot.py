@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from batchrun.core.limits.lane import Waiting
 from batchrun.core.pacing.outlook import Outlook
 from batchrun.core.text.readable import duration, visible
 
@@ -71,6 +72,7 @@ class Snapshot:
     unusual: Unusual | None = None  # jobs that run unusually long
     places: int = 0  # for jobs in flight
     outlook: Outlook | None = field(default=None, repr=False, compare=False)  # for the time left
+    waits: tuple[Waiting, ...] = ()  # rows that wait since the service refused some
 
     @property
     def finished_before(self) -> int:

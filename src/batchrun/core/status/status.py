@@ -279,6 +279,7 @@ class BatchStatus:
     forecast: tuple[float, float] | None  # seconds to the last record, at least and at most; None where unknown
     unusual: Unusual | None  # jobs that run unusually long
     edited: str | None = None  # what is odd about the output, in words, where somebody edited it
+    refused: int = 0  # rows that were refused, and wait to be sent again
 
     @property
     def done(self) -> int:
@@ -314,13 +315,14 @@ def status_of(
     fold = follower.fold
     assert fold.header is not None, "expected a journal with a header"
     stages = dict.fromkeys(BatchStage, 0)
-    jobs = gone = 0
+    jobs = gone = refused = 0
     oldest: Oldest | None = None
     open_jobs: list[tuple[str, float]] = []
     for key, journaled in fold.journaled_rows.items():
         stage = stage_of(journaled)
         stages[stage] += 1
         if stage is BatchStage.WAITING:
+            refused += journaled.only_refused
             continue
         if journaled.job_id is not None:
             jobs += 1
@@ -367,6 +369,7 @@ def status_of(
         mean_lag=mean_lag,
         forecast=forecast,
         unusual=unusual,
+        refused=refused,
     )
 
 

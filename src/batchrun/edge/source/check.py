@@ -277,7 +277,8 @@ class _Check:
                         last_endpoint, last_model, share = endpoint, model, report.share(endpoint.path, model)
                         number = READ
                     if number == READ or cap != last_cap:
-                        last_cap, number, result = cap, index.kind(model, cap), result_tokens(cap)
+                        last_cap, number = cap, index.kind((model, cap, endpoint.path))
+                        result = result_tokens(cap)
                     if "metadata" not in value:
                         kept = number
                     share.rows += 1

@@ -6,7 +6,7 @@ import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ from batchrun.core.rows.parse import (
     input_tokens,
     metadata,
     result_tokens,
+    roughly,
 )
 from batchrun.core.text.readable import Option, visible, worded
 from batchrun.edge.source.opening import InputChanged, Spool
@@ -42,6 +43,10 @@ _KINDS = 255
 _FIRST = 1 << 31  # on the first of rows that are alike, with their number; the others hold which one they are
 
 
+Kind = tuple[str, int, str]
+"""What rows have in common: model, token cap, and the path of the endpoint."""
+
+
 class Index:
     """The rows of an input by ordinal, the bad ones included: they are rows too, and have records."""
 
@@ -52,8 +57,8 @@ class Index:
         self.bad = array("I")  # ordinals
         self.doubled = bytearray()  # beside `bad`: its id stood on an earlier row
         self.kind_of = bytearray()  # of good rows without metadata: 1 + the place in `kinds`; else READ
-        self.kinds: list[tuple[str, int]] = []  # model and token cap
-        self._numbers: dict[tuple[str, int], int] = {}
+        self.kinds: list[Kind] = []
+        self._numbers: dict[Kind, int] = {}
         self.end = 0  # where the last row ends, at most
         self._alike = array("I")  # grows as far as the last row that has a like
         self._blank_at = array("I")  # before this ordinal there are …
@@ -62,9 +67,8 @@ class Index:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def kind(self, model: str, token_cap: int) -> int:
-        """What stands for rows of that model and cap in `kind_of`; READ for the rare kinds beyond the first 255."""
-        kind = (model, token_cap)
+    def kind(self, kind: Kind) -> int:
+        """What stands for rows of that kind in `kind_of`; READ for the rare ones beyond the first 255."""
         if kind not in self._numbers and len(self.kinds) < _KINDS:
             self.kinds.append(kind)
             self._numbers[kind] = len(self.kinds)
@@ -290,7 +294,7 @@ class Checked:
         self._reader = reader
         self._spool = spool
         self._closed = False
-        self._abouts: dict[tuple[str, int], About] = {}
+        self._abouts: dict[tuple[Kind, int], About] = {}
         self._about_of: dict[int, About] = {}  # the same, by the number of their kind
         self.report = report
         self.name = reader.name
@@ -326,11 +330,11 @@ class Checked:
                 yield Row(key, problem=self._problem(ordinal, found))
                 continue
             own = metadata(found, line)
-            about = self._about(found.model, reader.intake.token_cap(found.body))
-            if own is not None or tokens:
-                cap = about.token_cap
-                estimate = input_tokens(len(line)) + result_tokens(cap) if tokens else 0
-                about = About(about.model, own, estimate, token_cap=cap)
+            cap = reader.intake.token_cap(found.body)
+            estimate = roughly(input_tokens(len(line)) + result_tokens(cap)) if tokens else 0
+            about = self._about((found.model, cap, found.endpoint.path), estimate)
+            if own is not None:
+                about = replace(about, metadata=own)
             yield Row(key, about, row_sha256(line))
 
     def row(self, ordinal: int) -> Row:
@@ -343,7 +347,7 @@ class Checked:
         number = index.kind_of[ordinal]
         about = self._about_of.get(number)
         if about is None and number != READ:
-            about = self._about_of[number] = self._about(*index.kinds[number - 1])
+            about = self._about_of[number] = self._about(index.kinds[number - 1])
         return about
 
     def find_all(self, rows: Iterable[tuple[str, str]]) -> FoundRows:
@@ -393,10 +397,13 @@ class Checked:
         else:
             self._spool.close()
 
-    def _about(self, model: str, token_cap: int) -> About:
-        """What rows of that model and cap share."""
-        kind = (model, token_cap)
-        return self._abouts.get(kind) or self._abouts.setdefault(kind, About(model, token_cap=token_cap))
+    def _about(self, kind: Kind, tokens: int = 0) -> About:
+        """What rows of that kind and of so many tokens share."""
+        about = self._abouts.get((kind, tokens))
+        if about is None:
+            model, token_cap, path = kind
+            about = self._abouts[kind, tokens] = About(model, tokens=tokens, token_cap=token_cap, path=path)
+        return about
 
     def _problem(self, ordinal: int, found: Admitted | Rejection) -> Problem:
         if isinstance(found, Admitted):

@@ -56,7 +56,8 @@ from batchrun.core.jobs.messages import (
 )  # fmt: skip
 from batchrun.core.journal.entries import Started, Stopped
 from batchrun.core.limits.gate import Shared
-from batchrun.core.settings.settings import Settings
+from batchrun.core.limits.lane import Rates
+from batchrun.core.settings.settings import ADAPTIVE, Settings
 from batchrun.core.status.snapshot import Snapshot
 from batchrun.core.taxonomy.rules import HaltReason
 from batchrun.core.text.readable import Text
@@ -134,6 +135,7 @@ class Runner:
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
         shared: Shared | None = None,
+        rates: Rates | None = None,
         wall: float | None = None,
         folder: Folder | None = None,
         budget: Budget | None = None,
@@ -160,6 +162,7 @@ class Runner:
             collecting=source is None,
             files_at=None if folder is None else folder.shown,
             shared=shared,
+            rates=rates,
             repeats_ids=service.profile.repeats_ids,
         )
         if ceiling is None and settings.rpm:
@@ -178,7 +181,8 @@ class Runner:
             redactor=redactor,
         )
         self._repeats_ids = service.profile.repeats_ids
-        self._rows = Rows(source, batch.unread, tokens=settings.tpm is not None, repeats_ids=self._repeats_ids)
+        estimated = settings.tpm is not None or settings.rate == ADAPTIVE
+        self._rows = Rows(source, batch.unread, tokens=estimated, repeats_ids=self._repeats_ids)
         state = batch.state
         self._requests = CancelRequestReader(
             batch.names, run_id, state.heard_to, everything=state.cancel_all, noted=observer.noted
