@@ -8,6 +8,7 @@ import pytest
 
 from batchrun.core.engine.poll_times import END_OF_BATCH, PollRate
 from batchrun.core.jobs import messages as m
+from batchrun.core.jobs.job import About
 from batchrun.core.pacing.pacing import AT_THE_END, KNOWN_ENDS, UNKNOWN_AGE
 from tests.core.driver import Driver, answer, error
 
