@@ -45,7 +45,7 @@ def running(job_id, n):
 
 
 def test_ten_thousand_jobs_accepted_in_one_instant_never_exceed_the_rate():
-    everything = {"connections": 20_000, "concurrency": 20_000, "submits": 20_000}
+    everything = {"connections": 20_000, "concurrency": 20_000, "submits": 20_000, "rate": "fixed"}
     run = Driver(10_000, poll=running, **LEARNED, **everything)
     run.engine.gate.window.size = 20_000.0
     run.run(until=30.0)
