@@ -38,6 +38,10 @@ def test_a_limit_that_cannot_be_meant_is_none(value):
     assert shown(x_ratelimit_limit_requests=value).requests.limit is None
 
 
+def test_what_stands_around_a_number_is_no_part_of_it():
+    assert shown(x_ratelimit_limit_requests=" 30\x1f").requests.limit == 30
+
+
 def test_more_left_than_the_limit_is_none_left_to_say():
     found = shown(x_ratelimit_limit_requests="10", x_ratelimit_remaining_requests="11")
     assert found.requests == LimitShown(10, None, None)

@@ -135,7 +135,8 @@ def _shown(headers: Mapping[str, str], kind: str) -> LimitShown:
 
 
 def _count(value: str | None) -> float | None:
-    if value is None or _NUMBER.fullmatch(value.strip()) is None:
+    number = None if value is None else _NUMBER.fullmatch(value.strip())
+    if number is None:
         return None
-    count = float(value)
+    count = float(number[0])
     return count if count <= _MOST else None
