@@ -63,7 +63,7 @@ def _legend() -> list[str]:
         drawn.append(f'<text x="{x + 30}" y="64" font-size="11" fill="{INK}">{escape(shown)}</text>')
         x += 50 + 6 * len(shown)
     drawn.append(f'<circle cx="{x}" cy="60" r="3" fill="{INK}"/>')
-    shown = "every 2 s or 5 s; G: 5 s × 1.5, at most 45 s"
+    shown = "every 2 or 5 s; G: 5 s × 1.5 to 45 s"
     return [*drawn, f'<text x="{x + 8}" y="64" font-size="11" fill="{INK}">{shown}</text>']
 
 

@@ -114,7 +114,6 @@ class ClassPacing:
     __slots__ = (
         "_divisor",
         "_early_scouts",
-        "_known_share",
         "_lag",
         "_learned_at",
         "_lines",
@@ -128,10 +127,8 @@ class ClassPacing:
         "table",
     )
 
-    def __init__(self, lag: Lag, shortest: float, longest: float, *, known_share: float = KNOWN_SHARE) -> None:
-        """Its own curve counts once it is known up to the age at which `known_share` has ended."""
+    def __init__(self, lag: Lag, shortest: float, longest: float) -> None:
         self._lag, self._shortest, self._longest = lag, shortest, longest
-        self._known_share = known_share
         self.table = LifeTable()
         self.curve: Curve | None = None
         self._own = False  # the curve is that of this class, not of all
@@ -222,7 +219,7 @@ class ClassPacing:
         known = None
         if table.count >= KNOWN_ENDS:
             known = curve_of((table,))
-        if known is not None and (self._own or known[0].known_share >= self._known_share):
+        if known is not None and (self._own or known[0].known_share >= KNOWN_SHARE):
             if known[0].known_share >= WATCHED_SHARE:
                 table.watch(known[1])
             counts_now, self._own = not self._own, True
@@ -276,8 +273,7 @@ class Pacing:
         """The class of the jobs of this kind: of one endpoint and model."""
         found = self._classes.get(kind)
         if found is None:
-            known_share = WATCHED_SHARE if self._before.count else KNOWN_SHARE
-            found = self._classes[kind] = ClassPacing(*self._bounds, known_share=known_share)
+            found = self._classes[kind] = ClassPacing(*self._bounds)
             found.hurry(at_the_end=self._at_the_end)
             found.refresh(self._all)
         return found
