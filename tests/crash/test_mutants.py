@@ -283,7 +283,10 @@ MUTANTS = [
         MixedUpProcess,
     ),
     Mutant(
-        "another row's job accepted", "another row's|nobody knows", [(Submits, "_is_anothers", never)], MixedUpProcess
+        "another row's job accepted",
+        "another row's|nobody knows|POSTed again",
+        [(Submits, "_is_anothers", never)],
+        MixedUpProcess,
     ),
     Mutant(
         "ids of ended jobs forgotten",

@@ -190,15 +190,25 @@ def _place(state: JournalState) -> str:
 
 
 def _reordered(names: FileNames, state: JournalState) -> dict[str, JournaledRow]:
-    """The rows whose entries are not in their order, read in whatever order they stand."""
-    if not state.astray:
+    """The rows whose entries are not in their order, or of which one stands there twice, read in whatever order they stand."""
+    if not state.astray and state.gap is None:
         return {}
-    entries: dict[str, list[tuple[str, dict[str, Any]]]] = {key: [] for key in state.astray}
+    keys = {*state.astray, *_rows_of_doubled(names, state)}
+    entries: dict[str, list[tuple[str, dict[str, Any]]]] = {key: [] for key in keys}
     for line in _lines_to(names, state.good_to):
         entry = read_line(line)
         if entry is not None and (found := entries.get(row_of(entry))) is not None:
             found.append(entry)
     return {key: put_in_order(found) for key, found in entries.items()}
+
+
+def _rows_of_doubled(names: FileNames, state: JournalState) -> Iterator[str]:
+    """The rows of lines that stand there twice: no line is written twice, as each has its time."""
+    seen: set[bytes] = set()
+    for line in _lines_to(names, state.good_to):
+        if line in seen and (entry := read_line(line)) is not None and (key := row_of(entry)):
+            yield key
+        seen.add(line)
 
 
 def _missing(names: FileNames, state: JournalState) -> int:
