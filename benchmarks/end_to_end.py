@@ -2,7 +2,8 @@
 
     python benchmarks/end_to_end.py [--rows N] [--quick]
 
-* rows per second where every job has ended by its first poll: submit, journal, poll, record, output, sync
+* rows per second where every job has ended by its first poll: submit, journal, poll, record, output, sync; with
+  ``--rate fixed``, since a rate that is learned doubles once a second at first
 * makespan of N jobs of log-normal durations (median 4 s, sigma 0.6) with N / 5 in flight, against the ideal: the
   same rows in the same order on as many places, without any overhead. Under the ideal there is nothing to gain
 * polls per job, and lag: from the moment at which a job ends on the service to that at which its record is written;
@@ -70,7 +71,7 @@ def run(folder: str, url: str, durations: list[float], settings: dict[str, Any])
 
 
 def instant(folder: str, url: str, rows: int) -> None:
-    settings = {"concurrency": 4_000, "poll_min": 0.05, "poll_max": 0.05}
+    settings = {"concurrency": 4_000, "poll_min": 0.05, "poll_max": 0.05, "rate": "fixed"}
     result = run(folder, url, [0.0] * rows, settings)
     cpu = round(result["cpu"] / rows * 1e6)
     rate = rows / result["took"]

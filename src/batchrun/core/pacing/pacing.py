@@ -24,7 +24,8 @@ Wilson & Nychka 1990) for each refresh. Without the smoothing ends gather in few
 lag comes out 5 to 10% longer than planned. `completed_at`, where told, narrows the interval. Once a second at most the
 curve is drawn and the gaps of all ages are computed; a poll then costs one look into a table of straight lines.
 
-**Cold start and change.** Until a third of the jobs of an age have ended, the gap is half of the age. (With the first
+**Cold start and change.** Until a third of the jobs of an age have ended, the gap is half of the age; only the first
+hundred jobs are polled in their first second. (With the first
 twenty ends alone the curve of a memoryless service cost a tenth more polls; with the median the rule came too late: a
 third was best over all workloads, at most 1.01 times the polls of a backoff of the same lag from a lag of 5% on.) When
 the curve first counts, waiting jobs are planned again. A class that has none yet borrows that of all classes, earlier
@@ -65,6 +66,9 @@ WATCHED_SHARE = 0.8
 jobs of a batch the oldest ages are those of which least is known."""
 GROWTH = 0.5
 """Until then a gap is this share of the age, as in a backoff by 1.5."""
+FIRST_JOBS, FIRST_GAP = 100, 2.0
+"""So many jobs are polled from the shortest gap on while nothing is known; the first poll of the others comes after so many
+seconds, or as soon as these have shown what is known then."""
 LEAST_JITTER, JITTER = 0.9, 0.2
 """A gap is multiplied by 0.9 to 1.1."""
 REFRESH, _SHORTEST_REFRESH = 1.0, 0.1
@@ -123,6 +127,7 @@ class ClassPacing:
         "_scouted_early",
         "_scouts",
         "_shortest",
+        "_unlearned_jobs",
         "curve",
         "table",
     )
@@ -133,6 +138,7 @@ class ClassPacing:
         self.curve: Curve | None = None
         self._own = False  # the curve is that of this class, not of all
         self._lines: list[tuple[float, float]] | None = None  # by bin: the gap after the age x is a + b x
+        self._unlearned_jobs = 0
         self._divisor = 1.0
         self._scouted_below = self._scouted_early = 0.0
         self._scouts, self._early_scouts = Scouts(), Scouts()
@@ -142,6 +148,11 @@ class ClassPacing:
 
     def first(self, chance: float, scout: float) -> float:
         """Seconds from a job's submit to its first poll; `chance` and `scout` are in [0, 1)."""
+        if self._lines is None:
+            self._unlearned_jobs += 1
+            if self._unlearned_jobs > FIRST_JOBS:
+                gap = FIRST_GAP if self._lag.is_share else min(FIRST_GAP, self._lag.value)
+                return min(max(self._shortest, gap * (0.75 + 0.5 * chance)), self._longest)
         if self._scouted_below and scout < SCOUTS:
             early = scout < SCOUTS / 2
             age = self._scouted_early * (LEAST_JITTER + JITTER * chance) if early else self._scouted_below * chance
@@ -212,6 +223,7 @@ class ClassPacing:
             table.forget()
             self._scouts, self._early_scouts = Scouts(), Scouts()
             self._own, self.curve, self._lines, self._scouted_below = False, None, None, 0.0
+            self._unlearned_jobs = 0
             return True
         if table.count == self._learned_at:
             return False
