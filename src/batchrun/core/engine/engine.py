@@ -269,6 +269,7 @@ class Engine:
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
+        self._places = settings.max_jobs
         self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
         self.gate = gate = Gate(settings, chance, shared, rates)
         self.endings = endings = Endings(jobs, folder)
@@ -404,7 +405,7 @@ class Engine:
             if self.rows_in.ended or self.rows_in.dry:
                 self.submits.input_is_over()
             self.times.rows_wait(
-                waiting=not self.rows_in.ended or self.jobs.in_phase[Phase.WAITING] > 0, places=self.settings.max_jobs
+                waiting=not self.rows_in.ended or self.jobs.in_phase[Phase.WAITING] > 0, places=self._places
             )
         if self.gate.halted is not self._reported_halt:
             self._report_halt()
@@ -460,7 +461,7 @@ class Engine:
             polls_per_job=lags.polls / lags.jobs if lags.jobs else None,
             mean_lag=lags.mean,
             unusual=outlooks.unusual,
-            places=self.settings.max_jobs,
+            places=self._places,
             outlook=None if self.polls.stopped else outlooks.outlook,
             waits=self.submits.waits(),
         )
