@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from batchrun.core.jobs import messages as m
-from batchrun.core.jobs.job import CancelReason, Job, Timers
+from batchrun.core.jobs.job import CancelReason, Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs, Wait, cancelled, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.journal.entries import AttemptEnded
@@ -185,7 +185,7 @@ class Retries:
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
-        self._timers = Timers()
+        self._timers = Timers(WaitsFor.RETRY)
 
     def conclude(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
         """The service ended the job so; `then(job)` is called once that is on the disk."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batchrun.core.jobs.job import Job, Timers
+from batchrun.core.jobs.job import Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.limits.rate import Rate
@@ -31,7 +31,7 @@ class PollTimes:
     def __init__(self, jobs: Jobs) -> None:
         settings = jobs.settings
         self._jobs = jobs
-        self._timers = Timers()
+        self._timers = Timers(WaitsFor.POLL)
         self._rate = PollRate(settings.poll_rate)
         self._paused_until = float("-inf")
         self._backoff = Backoff(settings.poll_min, settings.poll_max) if settings.pacing == "backoff" else None

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
-from batchrun.core.jobs.job import IDLE, NEVER, TICKS_PER_SECOND, Job, Timers
+from batchrun.core.jobs.job import IDLE, NEVER, Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
 from batchrun.core.jobs.messages import KeepUnreadable, Note, Submit, SubmitAccepted, SubmitFailed, SubmitRefused
@@ -163,7 +163,7 @@ class Submits:
         self._retries = retries
         self._polls = polls
         self._queues = Queues()
-        self._delayed = Timers()  # rows that were refused
+        self._delayed = Timers(WaitsFor.REFUSED)  # rows that were refused
         self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
         # Refused for good before anything was accepted: the run may be at fault, not the row.
         self._held: list[tuple[Job, Refused]] = []
@@ -226,7 +226,7 @@ class Submits:
         delayed: dict[Resource, list[float]] = {}
         for job in self._refused:
             if job.phase is Phase.WAITING and job.due != IDLE:
-                delayed.setdefault(job.about.resource, []).append(job.due / TICKS_PER_SECOND)
+                delayed.setdefault(job.about.resource, []).append(Timers.time_of(job))
         now = self._jobs.now
         found = (
             queue.lane.waiting(now, len(queue), delayed.get(queue.lane.resource, [])) for queue in self._queues.all()

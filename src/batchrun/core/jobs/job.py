@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from heapq import heappop, heappush
 from math import ceil
 from typing import NamedTuple, final
@@ -352,7 +352,7 @@ class Job:
 # wait: putting and taking cost the same at a thousand jobs and at a million. A plain heap of jobs was
 # declined: its cost and its memory (a tuple and a float for each entry) grow with the number of jobs.
 #
-# A job waits for one time at most: `job.due` is its tick. An entry whose job has meanwhile moved is stale
+# A job waits for one time of one kind at most: `job.due` says which. An entry whose job has meanwhile moved is stale
 # and skipped when its tick comes. Due times are rounded up to the tick, never down.
 
 
@@ -360,23 +360,36 @@ TICKS_PER_SECOND = 64
 NEVER = float("inf")
 
 
-class Timers:
-    """Jobs by due time; times are seconds on the engine's clock."""
+class WaitsFor(IntEnum):
+    """What a job waits for: a `due` of one kind never equals one of another, or a stale entry would come true there."""
 
-    def __init__(self) -> None:
-        self._buckets: dict[int, list[Job]] = {}
-        self._ticks: list[int] = []
+    POLL = 0
+    RETRY = 1
+    REFUSED = 2
+
+
+_KINDS = 4
+_DUES_PER_SECOND = TICKS_PER_SECOND * _KINDS
+
+
+class Timers:
+    """Jobs that wait for the same, by due time; times are seconds on the engine's clock."""
+
+    def __init__(self, kind: WaitsFor) -> None:
+        self._buckets: dict[int, list[Job]] = {}  # by `due`: the tick and the kind of wait in one number
+        self._dues: list[int] = []
+        self._kind = int(kind)
 
     def put(self, job: Job, at: float) -> None:
         """Let `job` wait until `at`; an earlier wait of it is forgotten."""
-        tick = ceil(at * TICKS_PER_SECOND)
-        bucket = self._buckets.get(tick)
+        due = ceil(at * TICKS_PER_SECOND) * _KINDS + self._kind
+        bucket = self._buckets.get(due)
         if bucket is None:
-            self._buckets[tick] = [job]
-            heappush(self._ticks, tick)
+            self._buckets[due] = [job]
+            heappush(self._dues, due)
         else:
             bucket.append(job)
-        job.due = tick
+        job.due = due
 
     @staticmethod
     def forget(job: Job) -> None:
@@ -385,39 +398,44 @@ class Timers:
 
     def take(self, now: float) -> Job | None:
         """The next job that is due, or None; it waits no longer."""
-        ticks = self._ticks
-        while ticks and ticks[0] <= now * TICKS_PER_SECOND:
-            tick = ticks[0]
-            bucket = self._buckets[tick]
+        dues, kind = self._dues, self._kind
+        while dues and dues[0] - kind <= now * _DUES_PER_SECOND:
+            due = dues[0]
+            bucket = self._buckets[due]
             while bucket:
                 job = bucket.pop()
-                if job.due == tick:
+                if job.due == due:
                     job.due = IDLE
                     return job
-            heappop(ticks)
-            del self._buckets[tick]
+            heappop(dues)
+            del self._buckets[due]
         return None
+
+    @staticmethod
+    def time_of(job: Job) -> float:
+        """When a job that waits is due."""
+        return (job.due // _KINDS) / TICKS_PER_SECOND
 
     def waiting(self) -> list[Job]:
         """The jobs that wait, in no order."""
-        return [job for tick, bucket in self._buckets.items() for job in bucket if job.due == tick]
+        return [job for due, bucket in self._buckets.items() for job in bucket if job.due == due]
 
     def soonest(self) -> float:
         """A time before which no job is due, near enough to ask again then; NEVER where none waits.
 
         Unlike `next_due` it does not check whether that tick's entries are stale.
         """
-        return self._ticks[0] / TICKS_PER_SECOND if self._ticks else NEVER
+        return (self._dues[0] - self._kind) / _DUES_PER_SECOND if self._dues else NEVER
 
     def next_due(self) -> float:
         """When the next job will be due; NEVER where none waits."""
-        while self._ticks:
-            tick = self._ticks[0]
-            bucket = self._buckets[tick]
+        while self._dues:
+            due = self._dues[0]
+            bucket = self._buckets[due]
             while bucket:
-                if bucket[-1].due == tick:
-                    return tick / TICKS_PER_SECOND
+                if bucket[-1].due == due:
+                    return (due - self._kind) / _DUES_PER_SECOND
                 bucket.pop()
-            heappop(self._ticks)
-            del self._buckets[tick]
+            heappop(self._dues)
+            del self._buckets[due]
         return NEVER
