@@ -230,7 +230,8 @@ class Editing:
         if service.violations:
             raise Violation("; ".join(service.violations))
         original = fold(lines_of(before[JOURNAL]))
-        known = [line for line in lines_of(after[JOURNAL]) if read_line(line)] + list(lines_of(after[OUTPUT]))
+        known = [line for line in lines_of(after[JOURNAL]) if read_line(line)]
+        known += [line for line in lines_of(after[OUTPUT]) if line.endswith(b"\n")]  # the beginning of one says nothing
         excused = set(truth.ambiguous) | {
             key for key, row in original.journaled_rows.items() if row.open_intent or row.unconfirmed
         }

@@ -274,7 +274,7 @@ MUTANTS = [
     Mutant("retried without a look", "POSTed again|nobody knows", startup=PaidUnseen()),
     Mutant("rewriting not announced", "written off", startup=NotAnnounced(), first=40),
     Mutant("journal renamed first", "counts as done", [(startup, "rewrite", journal_first)]),
-    Mutant("cancel not awaited", "acknowledged", [(polls.Polls, "begin_cancel", cancel_not_awaited)], first=20),
+    Mutant("cancel not awaited", "acknowledged", [(polls.Polls, "begin_cancel", cancel_not_awaited)], first=5),
     # what a service does that repeats ids and swaps them
     Mutant(
         "another row's poll believed",

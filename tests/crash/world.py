@@ -31,7 +31,7 @@ from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
 from tests.edge.paper_disk import PaperDisk
 
-SETTINGS = Settings(pacing="backoff",
+SETTINGS = Settings(
     concurrency=8, submits=4, poll_min=0.2, poll_max=1.5, poll_rate=500, cancel_settle=1.0, cancel_patience=6.0, drain=5.0,
     artifacts=SHELF,
 )  # fmt: skip

@@ -60,6 +60,23 @@ def test_a_cancel_of_the_second_row_with_one_job_id_does_not_end_the_job_of_the_
     assert (run.records["second"]["state"], run.records["second"]["warnings"]) == ("cancelled", ["submit_unanswered"])
 
 
+# --- polled again, and not to be sent ---
+
+
+@pytest.mark.parametrize(
+    ("about", "more"),
+    [(GONE, {}), (About(), {"unconfirmed": True})],
+    ids=["its body is gone", "a retry of it may have been sent"],
+)
+def test_a_job_that_is_polled_again_and_has_failed_is_not_retried_where_its_row_cannot_be_sent(about, more):
+    def failed(job_id, n):
+        return answer(200, {"id": job_id, "status": "failed", "error": {"code": "invalid_prompt", "message": "no"}})
+
+    row = left(about=about, job_id="j", submitted_at=999_990.0, again="rejected", **more)
+    run = taken_up(row, poll=failed).run()
+    assert (run.records["r"]["state"], run.records["r"]["job_id"], run.sent["submit"]) == ("rejected", "j", [])
+
+
 # --- unconfirmed ---
 
 

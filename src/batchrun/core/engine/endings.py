@@ -230,8 +230,10 @@ class Retries:
         self, job: Job, earlier: State, end: Ended, response: Response | None, then: Wait | None
     ) -> None:
         """A job whose record was dropped was polled again. A result is kept; a failure is worth the retry that the user
-        asked for: at once, whatever its code, and not counted against any budget."""
-        if end.state is State.SUCCEEDED or (end.state is State.INCOMPLETE and earlier is not State.INCOMPLETE):
+        asked for: at once, whatever its code, and not counted against any budget. Where the row cannot be sent (its body is
+        gone, or it may have been sent already) the failure is its record again."""
+        is_result = end.state is State.SUCCEEDED or (end.state is State.INCOMPLETE and earlier is not State.INCOMPLETE)
+        if is_result or not job.about.sendable:
             self._endings.end(job, end, response, then)
         else:
             self._retry(job, end, 0.0, then)
