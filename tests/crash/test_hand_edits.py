@@ -27,7 +27,7 @@ from batchrun.runner.opening.open import Identity, open_batch
 from tests.crash.crashing import JOURNAL, OUTPUT
 from tests.crash.startup import lines_of
 from tests.crash.trials import Trials
-from tests.crash.world import SETTINGS, Process, Violation, first_process, wreck
+from tests.crash.world import SETTINGS, Process, Violation, first_process, line_of, wreck
 
 EDITS = 1_000
 ROWS = 12
@@ -124,11 +124,7 @@ class Editing:
         self.folder = Path(folder)
         self.names = FileNames.of(self.folder / "out")
         self.input = self.folder / "in.jsonl"
-        self.input.write_text(
-            "".join(
-                json.dumps({"custom_id": f"row-{n}", "body": {"model": "m", "input": "x"}}) + "\n" for n in range(ROWS)
-            )
-        )
+        self.input.write_bytes(b"".join(line_of(f"row-{n}") for n in range(ROWS)))
         self.met = Counter()
         self.edits = 0
         self.trials = Trials(rows=ROWS)

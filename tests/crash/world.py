@@ -26,6 +26,7 @@ from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, read
 from batchrun.core.settings.settings import Settings
 from batchrun.edge.append_file import AppendFailed, Disk, Lines, SyncGroup, open_append
 from batchrun.edge.artifacts import Folder, JobFiles
+from batchrun.edge.source.checked import row_sha256
 from tests.core.invariants import check_invariants
 from tests.crash.crashing import JOURNAL, OUTPUT, SHELF, copied, crash, names_on
 from tests.crash.service import Service, chance
@@ -374,11 +375,16 @@ class Process:
             self.schedule(0.0, m.InputEnded)
 
 
+def line_of(key: str) -> bytes:
+    """The line of a row in the input."""
+    return orjson.dumps({"custom_id": key, "body": {"model": "m", "input": "x"}}) + b"\n"
+
+
 def first_process(seed: int, rows: int, process_class: type[Process] = Process) -> Process:
     """A fresh batch with a few cancels on their way."""
     paper = PaperDisk({JOURNAL: HEADER, OUTPUT: b""})
     keys = [f"row-{i}" for i in range(rows)]
-    given = [Row(key, About(body_hash=process_class.body_hash(key))) for key in keys]
+    given = [Row(key, About(body_hash=process_class.body_hash(key)), row_sha256(line_of(key))) for key in keys]
     process = process_class(seed, given, paper, process_class.service_class(seed), Truth(), now=0.0)
     for row in process.rows:
         luck = chance(seed, row.key, "cancel")

@@ -105,6 +105,33 @@ def test_o25_a_row_whose_retry_may_be_among_the_lost_lines_is_polled_and_not_ret
     night.close()
 
 
+def test_o25_the_lost_intent_of_a_retry_is_shorter_than_that_of_a_first_attempt(night):
+    """It has no hash: its row is polled by its known job, and the retry is not sent a second time."""
+    end = AttemptEnded("a", 1, "resp_a", "internal_error", "server_error", "unknown", WALL, WALL)
+    in_groups(night, intents(night, "abcd"), submits("abcd"), [end], [Intent("a", 2, "", WALL)], [])
+    edited(night.journal, lambda lines: lines.pop(number_of(night.journal, '"intent"', '"a","attempt":2')))
+    refused(night, FileRefused, "bytes are missing", "at most 1 row")
+    batch = night.open(repair=True)
+    open_rows = {one.key: journaled for one, journaled in batch.open_rows(night.source)}
+    assert [key for key, journaled in open_rows.items() if journaled.unconfirmed] == ["a"]
+    night.close()
+
+
+def test_o25_a_mark_that_stands_there_twice_puts_no_row_under_suspicion(night):
+    in_groups(night, intents(night, "abc"), submits("ab"), submits("c"), [])
+    night.wire.jobs = {f"resp_{key}": key.upper() for key in "abc"}
+    lines = night.journal.read_bytes().splitlines(keepends=True)
+    marks = [n for n, line in enumerate(lines) if b'"synced"' in line]
+    for one in marks:
+        for place in range(marks[0], len(lines) + 1):
+            night.journal.write_bytes(b"".join([*lines[:place], lines[one], *lines[place:]]))
+            batch = night.open(repair=True)
+            rows = dict(batch.open_rows(night.source))
+            assert {row.key for row, journaled in rows.items() if journaled.unconfirmed} == set(), (one, place)
+            night.close()
+            night.journal.with_name(night.journal.name + ".torn").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("kind", ["doubled", "moved", "added"])
 def test_o25_a_line_too_many_or_elsewhere_is_refused_and_a_repair_loses_nothing(night, kind):
     in_groups(night, intents(night, "abcd"), submits("ab"), submits("cd"))

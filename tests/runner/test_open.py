@@ -104,12 +104,17 @@ def test_f07_with_accept_changes_only_rows_not_yet_sent_take_the_new_body(night)
     assert records["b"]["retry_count"] == 0
 
 
-def test_f07_a_changed_row_gets_no_new_attempt_with_another_body(night):
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_f07_a_changed_row_gets_no_new_attempt_with_another_body(night, attempt):
     night.rows(row("a", "A"))
     begun(night)
     journal(night, Intent("a", 1, sha(night, "a"), WALL), Submitted("a", 1, "resp_a", WALL))
-    night.wire.status, night.wire.jobs = "failed", {"resp_a": "A"}
+    if attempt == 2:  # whose intent has no hash
+        end = AttemptEnded("a", 1, "resp_a", "internal_error", "server_error", "unknown", WALL, WALL)
+        journal(night, end, Intent("a", 2, "", WALL), Submitted("a", 2, "resp_a2", WALL))
+    night.wire.status, night.wire.jobs = "failed", {"resp_a": "A", "resp_a2": "A"}
     night.rows(row("a", "A2"))
+    refused(night, InputRefused, "--accept-changes")
     night.complete(accept_changes=True)
     assert night.wire.posts == []
     assert night.states() == {"a": "internal_error"}

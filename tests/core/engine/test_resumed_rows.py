@@ -85,6 +85,13 @@ def test_a_record_of_an_unconfirmed_row_that_is_gone_is_written_as_unconfirmed_a
     assert (run.records["r"]["state"], run.sent["submit"]) == ("unconfirmed", [])
 
 
+@pytest.mark.parametrize("cancel", [None, "user"])
+def test_a_row_of_which_only_a_marker_says_that_it_ended_unconfirmed_is_not_sent(cancel):
+    """Its other entries are damaged, and somebody took its record out of the output."""
+    run = taken_up(left(about=About(), cancel=cancel, marker=(0, 0, 9, 9, "unconfirmed"))).run()
+    assert (run.records["r"]["state"], run.sent["submit"]) == ("cancelled" if cancel else "unconfirmed", [])
+
+
 @pytest.mark.parametrize("lost", [{"open_intent": True}, {"unconfirmed": True}])
 def test_the_attempt_that_is_given_up_for_a_resubmit_is_in_the_journal_and_in_every_later_record(lost):
     run = taken_up(left(about=About(), **lost), resubmit_unconfirmed=True)

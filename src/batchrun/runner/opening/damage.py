@@ -13,9 +13,9 @@ Intents that were lost of rows that have other entries are counted out of them.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from typing import Any, NamedTuple
 
 from batchrun.core.journal.disorder import put_in_order
@@ -36,7 +36,8 @@ from batchrun.edge.append_file import FileNames
 from batchrun.edge.source.checked import Checked
 from batchrun.runner.opening.read import fold_file, lines_of, recovered, refuse
 
-_SHORTEST_INTENT = len(Intent("", 1, "0" * 32, 0.0).to_line())
+_HASH = 32  # characters; the intent of a later attempt may have none
+_SHORTEST_INTENT = len(Intent("", 1, "", 0.0).to_line())
 _SHORTEST_END = len(AttemptEnded("", 1, None, "failed", None, "billed", 0.0, 0.0).to_line())
 _SHORTEST_ENTRY = len(mark(0))
 _DIGITS = 16  # by which a time of day may be longer than "0.0"
@@ -48,6 +49,7 @@ class Suspect(NamedTuple):
 
     key: str
     attempt: int
+    size: int  # of that line, at the least
     polled: bool  # it has a job, which is polled: only a retry may have been sent
 
 
@@ -77,10 +79,10 @@ class Damage:
     def may_hide_intents(self) -> bool:
         return self.missing >= _SHORTEST_INTENT
 
-    def _may_hide(self, size: int) -> bool:
-        """Whether an intent of this size and other lines make up what is missing."""
+    def _may_hide(self, size: int, more: int) -> bool:
+        """Whether an intent of this size, or of up to so much `more`, and other lines make up what is missing."""
         rest = self.missing - size
-        return 0 <= rest <= _DIGITS or rest >= _SHORTEST_ENTRY
+        return 0 <= rest <= more or rest >= _SHORTEST_ENTRY
 
     def suspects(self, source: Checked) -> Iterator[Suspect]:
         """The rows whose intent may be among what was lost."""
@@ -93,19 +95,20 @@ class Damage:
             if row.problem is not None or row.key in finished:
                 continue
             journaled = journaled_rows.get(row.key)
-            size = _size_of_intent(row.key)
+            first, later = _size_of_intent(row.key), _size_of_intent(row.key, "")
             if ordinal > last:
-                room -= size
+                room -= first
                 if room < 0:
                     return
-            if not self._may_hide(size):
-                continue
             if journaled is None:
-                yield Suspect(row.key, 1, polled=False)
+                if self._may_hide(first, _DIGITS):
+                    yield Suspect(row.key, 1, first, polled=False)
+            elif not self._may_hide(later, _DIGITS + _HASH):
+                continue
             elif journaled.is_void or journaled.waits:
-                yield Suspect(row.key, journaled.attempt, polled=False)
-            elif journaled.job_id is not None and not journaled.unconfirmed and self.missing >= size + _SHORTEST_END:
-                yield Suspect(row.key, journaled.attempt, polled=True)
+                yield Suspect(row.key, journaled.attempt, later, polled=False)
+            elif journaled.job_id is not None and not journaled.unconfirmed and self.missing >= later + _SHORTEST_END:
+                yield Suspect(row.key, journaled.attempt, later, polled=True)
 
     def of_another_job(self) -> Iterator[tuple[str, int]]:
         """Open rows with a record of a job that the journal does not know, and their attempts: a newer one, perhaps."""
@@ -146,7 +149,8 @@ def refuse_damage(names: FileNames, damage: Damage, source: Checked | None) -> N
     )
     suspects = [] if source is None else [one for one in damage.suspects(source) if not one.polled]
     if suspects:
-        most = min(damage.missing // _SHORTEST_INTENT, len(suspects))
+        fitting = takewhile(lambda size: size <= damage.missing, accumulate(sorted(one.size for one in suspects)))
+        most = sum(1 for _ in fitting)
         risk = (
             f"; at most {many(most, 'row')} may have been sent without a trace, among {len(suspects):,} that have neither record nor "
             "job: these end as unconfirmed, unless "
@@ -214,11 +218,18 @@ def _rows_of_doubled(names: FileNames, state: JournalState) -> Iterator[str]:
 def _missing(names: FileNames, state: JournalState) -> int:
     """Bytes of lines that were between two marks and are not there, but for intents that are known to be among them.
 
-    Each line counts once. A doubled one belongs where it fills what is missing; a moved one is taken for a lost one.
+    Each line counts once. A doubled one belongs where it fills what is missing; a moved one is taken for a lost one. Of a
+    doubled mark the copy counts by which less is missing: the other has the lines on the wrong side of it.
     """
-    entries = map(read_line, _lines_to(names, state.good_to))
-    offsets = [entry[1].get("to") for entry in entries if entry is not None and entry[0] == SyncedMark.tag]
-    marks = deque(_rising([offset for offset in offsets if type(offset) is int]))
+    found = (_mark_of(read_line(line)) for line in _lines_to(names, state.good_to))
+    marks = [to for to in found if to is not None]
+    chosen = ({place: marks[place] for place in _rising(marks, latest=latest)} for latest in (False, True))
+    return min(_missing_between(names, state, some) for some in chosen)
+
+
+def _missing_between(names: FileNames, state: JournalState, marks: dict[int, int]) -> int:
+    """What is missing, where of all the marks in the file, counted from 0, only these `marks` count."""
+    number = -1
     lacking = [0]  # bytes, between a mark and the next; of those behind the last one nothing is known
     since = 0
     home: dict[int, int] = {}  # of lines, by their hash: behind which mark
@@ -231,12 +242,12 @@ def _missing(names: FileNames, state: JournalState) -> int:
         entry = read_line(line)
         if entry is None:
             continue
-        tag, values = entry
-        if tag == SyncedMark.tag:
-            if marks and values.get("to") == marks[0]:
-                lacking[-1] += marks[0] - since
+        if _mark_of(entry) is not None:
+            number += 1
+            if (to := marks.get(number)) is not None:
+                lacking[-1] += to - since
                 lacking.append(-len(line))
-                since = marks.popleft()
+                since = to
             continue
         place = len(lacking) - 1
         known = hash(line)
@@ -246,9 +257,9 @@ def _missing(names: FileNames, state: JournalState) -> int:
             home[known] = place
             lacking[place] -= len(line)
         key = row_of(entry)
-        if tag == Intent.tag:
+        if entry[0] == Intent.tag:
             intents.add(key)
-        elif since and tag in _SENT and key not in intents:
+        elif since and entry[0] in _SENT and key not in intents:
             without.add(key)
     for length, one, other in doubled:
         if lacking[one] < 0 < lacking[other]:
@@ -258,18 +269,28 @@ def _missing(names: FileNames, state: JournalState) -> int:
     return max(0, missing - sum(_size_of_intent(key) for key in without - intents))
 
 
-def _rising(numbers: list[int]) -> list[int]:
-    """The longest rising part of `numbers`: of marks, those that are in their order, without doubled and moved ones."""
+def _mark_of(entry: tuple[str, dict[str, Any]] | None) -> int | None:
+    """The offset that a mark says it has; None for what is none."""
+    to = entry[1].get("to") if entry is not None and entry[0] == SyncedMark.tag else None
+    return to if type(to) is int else None
+
+
+def _rising(numbers: list[int], *, latest: bool) -> list[int]:
+    """The places of the longest rising part of `numbers`: of marks, those in their order, without doubled and moved ones.
+
+    Of equal numbers the `latest` or the first that fits.
+    """
     ends: list[int] = []  # of the best parts of each length: the place of the last number
     before: list[int] = []  # of each number: the place of the one before it in its best part
     for place, number in enumerate(numbers):
         length = bisect_left(ends, number, key=numbers.__getitem__)
         before.append(ends[length - 1] if length else -1)
-        ends[length : length + 1] = [place]
+        if latest or length == len(ends) or numbers[ends[length]] != number:
+            ends[length : length + 1] = [place]
     part = []
     place = ends[-1] if ends else -1
     while place >= 0:
-        part.append(numbers[place])
+        part.append(place)
         place = before[place]
     return part[::-1]
 
@@ -280,9 +301,9 @@ def row_of(entry: tuple[str, dict[str, Any]]) -> str:
     return key if isinstance(key, str) else ""
 
 
-def _size_of_intent(key: str) -> int:
+def _size_of_intent(key: str, row_sha256: str = "0" * _HASH) -> int:
     """Of its line, at the least."""
-    return len(Intent(key, 1, "0" * 32, 0.0).to_line())
+    return len(Intent(key, 1, row_sha256, 0.0).to_line())
 
 
 def _lines_to(names: FileNames, end: int) -> Iterator[bytes]:
