@@ -44,8 +44,17 @@ def test_a_journal_is_read_to_its_end(name):
 def test_what_is_known_of_all_rows_after_each_entry_is_what_the_earlier_commit_made_of_it():
     lines = journal_of("before_rewriting").splitlines(keepends=True)
     expected = (HERE / "before_rewriting.digests").read_text().split()
+    hashes = {}
     for end, (line, digest) in enumerate(zip(lines, expected, strict=True), 1):
-        assert digests([fold(lines[:end]).journaled_rows]) == [digest], f"after line {end}, {line}"
+        ((tag, values),) = json.loads(line[9:]).items()
+        if tag == "intent":
+            hashes[values["key"]] = values["row_sha256"]
+        rows = fold(lines[:end]).journaled_rows
+        for key in rows.keys() & hashes.keys():  # it forgot the hash with the second attempt
+            assert rows[key].row_sha256
+            rows[key].row_sha256 = hashes[key]
+        assert digests([rows]) == [digest], f"after line {end}, {line}"
+    assert "" in hashes.values()
 
 
 @pytest.mark.parametrize("name", JOURNALS)
