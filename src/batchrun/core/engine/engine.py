@@ -9,7 +9,8 @@ Its parts, each of which knows only those before it:
 - ``Endings`` (endings.py) ends a job: its files, then its record
 - ``Retries`` decides whether an ended job is retried
 - ``PollTimes`` says when each job is polled; ``Polls`` has the jobs with an id: polls, cancels, deadlines
-- ``Outlooks`` tells what the jobs in flight say of the time left
+- ``Stalls`` finds jobs that may never end, and gives their places back; ``Outlooks`` tells what the jobs in flight say
+  of the time left, both by ``KnownDurations``
 - ``Submits`` has the rows that wait for their turn, and the POSTs
 - ``RowsIn`` makes jobs of rows: those of an earlier run, then those of the input
 - ``CancelRequests`` carries out what users ask to end; ``Shutdown`` knows when the run is over
@@ -29,6 +30,7 @@ from batchrun.core.engine.outlooks import Outlooks
 from batchrun.core.engine.poll_times import PollTimes
 from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.rows_in import RowsIn
+from batchrun.core.engine.stalls import Stalls
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.ended_ids import EndedIds
@@ -275,9 +277,10 @@ class Engine:
         self.endings = endings = Endings(jobs, folder)
         self.retries = retries = Retries(jobs, endings, gate)
         self.times = times = PollTimes(jobs)
-        self.polls = polls = Polls(jobs, endings, gate, retries, times)
+        self.stalls = stalls = Stalls(jobs, times, gate)
+        self.polls = polls = Polls(jobs, endings, gate, retries, times, stalls)
         self._outlooks = Outlooks(jobs, times)
-        self.submits = submits = Submits(jobs, endings, gate, retries, polls)
+        self.submits = submits = Submits(jobs, endings, gate, retries, polls, stalls)
         self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, collecting=collecting)
         self.requests = requests = CancelRequests(jobs, endings, polls, submits, rows_in, collecting=collecting)
         self._shutdown = Shutdown(jobs, endings, gate, polls, rows_in, requests, collecting=collecting)
@@ -304,7 +307,7 @@ class Engine:
             m.RowsRecalled: rows_in.rows_recalled,
             m.CancelRequested: requests.requested,
             m.StopRequested: self._shutdown.requested,
-            m.SuspensionEnded: lambda _: times.suspended(),
+            m.SuspensionEnded: self._suspended,
             m.ArtifactsStored: self._current(Phase.STORING, endings.stored),
             m.ArtifactsDiscarded: self._current(Phase.STORING, endings.discarded),
             m.ArtifactsFailed: self._current(Phase.STORING, self._artifacts_failed),
@@ -334,6 +337,10 @@ class Engine:
                 self._stale += 1
 
         return handle
+
+    def _suspended(self, _: m.SuspensionEnded) -> None:
+        self.times.suspended()
+        self.stalls.suspended()
 
     def _timer_fired(self, _: m.TimerFired) -> None:
         self._wake_at = NEVER  # even where the timer fired a moment too early, another `Wake` is needed
@@ -397,9 +404,12 @@ class Engine:
         if self.outcome is not None:
             return
         self._shutdown.advance()
-        self.gate.count(self.jobs.open_jobs)
         taken_up = self.rows_in.taken_up  # before that, the number of jobs in flight is unknown
-        submits_at = NEVER
+        submits_at = stalls_at = NEVER
+        if taken_up and not self.polls.stopped:
+            lacks_place, polls_fail = self.submits.lack_place, self.polls.unanswered() is not None
+            stalls_at = self.stalls.advance(lacks_place=lacks_place, polls_fail=polls_fail)
+        self.gate.count(self.jobs.open_jobs - self.stalls.given_back)
         if taken_up:
             submits_at = self.submits.advance()
             if self.rows_in.ended or self.rows_in.dry:
@@ -416,7 +426,7 @@ class Engine:
         if taken_up:
             self.rows_in.read_on()
         self.jobs.changes_handled()
-        self._next_advance = min(submits_at, self._shutdown.next_time())
+        self._next_advance = min(submits_at, stalls_at, self._shutdown.next_time())
 
     def _report_halt(self) -> None:
         halted = self._reported_halt = self.gate.halted
@@ -461,7 +471,8 @@ class Engine:
             polls_per_job=lags.polls / lags.jobs if lags.jobs else None,
             mean_lag=lags.mean,
             unusual=outlooks.unusual,
-            places=self._places,
+            places=self._places + self.stalls.given_back,
             outlook=None if self.polls.stopped else outlooks.outlook,
             waits=self.submits.waits(),
+            stalled=self.stalls.stalled(),
         )

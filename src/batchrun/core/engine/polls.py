@@ -24,6 +24,7 @@ from collections.abc import Iterable
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.poll_times import PollTimes
+from batchrun.core.engine.stalls import Stalls
 from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
@@ -56,13 +57,16 @@ UNSEEN_FOR = 3600.0
 class Polls:
     """Jobs that wait for their next poll, and the polls and cancels in flight."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, times: PollTimes) -> None:
+    def __init__(
+        self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, times: PollTimes, stalls: Stalls
+    ) -> None:
         settings = jobs.settings
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
         self._retries = retries
         self._times = times
+        self._stalls = stalls
         self._deadline = settings.deadline
         self._connections, self._max_memory = settings.connections, settings.max_memory
         self._held_cancels: list[Job] = []
@@ -185,6 +189,7 @@ class Polls:
             self._settle(job, seen, Response(report.http_status, report.request_id, report.body))
             return
         self._times.ended(job, before, report.clock)
+        self._stalls.ended(job)
         if self._deadline_of(job) <= jobs.now and not self._age_is_known(job):
             self._find_age(job, report.clock)
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):

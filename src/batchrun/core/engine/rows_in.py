@@ -108,7 +108,8 @@ class RowsIn:
         if ahead < READ_AHEAD // 2:
             return
         in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
-        room = min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for)
+        places = self._gate.places + self._submits.given_back
+        room = min(ahead, places + READ_AHEAD - in_memory - self._asked_for)
         room = int(min(room, jobs.settings.submits + HELD_UP - len(jobs.unsubmitted) - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
             self._asked_for += room

@@ -7,11 +7,12 @@ sake.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.stalls import Stalls
 from batchrun.core.jobs.job import IDLE, NEVER, Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
@@ -97,6 +98,7 @@ class Queues:
         self._queues: dict[Resource, LaneQueue] = {}
         self._entered = 0
         self._at_hand = 0
+        self.lack_place = False  # as of the last `next`: the first row of some queue waits for nothing but a place
 
     @property
     def at_hand(self) -> int:
@@ -123,17 +125,25 @@ class Queues:
         """A row waits before all others of its lane."""
         self._of(lane).put_first(self._entered, job)
 
-    def next(self, now: float, open_jobs: Mapping[Resource, int]) -> tuple[LaneQueue | None, float]:
-        """The queue whose first row is the next to go, and `now`; without one, None and when there may be one."""
+    def next(
+        self, now: float, open_jobs: Mapping[Resource, int], given_back: Callable[[Resource], int]
+    ) -> tuple[LaneQueue | None, float]:
+        """The queue whose first row is the next to go, and `now`; without one, None and when there may be one.
+
+        `open_jobs` hold places, but for as many as are `given_back`.
+        """
+        self.lack_place = False
         chosen: LaneQueue | None = None
         least, soonest, at_hand = 0, NEVER, 0
         for resource, queue in self._queues.items():
             place = queue.first()
             if place is None:
                 continue
-            opens = queue.opens_at(open_jobs[resource])
+            jobs = open_jobs[resource] - given_back(resource)
+            opens = queue.opens_at(jobs)
             if opens is None:
                 at_hand += len(queue)  # until the next event
+                self.lack_place |= queue.lane.lacks_place(now, jobs)
             elif opens > now:
                 soonest = min(soonest, opens)
             else:
@@ -156,12 +166,15 @@ class Queues:
 class Submits:
     """Rows that wait for their turn, and the POSTs in flight."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls) -> None:
+    def __init__(
+        self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls, stalls: Stalls
+    ) -> None:
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
         self._retries = retries
         self._polls = polls
+        self._stalls = stalls
         self._queues = Queues()
         self._delayed = Timers(WaitsFor.REFUSED)  # rows that were refused
         self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
@@ -169,10 +182,16 @@ class Submits:
         self._held: list[tuple[Job, Refused]] = []
         self._oversized_noted = False
         self.refusals = self.answered = 0
+        self.lack_place = False  # as of the last `advance`: a row waits for nothing but a place
 
     def waiting(self) -> int:
         """Rows in memory that wait for a turn, but for those that the service makes wait."""
         return self._queues.at_hand
+
+    @property
+    def given_back(self) -> int:
+        """Places that are given back by jobs which may never end."""
+        return self._stalls.given_back
 
     def enter(self, job: Job) -> None:
         """A row waits for its turn, behind all others."""
@@ -209,11 +228,14 @@ class Submits:
                 self._refused.pop(due, None)
         back_at = min(self._retries.next_due(), self._delayed.next_due())
         while True:
-            queue, opens = self._queues.next(now, jobs.open_of)
+            queue, opens = self._queues.next(now, jobs.open_of, self._stalls.given_back_of)
+            self.lack_place = self._queues.lack_place
             if queue is None:
                 return min(back_at, opens)
-            opens_for_all = gate.opens_at(jobs.open_jobs)
+            open_jobs = jobs.open_jobs - self._stalls.given_back
+            opens_for_all = gate.opens_at(open_jobs)
             if opens_for_all is None or opens_for_all > now:
+                self.lack_place |= gate.lacks_place(now, open_jobs)
                 return back_at if opens_for_all is None else min(opens_for_all, back_at)
             job = queue.take()
             gate.took(queue.lane, now, job.about.tokens)
@@ -276,6 +298,7 @@ class Submits:
             jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job, self._id_synced)
             return
         job.submitted(jobs.wall, job_id)  # for the record; there is nothing to poll
+        self._stalls.ended(job)
         if job_id is not None and accepted.retrievable:
             jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job)
             jobs.ended_at_once(job, job_id)
@@ -314,7 +337,10 @@ class Submits:
         sent_at = jobs.answered(job)
         job.refused(refused.problem)
         lane, tokens, others = self._lane_of(job), job.about.tokens, jobs.open_of[job.about.resource] - 1
+        above = jobs.open_jobs > gate.places or others >= lane.places.limit
         row = gate.refused(lane, jobs.now, sent_at, refused, tokens, others, self._refused.get(job))
+        if row is not None and above:
+            self._stalls.refused()
         self._clear(job)
         if job.cancel_reason is not None:
             self._refused.pop(job, None)

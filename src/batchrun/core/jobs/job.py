@@ -24,7 +24,8 @@ class About:
     rate counts.
     `token_cap` is the row's own cap of output tokens, 0 where there is none or it is unknown. `body_hash` is one of what
     is sent for the row, where the service repeats ids; 0 where it is unknown. `sendable` is false where the input no
-    longer holds the body that was sent: it cannot be retried.
+    longer holds the body that was sent: it cannot be retried. `window` is within how many seconds the service promises to
+    end the job, where the row says so.
     """
 
     model: str | None = None
@@ -34,6 +35,7 @@ class About:
     token_cap: int = 0
     body_hash: int = 0
     path: str = ""
+    window: float = 0.0
 
     @property
     def resource(self) -> tuple[str, str | None]:

@@ -174,16 +174,24 @@ class Gate:
 
         `open_jobs` counts the jobs on the service, submits included.
         """
-        if self.halted is not None or self.closed or self.doubted:
-            return None
-        allowed = 1 if self.outage else int(self.window.size)
-        if self.in_flight >= allowed or self.exposed >= self._settings.submits:
-            return None
-        if open_jobs >= self.places:
+        if not self._is_open() or open_jobs >= self.places:
             return None
         if not self.shared.has_room(self, open_jobs):
             return None
         return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
+
+    def _is_open(self) -> bool:
+        """Whether one more submit may be in flight."""
+        if self.halted is not None or self.closed or self.doubted:
+            return False
+        allowed = 1 if self.outage else int(self.window.size)
+        return self.in_flight < allowed and self.exposed < self._settings.submits
+
+    def lacks_place(self, now: float, open_jobs: int) -> bool:
+        """Whether no submit may go for want of a place, and for nothing else."""
+        if not self._is_open() or self.outage or self.paused_until > now:
+            return False
+        return open_jobs >= self.places or not self.shared.has_room(self, open_jobs)
 
     def lane(self, resource: Resource, now: float) -> Lane:
         """The lane of the rows of a resource."""

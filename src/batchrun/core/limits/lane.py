@@ -261,6 +261,11 @@ class Lane:
             return None
         return self.rate.ready_at(self)
 
+    def lacks_place(self, now: float, jobs: int) -> bool:
+        """Whether, with so many `jobs` in flight, a row may not go for want of a place, and for nothing else."""
+        is_open = self.in_flight < int(self.window.size) and self.rate.paused_until <= now
+        return is_open and jobs + 1 > self.places.limit
+
     def took(self, now: float, tokens: int) -> None:
         self.in_flight += 1
         self.last_at = now

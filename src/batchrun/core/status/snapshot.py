@@ -40,6 +40,29 @@ class Unusual:
 
 
 @dataclass(frozen=True, slots=True)
+class Stalled:
+    """The jobs that have not ended for so long that they may never end, and the oldest of them."""
+
+    jobs: int
+    key: str
+    age: float  # seconds since its submit
+    least: float  # the same of the youngest
+    tried: int = 0  # how many more jobs may be in flight in their place
+
+    def __str__(self) -> str:
+        """``15 jobs have not ended in 17 min, the oldest row-3; 1 more is tried in their place``."""
+        key, age = visible(self.key, 30), duration(self.age)
+        if self.jobs == 1:
+            text, whose = f"{key} has not ended in {age}", "its"
+        else:
+            oldest = f"the oldest {key}" + (f" in {age}" if age != duration(self.least) else "")
+            text, whose = f"{self.jobs:,} jobs have not ended in {duration(self.least)}, {oldest}", "their"
+        if not self.tried:
+            return text
+        return f"{text}; {self.tried:,} more {'is' if self.tried == 1 else 'are'} tried in {whose} place"
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Counts of one run. `…_before` is what earlier runs of the batch counted."""
 
@@ -73,6 +96,7 @@ class Snapshot:
     places: int = 0  # for jobs in flight
     outlook: Outlook | None = field(default=None, repr=False, compare=False)  # for the time left
     waits: tuple[Waiting, ...] = ()  # rows that wait since the service refused some
+    stalled: Stalled | None = None  # jobs that have not ended for long
 
     @property
     def finished_before(self) -> int:
@@ -153,7 +177,7 @@ class Throughput:
         if snapshot.halted is not None or watched < LEAST_SECONDS:
             return None
         waits = snapshot.paused_until is not None and snapshot.paused_until > snapshot.now
-        if waits or snapshot.outage or snapshot.unanswered is not None:
+        if waits or snapshot.outage or snapshot.unanswered is not None or _nothing_moves(snapshot, records):
             return None
         if snapshot.outlook is not None and snapshot.in_flight:
             return self._forecast_left(snapshot, snapshot.outlook)
@@ -178,6 +202,13 @@ class Throughput:
         )
         self._forecast = snapshot.now, left
         return left
+
+
+def _nothing_moves(snapshot: Snapshot, records: float) -> bool:
+    """Whether the jobs in flight, which end as if their ages told nothing, may never do so."""
+    if snapshot.stalled is not None and records <= 0:
+        return True
+    return snapshot.unusual is not None and snapshot.unusual.jobs >= snapshot.in_flight > 1
 
 
 def _rate(count: int, seconds: float) -> float:
