@@ -3,7 +3,7 @@
 A service that was killed may have lost its jobs and say `in_progress` of them until their deadline. They would hold all
 places for a day, and nothing would say so. So, once jobs have not ended for `AFTER` seconds:
 
-1. **They are told**, with their number, their age and the oldest one.
+1. **They are told**, with their number, their age and the oldest one: in a note once they hold up others.
 2. **A probe.** Where rows wait for nothing but a place, one row more is submitted. If nothing ends for as long again,
    another one is.
 3. **Each job that ends and was submitted after the first probe frees one more place**, so that a service that works
@@ -14,8 +14,8 @@ places for a day, and nothing would say so. So, once jobs have not ended for `AF
    for `AFTER` seconds: it may be one that counts jobs in flight.
 
 Which jobs those are: where the curve of their class is known (core/pacing), those that a poll saw to run longer than it
-explains. Else those in flight while none ended for `AFTER` seconds, and no others until that happens again. No job counts
-that is younger than `AFTER`, or than the window of hours that its row bought (`About.window`).
+explains. Where none is known yet, those in flight while none ended for `AFTER` seconds, until they do. No job counts that
+is younger than `AFTER`, or than the window of hours that its row bought (`About.window`).
 
 Nothing else is done to them: their deadline stays what it was. Declined: to cancel them (a slow service would lose what
 is paid for), and to raise the number of places (a stalled job that ends after all takes its place along).
@@ -55,7 +55,7 @@ class Stalls:
         self._times = times
         self._gate = gate
         self._look_at = self._quiet_since = jobs.now
-        self._none_ended_of = float("-inf")  # jobs submitted before this time of day, while no curve is known
+        self._none_ended_of = float("-inf")  # jobs submitted before this time of day; found while no curve was known
         self._of: Counter[Resource] = Counter()  # stalled jobs, of each endpoint and model
         self._count = 0
         self._oldest: Job | None = None
@@ -105,24 +105,24 @@ class Stalls:
             return NEVER
         if jobs.now < self._look_at:
             return self._look_at
-        told = self._oldest is not None
         self._look()
         if lacks_place and self._count and not polls_fail:
             self._probe()
-        if self._oldest is not None and not told:
-            jobs.instruct(Note(str(self.stalled())))
         return self._look_at
 
     def _probe(self) -> None:
         now = self._jobs.now
         if now < self._not_before:
             return
-        if self.given_back == 0:
+        first = self.given_back == 0
+        if first:
             self._since = self._jobs.wall
         elif now - max(self._quiet_since, self._probed_at) < AFTER:
             return
         self._probed_at = now
         self._give_back()
+        if first:
+            self._jobs.instruct(Note(str(self.stalled())))
 
     def _give_back(self) -> None:
         shared, most = self._gate.shared, self._jobs.settings.max_jobs
@@ -136,9 +136,9 @@ class Stalls:
         jobs = self._jobs
         self._of.clear()
         self._count, self._oldest, self._youngest = 0, None, 0.0
-        if jobs.now - self._quiet_since >= AFTER:
-            self._none_ended_of = jobs.wall - AFTER
         known, usual, soonest = KnownDurations(self._times), 0, AFTER
+        if known.all_jobs is None and jobs.now - self._quiet_since >= AFTER:
+            self._none_ended_of = jobs.wall - AFTER
         for job in islice(jobs.watched.values(), LOOKED_AT):
             if job.phase not in _RUNS or job.cancel_reason is not None:
                 continue
@@ -150,17 +150,23 @@ class Stalls:
                 if self._oldest is None or submitted_at < (self._oldest.submitted_at or 0.0):
                     self._oldest = job
                 continue
-            soonest = min(soonest, AFTER - age)
+            soonest = min(soonest, _least(job) - age)
             usual += 1
             if usual >= _USUAL:
                 break
         self.given_back = min(self.given_back, self._count)
-        self._look_at = jobs.now + (EVERY if self._count else max(EVERY, soonest))
+        later = 0.0 if self._count else max(0.0, soonest)  # and a moment more, to find those that went together
+        self._look_at = jobs.now + later + EVERY
 
     def _is_stalled(self, job: Job, age: float, known: KnownDurations) -> bool:
-        if age < max(AFTER, job.about.window) or job.seen_age < _SEEN_FOR * age:
+        if age < _least(job) or job.seen_age < _SEEN_FOR * age:
             return False
+        if (job.submitted_at or 0.0) <= self._none_ended_of:
+            return True
         limit = known.longest_usual(job)
-        if limit is None:
-            return (job.submitted_at or 0.0) <= self._none_ended_of
-        return job.seen_age > limit
+        return limit is not None and job.seen_age > limit
+
+
+def _least(job: Job) -> float:
+    """No younger job counts."""
+    return max(AFTER, job.about.window)

@@ -147,6 +147,7 @@ class Throughput:
         self.total = total
         self._samples: deque[_Sample] = deque()
         self._moved = (0, float("-inf"))  # records, and since when there are so many
+        self._moved_at_rate = 0.0  # records per second, as of then
         self._forecast: tuple[float, tuple[float, float] | None] = float("-inf"), None  # and when it was made
 
     def add(self, snapshot: Snapshot) -> Pace:
@@ -161,6 +162,8 @@ class Throughput:
             samples.popleft()
         earlier = next(one for one in reversed(samples) if one.at <= now.at - SPEED_SECONDS or one is samples[0])
         records = _rate(now.records - samples[0].records, now.at - samples[0].at)
+        if self._moved[1] == now.at:
+            self._moved_at_rate = records
         return Pace(
             submits=_rate(now.submits - earlier.submits, now.at - earlier.at),
             polls=_rate(now.polls - earlier.polls, now.at - earlier.at),
@@ -181,7 +184,8 @@ class Throughput:
             return None
         if snapshot.outlook is not None and snapshot.in_flight:
             return self._forecast_left(snapshot, snapshot.outlook)
-        if records <= 0 or snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / records):
+        rate = self._moved_at_rate
+        if records <= 0 or snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / max(rate, records)):
             return None
         return rows / records, rows / records
 
