@@ -52,8 +52,8 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         failed = [f"{recent.refused:,} refused or withdrawn"] if recent.refused else []
         failed += [f"{recent.unconfirmed:,} unconfirmed"] if recent.unconfirmed else []
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
-    if status.unusual is not None:
-        yield str(status.unusual)
+    if (told := status.stalled or status.unusual) is not None:
+        yield str(told)
     if status.refused and run.is_on:
         was = "was refused and waits" if status.refused == 1 else "were refused and wait"
         yield f"{many(status.refused, 'row')} {was} to be sent again"

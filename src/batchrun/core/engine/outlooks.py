@@ -43,7 +43,12 @@ class Outlooks:
         if known.all_jobs is None:
             return
         self.outlook = Outlook(
-            jobs.now, known.all_jobs, known.ends, self._times.lags.mean or 0.0, jobs.post_seconds, self._in_flight(known)
+            jobs.now,
+            known.all_jobs,
+            known.ends,
+            self._times.lags.mean or 0.0,
+            jobs.post_seconds,
+            self._in_flight(known),
         )
         self.unusual = self._find_unusual(known)
 

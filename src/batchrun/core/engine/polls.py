@@ -15,7 +15,9 @@ reason `deadline`; if the service cannot be seen at all, the job is polled until
 **A cancel is a request that services do not always grant; its record is certain nevertheless.** First the job's
 cancelled flag is set and journaled. The cancel is sent once that is on the disk and the job's id is known. The job is
 then polled until it is over, or patience ends, and once more some time after: many a job that was `cancelled` has
-turned into `completed` minutes later. What comes after the record is written nowhere.
+turned into `completed` minutes later. What comes after the record is written nowhere. Where the service does not find
+the job that it is to cancel (servers that were killed, and say `in_progress` of it for ever), one last poll settles it, as
+soon as it is so old that it cannot be too new to be found.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ REPORT_UNANSWERED_AFTER = 10.0
 UNCLEAR_POLLS, UNCLEAR_FOR = 3, 60.0
 """Status words that contradict each other, or an error without a status, end a job after so many polls in a row, over at
 least so many seconds."""
+NOT_TOO_NEW = 120.0
+"""A job of this age, in seconds, is found where it exists: some services show new ones a while later."""
 UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
@@ -404,7 +408,10 @@ class Polls:
         job, answer, jobs = event.job, event.answer, self._jobs
         self.cancels_in_flight -= 1
         delay = jobs.settings.poll_min
-        if isinstance(answer, Unclear) or (answer.other_id is not None and self._is_anothers(job, answer) is not None):
+        if isinstance(answer, Unclear):
+            if answer.problem.http_status in (404, 410):
+                job.cancel_finds_nothing()
+        elif answer.other_id is not None and self._is_anothers(job, answer) is not None:
             pass  # it says nothing about this job
         elif isinstance(answer.outcome, Ended):
             job.over_after_cancel(jobs.now, answer.outcome.usage, answer.outcome.model)
@@ -434,6 +441,8 @@ class Polls:
         now, settings = self._jobs.now, self._jobs.settings
         if final is None:
             patient_until = history.cancelled_at + settings.cancel_patience
+            if history.cancel_not_found:
+                patient_until = min(patient_until, now - self._jobs.age(job) + NOT_TOO_NEW)
             at = min(now + self._times.after_cancel(job), patient_until)
             return None if now >= patient_until else at
         ended_at = history.ended_at

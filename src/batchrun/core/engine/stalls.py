@@ -34,9 +34,9 @@ from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import Note
 from batchrun.core.limits.gate import Gate
 from batchrun.core.limits.lane import Resource
-from batchrun.core.status.snapshot import Stalled
+from batchrun.core.status.snapshot import STALLED_AFTER, Stalled
 
-AFTER = 900.0
+AFTER = STALLED_AFTER
 """Seconds without an end after which jobs count as stalled, and between two probes."""
 EVERY = 10.0
 """Seconds between two looks at the jobs in flight."""

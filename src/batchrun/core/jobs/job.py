@@ -96,6 +96,7 @@ class History:
     cancelled_at: float = 0.0
     cancel_synced: bool = False
     cancel_sent: bool = False
+    cancel_not_found: bool = False  # the service did not find the job that it was to cancel
     ended_at: float | None = None  # when a cancelled job was first seen to be over
     usage: Usage = NO_USAGE
     model: str | None = None
@@ -295,6 +296,11 @@ class Job:
     def cancel_is_sent(self) -> None:
         history = self._remember()
         history.cancel_sent = True
+
+    def cancel_finds_nothing(self) -> None:
+        """The service did not find the job that it was to cancel."""
+        history = self._remember()
+        history.cancel_not_found = True
 
     def over_after_cancel(self, now: float, usage: Usage, model: str | None) -> None:
         """A cancelled job was seen to be over, with what it used."""

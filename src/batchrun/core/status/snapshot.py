@@ -39,6 +39,10 @@ class Unusual:
         )
 
 
+STALLED_AFTER = 900.0
+"""Seconds after which jobs that do not end are told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stalled:
     """The jobs that have not ended for so long that they may never end, and the oldest of them."""

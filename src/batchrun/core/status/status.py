@@ -14,7 +14,7 @@ import orjson
 from batchrun.core.jobs.jobs import SAMPLE_LENGTH
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import Folding, JournaledRow, JournalState
-from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS, Unusual
+from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS, Stalled, Unusual
 from batchrun.core.status.told_times import ToldTimes
 from batchrun.core.taxonomy.rules import State, interned_state
 from batchrun.core.text.readable import seconds_of_utc, utc
@@ -280,6 +280,7 @@ class BatchStatus:
     unusual: Unusual | None  # jobs that run unusually long
     edited: str | None = None  # what is odd about the output, in words, where somebody edited it
     refused: int = 0  # rows that were refused, and wait to be sent again
+    stalled: Stalled | None = None  # jobs that have not ended for long
 
     @property
     def done(self) -> int:
@@ -339,8 +340,9 @@ def status_of(
         stages[BatchStage.WAITING] = total - counts.records - touched
     run = _last_run(follower, counts, held=held, process=process, over=total == counts.records)
     recent = _recent(follower, counts, run, now)
-    mean_lag, forecast, unusual = counts.times.mean_lag(), None, None
-    if run.state is RunState.RUNNING and recent is not None:
+    mean_lag, forecast, unusual, stalled = counts.times.mean_lag(), None, None, None
+    if run.state is RunState.RUNNING and recent is not None and run.since is not None:
+        stalled = counts.times.stalled(now, run.since, open_jobs)
         outlook, unusual = counts.times.outlook(now, mean_lag, open_jobs)
         if outlook is not None and total is not None and recent.records:
             posting = stages[BatchStage.SUBMITTING]
@@ -370,6 +372,7 @@ def status_of(
         forecast=forecast,
         unusual=unusual,
         refused=refused,
+        stalled=stalled,
     )
 
 
