@@ -11,7 +11,8 @@ Its parts, each of which knows only those before it:
 - ``PollTimes`` says when each job is polled; ``Polls`` has the jobs with an id: polls, cancels, deadlines
 - ``Stalls`` finds jobs that may never end, and gives their places back; ``Outlooks`` tells what the jobs in flight say
   of the time left, both by ``KnownDurations``
-- ``Submits`` has the rows that wait for their turn, and the POSTs
+- ``Submits`` has the rows that wait for their turn, and the POSTs; ``Resends`` the rows that are sent again with the same
+  idempotency key
 - ``RowsIn`` makes jobs of rows: those of an earlier run, then those of the input
 - ``CancelRequests`` carries out what users ask to end; ``Shutdown`` knows when the run is over
 
@@ -29,6 +30,7 @@ from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.outlooks import Outlooks
 from batchrun.core.engine.poll_times import PollTimes
 from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.resends import Resends
 from batchrun.core.engine.rows_in import RowsIn
 from batchrun.core.engine.stalls import Stalls
 from batchrun.core.engine.submits import Submits
@@ -137,6 +139,8 @@ class CancelRequests:
                 self._endings.end(job, cancelled(reason, None, sent=bool(job.attempts)), None)
             elif job.phase is Phase.INTENDING:
                 self._submits.cancel_intending(job)
+            elif job.phase is Phase.UNANSWERED:
+                self._submits.cancel_unanswered(job)
             elif job.phase is Phase.WATCHING:
                 self._polls.begin_cancel(job)
 
@@ -227,14 +231,14 @@ class Shutdown:
             return Outcome.STOPPED if not waits else None
         if not rows_in.taken_up:
             return None
-        settled = jobs.open_jobs == 0
+        settled = jobs.open_jobs == jobs.in_phase[Phase.UNANSWERED]  # which the next run may send again
         if gate.halted is not None:
             return Outcome.HALTED if settled or (self._polls.stopped and not cancels_in_flight) else None
         if self._collecting:
             if not settled:
                 return None
-            return Outcome.PARTIAL if jobs.in_phase[Phase.WAITING] else Outcome.COMPLETE
-        if not rows_in.ended or jobs.in_phase[Phase.WAITING]:
+            return Outcome.PARTIAL if jobs.in_phase[Phase.WAITING] or rows_in.left_open else Outcome.COMPLETE
+        if not rows_in.ended or jobs.in_phase[Phase.WAITING] or jobs.in_phase[Phase.UNANSWERED]:
             return None
         if self._mode is StopMode.DETACH:
             return Outcome.DETACHED if not cancels_in_flight else None
@@ -252,7 +256,7 @@ class Engine:
 
     `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1); `files_at` is the
     folder of artifacts as records name it, where that is not the setting; a service that `repeats_ids` answers equal
-    requests with one job.
+    requests with one job; one that keeps the idempotency key of a POST does so for `keeps_keys` seconds.
     """
 
     def __init__(
@@ -268,6 +272,7 @@ class Engine:
         shared: Shared | None = None,
         rates: Rates | None = None,
         repeats_ids: bool = False,
+        keeps_keys: float = 0.0,
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
@@ -280,8 +285,9 @@ class Engine:
         self.stalls = stalls = Stalls(jobs, times, gate)
         self.polls = polls = Polls(jobs, endings, gate, retries, times, stalls)
         self._outlooks = Outlooks(jobs, times)
-        self.submits = submits = Submits(jobs, endings, gate, retries, polls, stalls)
-        self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, collecting=collecting)
+        self.resends = resends = Resends(jobs, keeps_keys)
+        self.submits = submits = Submits(jobs, endings, gate, retries, polls, stalls, resends)
+        self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, resends, collecting=collecting)
         self.requests = requests = CancelRequests(jobs, endings, polls, submits, rows_in, collecting=collecting)
         self._shutdown = Shutdown(jobs, endings, gate, polls, rows_in, requests, collecting=collecting)
         if collecting:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.resends import Resends
 from batchrun.core.engine.stalls import Stalls
 from batchrun.core.jobs.job import IDLE, NEVER, Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
@@ -167,7 +168,7 @@ class Submits:
     """Rows that wait for their turn, and the POSTs in flight."""
 
     def __init__(
-        self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls, stalls: Stalls
+        self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls, stalls: Stalls, resends: Resends
     ) -> None:
         self._jobs = jobs
         self._endings = endings
@@ -175,6 +176,7 @@ class Submits:
         self._retries = retries
         self._polls = polls
         self._stalls = stalls
+        self._resends = resends
         self._queues = Queues()
         self._delayed = Timers(WaitsFor.REFUSED)  # rows that were refused
         self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
@@ -226,8 +228,8 @@ class Submits:
                 self._enter_again(due)
             else:  # cancelled
                 self._refused.pop(due, None)
-        back_at = min(self._retries.next_due(), self._delayed.next_due())
-        while True:
+        back_at = min(self._retries.next_due(), self._delayed.next_due(), self._send_again())
+        while len(self._resends) < jobs.settings.submits:
             queue, opens = self._queues.next(now, jobs.open_of, self._stalls.given_back_of)
             self.lack_place = self._queues.lack_place
             if queue is None:
@@ -242,6 +244,42 @@ class Submits:
             jobs.move(job, Step.TURN_TAKEN)
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
+        return back_at
+
+    def _send_again(self) -> float:
+        """Send rows whose response was lost, with the keys that they had; returns when to come back."""
+        jobs, gate, resends, now = self._jobs, self._gate, self._resends, self._jobs.now
+        if not len(resends):
+            return NEVER
+        opens_at = NEVER
+        for job in resends.ready():
+            if resends.is_late(job):
+                self._end_unanswered(job)
+                continue
+            lane = self._lane_of(job)
+            opens, opens_for_all = lane.opens_at(0), gate.opens_again_at()
+            if opens is None or opens_for_all is None:
+                continue
+            if max(opens, opens_for_all) > now:
+                opens_at = min(opens_at, max(opens, opens_for_all))
+                continue
+            resends.sent(job)
+            gate.took(lane, now, job.about.tokens)
+            jobs.move(job, Step.TURN_TAKEN)
+            jobs.posted(job)
+            jobs.instruct(Submit(job, job.attempt))
+        return min(opens_at, resends.next_due())
+
+    def lost_before(self, job: Job, since: float) -> bool:
+        """An earlier run lost the response to the row, whose intent is of the time of day `since`: whether it is sent again."""
+        if not self._resends.lost(job, since, None):
+            return False
+        self._jobs.move(job, Step.RESPONSE_LOST)
+        return True
+
+    def cancel_unanswered(self, job: Job) -> None:
+        """End a cancelled row that would have been sent again: that might create its job only now."""
+        self._end_unanswered(job)
 
     def waits(self) -> tuple[Waiting, ...]:
         """The rows that wait since the service refused some, those of one endpoint and model together."""
@@ -283,6 +321,7 @@ class Submits:
         self.answered += 1
         sent_at = jobs.answered(job)
         self._refused.pop(job, None)
+        self._resends.forget(job)
         names_a_job = accepted.retrievable or type(accepted.outcome) is Running
         if names_a_job and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
             return
@@ -341,6 +380,9 @@ class Submits:
         row = gate.refused(lane, jobs.now, sent_at, refused, tokens, others, self._refused.get(job))
         if row is not None and above:
             self._stalls.refused()
+        if job in self._resends:
+            self._refused_again(job, refused)
+            return
         self._clear(job)
         if job.cancel_reason is not None:
             self._refused.pop(job, None)
@@ -361,9 +403,23 @@ class Submits:
             self._jobs.move(job, Step.REFUSED)
             self._held.append((job, refused))
 
+    def _refused_again(self, job: Job, refused: Refused) -> None:
+        """The service refused a row that it may have accepted before: that shows nothing of the first POST."""
+        waits = refused.again or refused.rule.halts
+        since = self._jobs.wall
+        if job.cancel_reason is None and waits:
+            self._gate.safe()
+            if self._resends.lost(job, since, refused.problem, refused.retry_after or 0.0):
+                self._jobs.move(job, Step.RESPONSE_LOST)
+                return
+            self._end_unconfirmed(job, _refused_later(refused.problem), exposed=False)
+        else:
+            self._resends.forget(job)
+            self._end_unconfirmed(job, _refused_later(refused.problem))
+
     def failed(self, event: SubmitFailed) -> None:
         self.answered += 1
-        self._jobs.answered(event.job)
+        sent_at = self._jobs.answered(event.job)
         self._refused.pop(event.job, None)
         self._gate.lost(self._lane_of(event.job), self._jobs.now, event.ambiguous.problem.message)
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
@@ -373,9 +429,24 @@ class Submits:
         if shape is not None and not (self._gate.proven or self._jobs.settings.keep_going):
             message = f"row {event.job.key!r} ends as unconfirmed: {problem.message}"
             self._gate.halt(HaltReason.UNKNOWN_RESPONSE, message, shape)
+        if self._is_sent_again(event, sent_at):
+            return
+        self._resends.forget(event.job)
         if event.ambiguous.unreadable and event.job.cancel_reason is None:
             self._jobs.instruct(KeepUnreadable(event.job.key, event.ambiguous.unreadable))
         self._end_unconfirmed(event.job, problem)
+
+    def _is_sent_again(self, event: SubmitFailed, sent_at: float) -> bool:
+        """Whether a row without a response is sent again, with the same idempotency key."""
+        job, problem = event.job, event.ambiguous.problem
+        came = problem.http_status is not None and 200 <= problem.http_status < 300
+        if came or job.cancel_reason is not None:
+            return False
+        if not self._resends.lost(job, sent_at + self._jobs.epoch, problem):
+            return False
+        self._gate.safe()
+        self._jobs.move(job, Step.RESPONSE_LOST)
+        return True
 
     def input_is_over(self) -> None:
         """No row is left that could show who was at fault for the first refusals."""
@@ -393,8 +464,15 @@ class Submits:
         end = rejected(refused.problem, refused.rule.state, refused.rule.billing_reason)
         self._endings.end(job, end, None)
 
-    def _end_unconfirmed(self, job: Job, problem: Problem) -> None:
-        self._jobs.append(Unconfirmed(job.key, job.attempt, self._jobs.wall), job, self._safe)
+    def _end_unanswered(self, job: Job) -> None:
+        """A row that waits to be sent again is over."""
+        problem = self._resends.forget(job)
+        lost = our_problem("answer_lost", "an earlier run ended between its submit and the response")
+        self._end_unconfirmed(job, problem or lost, exposed=False)
+
+    def _end_unconfirmed(self, job: Job, problem: Problem, *, exposed: bool = True) -> None:
+        then = self._safe if exposed else None
+        self._jobs.append(Unconfirmed(job.key, job.attempt, self._jobs.wall), job, then)
         job.submitted(self._jobs.wall)
         if job.cancel_reason is not None:
             job.warn("submit_unanswered")
@@ -414,3 +492,9 @@ class Submits:
 
     def _safe(self, _: Job) -> None:
         self._gate.safe()
+
+
+def _refused_later(problem: Problem) -> Problem:
+    """Why a row is unconfirmed that was refused when it was sent again."""
+    message = f"the response was lost; sent again with the same key it was refused: {problem.message}"
+    return our_problem("answer_lost", message, http_status=problem.http_status)

@@ -317,6 +317,10 @@ class Job:
             history = self._remember()
             history.attempts = attempts
 
+    def unanswered(self, row_sha256: str) -> None:
+        """The response to its POST was lost, whose intent has this hash of the row."""
+        self.row_sha256 = row_sha256
+
     def reopened(self, earlier_state: State, at: float) -> None:
         """The job had ended in `earlier_state` and its record was dropped: it is polled again."""
         history = self._remember()
@@ -374,6 +378,7 @@ class WaitsFor(IntEnum):
     POLL = 0
     RETRY = 1
     REFUSED = 2
+    SENT_AGAIN = 3
 
 
 _KINDS = 4

@@ -178,6 +178,12 @@ class Gate:
             return None
         if not self.shared.has_room(self, open_jobs):
             return None
+        return self.opens_again_at()
+
+    def opens_again_at(self) -> float | None:
+        """As `opens_at`, for a row that holds a place already."""
+        if not self._is_open():
+            return None
         return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
 
     def _is_open(self) -> bool:
