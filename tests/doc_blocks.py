@@ -133,6 +133,7 @@ PHASE_MEANING: dict[Phase, str] = {
     Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a retry",
     Phase.INTENDING: "the intent is journaled and not yet synced; nothing was sent",
     Phase.SUBMITTING: "the POST is in flight",
+    Phase.UNANSWERED: "the response to its POST was lost; waits to be sent again with the same idempotency key",
     Phase.RECORDING: "accepted; its id is journaled and not yet synced",
     Phase.WATCHING: "waits for its next poll",
     Phase.POLLING: "a poll is in flight",

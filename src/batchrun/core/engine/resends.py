@@ -28,8 +28,9 @@ from batchrun.core.responses.retry_after import floor_with_jitter
 
 MARGIN, MARGIN_SHARE = 120.0, 0.05
 """Seconds, and the share of the time, by which a key is sent again for less long than the service keeps it."""
-MOST = 12
+MOST = 20
 LONGEST_DELAY = 60.0
+"""Seconds: these are a quarter of an hour in all."""
 
 
 @dataclass(frozen=True, slots=True)
