@@ -80,9 +80,12 @@ class IdempotentProcess(Process):
     def __init__(self, seed, rows, *more, **others) -> None:
         super().__init__(seed, [row._replace(row_sha256=f"hash of {row.key}") for row in rows], *more, **others)
 
+    def key_of(self, job: Job, attempt: int) -> str:
+        return idempotency_key("run", job.key, attempt, job.row_sha256)
+
     def submit(self, job: Job, attempt: int) -> None:
         """As of every process, with its key."""
-        key = idempotency_key("run", job.key, attempt, job.row_sha256)
+        key = self.key_of(job, attempt)
         there, back = 0.15 * self.rng.random(), 0.15 * self.rng.random()
         on_its_way = (self.now + there, job.key, key)
         self.posts.append(on_its_way)

@@ -10,7 +10,7 @@ response costs nothing twice, and the row need not end as unconfirmed:
    set back, and nobody knows how old it is. After that time the row ends as unconfirmed.
 3. **A refusal shows nothing of the first POST.** One that asks to wait is waited for; a final one ends the row as
    unconfirmed, with what the service said.
-4. A response that came and cannot be used (2xx) is not lost: sent again it would be the same.
+4. A response that was read and cannot be used is not lost: sent again it would be the same.
 
 At most `--submits` rows wait here before new ones go on, so that a crash leaves no more intents open than twice that.
 A row ends as unconfirmed after `MOST` times too: it may be the row that breaks the service.

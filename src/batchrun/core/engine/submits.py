@@ -438,9 +438,10 @@ class Submits:
 
     def _is_sent_again(self, event: SubmitFailed, sent_at: float) -> bool:
         """Whether a row without a response is sent again, with the same idempotency key."""
-        job, problem = event.job, event.ambiguous.problem
-        came = problem.http_status is not None and 200 <= problem.http_status < 300
-        if came or job.cancel_reason is not None:
+        job, ambiguous = event.job, event.ambiguous
+        problem = ambiguous.problem
+        was_read = ambiguous.shape is not None or problem.code != "answer_lost"
+        if was_read or job.cancel_reason is not None:
             return False
         if not self._resends.lost(job, sent_at + self._jobs.epoch, problem):
             return False
