@@ -58,7 +58,7 @@ class Idempotent(Service):
         job = None if known is None or known[1] is None else self.jobs[known[1]]
         self.met[REPLAYED] += job is not None
         self.met[MADE_LATE] += known is not None and job is None
-        arrives = 0.25 <= luck
+        arrives = luck >= 0.25
         if job is None and arrives:
             job = self._create(key, n, now)
         self.kept[idempotency] = (now if known is None else known[0], None if job is None else job.id)
@@ -68,7 +68,9 @@ class Idempotent(Service):
         elif job is not None and not lost:
             earlier[-1] = replace(earlier[-1], told=CREATED, job=job.id)
         if lost:
-            return Answer(502, {}, b"<html>") if luck < 0.4 else Failure(sent=True, cause=Cause.DROPPED, message="dropped")
+            return (
+                Answer(502, {}, b"<html>") if luck < 0.4 else Failure(sent=True, cause=Cause.DROPPED, message="dropped")
+            )
         assert job is not None
         return Answer(200, {}, job.body(now))
 

@@ -330,7 +330,12 @@ MUTANTS = [
     # what follows where a service keeps idempotency keys
     Mutant("a key sent again after its time", "has forgotten", process=Overdue),
     Mutant("another key for the same POST", "POSTed again", process=OtherKey),
-    Mutant("a refusal of what was sent before believed", "nobody knows", [(Submits, "_refused_again", believed)], IdempotentProcess),  # fmt: skip
+    Mutant(
+        "a refusal of what was sent before believed",
+        "nobody knows",
+        [(Submits, "_refused_again", believed)],
+        IdempotentProcess,
+    ),  # fmt: skip
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 

@@ -140,8 +140,8 @@ def test_jobs_that_have_not_ended_are_named_every_ten_minutes_and_not_twice_with
     assert [line for line in stream.getvalue().splitlines() if "batchrun: " not in line] == [
         "15 jobs run unusually long, the oldest row-3, 1 min 40 s",
         "15 jobs run unusually long, the oldest row-3, 11 min 40 s",
-        "15 jobs have not ended in 25 min, the oldest row-3; 7 more are tried in their place",
-        "15 jobs have not ended in 35 min, the oldest row-3; 13 more are tried in their place",
+        "15 jobs have not ended in 25 min, the oldest row-3; 7 more are tried instead",
+        "15 jobs have not ended in 35 min, the oldest row-3; 13 more are tried instead",
     ]
 
 

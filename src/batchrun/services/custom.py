@@ -179,7 +179,7 @@ def _idempotency(section: Mapping[str, Any], where: str, others: Collection[str]
         seconds = 0.0
     if not LEAST_KEPT <= seconds <= MOST_KEPT:
         raise UsageError(
-            f"{at} keeps: expected for how long the service keeps a key, 5m to 365d, such as \"24h\", got {keeps!r}"
+            f'{at} keeps: expected for how long the service keeps a key, 5m to 365d, such as "24h", got {keeps!r}'
         )
     return Idempotency(header, seconds)
 

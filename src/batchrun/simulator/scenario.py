@@ -44,7 +44,9 @@ class Times:
     hidden: float = 5.0  # how long polls of a hidden job get 404 after its submit
     retention: float = NEVER  # how long after its end a job is kept; 404 from then on
     retry_after: float = 1.0  # what drawn 429s and 503s ask for
-    idempotency: float = 0.0  # how long the Idempotency-Key of a POST is kept: with it the same job again; 0: not at all
+    idempotency: float = (
+        0.0  # how long the Idempotency-Key of a POST is kept: with it the same job again; 0: not at all
+    )
 
 
 @dataclass(frozen=True, slots=True)

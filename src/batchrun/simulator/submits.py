@@ -165,7 +165,9 @@ class SubmitHandler:
         refusal_name = script.refusal if script.refusal and turn <= script.refusal_times else None
         refusal_name = refusal_name or self._scenario.submits.pick(draws.refusal)
         keep = partial(self._kept_keys.keep, idempotency_key, raw, now) if kept_for else None
-        return self._answer_to(endpoint, body, job, refusal_name, self._scenario.times.post.at(draws.latency), now, keep)
+        return self._answer_to(
+            endpoint, body, job, refusal_name, self._scenario.times.post.at(draws.latency), now, keep
+        )
 
     def _answer_to(
         self,

@@ -9,6 +9,7 @@ from batchrun.core.engine.stalls import AFTER
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import About, Row
 from batchrun.core.journal.fold import JournaledRow
+from batchrun.core.limits.gate import Shared
 from batchrun.core.status.snapshot import Stalled, Throughput
 from tests.core.driver import Driver, answer, error
 
@@ -76,7 +77,7 @@ def test_p24_fifteen_jobs_that_never_end_at_fifteen_places_are_told_and_hold_up_
     run.run(until=14.9 * MINUTE)
     assert (run.noted, run.engine.snapshot().stalled, service.most_in_flight) == ([], None, 15)
     run.run(until=17 * MINUTE)
-    assert run.noted == ["15 jobs have not ended in 15 min 10 s, the oldest row-0; 1 more is tried in their place"]
+    assert run.noted == ["15 jobs have not ended in 15 min 10 s, the oldest row-0; 1 more is tried instead"]
     assert run.engine.snapshot().stalled.jobs == 15
     assert done_at(run, 45) < 35 * MINUTE
     assert run.states() == {"succeeded": 45}
@@ -94,7 +95,7 @@ def test_p24_their_deadline_stays_what_it_was():
     assert [at == pytest.approx(3 * 3600, abs=15) for at in run.times("cancel")] == [True] * 15
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_also_where_they_are_any_of_the_rows(seed):
     service = Service(lost=keys(random.Random(seed).sample(range(60), 15)), seed=seed)
     run = service.started(60)
@@ -108,7 +109,7 @@ def test_also_jobs_of_an_earlier_run():
     run.recover(15, age=3 * 3600.0)
     run.feed(m.TimerFired())
     run.run(until=20 * MINUTE)
-    assert run.noted == ["15 jobs have not ended in 3 h 15 min, the oldest old-0; 1 more is tried in their place"]
+    assert run.noted == ["15 jobs have not ended in 3 h 15 min, the oldest old-0; 1 more is tried instead"]
     assert done_at(run, 45) < 40 * MINUTE
     assert service.most_in_flight <= 30
 
@@ -124,7 +125,7 @@ def test_where_it_is_known_how_long_jobs_take_no_further_time_is_waited():
     run.feed(m.Recovered({}, 15, 0, 0, 0, durations=[60.0 + n / 10 for n in range(200)]))
     run.feed(m.RowsTakenUp(rows))
     run.run(until=30.0)
-    assert run.noted == ["15 jobs have not ended in 1 h, the oldest old-0; 1 more is tried in their place"]
+    assert run.noted == ["15 jobs have not ended in 1 h, the oldest old-0; 1 more is tried instead"]
 
 
 def test_jobs_that_the_curve_explains_are_none():
@@ -160,9 +161,9 @@ def test_nothing_that_ends_a_probe_every_fifteen_minutes_and_never_more_than_twi
 
 def test_the_speed_comes_back_step_by_step():
     service = Service(lost=keys(range(15)))
-    run = service.started(120)
+    run = service.started(100)
     given_back = []
-    while len(run.records) < 80:
+    while len(run.records) < 65:
         run.run(until=run.now + 1)
         count = run.engine.stalls.given_back
         if not given_back or given_back[-1] != count:
@@ -172,12 +173,12 @@ def test_the_speed_comes_back_step_by_step():
 
 def test_jobs_that_end_after_all_take_their_places_along():
     service = Service(lost=keys(range(15)), healed_at=30 * MINUTE)
-    run = service.started(200)
+    run = service.started(160)
     run.run(until=34.9 * MINUTE)
     assert run.engine.stalls.given_back == 0
     assert run.engine.snapshot().stalled is None
     run.run()
-    assert run.states() == {"succeeded": 200}
+    assert run.states() == {"succeeded": 160}
 
 
 def test_a_service_that_counts_jobs_in_flight_refuses_the_probe_and_is_left_alone():
@@ -214,7 +215,7 @@ def test_within_the_window_that_a_row_bought_its_job_is_none():
     run.run(until=7000.0)
     assert (run.noted, len(run.times("submit"))) == ([], 15)
     run.run(until=7300.0)
-    assert run.noted == ["15 jobs have not ended in 2 h, the oldest row-0; 1 more is tried in their place"]
+    assert run.noted == ["15 jobs have not ended in 2 h, the oldest row-0; 1 more is tried instead"]
 
 
 def test_while_polls_fail_nobody_knows():
@@ -241,8 +242,6 @@ def test_after_a_suspension_nobody_knows_yet():
 
 
 def test_batches_that_share_places_give_back_their_part():
-    from batchrun.core.limits.gate import Shared  # noqa: PLC0415 - this test alone
-
     shared = Shared(concurrency=4)
     service = Service(lost=keys(range(4)))
     run = service.driver(20)
@@ -272,8 +271,8 @@ def test_no_time_left_is_told_while_nothing_moves():
 
 def test_in_words():
     assert str(Stalled(15, "row-3", 1020.0, 1020.0, 1)) == (
-        "15 jobs have not ended in 17 min, the oldest row-3; 1 more is tried in their place"
+        "15 jobs have not ended in 17 min, the oldest row-3; 1 more is tried instead"
     )
     assert str(Stalled(2, "a\nb", 7200.0, 900.0)) == "2 jobs have not ended in 15 min, the oldest a\\nb in 2 h"
-    assert str(Stalled(1, "row-3", 900.0, 900.0, 1)) == "row-3 has not ended in 15 min; 1 more is tried in its place"
-    assert str(Stalled(20, "r", 900.0, 900.0, 2)).endswith("; 2 more are tried in their place")
+    assert str(Stalled(1, "row-3", 900.0, 900.0, 1)) == "row-3 has not ended in 15 min; 1 more is tried instead"
+    assert str(Stalled(20, "r", 900.0, 900.0, 2)).endswith("; 2 more are tried instead")

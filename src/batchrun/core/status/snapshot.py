@@ -54,16 +54,16 @@ class Stalled:
     tried: int = 0  # how many more jobs may be in flight in their place
 
     def __str__(self) -> str:
-        """``15 jobs have not ended in 17 min, the oldest row-3; 1 more is tried in their place``."""
+        """``15 jobs have not ended in 17 min, the oldest row-3; 1 more is tried instead``."""
         key, age = visible(self.key, 30), duration(self.age)
         if self.jobs == 1:
-            text, whose = f"{key} has not ended in {age}", "its"
+            text = f"{key} has not ended in {age}"
         else:
             oldest = f"the oldest {key}" + (f" in {age}" if age != duration(self.least) else "")
-            text, whose = f"{self.jobs:,} jobs have not ended in {duration(self.least)}, {oldest}", "their"
+            text = f"{self.jobs:,} jobs have not ended in {duration(self.least)}, {oldest}"
         if not self.tried:
             return text
-        return f"{text}; {self.tried:,} more {'is' if self.tried == 1 else 'are'} tried in {whose} place"
+        return f"{text}; {self.tried:,} more {'is' if self.tried == 1 else 'are'} tried instead"
 
 
 @dataclass(frozen=True, slots=True)
