@@ -335,7 +335,7 @@ MUTANTS = [
         "nobody knows",
         [(Submits, "_refused_again", believed)],
         IdempotentProcess,
-    ),  # fmt: skip
+    ),
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 

@@ -72,7 +72,7 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         return
     if status.stages[BatchStage.SUBMITTING]:
         what = "may have been sent, and the response is lost"
-        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed, or sends them again with the same idempotency key"
+        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed, or sends them again where that cannot pay twice"
     if status.jobs:
         yield still_running(status.jobs, resumable=True)
 

@@ -234,7 +234,7 @@ def _cut_off(posts: int, *, resumable: bool) -> str:
     """About POSTs that the run did not wait for."""
     one = posts == 1
     text = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
-    return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else text
+    return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run, unless sent again where that cannot pay twice" if resumable else text
 
 
 def _unsent(rows: int | None) -> str:

@@ -246,10 +246,10 @@ class RowsIn:
 
     def _may_be_sent_again(self, journaled: JournaledRow) -> bool:
         """Whether the service still keeps the idempotency key of the row's last POST, and its response was lost."""
-        lost = (
-            journaled.job_id is None and not journaled.unconfirmed and journaled.cancel is journaled.recorded_at is None
-        )
-        return lost and journaled.open_since is not None and self._resends.in_time(journaled.open_since)
+        if journaled.job_id is not None or journaled.unconfirmed or journaled.recorded_at is not None:
+            return False
+        since = journaled.open_since
+        return since is not None and journaled.cancel is None and self._resends.in_time(since)
 
     def _sends_again(self, job: Job, journaled: JournaledRow) -> bool:
         job.unanswered(journaled.row_sha256)
