@@ -234,7 +234,10 @@ def _cut_off(posts: int, *, resumable: bool) -> str:
     """About POSTs that the run did not wait for."""
     one = posts == 1
     text = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
-    return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run, unless sent again where that cannot pay twice" if resumable else text
+    if not resumable:
+        return text
+    how = f"{'ends' if one else 'end'} as unconfirmed in the next run"
+    return f"{text}, and {how}, unless sent again where that cannot pay twice"
 
 
 def _unsent(rows: int | None) -> str:
