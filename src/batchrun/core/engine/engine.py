@@ -287,7 +287,7 @@ class Engine:
         self._states_before: dict[str, int] = {}
         self._stale = 0
         self._reported_halt: HaltState | None = None
-        self._next_advance = self._wake_at = NEVER
+        self._next_advance = self._wake_at = self._reach_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.PollAnswered: self._current(Phase.POLLING, polls.answered),
             m.PollFailed: self._current(Phase.POLLING, polls.failed),
@@ -304,7 +304,7 @@ class Engine:
             m.RowsRecalled: rows_in.rows_recalled,
             m.CancelRequested: requests.requested,
             m.StopRequested: self._shutdown.requested,
-            m.SuspensionEnded: lambda _: times.suspended(),
+            m.SuspensionEnded: self._suspended,
             m.ArtifactsStored: self._current(Phase.STORING, endings.stored),
             m.ArtifactsDiscarded: self._current(Phase.STORING, endings.discarded),
             m.ArtifactsFailed: self._current(Phase.STORING, self._artifacts_failed),
@@ -337,6 +337,10 @@ class Engine:
 
     def _timer_fired(self, _: m.TimerFired) -> None:
         self._wake_at = NEVER  # even where the timer fired a moment too early, another `Wake` is needed
+
+    def _suspended(self, _: m.SuspensionEnded) -> None:
+        self.times.suspended()
+        self.gate.suspended(self.jobs.now)
 
     def _recovered(self, event: m.Recovered) -> None:
         self.jobs.recovered(
@@ -407,6 +411,7 @@ class Engine:
             self.times.rows_wait(
                 waiting=not self.rows_in.ended or self.jobs.in_phase[Phase.WAITING] > 0, places=self._places
             )
+        self._watch_reach()
         if self.gate.halted is not self._reported_halt:
             self._report_halt()
         outcome = self._shutdown.outcome()
@@ -416,7 +421,24 @@ class Engine:
         if taken_up:
             self.rows_in.read_on()
         self.jobs.changes_handled()
-        self._next_advance = min(submits_at, self._shutdown.next_time())
+        self._next_advance = min(submits_at, self._shutdown.next_time(), self._reach_at)
+
+    def _watch_reach(self) -> None:
+        """Tell whether the service answers; halt where it could never be reached."""
+        jobs, gate, polls = self.jobs, self.gate, self.polls
+        reach = gate.reach
+        stopped = gate.halted is not None or gate.closed
+        gate.nothing_to_ask(
+            submits=gate.in_flight == 0 and (stopped or not jobs.in_phase[Phase.WAITING]),
+            polls=polls.stopped or not jobs.watched,
+        )
+        why = reach.unreachable(jobs.now)
+        if why is not None:
+            gate.halt(HaltReason.UNREACHABLE, why)
+            polls.stop()
+        elif (news := reach.news(jobs.now, polls.last_found)) is not None:
+            jobs.instruct(m.Note(news))
+        self._reach_at = NEVER if why is not None else reach.next_time()
 
     def _report_halt(self) -> None:
         halted = self._reported_halt = self.gate.halted
@@ -456,6 +478,8 @@ class Engine:
             trouble=gate.trouble,
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),
+            silent_for=gate.reach.silent_for(jobs.now),
+            connected=gate.reach.connected,
             accepted_before=jobs.accepted_before,
             new_attempts_before=jobs.retries_before,
             polls_per_job=lags.polls / lags.jobs if lags.jobs else None,

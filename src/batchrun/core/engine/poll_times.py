@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from batchrun.core.jobs.job import Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
+from batchrun.core.limits.catch_up import Steady
 from batchrun.core.limits.rate import Rate
+from batchrun.core.limits.reach import LONGEST_TRY_GAP
 from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.pacing.pacing import UNKNOWN_AGE, ClassPacing, Pacing
-from batchrun.core.responses.retry_after import floor_with_jitter
+from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
 from batchrun.core.responses.service_clock import ServiceClock
 from batchrun.core.settings.settings import BACKOFF_MAX, LONGEST_GAP, read_lag
 
@@ -34,6 +36,7 @@ class PollTimes:
         self._timers = Timers(WaitsFor.POLL)
         self._rate = PollRate(settings.poll_rate)
         self._paused_until = float("-inf")
+        self._tries = 0  # without a connection, before there was any
         self._backoff = Backoff(settings.poll_min, settings.poll_max) if settings.pacing == "backoff" else None
         self._after_cancel = Backoff(settings.poll_min, min(settings.poll_max, BACKOFF_MAX))
         self._pacing = Pacing(read_lag(settings.lag), settings.poll_min, settings.poll_max)
@@ -74,6 +77,15 @@ class PollTimes:
         if floor > 0:
             job.asked_to_wait()
         self._put(job, self._gap(job), floor, deadline)
+
+    def unconnected(self, job: Job) -> None:
+        """There was no connection for a poll, and none before: all polls wait, and this job's is the first to go again."""
+        jobs = self._jobs
+        if jobs.now >= self._paused_until:
+            self._tries += 1
+            delay = full_jitter(self._tries, 0.5 + jobs.chance() / 2, cap=LONGEST_TRY_GAP)
+            self._paused_until = jobs.now + delay
+        self._timers.put(job, jobs.now)
 
     def ended(self, job: Job, before: float, clock: ServiceClock | None) -> None:
         """A job was seen to have ended, and to run at the age `before`: learn from it."""
@@ -151,6 +163,10 @@ class PollTimes:
         if delay is not None:
             self._paused_until = now + floor_with_jitter(delay, self._jobs.chance())
 
+    def catch_up(self, since: float) -> None:
+        """An outage that began at `since` is over: polls go at about their rate of before, for a while."""
+        self._rate.catch_up(self._jobs.now, since)
+
     def learn(self) -> None:
         """Once a second: learn from the jobs that ended, and plan again where that changes what is known."""
         now = self._jobs.now
@@ -210,7 +226,10 @@ class Lags:
 
 
 class PollRate:
-    """At most so many polls a second, and fewer after a 429: four fifths of those that went, then 5% more every 5 s."""
+    """At most so many polls a second, and fewer after a 429: four fifths of those that went, then 5% more every 5 s.
+
+    After an outage about as many as before it, for a while, and then more in the same way.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._most = per_second
@@ -218,6 +237,7 @@ class PollRate:
         self._counted, self._counting_since = 0, float("-inf")
         self._measured = per_second  # polls a second, lately
         self._grown_at = float("inf")
+        self._steady = Steady()
 
     @property
     def per_second(self) -> float:
@@ -233,18 +253,30 @@ class PollRate:
 
     def cut(self, now: float) -> None:
         self._set(max(1.0, 0.8 * min(self._measured, self.per_second)))
-        self._grown_at = now
+        self._grown_at = now if self._grown_at == float("inf") else max(now, self._grown_at)
 
     def grow(self, now: float) -> None:
         """To be called about once a second."""
         if now - self._counting_since >= 1.0:
-            self._measured = self._counted / (now - self._counting_since)
+            lasted = now - self._counting_since
+            self._measured = self._counted / lasted
+            if lasted < float("inf"):
+                self._steady.add(now, self._counted, lasted)
             self._counted, self._counting_since = 0, now
         if now - self._grown_at >= 5.0:
             self._grown_at = now
             self._set(min(self._most, 1.05 * self.per_second))
 
+    def catch_up(self, now: float, since: float) -> None:
+        """An outage that began at `since` is over."""
+        found = self._steady.before(since)
+        if found is not None:
+            rate, hold = found
+            self._set(min(rate, self.per_second))
+            self._grown_at = now + hold
+
     def _set(self, per_second: float) -> None:
         self._rate.change(per_second)
         if per_second >= self._most:
             self._grown_at = float("inf")
+            self._steady.caught_up()

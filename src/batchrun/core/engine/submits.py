@@ -299,7 +299,7 @@ class Submits:
                 jobs.share(job, job_id)
             return False
         message = f"the response to {job.key!r} has the id {job_id}, which is {owner}"
-        self._gate.lost(self._lane_of(job), jobs.now, message)
+        self._gate.lost(self._lane_of(job), jobs.now, message, answered=True)
         self._end_unconfirmed(job, our_problem("duplicate_job_id", message, http_status=accepted.http_status))
         return True
 
@@ -339,8 +339,10 @@ class Submits:
         self.answered += 1
         self._jobs.answered(event.job)
         self._refused.pop(event.job, None)
-        self._gate.lost(self._lane_of(event.job), self._jobs.now, event.ambiguous.problem.message)
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
+        self._gate.lost(
+            self._lane_of(event.job), self._jobs.now, problem.message, answered=event.ambiguous.answered
+        )
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
         shape = event.ambiguous.shape

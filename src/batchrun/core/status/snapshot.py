@@ -64,6 +64,8 @@ class Snapshot:
     trouble: str | None = None  # why submits wait: the last failure, until one is accepted
     to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
     unanswered: str | None = None  # why polls fail, where none succeeded for a while
+    silent_for: float | None = None  # seconds for which the service has not answered
+    connected: bool = True  # a connection to it was made
     accepted_before: int = 0
     new_attempts_before: int = 0
     samples: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # by `codes`: a row, its message
@@ -153,7 +155,7 @@ class Throughput:
         if snapshot.halted is not None or watched < LEAST_SECONDS:
             return None
         waits = snapshot.paused_until is not None and snapshot.paused_until > snapshot.now
-        if waits or snapshot.outage or snapshot.unanswered is not None:
+        if waits or snapshot.outage or snapshot.unanswered is not None or snapshot.silent_for is not None:
             return None
         if snapshot.outlook is not None and snapshot.in_flight:
             return self._forecast_left(snapshot, snapshot.outlook)

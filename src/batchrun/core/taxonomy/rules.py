@@ -422,6 +422,7 @@ class HaltReason(StrEnum):
     UNKNOWN_RESPONSE = "unknown response"
     NO_ACCEPTANCE = "no acceptance"
     OUTAGE = "outage"
+    UNREACHABLE = "unreachable"
     RETRY_BUDGET = "retry budget"
     UNKNOWN_TO_SERVICE = "unknown to service"
     UNAUTHORISED = "unauthorised"
@@ -451,6 +452,12 @@ HALT_ADVICE: dict[HaltReason, Text] = {
     ),
     HaltReason.NO_ACCEPTANCE: ("check the service's status page and your limits there, then ", Action.RUN_AGAIN),
     HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),
+    HaltReason.UNREACHABLE: (
+        "check the address (",
+        Option("base_url"),
+        "), the network and the proxy, then ",
+        Action.RUN_AGAIN,
+    ),
     HaltReason.RETRY_BUDGET: (
         "check the codes above before you pay for more retries; a larger ",
         Option("retry_budget"),
