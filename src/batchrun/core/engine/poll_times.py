@@ -163,9 +163,13 @@ class PollTimes:
         if delay is not None:
             self._paused_until = now + floor_with_jitter(delay, self._jobs.chance())
 
-    def catch_up(self, since: float) -> None:
-        """An outage that began at `since` is over: polls go at about their rate of before, for a while."""
-        self._rate.catch_up(self._jobs.now, since)
+    def unanswered(self) -> None:
+        """A poll was not answered."""
+        self._rate.failed(self._jobs.now)
+
+    def answered(self, *, outage: bool) -> None:
+        """A poll was answered, for the first time since one was not: after an `outage` polls go on at their rate of before."""
+        self._rate.answered(self._jobs.now, outage=outage)
 
     def learn(self) -> None:
         """Once a second: learn from the jobs that ended, and plan again where that changes what is known."""
@@ -267,9 +271,13 @@ class PollRate:
             self._grown_at = now
             self._set(min(self._most, 1.05 * self.per_second))
 
-    def catch_up(self, now: float, since: float) -> None:
-        """An outage that began at `since` is over."""
-        found = self._steady.before(since)
+    def failed(self, now: float) -> None:
+        """One was not answered."""
+        self._steady.failed(now)
+
+    def answered(self, now: float, *, outage: bool) -> None:
+        """One was answered, after an `outage` or not."""
+        found = self._steady.answered(outage=outage)
         if found is not None:
             rate, hold = found
             self._set(min(rate, self.per_second))

@@ -340,6 +340,7 @@ class Polls:
             self._service_answered()
             return
         self._gate.poll_failed(self._jobs.now, unclear.problem.message, unconnected=unclear.unconnected)
+        self._times.unanswered()
         if self._gate.reach.connected:
             self._is_connected()
 
@@ -347,8 +348,7 @@ class Polls:
         """The service answered a poll or a cancel, whatever it says of the job."""
         self._is_connected()
         since = self._gate.poll_answered(self._jobs.now)
-        if since is not None:
-            self._times.catch_up(since)
+        self._times.answered(outage=since is not None)
         self._jobs.note_change()
 
     def _is_connected(self) -> None:

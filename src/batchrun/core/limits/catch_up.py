@@ -23,32 +23,37 @@ STEADY_SECONDS = 60
 
 
 class Steady:
-    """How many went per second before an outage."""
+    """How many went per second before the service ceased to answer."""
 
     def __init__(self) -> None:
-        self._counts: deque[tuple[float, float]] = deque(maxlen=STEADY_SECONDS)  # when a second ended, and how many went
+        self._counts: deque[float] = deque(maxlen=STEADY_SECONDS)  # of the last seconds
         self._since: float | None = None  # when the first went
-        self.per_second: float | None = None  # of the last outage, while it is caught up
+        self._before: tuple[float, float] | None = None  # the rate of before, and since how long it had been
+        self._held: float | None = None  # the rate of before the last outage, while that is caught up
 
     def add(self, ended: float, count: float, lasted: float = 1.0) -> None:
         """So many went in the second, or longer, that `ended` then."""
         if self._since is None:
             self._since = ended - lasted
-        self._counts.append((ended, count / lasted))
+        self._counts.append(count / lasted)
 
-    def before(self, since: float) -> tuple[float, float] | None:
-        """The rate to be held after an outage that began at `since`, and for how long; None where nothing went before."""
-        counts = [rate for ended, rate in self._counts if ended <= since]
-        if self._since is None or not counts:
+    def failed(self, now: float) -> None:
+        """One was not answered: what goes from now on is not what went before."""
+        if self._before is None and self._since is not None:
+            rate = sum(self._counts) / len(self._counts) if self._held is None else self._held
+            self._before = rate, now - self._since
+
+    def answered(self, *, outage: bool) -> tuple[float, float] | None:
+        """One was answered; after an `outage`, the rate to be held now and for how long, where one is known."""
+        before, self._before = self._before, None
+        if before is None or not outage:
             return None
-        rate = sum(counts) / len(counts)
-        if self.per_second is not None:  # another outage, while the last one was caught up
-            rate = self.per_second
-        self.per_second = rate
-        return max(LEAST_RATE, CATCH_UP * rate), min(max(HOLD[0], 2 * (since - self._since)), HOLD[1])
+        rate, lasted = before
+        self._held = rate
+        return max(LEAST_RATE, CATCH_UP * rate), min(max(HOLD[0], 2 * lasted), HOLD[1])
 
     def caught_up(self) -> None:
-        self.per_second = None
+        self._held = None
 
 
 class CatchUp:
@@ -66,9 +71,7 @@ class CatchUp:
 
     def took(self, now: float) -> None:
         """One goes."""
-        second = now // 1.0
-        if second != self._second:
-            self._count_seconds(second)
+        self._count_seconds(now // 1.0)
         self._count += 1
         if self._rate.per_second is None:
             return
@@ -76,24 +79,28 @@ class CatchUp:
             self._grow(now)
         self._rate.take(now)
 
-    def begin(self, now: float, since: float) -> None:
-        """An outage that began at `since` is over."""
+    def failed(self, now: float) -> None:
+        """A submit or a poll was not answered."""
         self._count_seconds(now // 1.0)
-        found = self._steady.before(since)
-        if found is None:
-            return
-        rate, hold = found
-        self._rate.change(rate)
-        self._grows_at = now + hold
-        self._ends = rate * RELEASED
+        self._steady.failed(now)
+
+    def answered(self, now: float, *, outage: bool) -> None:
+        """One was answered, after an `outage` or not."""
+        found = self._steady.answered(outage=outage)
+        if found is not None:
+            rate, hold = found
+            self._rate.change(rate)
+            self._grows_at = now + hold
+            self._ends = rate * RELEASED
 
     def _count_seconds(self, second: float) -> None:
-        """A second is over in which some went; in those until now none did."""
+        """The seconds before this one are over: in one some went, in those after it none did."""
+        if second == self._second:
+            return
         if self._count:
             self._steady.add(self._second + 1.0, self._count)
-            empty = min(int(second - self._second) - 1, STEADY_SECONDS)
-            for n in range(empty):
-                self._steady.add(second - empty + n + 1.0, 0.0)
+            for _ in range(min(int(second - self._second) - 1, STEADY_SECONDS)):
+                self._steady.add(second, 0.0)
         self._second, self._count = second, 0
 
     def _grow(self, now: float) -> None:

@@ -274,7 +274,7 @@ class Gate:
         self.tokens.settle(now, tokens, 0)
         problem = refused.problem
         if refused.unconnected:
-            self.reach.failed(self.reach.submits, now, problem.message, unconnected=True)
+            self._failed(now, problem.message, unconnected=True)
         elif problem.http_status is not None:
             self._answered(now)
         if not refused.again:
@@ -301,7 +301,7 @@ class Gate:
         if answered:
             self._answered(now)
         else:
-            self.reach.failed(self.reach.submits, now, message, unconnected=False)
+            self._failed(now, message, unconnected=False)
         lane.ended()
         self.in_flight -= 1
         self._ambiguous += 1
@@ -334,13 +334,14 @@ class Gate:
     def poll_answered(self, now: float) -> float | None:
         """A poll, or a cancel, was answered; returns since when none was, where that was an outage."""
         since = self.reach.answered(self.reach.polls, now)
+        self._catch_up.answered(now, outage=since is not None)
         if since is not None:
-            self._catch_up.begin(now, since)
             self.paused_until = min(self.paused_until, now)  # for want of an answer, which there is now
         return since
 
     def poll_failed(self, now: float, message: str, *, unconnected: bool) -> None:
         """A poll, or a cancel, was not answered."""
+        self._catch_up.failed(now)
         self.reach.failed(self.reach.polls, now, message, unconnected=unconnected)
 
     def suspended(self, now: float) -> None:
@@ -395,8 +396,11 @@ class Gate:
 
     def _answered(self, now: float) -> None:
         since = self.reach.answered(self.reach.submits, now)
-        if since is not None:
-            self._catch_up.begin(now, since)
+        self._catch_up.answered(now, outage=since is not None)
+
+    def _failed(self, now: float, message: str, *, unconnected: bool) -> None:
+        self._catch_up.failed(now)
+        self.reach.failed(self.reach.submits, now, message, unconnected=unconnected)
 
     def _pause(self, now: float) -> None:
         """No connection: all submits wait."""
