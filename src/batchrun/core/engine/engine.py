@@ -7,6 +7,7 @@ Its parts, each of which knows only those before it:
 
 - ``Jobs`` (core/jobs) changes jobs and writes entries and records; ``Gate`` (core/limits) says when a submit may go
 - ``Endings`` (endings.py) ends a job: its files, then its record
+- ``Breakers`` knows which jobs go to see whether a service works again that fails them
 - ``Retries`` decides whether an ended job is retried
 - ``PollTimes`` says when each job is polled; ``Polls`` has the jobs with an id: polls, cancels, deadlines
 - ``Outlooks`` tells what the jobs in flight say of the time left
@@ -24,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from batchrun.core.engine.breakers import Breakers
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.outlooks import Outlooks
 from batchrun.core.engine.poll_times import PollTimes
@@ -273,11 +275,12 @@ class Engine:
         self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
         self.gate = gate = Gate(settings, chance, shared, rates)
         self.endings = endings = Endings(jobs, folder)
-        self.retries = retries = Retries(jobs, endings, gate)
+        self._breakers = breakers = Breakers(jobs, gate)
+        self.retries = retries = Retries(jobs, endings, gate, breakers)
         self.times = times = PollTimes(jobs)
         self.polls = polls = Polls(jobs, endings, gate, retries, times)
         self._outlooks = Outlooks(jobs, times)
-        self.submits = submits = Submits(jobs, endings, gate, retries, polls)
+        self.submits = submits = Submits(jobs, endings, gate, retries, polls, breakers)
         self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, collecting=collecting)
         self.requests = requests = CancelRequests(jobs, endings, polls, submits, rows_in, collecting=collecting)
         self._shutdown = Shutdown(jobs, endings, gate, polls, rows_in, requests, collecting=collecting)
@@ -488,4 +491,5 @@ class Engine:
             places=self._places,
             outlook=None if self.polls.stopped else outlooks.outlook,
             waits=self.submits.waits(),
+            failing=self._breakers.failing(),
         )

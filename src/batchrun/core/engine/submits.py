@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
+from batchrun.core.engine.breakers import Breakers
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
 from batchrun.core.jobs.job import IDLE, NEVER, Job, Timers, WaitsFor
@@ -156,10 +157,13 @@ class Queues:
 class Submits:
     """Rows that wait for their turn, and the POSTs in flight."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls) -> None:
+    def __init__(
+        self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls, breakers: Breakers
+    ) -> None:
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
+        self._breakers = breakers
         self._retries = retries
         self._polls = polls
         self._queues = Queues()
@@ -200,6 +204,7 @@ class Submits:
     def advance(self) -> float:
         """Write the intents of the rows that may go now; returns when to come back without an event."""
         jobs, gate, now = self._jobs, self._gate, self._jobs.now
+        self._breakers.sweep()
         while (due := self._retries.take(now)) is not None:
             self.enter(due)
         while (due := self._delayed.take(now)) is not None:
@@ -217,6 +222,7 @@ class Submits:
                 return back_at if opens_for_all is None else min(opens_for_all, back_at)
             job = queue.take()
             gate.took(queue.lane, now, job.about.tokens)
+            self._breakers.sent(job, queue.lane)
             jobs.move(job, Step.TURN_TAKEN)
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
@@ -237,7 +243,8 @@ class Submits:
         gate, lane, now = self._gate, self._lane_of(job), self._jobs.now
         if job.phase is not Phase.INTENDING:  # cancelled meanwhile
             return
-        if gate.halted is not None or gate.closed or max(gate.paused_until, lane.rate.paused_until) > now:
+        waits = max(gate.paused_until, lane.rate.paused_until) > now or self._breakers.holds(job, lane)
+        if gate.halted is not None or gate.closed or waits:
             gate.withdrew(lane, now, job.about.tokens)
             self._jobs.move(job, Step.WITHDRAWN)
             self._clear(job)

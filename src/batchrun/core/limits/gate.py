@@ -334,7 +334,7 @@ class Gate:
     def poll_answered(self, now: float) -> float | None:
         """A poll, or a cancel, was answered; returns since when none was, where that was an outage."""
         since = self.reach.answered(self.reach.polls, now)
-        self._catch_up.answered(now, outage=since is not None)
+        self._after(now, since)
         if since is not None:
             self.paused_until = min(self.paused_until, now)  # for want of an answer, which there is now
         return since
@@ -395,8 +395,12 @@ class Gate:
         return False
 
     def _answered(self, now: float) -> None:
-        since = self.reach.answered(self.reach.submits, now)
-        self._catch_up.answered(now, outage=since is not None)
+        self._after(now, self.reach.answered(self.reach.submits, now))
+
+    def _after(self, now: float, since: float | None) -> None:
+        """A request was answered; `since` is when an outage began that is over."""
+        if since is not None or not self.reach.is_silent:
+            self._catch_up.answered(now, outage=since is not None)
 
     def _failed(self, now: float, message: str, *, unconnected: bool) -> None:
         self._catch_up.failed(now)

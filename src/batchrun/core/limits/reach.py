@@ -109,6 +109,11 @@ class Reach:
             return None
         return f"{self._why}, tried {self._tried:,} times in {duration(now - self._tried_since)}"
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the last submit, or the last poll, was not answered."""
+        return self._longest() is not None
+
     def silent_for(self, now: float) -> float | None:
         """For how long the service has not answered, in seconds; None where it does, or where that is not worth a word."""
         silent = self._longest()

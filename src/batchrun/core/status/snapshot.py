@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from batchrun.core.limits.breaker import Failing
 from batchrun.core.limits.lane import Waiting
 from batchrun.core.pacing.outlook import Outlook
 from batchrun.core.text.readable import duration, visible
@@ -75,6 +76,7 @@ class Snapshot:
     places: int = 0  # for jobs in flight
     outlook: Outlook | None = field(default=None, repr=False, compare=False)  # for the time left
     waits: tuple[Waiting, ...] = ()  # rows that wait since the service refused some
+    failing: tuple[Failing, ...] = ()  # models whose jobs the service fails, so that their rows wait
 
     @property
     def finished_before(self) -> int:
@@ -155,7 +157,8 @@ class Throughput:
         if snapshot.halted is not None or watched < LEAST_SECONDS:
             return None
         waits = snapshot.paused_until is not None and snapshot.paused_until > snapshot.now
-        if waits or snapshot.outage or snapshot.unanswered is not None or snapshot.silent_for is not None:
+        silent = snapshot.unanswered is not None or snapshot.silent_for is not None
+        if waits or snapshot.outage or silent or snapshot.failing:
             return None
         if snapshot.outlook is not None and snapshot.in_flight:
             return self._forecast_left(snapshot, snapshot.outlook)
