@@ -52,6 +52,10 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         failed = [f"{recent.refused:,} refused or withdrawn"] if recent.refused else []
         failed += [f"{recent.unconfirmed:,} unconfirmed"] if recent.unconfirmed else []
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
+    if (failing := status.failing) is not None:
+        how = f"{failing.failed} of the last {failing.jobs} jobs failed by the service's own fault"
+        since = f"({visible(failing.code, 60)}, since {duration(max(0.0, status.at - failing.since))})"
+        yield f"{how} {since}: rows like them wait, one at a time is sent until most succeed"
     if status.unusual is not None:
         yield str(status.unusual)
     if status.refused and run.is_on:

@@ -44,7 +44,7 @@ from batchrun.cli.run_result import (
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.status.snapshot import Unusual
 from batchrun.core.taxonomy.explain import advice_of, worst_first
-from batchrun.core.taxonomy.rules import HALT_ADVICE, State
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason, State
 from batchrun.core.text.readable import cut_to, duration, many, visible, worded
 from batchrun.edge.append_file import write_whole
 
@@ -81,7 +81,8 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if reason is not None and halted is not None:
         yield ""
         yield wrapped(f"{reason.value}: ", visible(halted), width)
-        if result.snapshot.trouble is not None and result.snapshot.trouble not in halted:
+        known = reason is HaltReason.UNREACHABLE or (result.snapshot.trouble or "") in halted
+        if result.snapshot.trouble is not None and not known:
             yield wrapped("the last submit: ", visible(result.snapshot.trouble), width)
         yield wrapped("", worded(HALT_ADVICE[reason]), width)
     if result.profile is not None:

@@ -201,16 +201,27 @@ def waiting(snapshot: Snapshot) -> Wordings:
     return f"{wait.format(model)}: {most.why}, next in {until}", f"{wait.format('')}: {most.why}", wait.format("")
 
 
+def failing(snapshot: Snapshot) -> Wordings:
+    """Whose jobs fail by the service's own fault, since when, and what happens next: with all details, or with fewer."""
+    longest = max(snapshot.failing, key=lambda one: one.lasts)
+    more = f", and of {len(snapshot.failing) - 1} other models" if len(snapshot.failing) > 1 else ""
+    return f"{longest}{more}", f"jobs fail for {duration(longest.lasts)}: {longest.next}", "jobs fail"
+
+
 def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     """What must be seen of a run, the most important first."""
     if snapshot.halted is not None:
         yield f"halted: {snapshot.halted[0]}"
+    elif snapshot.silent_for is not None:
+        yield f"no {'answer' if snapshot.connected else 'connection'} for {duration(snapshot.silent_for)}"
     elif snapshot.outage:
         yield "outage: submits wait, one probe at a time"
     elif snapshot.waits:
         yield waiting(snapshot)
     elif snapshot.paused_until is not None and snapshot.paused_until > snapshot.now:
         yield f"submits paused {duration(snapshot.paused_until - snapshot.now)}"
+    if snapshot.failing and snapshot.halted is None:
+        yield failing(snapshot)
     yield f"{snapshot.succeeded:,} ok"
     failed = sum(snapshot.states.values()) - snapshot.succeeded
     if failed:

@@ -347,9 +347,7 @@ class Submits:
         self._jobs.answered(event.job)
         self._refused.pop(event.job, None)
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
-        self._gate.lost(
-            self._lane_of(event.job), self._jobs.now, problem.message, answered=event.ambiguous.answered
-        )
+        self._gate.lost(self._lane_of(event.job), self._jobs.now, problem.message, answered=event.ambiguous.answered)
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
         shape = event.ambiguous.shape

@@ -38,8 +38,8 @@ class Failing:
     next_in: float | None  # seconds until another job is sent; None where one is in flight
 
     def __str__(self) -> str:
-        """``jobs of gpt-5 fail since 4 min (server_error): one at a time, the next in 20 s``."""
-        return f"{_jobs_of(self.model)} fail since {duration(self.lasts)} ({self.why}): {self.next}"
+        """``jobs of gpt-5 fail for 4 min (server_error): one at a time, the next in 20 s``."""
+        return f"{_jobs_of(self.model)} fail for {duration(self.lasts)} ({self.why}): {self.next}"
 
     @property
     def next(self) -> str:

@@ -107,12 +107,18 @@ class Reach:
         """Why the run halts; None where a connection was made, or may yet be."""
         if self.connected or self._tried < LEAST_FAILURES or now - self._tried_since < HALT_AFTER:
             return None
-        return f"{self._why}, tried {self._tried:,} times in {duration(now - self._tried_since)}"
+        return f"{self.why}, tried {self._tried:,} times in {duration(now - self._tried_since)}"
 
     @property
     def is_silent(self) -> bool:
         """Whether the last submit, or the last poll, was not answered."""
         return self._longest() is not None
+
+    @property
+    def why(self) -> str | None:
+        """Why the last request that was not answered was not; None where all were."""
+        silent = self._longest()
+        return None if silent is None else silent.why
 
     def silent_for(self, now: float) -> float | None:
         """For how long the service has not answered, in seconds; None where it does, or where that is not worth a word."""
@@ -154,11 +160,7 @@ class Reach:
             return None
         self._tell_at = now + TOLD_EVERY
         left = self._tried_since + HALT_AFTER - now
-        return f"{self._why}; trying again for {duration(left)}" if left >= 1 else None
-
-    @property
-    def _why(self) -> str:
-        return self.submits.why or self.polls.why
+        return f"{self.why}; trying again for {duration(left)}" if left >= 1 else None
 
     def _longest(self) -> Silence | None:
         """The kind that was not answered for longest."""

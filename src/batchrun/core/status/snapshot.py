@@ -65,7 +65,9 @@ class Snapshot:
     trouble: str | None = None  # why submits wait: the last failure, until one is accepted
     to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
     unanswered: str | None = None  # why polls fail, where none succeeded for a while
-    silent_for: float | None = None  # seconds for which the service has not answered
+    silent: bool = False  # the last submit, or the last poll, was not answered
+    silent_for: float | None = None  # seconds for which the service has not answered, where that is an outage
+    silent_why: str | None = None  # the last failure
     connected: bool = True  # a connection to it was made
     accepted_before: int = 0
     new_attempts_before: int = 0
