@@ -262,7 +262,7 @@ class _RunScreen:
                 self._outage_since = now - (snapshot.silent_for or 0.0)
                 log.write("outage", message=snapshot.silent_why or snapshot.trouble)
         elif self._outage_since is not None:
-            log.write("answered", seconds=round(now - self._outage_since, 3))
+            log.write("responds", seconds=round(now - self._outage_since, 3))
             self._outage_since = None
         self._failing = {one.model: now - one.lasts for one in snapshot.failing}
         for one in snapshot.failing:

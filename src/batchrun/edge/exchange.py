@@ -109,13 +109,13 @@ def why_no_connection(error: BaseException) -> tuple[Cause, str]:
     return Cause.CONNECT, str(error) or "the other side closed the connection"
 
 
-NO_CONNECTION_IN_TIME = "it does not answer in time"
+NO_CONNECTION_IN_TIME = "it does not respond in time"
 _UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})  # of OpenSSL: self-signed, and issuers that are not known
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 _DNS = {
     getattr(socket, "EAI_NODATA", socket.EAI_NONAME): "the name has no address",
     socket.EAI_NONAME: "the name does not exist",
-    socket.EAI_AGAIN: "the name cannot be looked up: no name server answers",
+    socket.EAI_AGAIN: "the name cannot be resolved: no name server responds",
 }
 
 

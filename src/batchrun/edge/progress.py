@@ -213,7 +213,7 @@ def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     if snapshot.halted is not None:
         yield f"halted: {snapshot.halted[0]}"
     elif snapshot.silent_for is not None:
-        yield f"no {'answer' if snapshot.connected else 'connection'} for {duration(snapshot.silent_for)}"
+        yield f"no {'response' if snapshot.connected else 'connection'} for {duration(snapshot.silent_for)}"
     elif snapshot.outage:
         yield "outage: submits wait, one probe at a time"
     elif snapshot.waits:

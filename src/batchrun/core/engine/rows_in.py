@@ -18,6 +18,7 @@ from batchrun.core.engine.polls import Polls
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
+from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp
 from batchrun.core.journal.entries import AttemptEnded, Cancelling
 from batchrun.core.journal.fold import JournaledRow
@@ -107,7 +108,8 @@ class RowsIn:
         ahead = READ_AHEAD - self._submits.waiting() - self._asked_for
         if ahead < READ_AHEAD // 2:
             return
-        in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
+        held_up = max(0, jobs.in_phase[Phase.WAITING] - self._submits.waiting())  # of a model that waits, or for a retry
+        in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared - held_up
         room = min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for)
         room = int(min(room, jobs.settings.submits + HELD_UP - len(jobs.unsubmitted) - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:

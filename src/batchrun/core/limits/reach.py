@@ -140,7 +140,7 @@ class Reach:
         silent = self._longest()
         if silent is None or silent.since is None:
             told_since, self._told_since, self._tell_at = self._told_since, None, float("inf")
-            return None if told_since is None else f"the service answers again, after {duration(now - told_since)}"
+            return None if told_since is None else f"the service responds again, after {duration(now - told_since)}"
         if now < self._tell_at:
             return None
         if not silent.is_told(now):
@@ -149,10 +149,10 @@ class Reach:
             return None
         self._tell_at = now + TOLD_EVERY
         self._told_since = silent.since
-        who = "the service has not answered"
+        who = "the service has not responded"
         other_at = polled_at if silent is self.submits else self.submits.answered_at
         if other_at is not None and other_at > silent.since:
-            who = f"no {'submit' if silent is self.submits else 'poll'} has been answered"
+            who = f"no {'submit' if silent is self.submits else 'poll'} got a response"
         return f"{who} for {duration(now - silent.since)}: {silent.why}; trying again"
 
     def _news_of_no_connection(self, now: float) -> str | None:
