@@ -289,6 +289,22 @@ def test_polls_lag_time_left_and_unusual_jobs():
     assert low < actual["left_s"] < high
 
 
+def test_jobs_that_the_service_fails():
+    ended = [
+        AttemptEnded(f"f{n}", 1, f"resp_f{n}", "internal_error", "server_error", "unknown", NOW, NOW - 60 + n)
+        for n in range(30)
+    ]
+    found = stand([STARTED, *ended], held=True, process=7)
+    assert (
+        "30 of the last 30 jobs failed by the service's own fault (server_error, since 1 min): "
+        "rows like them wait, one at a time is sent until most succeed"
+    ) in " ".join("\n".join(page(found, PLACE, 80)).split())
+    actual = facts(found, PLACE, "/o", "/o.journal")
+    assert actual["failing"] == {
+        "failed": 30, "jobs": 30, "since": "2027-01-15T07:59:00.000Z", "code": "server_error"
+    }  # fmt: skip
+
+
 def test_the_json_of_a_halt():
     halted = facts(stand([STARTED, Stopped("halted", NOW, "quota: no: more")]), PLACE, None, "/j")["halted"]
     assert halted == {"reason": "quota", "message": "no: more", "advice": worded(HALT_ADVICE[HaltReason.QUOTA])}

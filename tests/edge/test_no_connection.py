@@ -10,7 +10,6 @@ import pytest
 
 from batchrun.core.responses.http import Cause
 from batchrun.edge.exchange import failure_text, host_and_port, why_no_connection
-from tests.edge.hostile_server import HostileServer, always, answer
 from tests.edge.transports import OURS, POST
 
 
@@ -87,10 +86,16 @@ def test_a_failure_after_something_was_sent_names_the_origin():
 
 @pytest.mark.parametrize("transport", OURS.values(), ids=OURS)
 def test_s33_a_server_that_does_not_speak_tls_is_named(transport):
+    async def refuse(reader, writer):
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
     async def main():
-        async with HostileServer(always(answer(200, b"{}"))) as server:
-            async with transport(server.origin.replace("http:", "https:")) as http:
-                return server.port, await http.exchange(POST, 30.0)
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with transport(f"https://127.0.0.1:{port}") as http:
+                return port, await http.exchange(POST, 30.0)
 
     port, failure = asyncio.run(main())
     assert (failure.sent, failure.cause) == (False, Cause.TLS)

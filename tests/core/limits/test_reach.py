@@ -59,9 +59,13 @@ def test_a_network_that_comes_up_in_time_is_used():
     assert run.noted[-1].startswith("the service responds again, after 1 min")
 
 
-@pytest.mark.parametrize("made", [DROPPED, answer(502), answer(404, {"error": {"code": "no_such_path", "message": "x"}})])
+@pytest.mark.parametrize(
+    "made", [DROPPED, answer(502), answer(404, {"error": {"code": "no_such_path", "message": "x"}})]
+)
 def test_a_connection_that_was_made_once_halts_for_no_lack_of_one(made):
-    run = Driver(50, submit=lambda key, n: made if n == 0 and key == "row-0" else UNSENT).run(until=600.0)
+    replies = iter([UNSENT, UNSENT, UNSENT, made])
+    run = Driver(50, submit=lambda key, n: next(replies, UNSENT)).run(until=600.0)
+    assert len(run.sent["submit"]) > 10
     assert run.told == []
 
 
@@ -139,6 +143,21 @@ def test_what_failed_last_is_no_outage_once_nothing_is_left_to_ask():
     run.run(until=3_600.0)
     assert run.noted == []
     assert run.engine.snapshot().silent_for is None
+
+
+def test_an_outage_that_was_told_ends_without_a_word_once_nothing_is_left_to_ask():
+    def submit(key, n):
+        return answer(502) if int(key[4:]) >= 40 else run.accept(key, n)
+
+    def poll(job_id, n):
+        return answer(200, {"id": job_id, "status": "queued"})
+
+    run = Driver(48, start=False, submit=submit, poll=poll, submits=1)
+    run.feed(m.TimerFired())
+    run.run(until=3_600.0)
+    assert run.states() == {"unconfirmed": 8}
+    assert run.noted
+    assert all(text.startswith("no submit got a response") for text in run.noted)
 
 
 # --- after an outage ---

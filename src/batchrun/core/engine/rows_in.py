@@ -108,7 +108,9 @@ class RowsIn:
         ahead = READ_AHEAD - self._submits.waiting() - self._asked_for
         if ahead < READ_AHEAD // 2:
             return
-        held_up = max(0, jobs.in_phase[Phase.WAITING] - self._submits.waiting())  # of a model that waits, or for a retry
+        held_up = max(
+            0, jobs.in_phase[Phase.WAITING] - self._submits.waiting()
+        )  # of a model that waits, or for a retry
         in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared - held_up
         room = min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for)
         room = int(min(room, jobs.settings.submits + HELD_UP - len(jobs.unsubmitted) - self._asked_for))
