@@ -1,6 +1,7 @@
 """A service that accepts jobs and fails them, on virtual time: few retries are used up, and all rows are recorded."""
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_retry_budget_that_was_given_is_not_exceeded():
 def test_one_job_at_a_time_is_sent_with_gaps_that_double_to_a_minute():
     run = batch(800, until(600.0), lasts=1.0, concurrency=20, latency=0.01).run(until=400.0)
     probes = [at for at, _ in run.sent["submit"] if at > 6.0]
-    gaps = [b - a for a, b in zip(probes, probes[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(probes)]
     assert gaps[:7] == pytest.approx([11.0, 21.0, 41.0, 61.0, 61.0, 61.0, 61.0], abs=2.0)
 
 

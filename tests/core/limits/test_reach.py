@@ -163,6 +163,14 @@ def test_an_outage_that_was_told_ends_without_a_word_once_nothing_is_left_to_ask
 # --- after an outage ---
 
 
+@pytest.mark.parametrize("worked", [0.0, 5.0])
+def test_a_run_that_has_hardly_begun_has_no_rate_to_be_held_to(worked):
+    run = failing_between(worked, worked + 40.0, UNSENT, rows=2_000)
+    run.run(until=worked + 60.0)
+    assert run.engine.gate._catch_up.ready_at() == float("-inf")
+    assert len(run.sent["submit"]) > 20
+
+
 class Steady(Driver):
     """Jobs of 15 to 25 s, 240 at a time, and a service that does not respond from BEGIN to END."""
 

@@ -1,5 +1,7 @@
 """What the files of a batch show of a service that fails its jobs."""
 
+from itertools import chain
+
 from batchrun.core.journal.entries import AttemptEnded, Intent, Started, Submitted
 from batchrun.core.status.own_fault import FailingJobs
 from tests.core.status.test_status import NOW, failed, record, stand
@@ -17,7 +19,7 @@ def ended(key, at, state="internal_error", attempt=1):
 
 
 def shown(entries, records=(), *, held=True):
-    return stand([*BEGUN, *sum(entries, [])], records, held=held, process=7).failing
+    return stand([*BEGUN, *chain.from_iterable(entries)], records, held=held, process=7).failing
 
 
 def test_half_of_the_last_jobs_failed_so():

@@ -1,8 +1,9 @@
 """What may go right after an outage.
 
 Most jobs in flight have ended by then, so that hundreds of places are free at once. Submits and polls go at CATCH_UP times
-their rate of before, for twice as long as they had gone before, within HOLD: a service that has just come back is not met
-by all that was held up. From then on the rate grows.
+their rate of before, for twice as long as they had gone before, HOLD at most: a service that has just come back is not met
+by all that was held up. From then on the rate grows. A run that had gone for less than LEAST_WORKED seconds has no such
+rate yet, and starts slowly anyway.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections import deque
 from batchrun.core.limits.rate import Rate
 
 CATCH_UP = 1.25
-HOLD = (30.0, 600.0)
-"""Seconds for which the rate of before holds, at least and at most."""
+HOLD, LEAST_WORKED = 600.0, 30.0
+"""Seconds."""
 RELEASE, RELEASE_STEP = 1.05, 5.0
 """Then it grows by so much in so many seconds …"""
 RELEASED = 8.0
@@ -27,30 +28,37 @@ class Steady:
 
     def __init__(self) -> None:
         self._counts: deque[float] = deque(maxlen=STEADY_SECONDS)  # of the last seconds
+        self._works: bool | None = None  # the last one was answered; None: none ever was
         self._since: float | None = None  # when the first went
         self._before: tuple[float, float] | None = None  # the rate of before, and since how long it had been
         self._held: float | None = None  # the rate of before the last outage, while that is caught up
 
     def add(self, ended: float, count: float, lasted: float = 1.0) -> None:
         """So many went in the second, or longer, that `ended` then."""
+        if self._works is None:
+            return
         if self._since is None:
             self._since = ended - lasted
         self._counts.append(count / lasted)
 
     def failed(self, now: float) -> None:
         """One was not answered: what goes from now on is not what went before."""
-        if self._before is None and self._since is not None:
+        if not self._works:
+            return
+        self._works = False
+        if self._since is not None and now - self._since >= LEAST_WORKED:
             rate = sum(self._counts) / len(self._counts) if self._held is None else self._held
             self._before = rate, now - self._since
 
     def answered(self, *, outage: bool) -> tuple[float, float] | None:
         """One was answered; after an `outage`, the rate to be held now and for how long, where one is known."""
+        self._works = True
         before, self._before = self._before, None
         if before is None or not outage:
             return None
         rate, lasted = before
         self._held = rate
-        return max(LEAST_RATE, CATCH_UP * rate), min(max(HOLD[0], 2 * lasted), HOLD[1])
+        return max(LEAST_RATE, CATCH_UP * rate), min(2 * lasted, HOLD)
 
     def caught_up(self) -> None:
         self._held = None

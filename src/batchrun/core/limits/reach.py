@@ -19,6 +19,8 @@ LONGEST_TRY_GAP = 15.0
 TOLD_AFTER, TOLD_EVERY = 10.0, 30.0
 LEAST_FAILURES = 2
 """One failure alone is no outage, however long nothing else was asked."""
+IN_FLIGHT = 5.0
+"""For so long, in seconds, what was in flight when a service ceased to respond may still be answered."""
 OUTAGE = 10.0
 """Seconds without an answer after which its end is followed by a time of catching up."""
 
@@ -151,7 +153,7 @@ class Reach:
         self._told_since = silent.since
         who = "the service has not responded"
         other_at = polled_at if silent is self.submits else self.submits.answered_at
-        if other_at is not None and other_at > silent.since:
+        if other_at is not None and other_at > silent.since + IN_FLIGHT:
             who = f"no {'submit' if silent is self.submits else 'poll'} got a response"
         return f"{who} for {duration(now - silent.since)}: {silent.why}; trying again"
 
