@@ -115,6 +115,9 @@ def test_submits_alone_that_get_no_response_are_told_as_such():
     run = Driver(400, start=False, concurrency=20)
     accept = run.script["submit"]
     run.script["submit"] = lambda key, n: answer(502) if 30 <= run.now < 100 else accept(key, n)
+    run.script["poll"] = lambda job_id, n: run.third_time(
+        job_id, n if int(job_id.split("_")[1][4:]) > 9 else run.now // 55
+    )
     run.feed(m.TimerFired())
     run.run()
     assert "no submit got a response for 40 s" in " ".join(run.noted)
