@@ -58,7 +58,7 @@ class PollTimes:
         if self._backoff is not None:
             gap = self._backoff.gap(job.polls, jobs.chance())
         else:
-            gap = self._pace_of(job).first(jobs.chance(), jobs.chance())
+            gap = self._pace_of(job).first(jobs.chance(), jobs.chance(), queued=job.running_at is None)
         self._put(job, gap, 0.0, deadline)
 
     def runs(self, job: Job, before: float, floor: float, deadline: float) -> None:
@@ -66,7 +66,11 @@ class PollTimes:
         if self._backoff is not None:
             gap = self._backoff.gap(job.polls, self._jobs.chance())
         else:
-            gap = (job.pace or self._pace_of(job)).running(before, job.seen_age, self._jobs.chance())
+            pace = job.pace or self._pace_of(job)
+            if job.running_at is None or pace.stages is not None:
+                gap = pace.seen(before, job.seen_age, _begun(job), self._jobs.chance())
+            else:
+                gap = pace.running(before, job.seen_age, self._jobs.chance())
         self._put(job, gap, floor, deadline)
 
     def unseen(self, job: Job, floor: float, deadline: float) -> None:
@@ -81,7 +85,7 @@ class PollTimes:
             lag = None if before == UNKNOWN_AGE else (job.seen_age - before) / 2
         else:
             told = None if clock is None else clock.duration()
-            lag = (job.pace or self._pace_of(job)).ended(before, job.seen_age, told)
+            lag = (job.pace or self._pace_of(job)).ended(before, job.seen_age, told, _begun(job))
         self.lags.add(job.polls_of_attempt, lag)
 
     def at(self, job: Job, when: float) -> None:
@@ -110,7 +114,7 @@ class PollTimes:
         chance = self._jobs.chance()
         if self._backoff is not None:
             return self._backoff.gap(job.polls, chance)
-        return (job.pace or self._pace_of(job)).gap(self._jobs.age(job), chance)
+        return (job.pace or self._pace_of(job)).gap(self._jobs.age(job), chance, _begun(job))
 
     def _pace_of(self, job: Job) -> ClassPacing:
         pace = self._pacing.of(job.about.resource)
@@ -184,8 +188,19 @@ class PollTimes:
             if history is not None or (seen is not None and seen.poll_after):
                 continue  # it is cancelled, or the service asked for a time
             seen_at = jobs.now - jobs.age(job) + job.seen_age
-            at = max(seen_at + pace.gap(job.seen_age, jobs.chance()), jobs.now)
+            at = max(seen_at + pace.gap(job.seen_age, jobs.chance(), _begun(job)), jobs.now)
             self._timers.put(job, at)
+
+
+def _begun(job: Job) -> float | None:
+    """The age at which the job was first seen in progress; None while it is queued.
+
+    Not above 0 where nobody saw whether it was queued first: the response to its POST said so, or a run resumed it.
+    """
+    running_at, submitted_at = job.running_at, job.submitted_at
+    if running_at is None:
+        return None
+    return running_at - submitted_at if submitted_at is not None else 0.0
 
 
 class Lags:
