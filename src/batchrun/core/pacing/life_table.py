@@ -119,6 +119,10 @@ class LifeTable:
             self._expected = hazards
             self._ends_before, self._left_before, self._weight_before = list(self.ends), list(self.left), self.weight
 
+    def watch_nothing(self) -> None:
+        """Compare no longer with what was watched."""
+        self._expected = None
+
     def drifted(self) -> bool:
         """Whether what came since contradicts the hazards that are watched; then all before is forgotten.
 

@@ -83,8 +83,7 @@ _SCOUTED_FROM = 0.05
 """Every other scout is polled where so few jobs have ended: one that has ended there says most. The rest are spread over
 the ages up to the first poll, and show where jobs end."""
 TRIED_AGAIN = 4
-"""Stages that did not help are tried again after so many times as many ends: there may have been too few of them, or the
-first jobs of a batch in their way."""
+"""Where too few jobs were seen queued and then in progress, it is tried again after so many times as many ends."""
 UNKNOWN_AGE = -1.0
 """A job was in flight for a time of which nothing is known: a suspension, or before this run."""
 
@@ -273,11 +272,14 @@ class ClassPacing:
         if table.count >= KNOWN_ENDS:
             known = curve_of((table,))
         if known is not None and (self._own or known[0].known_share >= KNOWN_SHARE):
-            if known[0].known_share >= WATCHED_SHARE:
-                table.watch(known[1])
             counts_now, self._own = not self._own, True
             self._plan(known[0])
-            return self._tell_stages(known[0]) or counts_now
+            counts_now = self._tell_stages(known[0]) or counts_now
+            if self.stages is not None and self.stages.used:
+                table.watch_nothing()  # polls that come by stages find ends at other ages first, and seem to contradict it
+            elif known[0].known_share >= WATCHED_SHARE:
+                table.watch(known[1])
+            return counts_now
         if not self._own and (borrowed := parent()) is not None:
             counts_now = self.curve is None
             self._plan(borrowed)
@@ -290,10 +292,9 @@ class ClassPacing:
         if stages is None:
             return False
         used = stages.used
-        if stages.refresh(self._seconds(curve), curve.polls):
-            return stages.used and not used
-        self.stages, self._queued_polls, self._stages_from = None, 0, TRIED_AGAIN * self.table.count
-        return used
+        if not stages.refresh(self._seconds(curve), curve.polls):
+            self.stages, self._queued_polls, self._stages_from = None, 0, TRIED_AGAIN * self.table.count
+        return stages.used is not used
 
     def hurry(self, *, at_the_end: bool) -> bool:
         """Divide all gaps at the end of a batch; whether waiting jobs are to be planned again."""
@@ -305,7 +306,7 @@ class ClassPacing:
         return at_the_end
 
     def _plan(self, curve: Curve) -> None:
-        curve.plan(self._seconds(curve))
+        curve.plan(self._seconds(curve), 0.0 if self.curve is None else self.curve.price)
         self.curve = curve
         self._draw()
         first = curve.gaps[0]

@@ -9,9 +9,9 @@ memory and changes nothing that can be measured.)
 Many a job is over before a poll shows it in progress. When it began is then drawn from all the moments at which it may
 have, as the two curves say: a step of stochastic EM. To take the likeliest moment instead would make all of them alike.
 
-The two curves do not tell how many polls a job takes, as each depends on what the one before showed: the price is the
-lag that is wanted, divided by the polls per end that were counted. The gap then follows the price, not the other way
-round: polls fall by less than the price rises, so that it comes to rest.
+The price is such that price × polls per job, computed on the two curves, is the lag that is wanted. What polls by age need
+for that lag is known too: stages are used where they need fewer. Where jobs wait for about as long as each other, or are
+said to be queued until they end, they need more, as their state tells less than their age.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ KNOWN_JOBS = 20
 _KNOWN_SHARE = 1 / 3
 GIVEN_UP = 600
 """Ends after which a service that shows too few of them in progress is taken to show nothing by it."""
-_TRIED, _BEFORE = 300, 60
-"""Ends after which the polls per job are compared with those by age; until then they begin as so many jobs polled by age."""
-_WORSE = 1.05
-"""So many times as many polls are allowed for: by age it takes a few more than its curve says, as gaps vary."""
-_MEMORY = 200
-"""Ends after which polls and ends count for a third."""
+_BETTER = 0.96
+"""Stages are used where they need at most so many times as many polls as by age."""
+_JUDGED = 300
+"""Ends between two times that this is asked, and before the first: each way of polling shows itself in a better light."""
+_NEWS = 30
+"""Ends between two plans, at least."""
+_EARLY = 200
+"""Begins over which it is averaged how long before the first poll to show it a job began."""
 _SHARES = (*(1 - 0.03 * step for step in range(31)), *(0.1 * 0.7**step for step in range(1, 14)))
 """The gaps of queued jobs are computed at the ages at which such shares of them still wait."""
 _STARTS = 12  # moments between which the begin of a job is drawn
 _TURN = 0.6180339887498949  # the golden ratio: multiples of it are spread evenly between whole numbers
-_LEAST = 1e-9
+_LEAST, _NOBODY = 1e-9, 1e-3
 
 
 class Stages:
@@ -48,14 +50,14 @@ class Stages:
         "_begins",
         "_early",
         "_early_next",
-        "_ends",
         "_gaps",
         "_jobs",
-        "_polls",
+        "_judged_at",
+        "_over",
+        "_planned_at",
         "_price",
         "_run",
         "_runs",
-        "_since",
         "_turn",
         "_wait",
         "_waits",
@@ -68,39 +70,34 @@ class Stages:
         self._run: Curve | None = None
         self._begins = self._jobs = 0
         self._early = self._early_next = 0.0
-        self._polls = self._ends = 0.0
-        self._since = 0
+        self._planned_at = self._judged_at = 0  # of the jobs
         self._turn = 0.0
         self._price = 0.0
-        self._ages: list[float] = []
+        self._ages: list[float] = []  # of queued jobs
         self._gaps: list[float] = []
+        self._over: list[float] = []  # the share of jobs that have ended after the gap
         self.used = False
 
     # --- what polls show ---
 
     def queued(self, before: float, age: float) -> None:
         """A poll showed the job queued at `age`, and one did at the age `before`."""
-        self._polls += 1
         self._waits.add_running(before, age)
 
     def in_progress(self, before: float, age: float, begun: float) -> None:
         """The job is in progress at `age`; the first poll to show that was at the age `begun`."""
-        self._polls += 1
         if before >= begun:
             self._runs.add_running(self._ran(before, begun), self._ran(age, begun))
             return
         self._begins += 1
         early = (age - before) / 2 if self._wait is None else self._wait.unnoticed(before, age)
-        self._early_next += (min(max(early, 0.0), age - before) - self._early_next) / min(self._begins, 2 * _MEMORY)
+        self._early_next += (min(max(early, 0.0), age - before) - self._early_next) / min(self._begins, _EARLY)
         self._waits.add_end(before, before, age)
         self._runs.add_running(0.0, self._early)
 
     def ended(self, before: float, low: float, high: float, begun: float | None) -> float:
         """A job ended between the ages `low` and `high`: how long before `high`, as is to be expected."""
         self._jobs += 1
-        self._since += 1
-        kept = 1 - 1 / _MEMORY
-        self._polls, self._ends = self._polls * kept + 1, self._ends * kept + 1
         if begun is None or before < begun:
             begin = self._drawn(before, low, high)
             self._waits.add_end(before, begin, begin)
@@ -138,40 +135,66 @@ class Stages:
     def gap(self, age: float, begun: float | None) -> float:
         """Seconds to the next poll of a job that was seen at `age`: queued, or in progress since the age `begun`."""
         if begun is None:
-            ages, gaps = self._ages, self._gaps
-            place = bisect_right(ages, age)
-            if place == len(ages):
-                return max(gaps[-1], BEYOND * age)
-            begin = ages[place - 1]
-            return gaps[place - 1] + (gaps[place] - gaps[place - 1]) * (age - begin) / (ages[place] - begin)
+            return self._between(self._gaps, age, BEYOND * age)
         assert self._run is not None
         ran = self._ran(age, begun)
         return self._run.next_age(ran, self._price) - ran
 
+    def _between(self, values: list[float], age: float, beyond: float) -> float:
+        """The value at `age`; beyond the last age of all at least `beyond`."""
+        ages = self._ages
+        place = bisect_right(ages, age)
+        if place == len(ages):
+            return max(values[-1], beyond)
+        begin = ages[place - 1]
+        return values[place - 1] + (values[place] - values[place - 1]) * (age - begin) / (ages[place] - begin)
+
     # --- once a second ---
 
     def refresh(self, lag: float, most: float) -> bool:
-        """Learn, to poll with a mean lag of `lag` seconds; false once it is known to be no better than polls by age.
+        """Learn, to poll with a mean lag of `lag` seconds; false where polls show too little for it.
 
-        Those take `most` polls per job.
+        By age it takes `most` polls per job.
         """
         waits, runs = self._waits, self._runs
-        waits.place(None if self._wait is None else self._wait.ended)
-        runs.place(None if self._run is None else self._run.ended)
         if min(self._begins, waits.count, runs.count) < KNOWN_JOBS:
             return self._jobs < GIVEN_UP
+        if self._jobs < self._planned_at + _NEWS:
+            return True
+        self._planned_at = self._jobs
+        waits.place(None if self._wait is None else self._wait.ended)
+        runs.place(None if self._run is None else self._run.ended)
         self._wait, self._run = curve_of((waits,))[0], curve_of((runs,))[0]
         self._early = self._early_next
-        if not self.used:
-            if self._wait.known_share < _KNOWN_SHARE:
-                return True
-            self.used = True
-            self._polls, self._ends, self._since = most * _BEFORE, _BEFORE, 0
-        elif self._since >= _TRIED and self._polls > _WORSE * most * self._ends:
-            return False
-        self._price = lag / max(1.0, self._polls / self._ends)
-        self._plan(self._wait, self._run)
+        if self._wait.known_share < _KNOWN_SHARE:
+            return True
+        steps = 1 if self._price else 4  # the next refresh goes on from there
+        self._price = self._price or lag / most
+        for _ in range(steps):
+            self._plan(self._wait, self._run)
+            polls = self._polls(self._wait, self._run)
+            self._price = lag / polls
+        if self._jobs >= self._judged_at + _JUDGED:
+            self._judged_at = self._jobs
+            self.used = polls < _BETTER * most
         return True
+
+    def _polls(self, wait: Curve, run: Curve) -> float:
+        """Polls per job, by the plan."""
+        of_run, ran, share = 0.0, self._early, 1.0  # of a job that a poll showed in progress
+        begun = max(_LEAST, run.running_at(ran))
+        while share > _NOBODY and ran < AGES[-1]:
+            of_run += share
+            ran = run.next_age(ran, self._price)
+            share = run.running_at(ran) / begun
+        polls, age, share = 0.0, 0.0, 1.0
+        while share > _NOBODY and age < AGES[-1]:
+            after = age + self._between(self._gaps, age, BEYOND * age)
+            left = wait.running_at(after)
+            runs = share - left - share * self._between(self._over, age, 0.0)
+            polls += share + max(0.0, runs) * of_run
+            age, share = after, left
+        return max(1.0, polls)
 
     def _plan(self, wait: Curve, run: Curve) -> None:
         """Compute the gaps of queued jobs.
@@ -209,7 +232,7 @@ class Stages:
                 ended += share * (first[0] - last[0])
             return lag, ended
 
-        gaps, at = [], 0.0
+        gaps, over, at = [], [], 0.0
         for place, age in enumerate(ages[:-1]):
             low, high = max(age, at), max(age, at) + self._price
             while expected(place, high)[0] < self._price and high < AGES[-1]:
@@ -221,4 +244,5 @@ class Stages:
                     break
                 at = max(low, at - (lag - self._price) / ended)
             gaps.append(at - age)
-        self._ages, self._gaps = ages[:-1], gaps
+            over.append(expected(place, at)[1])
+        self._ages, self._gaps, self._over = ages[:-1], gaps, over
