@@ -53,7 +53,9 @@ def simulate(
             if queued is not None and begun[job] is None and age >= queued[job]:
                 begun[job] = age
             seen[job] = age
-            gap = pace.running(before, age, chance()) if queued is None else pace.seen(before, age, begun[job], chance())
+            gap = (
+                pace.running(before, age, chance()) if queued is None else pace.seen(before, age, begun[job], chance())
+            )
             heappush(due, (now + gap, job, plan))
         else:
             pace.ended(before, age, _told(submitted[job], duration) if told else None, begun[job])
