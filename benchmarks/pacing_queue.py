@@ -11,7 +11,6 @@ and the polls of a running job are chosen by how long it may have been running.
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from math import erfc, exp, log, sqrt
 
@@ -35,6 +34,10 @@ def _memoryless(mean: float) -> Draw:
     return lambda chances: chances.expovariate(1 / mean)
 
 
+def _at_once(_: random.Random) -> float:
+    return 0.0
+
+
 def _log_normal(mean: float, sigma: float) -> Draw:
     return lambda chances: mean * exp(sigma * chances.gauss(0, 1) - sigma * sigma / 2)
 
@@ -52,8 +55,8 @@ SERVICES: dict[str, tuple[Draw, Draw]] = {
     ),
     "queue of 60 s, in line (± 3 s), runs of 5 s": (lambda chances: chances.gauss(60.0, 3.0), _log_normal(5.0, 0.5)),
     "queue of 60 s, in line (± 3 s), runs of 30 s": (lambda chances: chances.gauss(60.0, 3.0), _memoryless(30.0)),
-    "queued until over, 60 s, narrow": (_log_normal(60.0, 0.3), lambda chances: 0.0),
-    "queued until over, 60 s, memoryless": (_memoryless(60.0), lambda chances: 0.0),
+    "queued until over, 60 s, narrow": (_log_normal(60.0, 0.3), _at_once),
+    "queued until over, 60 s, memoryless": (_memoryless(60.0), _at_once),
 }
 
 

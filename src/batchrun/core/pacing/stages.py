@@ -19,8 +19,8 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from batchrun.core.pacing.curve import BEYOND, Curve, curve_of
-from batchrun.core.pacing.life_table import LAST, WIDTHS, LifeTable, bin_of
 from batchrun.core.pacing.life_table import EDGES as AGES
+from batchrun.core.pacing.life_table import LAST, WIDTHS, LifeTable, bin_of
 
 KNOWN_JOBS = 20
 """So many jobs must have been seen queued and then in progress."""
