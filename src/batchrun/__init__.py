@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from batchrun.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from batchrun import errors
+    from batchrun import errors, taxonomy
     from batchrun.api.batch import Batch
     from batchrun.api.calls import open, run, run_sync  # noqa: A004 - batchrun.open, as gzip.open
     from batchrun.api.limits import Limits
@@ -43,6 +43,7 @@ __all__ = [
     "read",
     "run",
     "run_sync",
+    "taxonomy",
 ]
 
 _HOMES = {
@@ -66,8 +67,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module  # noqa: PLC0415 - it costs a millisecond
 
-    if name == "errors":
-        return import_module("batchrun.errors")
+    if name in ("errors", "taxonomy"):
+        return import_module(f"batchrun.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -154,7 +154,8 @@ class Trouble(StrEnum):
 class Unclear:
     """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read.
 
-    `is_final`: it would stop the event loop for too long to read, at each further poll too.
+    `is_final`: it would stop the event loop for too long to read, at each further poll too. `rule` is the one of the
+    taxonomy for what the response said.
     """
 
     trouble: Trouble
@@ -162,6 +163,7 @@ class Unclear:
     retry_after: float | None = None
     unreadable: bytes = b""
     is_final: bool = False
+    rule: Rule | None = None
 
 
 def is_safe_id(value: object) -> bool:
@@ -234,14 +236,17 @@ def read_poll(
     if isinstance(answer, Failure):
         if answer.cause is Cause.TOO_LARGE:
             problem = our_problem("result_too_large", answer.message)
-            return JobReport(Ended(State.FAILED, problem=problem), b"", 0, None)
-        return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
+            too_large = rule(WordField.TOOL, "result_too_large")
+            return JobReport(Ended(State.FAILED, problem=problem, rule=too_large), b"", 0, None)
+        problem = our_problem("connection_failed", answer.message)
+        return Unclear(Trouble.TRANSIENT, problem, rule=rule(WordField.TOOL, "connection_failed"))
     if 200 <= answer.status < 300:
         if dated:
             return _read_job_in_full(answer, wall, job_id, field_map, _reading_of(answer), dated=True)
         return _read_job(answer, wall, job_id, field_map)
-    problem = _judge_response(answer).problem
-    return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
+    judged = _judge_response(answer)
+    delay = retry_after(answer.headers, wall, judged.problem.message)
+    return Unclear(_trouble_of(answer.status), judged.problem, delay, rule=judged.rule)
 
 
 def read_cancel(
@@ -367,7 +372,8 @@ def _read_job_in_full(
     if reading is None or not isinstance(reading.value, dict):
         trouble = Trouble.FOREIGN if _first_byte(answer.body) == b"<" else Trouble.TRANSIENT
         problem = our_problem("unreadable_result", _no_object(answer, reading))
-        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is NOT_READ)
+        unreadable = rule(WordField.TOOL, "unreadable_result")
+        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is NOT_READ, rule=unreadable)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     mapped = field_map is not None
     outcome = outcome_of(body, mapped=mapped)
