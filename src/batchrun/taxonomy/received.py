@@ -50,7 +50,7 @@ def _ok(body: bytes) -> Received:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, default=str).encode()
+    return json.dumps(value, default=str, separators=(",", ":")).encode()
 
 
 def _dumped(response: Any) -> Any:
@@ -58,7 +58,7 @@ def _dumped(response: Any) -> Any:
     if isinstance(response, type):
         return None
     if callable(dump := getattr(response, "model_dump", None)):
-        return dump(mode="json", by_alias=True, warnings=False)
+        return dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)  # as it was received
     return dump() if callable(dump := getattr(response, "to_dict", None)) else None
 
 
@@ -85,8 +85,8 @@ def _of_exception(error: BaseException) -> Received:
     body = getattr(parts, "body", None)
     if _is_http(response := getattr(parts, "response", None)):
         found = _of_http(response)
-        if isinstance(found.answer, Answer) and not found.answer.body and body is not None:
-            found = found._replace(answer=found.answer._replace(body=_json({"error": body})))
+        if isinstance(found.answer, Answer) and not found.answer.body and isinstance(body, Mapping):
+            found = found._replace(answer=found.answer._replace(body=_error(body)))
         return found
     if (completion := getattr(parts, "completion", None)) is not None:  # openai.LengthFinishReasonError
         return received(completion)
@@ -101,8 +101,13 @@ def _of_exception(error: BaseException) -> Received:
         message = ": ".join(dict.fromkeys(str(one) or type(one).__name__ for one in chain))
         return Received(Failure(is_sent, Cause.TIMEOUT if is_timeout else Cause.DROPPED, message), *request)
     if "APIError" in names:  # one that a stream reported
-        return Received(_ok(_json({"error": body or {"message": str(error)}})).answer, *request)
+        return Received(Answer(200, {}, _error(body or {"message": str(error)})), *request)
     return _refuse(error)
+
+
+def _error(body: Any) -> bytes:
+    """The body of a response with the error that an exception of an SDK has as its `body`: without what was around it."""
+    return _json(body if isinstance(body, Mapping) and "error" in body else {"error": body})
 
 
 def _names(error: BaseException) -> set[str]:

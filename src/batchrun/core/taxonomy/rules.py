@@ -282,7 +282,10 @@ ADDED: dict[int, dict[WordField, str]] = {
 """The words that each version of the table added; those that are not here are of version 1."""
 
 _SINCE = {
-    (field, word): version for version, fields in ADDED.items() for field, words in fields.items() for word in words.split()
+    (field, word): version
+    for version, fields in ADDED.items()
+    for field, words in fields.items()
+    for word in words.split()
 }
 
 
