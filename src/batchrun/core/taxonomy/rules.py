@@ -271,6 +271,13 @@ KINDS: dict[str, ErrorKind] = {
 }  # fmt: skip
 
 
+VERSIONS: dict[int, str] = {
+    1: "The first table.",
+    2: "Words of more services, and of batchrun itself, were added. No rule changed.",
+    3: "The advice and the meanings are in plainer words. Nothing is judged differently.",
+}
+"""What changed in each version of the table."""
+
 ADDED: dict[int, dict[WordField, str]] = {
     2: {
         WordField.CODE: "billing_not_active request_timeout server_overloaded usage_limit_exceeded",
