@@ -10,11 +10,12 @@
 The names in `__all__` are public; each name is imported when it is first used, so that importing batchrun is quick.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from batchrun.version import __version__ as __version__
 
+TYPE_CHECKING = False  # to type checkers it is True; importing `typing` takes longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from batchrun import errors, taxonomy
     from batchrun.api.batch import Batch
     from batchrun.api.calls import open, run, run_sync  # noqa: A004 - batchrun.open, as gzip.open
@@ -64,7 +65,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     from importlib import import_module  # noqa: PLC0415 - it costs a millisecond
 
     if name in ("errors", "taxonomy"):

@@ -15,8 +15,8 @@ Importing this takes no longer than importing batchrun; what classifies is loade
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # to type checkers it is True; importing `typing` takes longer than all else here
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -114,7 +114,7 @@ def words() -> "Mapping[str, StateGroup]":
 
 if not TYPE_CHECKING:  # a type checker knows each name, and no others
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         from importlib import import_module
 
         if name not in _HOMES:

@@ -6,11 +6,9 @@ The readers are those of `batchrun.core.responses.verdict`, with the profile of 
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from typing import Any, TypeAlias
 
 from batchrun.core.records.record import RecordLine, Response, record_id
@@ -20,15 +18,12 @@ from batchrun.core.responses.http import Answer, Failure
 from batchrun.core.responses.outcome import Billing, Ended, Running, id_of, job_of
 from batchrun.core.responses.verdict import Accepted, Ambiguous, JobReport, Refused, Trouble, Unclear
 from batchrun.core.rows.parse import Endpoint
-from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.classify import rule
 from batchrun.core.taxonomy.rules import DEFAULT_RETRIES, STATE_MEANING, Retry, State, WordField
 from batchrun.core.text.escaped_copy import at_once
 from batchrun.core.text.json_text import read_json
 from batchrun.results.record import JobError, Record, error_of
-from batchrun.results.run_errors import SettingsError
-from batchrun.services.custom import read_profile
-from batchrun.services.profile import KNOWN, OPENAI, Profile
+from batchrun.services.profile import OPENAI, Profile
 from batchrun.taxonomy.received import Received, received
 from batchrun.taxonomy.verdict import Verdict
 
@@ -44,7 +39,11 @@ _ADVICE: dict[Trouble, str] = {
 
 def judged_response(response: object, service: str | PathLike[str] | None) -> Verdict:
     """The verdict on `response` of `service`."""
-    profile = _profile(service)
+    profile = OPENAI
+    if service is not None:
+        from batchrun.taxonomy.service import profile_of  # few name one, and it loads as much again
+
+        profile = profile_of(service)
     got = received(response)
     answer = got.answer
     body = _json_of(answer)
@@ -70,24 +69,6 @@ def raise_for(response: object, service: str | PathLike[str] | None, *, as_opena
 
 
 # --- Which reader ---
-
-
-def _profile(service: str | PathLike[str] | None) -> Profile:
-    if service is None:
-        return OPENAI
-    name = fspath(service)
-    if name in KNOWN:
-        return KNOWN[name]
-    if not name.endswith(".toml"):
-        raise SettingsError(f"service: expected one of {', '.join(KNOWN)}, or a file FILE.toml, got {name[:100]!r}")
-    try:
-        return read_profile(tomllib.loads(Path(name).read_text(encoding="utf-8")), name)
-    except OSError as error:
-        raise SettingsError(f"cannot read the profile {name}: {error.strerror}; give a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name} is not TOML: {error}; see samples/profile.toml") from error
-    except UsageError as error:
-        raise SettingsError(str(error)) from error
 
 
 def _json_of(answer: Answer | Failure) -> Mapping[str, Any]:
