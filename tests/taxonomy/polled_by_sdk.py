@@ -1,6 +1,6 @@
 """A program that polls by hand with the installed openai SDK: run by test_sdk.py, also with other versions of the SDK.
 
-    python polled_by_sdk.py URL
+python polled_by_sdk.py URL
 """
 
 import sys

@@ -62,7 +62,7 @@ def body_of(rule):
 def of_runner(reading):
     """What a reader of the runner said, as the facts of a verdict."""
     match reading:
-        case JobReport(outcome=Running(unclear=None) as running) | Accepted(outcome=Running(unclear=None) as running):
+        case JobReport(outcome=Running(unclear=None)) | Accepted(outcome=Running(unclear=None)):
             return {"state": None, "running": True, "error": None, "retryable": False, "retries": 0, "halts": False}
         case JobReport(outcome=Running(unclear=unclear)):
             return {**facts(unclear), "state": None, "running": None, "error": quiet(unclear.problem)}
@@ -70,7 +70,9 @@ def of_runner(reading):
             return facts(end)
         case Refused():
             retry = reading.rule.retry if reading.again else Retry.NO
-            return facts(rejected(reading.problem, reading.rule.state, reading.rule.billing_reason), retry, reading.rule)
+            return facts(
+                rejected(reading.problem, reading.rule.state, reading.rule.billing_reason), retry, reading.rule
+            )
         case Ambiguous():
             halts = reading.rule is not None and reading.rule.halts
             return {"state": "unconfirmed", "running": None, "error": reading.problem, "retryable": False, "retries": 0,
@@ -96,7 +98,9 @@ def facts(end, retry=None, rule=None):
 
 def quiet(problem):
     """A problem of a job that may be running: no retry is worth its price."""
-    values = {name: getattr(problem, name) for name in ("code", "type", "message", "param", "kind", "source", "http_status")}
+    values = {
+        name: getattr(problem, name) for name in ("code", "type", "message", "param", "kind", "source", "http_status")
+    }
     return type(problem)(**values, retryable=False)
 
 
@@ -147,7 +151,11 @@ HEADERS = {"retry-after": "7"}
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_every_http_status_as_exception_of_the_sdk_and_as_httpx_response(rule, method):
     status = EXAMPLES.get(rule.word) or int(rule.word)
-    for error in ({}, {"error": {"message": "m"}}, {"error": {"code": "slow_down", "type": "requests", "message": "m"}}):
+    for error in (
+        {},
+        {"error": {"message": "m"}},
+        {"error": {"code": "slow_down", "type": "requests", "message": "m"}},
+    ):
         raw = orjson.dumps(error) if error else b""
         answer = Answer(status, HEADERS, raw)
         path = "/responses/resp_1" if method == "GET" else "/responses"
@@ -275,7 +283,7 @@ def test_a_poll_that_failed_is_no_job_that_failed():
 
 @pytest.mark.parametrize("made", [
     lambda request: openai.APIConnectionError(request=request),
-    lambda request: openai.APITimeoutError(request),
+    openai.APITimeoutError,
     lambda request: httpx.ReadTimeout("m", request=httpx.Request(request.method, str(request.url))),
     lambda request: TimeoutError("m"),
     lambda request: ConnectionResetError("m"),
@@ -307,13 +315,17 @@ def test_what_the_sdk_says_of_a_chat_that_was_cut_off():
 
 
 def test_a_long_response_that_is_not_strict_json_is_read_as_a_run_reads_it():
-    raw = orjson.dumps(job(status="failed", error={"code": "server_error", "message": "m" * 30_000}))[:-1] + b',"x":NaN}'
+    raw = (
+        orjson.dumps(job(status="failed", error={"code": "server_error", "message": "m" * 30_000}))[:-1] + b',"x":NaN}'
+    )
     verdict = taxonomy.classify(raw)
     assert (verdict.state, verdict.warnings) == ("internal_error", ("body_not_strict_json",))
 
 
 def test_the_exception_has_the_whole_record():
-    body = job(status="failed", model="gpt-5", error={"code": "server_error", "message": "m"}, usage={"total_tokens": 7})
+    body = job(
+        status="failed", model="gpt-5", error={"code": "server_error", "message": "m"}, usage={"total_tokens": 7}
+    )
     error = taxonomy.classify(body).exception
     assert str(error) == "resp_1: m"
     record = error.record
@@ -339,7 +351,9 @@ def test_what_is_raised_for_an_exception_of_the_sdk():
     assert theirs.value is refused
     with pytest.raises(openai.RateLimitError):
         response = httpx.Response(429, request=httpx.Request("POST", f"{URL}/responses"))
-        taxonomy.raise_for_response(httpx.HTTPStatusError("m", request=response.request, response=response), as_openai=True)
+        taxonomy.raise_for_response(
+            httpx.HTTPStatusError("m", request=response.request, response=response), as_openai=True
+        )
 
 
 def test_without_openai_only_its_exceptions_are_missing(monkeypatch):

@@ -44,7 +44,7 @@ def responses_of_any_kind() -> None:
     assert_type(classify("{}", service=Path("profile.toml")), Verdict)
     assert_type(batchrun.taxonomy.classify(ValueError(), service="azure"), Verdict)
     raise_for_response({}, as_openai=True, service="profile.toml")
-    raise_for_response({}, True)  # type: ignore[misc]
+    raise_for_response({}, True)  # type: ignore[call-arg]  # noqa: FBT003
     classify({}, service=3)  # type: ignore[arg-type]
 
 

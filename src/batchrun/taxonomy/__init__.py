@@ -14,10 +14,9 @@ The table has a `VERSION`; `batchrun help taxonomy` says what a version promises
 Importing this takes no longer than importing batchrun; what classifies is loaded with the first response.
 """
 
-from collections.abc import Mapping
-
 TYPE_CHECKING = False  # to type checkers it is True; importing `typing` takes longer than all else here
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from os import PathLike
 
     from batchrun.core.taxonomy.rules import TAXONOMY_VERSION as VERSION

@@ -166,7 +166,7 @@ def interned_state(word: str) -> str:
     return _WORDS.get(word, word)
 
 
-TAXONOMY_VERSION = 3
+TAXONOMY_VERSION: int = 3
 
 DEFAULT_RETRIES = 4
 """Retries of a row at most, unless the user says otherwise: the default of `--retries`."""
