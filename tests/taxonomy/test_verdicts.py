@@ -386,6 +386,8 @@ def test_a_service_of_your_own_is_read_by_its_profile():
         with pytest.raises(openai.RateLimitError):
             taxonomy.raise_for_response(response, as_openai=True, service=FARM)
     request = httpx.Request("POST", "https://render.example/api/v2/jobs")
+    verdict = taxonomy.classify(httpx.Response(202, json=running, request=request), service=FARM)
+    assert (verdict.running, verdict.job_id, verdict.status) == (True, "j-1", "baking")
     full = httpx.Response(507, json={"error": {"message": "m"}}, request=request)
     assert taxonomy.classify(full, service=FARM).running is False, "the profile says that nothing was created"
     assert taxonomy.classify(full).running is None
