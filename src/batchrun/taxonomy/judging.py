@@ -30,11 +30,12 @@ from batchrun.taxonomy.verdict import Verdict
 _Reading: TypeAlias = JobReport | Unclear | Accepted | Refused | Ambiguous
 _Reader: TypeAlias = Callable[[Answer | Failure], _Reading]
 
-_POLL_AGAIN = "the poll failed and says nothing about the job: poll again"
 _ADVICE: dict[Trouble, str] = {
-    Trouble.TRANSIENT: _POLL_AGAIN,
-    Trouble.NOT_FOUND: "the service does not know the job, or does not know it yet: poll again for some minutes before you give it up",
+    Trouble.TRANSIENT: "the poll failed and says nothing about the job: poll again",
+    Trouble.NOT_FOUND: "the service does not know the job, or not yet: poll again for some minutes before you give it up",
+    Trouble.FOREIGN: "the poll was refused, or not by the service: check address and id; it says nothing about the job",
 }
+"""After a poll that failed, where the advice of the rule would be for a submit."""
 
 
 def judged_response(response: object, service: str | PathLike[str] | None) -> Verdict:
