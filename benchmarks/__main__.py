@@ -25,6 +25,7 @@ ALL: tuple[tuple[str, list[str], list[str] | None], ...] = (  # script, its argu
     ("journal.py", [], None),
     ("source.py", [], None),
     ("simulator.py", [], None),
+    ("startup.py", [], []),
 )
 
 

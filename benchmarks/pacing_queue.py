@@ -1,19 +1,17 @@
-"""Whether it helps to tell queued jobs from running ones: a queue of 60 s (exponential) before runs of 5 s (log-normal).
+"""Whether it helps to tell queued jobs from running ones: services that hold their jobs in a queue first.
 
-Pacing goes by a job's age alone. Here it is compared, at equal lag, with
-
-* the least that is possible by age;
-* `by_state`: the same pacing where ages count from the last poll that showed the job queued. Its curve then has two
-  parts: how soon a queued job ends, and after the gap that follows from it how soon one does that is known to run;
-* the least that is possible where each poll shows whether the job is queued: the gap in the queue is one number, as the
-  queue has no memory, and the polls of a running job are chosen by how long it may have been running.
+Polls show whether a job is queued or in progress. Pacing learns both stages, and uses them where that needs fewer polls
+(core/pacing/stages.py); what it took is compared with what it needs, at equal lag, where nothing is shown and it goes by
+age alone. Queues are short, as long as the runs, or long; some have no memory, in others all jobs wait for about as long
+or a few very long, and one service says `queued` until a job is over. For a queue of 60 s (exponential) before runs of 5 s
+also the least that is possible where each poll shows whether the job is queued: the gap in the queue is then one number,
+and the polls of a running job are chosen by how long it may have been running.
 """
 
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import erfc, exp, log, sqrt
 
 from batchrun.core.pacing.pacing import Pacing
@@ -26,11 +24,46 @@ QUEUE, RUN, SIGMA = 60.0, 5.0, 0.5
 JOBS = 2500
 _MU = log(RUN) - SIGMA * SIGMA / 2
 Job = tuple[float, float]  # how long it is queued, and how long it runs
+Draw = Callable[[random.Random], float]
+LEAST_OF = "queue of 60 s, memoryless, runs of 5 s"
+SHARES = (0.05, 0.1, 0.2)
+_BY_AGE = (0.02, 0.04, 0.06, 0.1, 0.16, 0.25, 0.4)
 
 
-def drawn(jobs: int, seed: int) -> list[Job]:
+def _memoryless(mean: float) -> Draw:
+    return lambda chances: chances.expovariate(1 / mean)
+
+
+def _at_once(_: random.Random) -> float:
+    return 0.0
+
+
+def _log_normal(mean: float, sigma: float) -> Draw:
+    return lambda chances: mean * exp(sigma * chances.gauss(0, 1) - sigma * sigma / 2)
+
+
+SERVICES: dict[str, tuple[Draw, Draw]] = {
+    LEAST_OF: (_memoryless(QUEUE), _log_normal(RUN, SIGMA)),
+    "queue of 5 s, memoryless, runs of 60 s": (_memoryless(5.0), _log_normal(60.0, 0.5)),
+    "queue of 30 s, memoryless, runs of 30 s": (_memoryless(30.0), _log_normal(30.0, 0.5)),
+    "queue of 60 s, uniform, runs of 5 s": (lambda chances: chances.uniform(0, 120.0), _log_normal(5.0, 0.5)),
+    "queue of 60 s, gamma (4), runs of 5 s": (lambda chances: chances.gammavariate(4, 15.0), _log_normal(5.0, 0.5)),
+    "queue of 60 s, log-normal (1), runs of 5 s": (_log_normal(60.0, 1.0), _log_normal(5.0, 0.5)),
+    "no queue or (30%) one of 200 s, runs of 10 s": (
+        lambda chances: 0.0 if chances.random() < 0.7 else chances.expovariate(1 / 200),
+        _log_normal(10.0, 0.3),
+    ),
+    "queue of 60 s, in line (± 3 s), runs of 5 s": (lambda chances: chances.gauss(60.0, 3.0), _log_normal(5.0, 0.5)),
+    "queue of 60 s, in line (± 3 s), runs of 30 s": (lambda chances: chances.gauss(60.0, 3.0), _memoryless(30.0)),
+    "queued until over, 60 s, narrow": (_log_normal(60.0, 0.3), _at_once),
+    "queued until over, 60 s, memoryless": (_memoryless(60.0), _at_once),
+}
+
+
+def drawn(jobs: int, seed: int, service: str = LEAST_OF) -> list[Job]:
     chances = random.Random(seed)
-    return [(chances.expovariate(1 / QUEUE), exp(_MU + SIGMA * chances.gauss(0, 1))) for _ in range(jobs)]
+    waits, runs = SERVICES[service]
+    return [(waits(chances), runs(chances)) for _ in range(jobs)]
 
 
 def _runs_longer(age: float) -> float:
@@ -64,40 +97,37 @@ def polled_by_state(jobs: Sequence[Job], gap: float, ages: list[float]) -> Seen:
     return mean(found)
 
 
-def compare() -> None:
-    begin = PLACES + 500
-    jobs = drawn(begin + JOBS + PLACES, 7)
-    later, average = jobs[begin : begin + JOBS], QUEUE + RUN
-    durations = [queued + runs for queued, runs in jobs]
-    many = sorted(queued + runs for queued, runs in drawn(20_000, 8))
-    lags = (0.01 * average, 0.4 * average)
-    known = Known(lambda age: 1 - bisect_right(many, age) / len(many), average, 300.0)
-    by_age = known.optimum([queued + runs for queued, runs in later], lags)
-    by_state = TradeOff(_known_by_state(later, lags[1]))
-    learned_by_state = TradeOff(
-        mean(
-            simulate(
-                durations,
-                Pacing(Lag(lag), 0.25, 300.0),
-                told=False,
-                mean=average,
-                queued=[queued for queued, _ in jobs],
-            )[begin : begin + JOBS]
-        )
-        for lag in (0.4, 0.8, 1.6, 3.0, 6.0, 12.0)  # seconds since it was last seen queued, so less than asked for
-    )
-    for share in (0.02, 0.05, 0.1, 0.2):
-        polled = simulate(durations, Pacing(Lag(share, is_share=True), 0.25, 300.0), told=False, mean=average)
-        seen = mean(polled[begin : begin + JOBS])
-        record(
-            f"pacing: a queue of 60 s, then 5 s, {share:.0%}",
-            seen.polls,
-            "polls/job",
-            lag=float(f"{seen.lag:.4g}"),
-            least_by_age=round(by_age.polls(seen.lag), 3),
-            by_state=round(learned_by_state.polls(seen.lag), 3),
-            least_by_state=round(by_state.polls(seen.lag), 3),
-        )
+def compare() -> list[tuple[float, str]]:
+    """Poll all services; the polls by state, divided by those by age alone at the same lag, and of what."""
+    found = []
+    for service in SERVICES:
+        begin = PLACES + 500
+        jobs = drawn(begin + JOBS + PLACES, 7, service)
+        average = sum(queued + runs for queued, runs in jobs) / len(jobs)
+
+        def polled(share: float, *, shown: bool, jobs: list[Job] = jobs, average: float = average) -> Seen:
+            durations, queued = [queued + runs for queued, runs in jobs], [queued for queued, _ in jobs]
+            pacing = Pacing(Lag(share, is_share=True), 0.25, 300.0)
+            seen = simulate(durations, pacing, told=False, mean=average, queued=queued if shown else None)
+            return mean(seen[PLACES + 500 : PLACES + 500 + JOBS])
+
+        by_age = TradeOff(polled(share, shown=False) for share in _BY_AGE)
+        least = None
+        if service == LEAST_OF:
+            least = TradeOff(_known_by_state(jobs[begin : begin + JOBS], 0.4 * average))
+        for share in SHARES:
+            seen = polled(share, shown=True)
+            record(
+                f"pacing: {service}, {share:.0%}",
+                seen.polls,
+                "polls/job",
+                lag=float(f"{seen.lag:.4g}"),
+                lag_share=round(seen.lag / average, 4),
+                by_age=round(by_age.polls(seen.lag), 3),
+                **({} if least is None else {"least_by_state": round(least.polls(seen.lag), 3)}),
+            )
+            found.append((seen.polls / by_age.polls(seen.lag), f"{service}, {share:.0%}"))
+    return found
 
 
 def _known_by_state(jobs: Sequence[Job], longest: float) -> Iterator[Seen]:

@@ -29,47 +29,50 @@ def simulate(
 ) -> list[tuple[int, float]]:
     """Polls and lag of each job, in the order of submits.
 
-    `told`: the service tells created_at and completed_at. `queued`: polls show that jobs are queued for so long, and
-    ages count from the last poll that showed it.
+    `told`: the service tells created_at and completed_at. `queued`: polls show that jobs are queued for so long, and then
+    in progress.
     """
     chance = random.Random(1).random
     pace = pacing.of("a model")
     jobs, next_refresh = len(durations), 0.0
-    submitted, since, seen = [0.0] * jobs, [0.0] * jobs, [0.0] * jobs
+    submitted, seen = [0.0] * jobs, [0.0] * jobs
+    begun: list[float | None] = [0.0 if queued is None else None] * jobs
     polls, plans = [0] * jobs, [0] * jobs
     found = [(0, 0.0)] * jobs
     in_flight = dict.fromkeys(range(min(PLACES, jobs)))
-    due = [(pace.first(chance(), chance()), job, 0) for job in in_flight]
+    due = [(pace.first(chance(), chance(), queued=queued is not None), job, 0) for job in in_flight]
     due.sort()
     next_job = len(due)
     while due:
         now, job, plan = heappop(due)
         if plan != plans[job]:
             continue
-        age, duration, before = now - since[job], durations[job] - since[job] + submitted[job], seen[job]
+        age, duration, before = now - submitted[job], durations[job], seen[job]
         polls[job] += 1
-        if queued is not None and now < submitted[job] + queued[job]:
-            pace.running(before, age, 0.0)
-            since[job], seen[job] = now, 0.0
-            heappush(due, (now + pace.first(chance(), chance()), job, plan))
-        elif age < duration:
+        if age < duration:
+            if queued is not None and begun[job] is None and age >= queued[job]:
+                begun[job] = age
             seen[job] = age
-            heappush(due, (now + pace.running(before, age, chance()), job, plan))
+            gap = (
+                pace.running(before, age, chance()) if queued is None else pace.seen(before, age, begun[job], chance())
+            )
+            heappush(due, (now + gap, job, plan))
         else:
-            pace.ended(before, age, _told(submitted[job], duration) if told else None)
+            pace.ended(before, age, _told(submitted[job], duration) if told else None, begun[job])
             found[job] = polls[job], age - duration
             del in_flight[job]
             if next_job < jobs:
-                submitted[next_job] = since[next_job] = now
+                submitted[next_job] = now
                 in_flight[next_job] = None
-                heappush(due, (now + pace.first(chance(), chance()), next_job, 0))
+                first = pace.first(chance(), chance(), queued=queued is not None)
+                heappush(due, (now + first, next_job, 0))
                 next_job += 1
         if now >= next_refresh:
             next_refresh = now + max(1.0, mean * (_AT_FIRST if next_job < _SOON else _LATER))
             if pacing.refresh()[1] is not None:
                 for job in in_flight:
                     plans[job] += 1
-                    at = since[job] + seen[job] + pace.gap(seen[job], chance())
+                    at = submitted[job] + seen[job] + pace.gap(seen[job], chance(), begun[job])
                     heappush(due, (max(at, now), job, plans[job]))
     return found
 

@@ -15,11 +15,13 @@ from batchrun.core.records.record import Moment, RecordLine, keys_of
 from batchrun.core.settings.parsing import spelled
 from batchrun.core.settings.settings import FlagGroup, Settings
 from batchrun.core.taxonomy.rules import (
+    ADDED,
     GROUP_MEANING,
     HALT_ADVICE,
     STATE_MEANING,
     TAXONOMY,
     TAXONOMY_VERSION,
+    VERSIONS,
     WORDS,
     Rule,
     State,
@@ -129,10 +131,21 @@ def failures() -> str:
     return _text(lines)
 
 
+def taxonomy_versions() -> str:
+    """The changelog of the table, the newest version first."""
+    lines: list[str] = []
+    for version, meaning in sorted(VERSIONS.items(), reverse=True):
+        lines += ["", *_wrapped(f"version {version}: {meaning}", 4, 0)]
+        for field, added in ADDED.get(version, {}).items():
+            lines += _wrapped(f"{field}: {', '.join(added.split())}", 8, 4)
+    return _text(lines[1:])
+
+
 PHASE_MEANING: dict[Phase, str] = {
     Phase.WAITING: "for its turn: a slot, the rate, a pause, the delay before a retry",
     Phase.INTENDING: "the intent is journaled and not yet synced; nothing was sent",
     Phase.SUBMITTING: "the POST is in flight",
+    Phase.UNANSWERED: "the response to its POST was lost; waits to be sent again with the same idempotency key",
     Phase.RECORDING: "accepted; its id is journaled and not yet synced",
     Phase.WATCHING: "waits for its next poll",
     Phase.POLLING: "a poll is in flight",
@@ -223,6 +236,7 @@ BLOCKS = {
     "warnings": warnings,
     "words": words,
     "failures": failures,
+    "taxonomy_versions": taxonomy_versions,
     "lifecycle": lifecycle,
     "flags": flags,
     "exits": exits,

@@ -19,6 +19,7 @@ LEVELS = {
     "core": 0,
     "results": 1,
     "errors": 2,
+    "taxonomy": 2,
     "services": 1,
     "edge": 1,
     "simulator": 2,

@@ -14,6 +14,7 @@ import pytest
 import batchrun
 import batchrun.errors
 import batchrun.otel
+import batchrun.taxonomy
 from batchrun.cli import COMMANDS, main
 from batchrun.core.taxonomy.rules import KINDS, TAXONOMY, WORDS, State
 
@@ -150,10 +151,11 @@ def test_explanations(columns, capsys, monkeypatch):
 
 def public() -> Iterator[tuple[str, object]]:
     """Every public name, and the public attributes of public classes."""
-    for module in (batchrun, batchrun.errors, batchrun.otel):
+    for module in (batchrun, batchrun.errors, batchrun.otel, batchrun.taxonomy):
         yield module.__name__, module
     names = {name: getattr(batchrun, name) for name in batchrun.__all__}
     names |= {name: kind for name, kind in vars(batchrun.errors).items() if isinstance(kind, type)}
+    names |= {name: getattr(batchrun.taxonomy, name) for name in batchrun.taxonomy.__all__}
     for name, thing in names.items():
         yield name, thing
         if inspect.isclass(thing):

@@ -10,12 +10,13 @@
 The names in `__all__` are public; each name is imported when it is first used, so that importing batchrun is quick.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from batchrun.version import __version__ as __version__
 
+TYPE_CHECKING = False  # to type checkers it is True; importing `typing` takes longer than all else here
 if TYPE_CHECKING:
-    from batchrun import errors
+    from typing import Any
+
+    from batchrun import errors, taxonomy
     from batchrun.api.batch import Batch
     from batchrun.api.calls import open, run, run_sync  # noqa: A004 - batchrun.open, as gzip.open
     from batchrun.api.limits import Limits
@@ -43,6 +44,7 @@ __all__ = [
     "read",
     "run",
     "run_sync",
+    "taxonomy",
 ]
 
 _HOMES = {
@@ -63,11 +65,11 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     from importlib import import_module  # noqa: PLC0415 - it costs a millisecond
 
-    if name == "errors":
-        return import_module("batchrun.errors")
+    if name in ("errors", "taxonomy"):
+        return import_module(f"batchrun.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_HOMES[name]), name)

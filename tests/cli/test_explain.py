@@ -86,7 +86,14 @@ def test_the_whole_table_for_programs(capsys):
     assert table["warnings"] == WARNINGS
     assert set(table["rules"][0]) == {
         "word", "aspect", "exception", "sdk", "type", "http_status", "new_attempt", "billing_reason", "halts", "state", "advice",
+        "retryable", "retries", "since",
     }  # fmt: skip
+    quota, server, rate, added = (
+        next(rule for rule in table["rules"] if rule["word"] == word)
+        for word in ("insufficient_quota", "server_error", "rate_limit_exceeded", "billing_not_active")
+    )
+    assert [(one["retryable"], one["retries"]) for one in (quota, server, rate)] == [(False, 0), (True, 2), (True, 4)]
+    assert (quota["since"], added["since"]) == (1, 2)
 
 
 def test_the_whole_table_for_people_holds_every_word(capsys):

@@ -25,7 +25,7 @@ from batchrun.core.journal.entries import (
     Submitted,
 )
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason
-from batchrun.core.text.readable import time_range, worded
+from batchrun.core.text.readable import time_range, utc, worded
 from batchrun.services.of_batch import run_id_for
 from tests.core.journal.test_entries import HEADER
 from tests.core.status.test_status import NOW, failed, record, stand
@@ -287,6 +287,35 @@ def test_polls_lag_time_left_and_unusual_jobs():
     assert actual["unusual"] == {"jobs": 1, "oldest": "o1", "age_s": 55.0}
     assert actual["left_range_s"] == [round(low, 1), round(high, 1)]
     assert low < actual["left_s"] < high
+
+
+def test_jobs_that_have_not_ended_are_told_from_the_files_alone():
+    """Fifteen were submitted an hour ago, and no record of the run took half as long."""
+    long = [Submitted(f"z{i}", 1, f"resp_z{i}", NOW - 3600 - i) for i in range(15)]
+    recent = [Submitted("w", 1, "resp_w", NOW - 100)]
+    found = stand([STARTED, *long, *recent], DONE[:20], held=True, process=7)
+    assert "15 jobs have not ended in 1 h, the oldest z14" in page(found, PLACE, 80)
+    assert facts(found, PLACE, "/o", "/o.journal")["stalled"] == {"jobs": 15, "oldest": "z14", "age_s": 3614.0}
+    begun = stand([Started(7, NOW - 800, 1500), *long, *recent], DONE[:20], held=True, process=7)
+    assert begun.stalled is None, "the run has not polled them for long"
+    took_35_minutes = [record("s", at=NOW - 60, submitted_at=utc(NOW - 2160), polls=5)]
+    assert stand([STARTED, *long], took_35_minutes, held=True, process=7).stalled is None
+
+
+def test_jobs_that_the_service_fails():
+    ended = [
+        AttemptEnded(f"f{n}", 1, f"resp_f{n}", "internal_error", "server_error", "unknown", NOW, NOW - 60 + n)
+        for n in range(30)
+    ]
+    found = stand([STARTED, *ended], held=True, process=7)
+    assert (
+        "30 of the last 30 jobs failed by the service's own fault (server_error, since 1 min): "
+        "rows like them wait, one at a time is sent until most succeed"
+    ) in " ".join("\n".join(page(found, PLACE, 80)).split())
+    actual = facts(found, PLACE, "/o", "/o.journal")
+    assert actual["failing"] == {
+        "failed": 30, "jobs": 30, "since": "2027-01-15T07:59:00.000Z", "code": "server_error"
+    }  # fmt: skip
 
 
 def test_the_json_of_a_halt():

@@ -11,7 +11,7 @@ from batchrun.cli.run_result import RunResult, again, exit_code, next_commands
 from batchrun.cli.summary import facts, summary
 from batchrun.core.jobs.messages import Outcome
 from batchrun.core.settings.settings import Settings
-from batchrun.core.status.snapshot import Unusual
+from batchrun.core.status.snapshot import Stalled, Unusual
 from batchrun.core.taxonomy.explain import advice_of, worst_first
 from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason, State
 from batchrun.core.text.readable import worded
@@ -311,7 +311,7 @@ def test_a_path_with_spaces_can_be_pasted():
 
 
 KEYS = {
-    "polling", "unusual",
+    "polling", "unusual", "stalled",
     "version", "outcome", "exit_code", "rows", "states", "states_of_run", "failures", "with_warnings", "requests", "jobs_going_on", "halted",
     "problem", "elapsed_s", "files", "next",
 }  # fmt: skip
@@ -333,6 +333,16 @@ def test_polls_and_lag_and_unusual_jobs_are_told():
     nothing = facts(result(states={"succeeded": 20}))
     assert nothing["polling"] == {"polls_per_job": None, "mean_lag_s": None}
     assert nothing["unusual"] is None
+
+
+def test_jobs_that_have_not_ended_are_told_in_place_of_unusual_ones():
+    stalled = Stalled(15, "row-3", 1020.0, 1020.0, 3)
+    unusual = Unusual(16, "row-3", 1020.0)
+    ended = result(Outcome.STOPPED, states={"succeeded": 20}, signal=2, watched=16, unusual=unusual, stalled=stalled)
+    assert "15 jobs have not ended in 17 min, the oldest row-3" in summary(ended).splitlines()
+    assert "unusually" not in summary(ended)
+    assert facts(ended)["stalled"] == {"jobs": 15, "oldest": "row-3", "age_s": 1020.0}
+    assert facts(result(states={"succeeded": 20}))["stalled"] is None
 
 
 def test_of_few_rows_polls_and_lag_are_for_programs_alone():

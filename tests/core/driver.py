@@ -58,6 +58,7 @@ class Driver:
         storing: float = 0.5,
         store: Callable[[str], str | None] | None = None,
         repeats_ids: bool = False,
+        keeps_keys: float = 0.0,
         **settings,
     ) -> None:
         self.now = 0.0
@@ -80,6 +81,7 @@ class Driver:
             chance=chance or random.Random(7).random,
             collecting=collecting,
             repeats_ids=repeats_ids,
+            keeps_keys=keeps_keys,
         )
         self.sent: dict[str, list[tuple[float, str]]] = {"submit": [], "poll": [], "cancel": []}
         self.told: list[tuple[float, m.Halt]] = []

@@ -7,6 +7,15 @@ import time
 
 import pytest
 
+from tests.crash.idempotent import (
+    MADE_LATE,
+    REFUSED_LATE,
+    REPLAYED,
+    ForgetfulProcess,
+    Idempotent,
+    IdempotentProcess,
+    IdempotentTrials,
+)
 from tests.crash.mixed_up import MIXED, MixedUp, MixedUpProcess
 from tests.crash.sharing import LOST, OVER, RUNNING, Sharing, SharingProcess
 from tests.crash.trials import CRASH_TABLE, PAID_AGAIN, PAID_ONCE, UNCONFIRMED, Trials
@@ -74,3 +83,20 @@ def test_rows_that_share_a_job_each_get_its_result_whatever_ends_the_run(long, c
     with capsys.disabled():
         print(f"\n{trials.trials} crash trials with shared jobs in {spent:.0f} s, 0 violations; shared: {met}")
     assert min(Sharing.met[what] for what in (RUNNING, OVER, LOST)) >= 50
+
+
+@pytest.mark.parametrize(("trials", "process"), [(IdempotentTrials, IdempotentProcess), (Trials, ForgetfulProcess)])
+def test_a_lost_response_costs_nothing_twice_at_a_service_that_keeps_idempotency_keys(trials, process, long, capsys):
+    """No row gets a second job; and while the keys are kept, none ends as unconfirmed whatever ends the run."""
+    Idempotent.met.clear()
+    found = trials(process)
+    started = time.process_time()
+    seed = 0
+    while found.trials < (10_000 if long else 120):
+        found.of_seed(seed, stride=7 if long else 17, phase=seed)
+        seed += 1
+    spent = time.process_time() - started
+    met = ", ".join(f"{count} {what}" for what, count in Idempotent.met.items())
+    with capsys.disabled():
+        print(f"\n{found.trials} crash trials with idempotency keys in {spent:.0f} s, 0 violations; sent again: {met}")
+    assert min(Idempotent.met[what] for what in (REPLAYED, MADE_LATE, REFUSED_LATE)) >= 30

@@ -21,6 +21,7 @@ from batchrun.core.journal import entries as ledger
 from batchrun.core.journal import recover as recovery
 from batchrun.edge.append_file import Lines, rewrite
 from tests.crash import startup
+from tests.crash.idempotent import Idempotent, IdempotentProcess
 from tests.crash.mixed_up import MixedUpProcess
 from tests.crash.sharing import SharingProcess
 from tests.crash.startup import Startup
@@ -228,6 +229,30 @@ class Resubmitting(Process):
     settings = replace(SETTINGS, resubmit_unconfirmed=True)
 
 
+class ForgetsAtOnce(Idempotent):
+    keeps = 0.5
+
+
+class Overdue(IdempotentProcess):
+    """Keys are sent again without regard to the time for which the service keeps them."""
+
+    service_class = ForgetsAtOnce
+
+
+class OtherKey(IdempotentProcess):
+    """The key of a POST is made of something that the next run does not know."""
+
+    def key_of(self, job, attempt):
+        return f"{super().key_of(job, attempt)} {self.now}"
+
+
+def believed(self, job, refused):
+    """A row that is refused when it is sent again counts as one that was never accepted."""
+    self._resends.forget(job)
+    self._clear(job)
+    self._end_refused(job, refused)
+
+
 class Mutant(NamedTuple):
     """What is taken away, and what the trials say when they notice."""
 
@@ -302,6 +327,15 @@ MUTANTS = [
     ),
     Mutant("a shared job cancelled", "still want it", [(Jobs, "is_wanted_by_others", never)], SharingProcess),
     Mutant("retried after its own job", "its own job was named", [(Jobs, "is_watched", never)], MixedUpProcess),
+    # what follows where a service keeps idempotency keys
+    Mutant("a key sent again after its time", "has forgotten", process=Overdue),
+    Mutant("another key for the same POST", "POSTed again", process=OtherKey),
+    Mutant(
+        "a refusal of what was sent before believed",
+        "nobody knows",
+        [(Submits, "_refused_again", believed)],
+        IdempotentProcess,
+    ),
     Mutant("lines miscounted", "reported done|nobody knows|POSTed again", [(Lines, "_synced", all_counted)]),
 ]
 
@@ -318,6 +352,6 @@ def test_mutant_dies(mutant, monkeypatch):
 
 
 def test_the_promises_of_protocol_have_their_mutants():
-    assert len({mutant.name for mutant in MUTANTS}) == 15 + 5 + 5 + 6, (
-        "of files, of rewriting, cancels and tapes, of ids"
+    assert len({mutant.name for mutant in MUTANTS}) == 15 + 5 + 5 + 6 + 3, (
+        "of files, of rewriting, cancels and tapes, of ids, of keys"
     )

@@ -91,6 +91,7 @@ class Process:
     engine_class: type[Engine] = Engine
     service_class: type[Service] = Service
     repeats_ids = False
+    keeps_keys = 0.0
     settings = SETTINGS
 
     def __init__(
@@ -108,8 +109,9 @@ class Process:
         self.to_come = {row.key for row in rows}
         self.outcome: m.Outcome | None = None
         self.engine = self.engine_class(
-            self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random, repeats_ids=self.repeats_ids
-        )
+            self.settings, run_id="run", now=now, epoch=0.0, chance=self.rng.random, repeats_ids=self.repeats_ids,
+            keeps_keys=self.keeps_keys,
+        )  # fmt: skip
         self.wished: set[str] = set()
         self.shelf = Shelf(SHELF, SHELF, (0, 0), paper.disk())
 
@@ -304,6 +306,11 @@ class Process:
 
         self.schedule(there, arrives)
 
+    @staticmethod
+    def arrives_after_all(service: Service, at: float, key: str) -> None:
+        """A POST that was on its way when the process ended."""
+        service.post(key, at)
+
     def submitted(self, job: Job, attempt: int, answer) -> m.Event:
         verdict = read_submit(answer, self.now)
         if isinstance(verdict, Accepted):
@@ -402,9 +409,9 @@ def first_process(seed: int, rows: int, process_class: type[Process] = Process) 
 def wreck(process: Process, way: str, rng: random.Random) -> tuple[PaperDisk, Service, Truth]:
     """What is left if the process ends here and now. POSTs that are on their way may arrive all the same."""
     service, truth, paper = process.service.copy(), process.truth.copy(), copied(process.paper)
-    for arrives_at, key in process.posts:
+    for post in process.posts:
         if rng.random() < 0.5:
-            service.post(key, arrives_at)
+            process.arrives_after_all(service, *post)
     truth.crashes += 1
     crash(paper, way, rng, writing=True)
     return paper, service, truth

@@ -55,8 +55,8 @@ def test_s01_a_refused_connection_is_waited_for(tmp_path):
     batch = Batch(tmp_path, rows(5), "--base-url", f"http://127.0.0.1:{port}/v1", *FLAGS)
     ended = batch.run("--max-wait", "5s")
     assert ended.code == 3
-    why = f"http://127.0.0.1:{port}: no connection: connection refused"
-    ended.says(f"submits wait: {why}", f"the last submit: {why}", "5 rows are left")
+    why = f"no connection to 127.0.0.1:{port}: connection refused"
+    ended.says(f"{why}; trying again for 1 min 30 s", f"the last submit: {why}; nothing was sent", "5 rows are left")
     assert batch.records() == {}
     with serving(tmp_path, QUICK, port=port) as service:
         assert batch.run().code == 0

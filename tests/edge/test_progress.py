@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.core.status.snapshot import Pace, Unusual
+from batchrun.core.status.snapshot import Pace, Stalled, Unusual
 from batchrun.edge.progress import PLAIN_EVERY, ProgressBar, fitted, line, parts
 from tests.core.snapshots import snapshot
 
@@ -127,6 +127,29 @@ def test_unusual_jobs_are_named_every_ten_minutes():
     quiet.show(snapshot(now=0.0, unusual=Unusual(1, "row-17", 1000.0)))
     assert silent.getvalue() == ""
     assert len(str(Unusual(3, "row-b5283b9f9de2a8b3bbf462ca", 3_599.0))) <= 80
+
+
+def test_jobs_that_have_not_ended_are_named_every_ten_minutes_and_not_twice_with_the_note():
+    stream = io.StringIO()
+    progress = ProgressBar(200, stream=stream)
+    for now in range(0, 2200, 10):
+        tried = (now - 900) // 100
+        stalled = None if now < 900 else Stalled(15, "row-3", float(now), float(now), min(15, 1 + tried))
+        unusual = None if now < 100 else Unusual(15, "row-3", float(now))
+        progress.show(snapshot(now=float(now), in_flight=16, unusual=unusual, stalled=stalled))
+    assert [line for line in stream.getvalue().splitlines() if "batchrun: " not in line] == [
+        "15 jobs run unusually long, the oldest row-3, 1 min 40 s",
+        "15 jobs run unusually long, the oldest row-3, 11 min 40 s",
+        "15 jobs have not ended in 25 min, the oldest row-3; 7 more are tried instead",
+        "15 jobs have not ended in 35 min, the oldest row-3; 13 more are tried instead",
+    ]
+
+
+def test_jobs_that_have_not_ended_in_the_line():
+    stuck = snapshot(now=2000.0, in_flight=16, stalled=Stalled(15, "row-3", 1020.0, 1020.0, 1))
+    shown = fitted(parts(stuck, PACE._replace(left=None)), 120)
+    assert shown.startswith("0 ok, 16 in flight, 15 not ended in 17 min, 1 more tried, ")
+    assert fitted(parts(stuck, PACE._replace(left=None)), 50) == "0 ok, 16 in flight, 15 not ended in 17 min"
 
 
 def test_unusual_jobs_in_words():

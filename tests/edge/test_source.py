@@ -140,6 +140,21 @@ def test_rows_know_their_token_cap_also_without_being_read_again(write):
     )
 
 
+def test_rows_know_the_window_that_they_ask_for_also_without_being_read_again(write):
+    body = {"model": "m", "input": "x"}
+    windows = [{}, {"background_options": {"completion_window": "2h"}}, {"background_options": {"completion_window": "soonest"}}]  # fmt: skip
+    odd = [{"background_options": value} for value in (None, "2h", [], {"completion_window": 2}, {})]
+    lines = [json.dumps({"custom_id": str(n), "body": body | one}) + "\n" for n, one in enumerate([*windows, *odd])]
+    source = checked(write("".join(lines).encode()))
+    expected = [0.0, 7200.0, *[0.0] * 6]
+    assert [row.about.window for row in source.rows()] == expected
+    assert [(source.about(n) or source.row(n).about).window for n in range(8)] == expected
+    flags = BodyFlags.read(None, ['background_options={"completion_window": "8h"}'])
+    by_flag = check(write("".join(lines).encode()), flags)
+    assert [row.about.window for row in by_flag.rows()] == [28_800.0] * 8
+    assert [(by_flag.about(n) or by_flag.row(n).about).window for n in range(8)] == [28_800.0] * 8
+
+
 def test_i03_the_last_row_needs_no_newline(write):
     assert keys(checked(write(f"{row('a')}\n{row('b')}"))) == ["a", "b"]
 

@@ -38,6 +38,9 @@ class Source:
     def body(self, _ordinal):
         return Prepared(self.path, b'{"input":"x"}')
 
+    def row_sha256(self, _ordinal):
+        return "0123456789abcdef" * 2
+
 
 def done(instruction, *, path="/responses", service=None):
     """What happened, in order, when `instruction` was carried out over a wire that loses every answer; and the event."""
@@ -87,6 +90,39 @@ def test_a_cancel_is_asked_for_where_the_service_has_one_and_else_its_job_is_pol
     )
     service = choose({}, service=profile)
     assert done(Cancel(JOB, 1), path="/jobs", service=service) == ([("GET", "/v1/jobs/resp_1", 4)], CancelAnswered)
+
+
+KEEPER = {
+    "name": "keeper",
+    "base_url": "https://api.example.com/v1",
+    "endpoints": {"submit": "/jobs", "poll": "/jobs/{id}"},
+    "auth": {"required": False},
+    "idempotency": {"header": "Idempotency-Key", "keeps": "24h"},
+}
+
+
+def test_the_idempotency_key_of_an_attempt_is_the_same_in_a_later_run():
+    """A job that was retried in one run has no hash of its row in memory; one that was taken up after a crash has."""
+    keys = []
+
+    class Wire:
+        async def exchange(self, request, timeout):  # noqa: ASYNC109 - the seam's own law
+            keys.append(dict(request.headers).get("idempotency-key"))
+            return Failure(sent=True, cause=Cause.DROPPED, message="lost")
+
+    async def submit(run_id, row_sha256, attempt):
+        service = choose({}, service=read_profile(KEEPER, "x.toml"))
+        job = SimpleNamespace(key="a", job_id=None, row_sha256=row_sha256)
+        exchanges = Exchanges(
+            service, Wire(), Source("/jobs"), SETTINGS, feed=[].append, wall=lambda: 0.0, input_is_gone=None, noted=[].append, run_id=run_id
+        )  # fmt: skip
+        await exchanges.submit(Submit(job, attempt))
+
+    for facts in (("run", "", 2), ("run", "f00d", 2), ("run", "f00d", 1), ("other", "f00d", 2)):
+        asyncio.run(submit(*facts))
+    assert keys[0] == keys[1]
+    assert len({*keys}) == 3
+    assert all(len(key) == 64 for key in keys)
 
 
 KEY = "sk-canary/0123456789"

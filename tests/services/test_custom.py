@@ -12,10 +12,13 @@ from batchrun.core.responses.outcome import Running
 from batchrun.core.responses.verdict import CodeOverrides, JobReport
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import StateGroup
+from batchrun.services.address import BaseUrl
 from batchrun.services.choice import choose
 from batchrun.services.custom import read_profile
 from batchrun.services.field_map import ABSENT, WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
-from batchrun.services.profile import Auth, Call
+from batchrun.services.idempotency import Idempotency, idempotency_key
+from batchrun.services.profile import KNOWN, Auth, Call
+from batchrun.services.service import Service
 from tests.edge.hostile_server import answer
 from tests.services.over_socket import KEY, polled, usage_error
 
@@ -50,13 +53,14 @@ def test_the_sample_is_read_in_full():
         "cancel_timeout": 15.0,
     }
     assert profile.field_map.words["oven_cold"] == "service_unavailable"
+    assert profile.idempotency == Idempotency("idempotency-key", 86_400.0)
     assert not profile.repeats_ids
     assert read_profile(table(repeats_ids=True), "profile.toml").repeats_ids
 
 
 def test_the_sample_shows_every_key_there_is():
     shown = tomllib.loads(SAMPLE.read_text())
-    for section in ({}, "endpoints", "auth", "read", "vouches", "timeouts"):
+    for section in ({}, "endpoints", "auth", "idempotency", "read", "vouches", "timeouts"):
         wrong = {**shown[section], "zzzzz": 1} if section else {**shown, "zzzzz": 1}
         complaint = usage_error(read_profile, {**shown, section: wrong} if section else wrong, "profile.toml")
         known = complaint.partition("known are ")[2].split(", ")
@@ -100,6 +104,19 @@ def test_the_job_id_of_a_poll_may_be_in_a_query():
         ({"name": "My Farm"}, ["small letters"]),
         ({"base_url": "render.example"}, ["base_url: expected https://HOST"]),
         ({"repeats_ids": "yes"}, ["repeats_ids: expected true or false, got 'yes'"]),
+        ({"idempotency__keep": "1h"}, ["unknown key 'keep' in [idempotency]", "did you mean 'keeps'?"]),
+        ({"idempotency": "24h"}, ["idempotency: expected a table; write [idempotency]"]),
+        ({"idempotency__header": None}, ["[idempotency]: header: expected text"]),
+        ({"idempotency__header": "Idempotency Key"}, ["[idempotency] header: expected the name of a header"]),
+        ({"idempotency__header": "Authorization"}, ["the header Authorization carries the API key"]),
+        ({"idempotency__header": "Content-Length"}, ["is batchrun's own"]),
+        ({"idempotency__header": "X-Tenant"}, ["X-Tenant is set in [headers] or [auth] too"]),
+        ({"idempotency__header": "x-render-KEY"}, ["is set in [headers] or [auth] too; take it out of one of them"]),
+        *[
+            ({"idempotency__keeps": keeps}, ["[idempotency] keeps: expected for how long", f"got {keeps!r}"])
+            for keeps in ("", "soon", 3600, True, "4m", "366d", "-1h")
+        ],
+        ({"idempotency__keeps": None}, ["keeps: expected for how long the service keeps a key", "got None"]),
         ({"endpoints": {}}, ["expected submit = '/path'"]),
         ({"endpoints": "/jobs"}, ["endpoints: expected a table; write [endpoints]"]),
         ({"endpoints__poll": None}, ["expected submit (or queues) and poll together"]),
@@ -269,3 +286,35 @@ def test_a_key_anywhere_in_a_profile_is_not_shown_by_its_refusal():
             refused += 1
             assert KEY not in f"{error}{error!r}"
     assert refused >= 20
+
+
+# --- idempotency keys ---
+
+
+def test_a_post_carries_its_key_in_the_header_of_the_profile_and_a_poll_does_not():
+    service = choose({"RENDER_API_KEY": KEY}, service=read_profile(table(), "p"))
+    key = idempotency_key("run", "row-1", 1, "hash")
+    assert service.submit("/jobs", b"{}", key).headers["idempotency-key"] == key
+    assert "idempotency-key" not in service.submit("/jobs", b"{}").headers
+    assert "idempotency-key" not in service.poll("a").headers
+    plain = choose({"RENDER_API_KEY": KEY}, service=read_profile(table(idempotency=None), "p"))
+    assert plain.submit("/jobs", b"{}", key).headers == plain.submit("/jobs", b"{}").headers
+
+
+def test_a_key_is_that_of_one_post_and_always_the_same():
+    known = idempotency_key("run", "row-1", 1, "hash")
+    assert known == "50ed1b99832b0b96b7f166b2c806348461f4a8066d63e5a8b5cecf64001c23a8"
+    others = [("run2", "row-1", 1, "hash"), ("run", "row-2", 1, "hash"), ("run", "row-1", 2, "hash"), ("run", "row-1", 1, "hash2")]  # fmt: skip
+    assert len({known, *(idempotency_key(*one) for one in others)}) == 5
+
+
+def test_a_header_that_the_user_sets_is_not_taken():
+    profile = read_profile(table(), "p")
+    text = usage_error(Service, profile, BaseUrl("https://render.example"), None, {"idempotency-key": "mine"})
+    assert "the header idempotency-key carries the idempotency key of render-farm" in text
+    auth = usage_error(Service, profile, BaseUrl("https://render.example"), None, auth=Auth("idempotency-key", ""))
+    assert "leave it out of the other headers" in auth
+
+
+def test_no_service_that_is_known_by_name_honours_keys():
+    assert [profile.name for profile in KNOWN.values() if profile.idempotency is not None] == []

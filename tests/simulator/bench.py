@@ -18,9 +18,9 @@ class Bench:
         self.service = SimulatedService(given, self.now)
         self.statistics = self.service.statistics
 
-    def ask(self, method: str, path: str, body: Any = None, api_key: str = "") -> Reply:
+    def ask(self, method: str, path: str, body: Any = None, api_key: str = "", key: bytes = b"") -> Reply:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
-        return self.service.answer(method.encode(), path.encode(), api_key.encode(), raw, self.now)
+        return self.service.answer(method.encode(), path.encode(), api_key.encode(), raw, self.now, key)
 
     def submit(self, prompt: str = "name a colour", **fields: Any) -> Reply:
         return self.ask("POST", "/v1/responses", {"model": "gpt-5", "input": prompt, "background": True, **fields})

@@ -235,3 +235,48 @@ def test_an_endpoint_that_ends_at_the_submit_takes_the_jobs_time():
     kept, unkept = (json.loads(bench.submit("x", background=False, store=store).body)["id"] for store in (True, False))
     assert (bench.status_after(3, kept), bench.status_after(0, unkept)) == ("completed", "404")
     assert bench.cancel(kept).status == 400, "only background responses can be cancelled"
+
+
+# --- idempotency keys ---
+
+
+def test_the_same_key_gets_the_same_job_for_as_long_as_it_is_kept():
+    bench = Bench("[times]\nidempotency = '1h'\nduration = '10s'\n[submits]\nlost = '100%'")
+    lost = bench.ask("POST", "/v1/responses", ROW, key=b"k")
+    assert math.isinf(lost.delay) or lost.status == 0
+    again = json.loads(bench.ask("POST", "/v1/responses", ROW, key=b"k").body)
+    assert (again["status"], bench.statistics.jobs, bench.statistics.posts_of(ROW)) == ("in_progress", 1, 2)
+    bench.now += 20
+    later = json.loads(bench.ask("POST", "/v1/responses", ROW, key=b"k").body)
+    assert (later["id"], later["status"], bench.statistics.jobs_of(ROW)) == (again["id"], "completed", 1)
+    other = bench.ask("POST", "/v1/responses", {**ROW, "input": "y"}, key=b"k")
+    assert (other.status, error_of(other)["code"]) == (422, "idempotency_key_reused")
+    bench.now += 3600
+    bench.ask("POST", "/v1/responses", ROW, key=b"k")
+    assert bench.statistics.jobs == 2
+
+
+@pytest.mark.parametrize("scenario", ["", "[times]\nidempotency = '0s'"])
+def test_without_that_in_the_scenario_keys_mean_nothing(scenario):
+    bench = Bench(scenario)
+    ids = {json.loads(bench.ask("POST", "/v1/responses", ROW, key=b"k").body)["id"] for _ in range(2)}
+    assert len(ids) == 2
+
+
+def test_a_refused_post_keeps_no_key_and_another_scenario_forgets_none():
+    bench = Bench("[times]\nidempotency = '1h'\n[limits]\nquota = 1")
+    first = bench.ask("POST", "/v1/responses", ROW, key=b"a").body
+    assert bench.ask("POST", "/v1/responses", ROW, key=b"b").status == 429
+    assert bench.ask("POST", "/_scenario", b"[times]\nidempotency = '1h'").status == 200
+    assert json.loads(bench.ask("POST", "/v1/responses", ROW, key=b"a").body)["id"] == json.loads(first)["id"]
+    assert bench.ask("POST", "/v1/responses", ROW, key=b"b").status == 200
+    assert bench.statistics.jobs == 2
+
+
+def test_a_chat_that_is_sent_again_takes_only_what_is_left_of_its_time():
+    chat = {"model": "gpt-5", "messages": [{"role": "user", "content": "x"}]}
+    bench = Bench("[times]\nidempotency = '1h'\nduration = '10s'")
+    first = bench.ask("POST", "/v1/chat/completions", chat, key=b"k")
+    bench.now += 4
+    again = bench.ask("POST", "/v1/chat/completions", chat, key=b"k")
+    assert (first.delay, again.delay, again.body) == (10.0, 6.0, first.body)

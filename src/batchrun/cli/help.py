@@ -23,6 +23,7 @@ TOPICS = {
     "records": "one record per row: every key and its meaning",
     "states": "how a row can end, and the status words of services",
     "errors": "what an error code means and whether a retry is worth it",
+    "taxonomy": "a response that you polled yourself; what a version promises",
     "resume": "interrupting and resuming, what is guaranteed, the files",
     "limits": "concurrency, rates, memory, retries, deadlines, halts",
     "polling": "when a job is polled, and what a poll decides",

@@ -85,7 +85,7 @@ class Collector:
 
 
 _T = TypeVar("_T")
-_ENDS_AT_ONCE = (HaltReason.WRITE_FAILED, HaltReason.MAX_WAIT)
+_ENDS_AT_ONCE = (HaltReason.WRITE_FAILED, HaltReason.MAX_WAIT, HaltReason.UNREACHABLE)
 _WARN_EVERY = 30.0
 """Seconds between two warnings of what keeps submits waiting."""
 _TROUBLE_LASTS = 5.0
@@ -231,7 +231,9 @@ class _RunScreen:
         self.handlers = ExitStack()  # of signals, from `opened` to the end of the command
         self._begun: float | None = None
         self._problem: str | None = None
-        self._paused = self._outage = False
+        self._paused = False
+        self._outage_since: float | None = None
+        self._failing: dict[str | None, float] = {}  # models whose jobs fail, and since when
         self._warned_at = float("-inf")
         self._troubled_since: float | None = None  # since when nothing was accepted, after a refusal
 
@@ -248,11 +250,26 @@ class _RunScreen:
             self._note_trouble(snapshot)
             self._warn_of_failures(snapshot)
         if self._log is not None:
-            if (snapshot.paused_until is not None) > self._paused:
-                self._log.write("pause", seconds=round((snapshot.paused_until or snapshot.now) - snapshot.now, 3))
-            if snapshot.outage > self._outage:
-                self._log.write("outage")
-        self._paused, self._outage = snapshot.paused_until is not None, snapshot.outage
+            self._log_changes(self._log, snapshot)
+
+    def _log_changes(self, log: EventLog, snapshot: Snapshot) -> None:
+        now, before = snapshot.now, self._failing
+        if (snapshot.paused_until is not None) > self._paused:
+            log.write("pause", seconds=round((snapshot.paused_until or now) - now, 3))
+        self._paused = snapshot.paused_until is not None
+        if snapshot.outage or snapshot.silent_for is not None:
+            if self._outage_since is None:
+                self._outage_since = now - (snapshot.silent_for or 0.0)
+                log.write("outage", message=snapshot.silent_why or snapshot.trouble)
+        elif self._outage_since is not None:
+            log.write("responds", seconds=round(now - self._outage_since, 3))
+            self._outage_since = None
+        self._failing = {one.model: now - one.lasts for one in snapshot.failing}
+        for one in snapshot.failing:
+            if one.model not in before:
+                log.write("failing", model=one.model, code=one.why)
+        for model in before.keys() - self._failing.keys():
+            log.write("recovered", model=model, seconds=round(now - before[model], 3))
 
     def _note_trouble(self, snapshot: Snapshot) -> None:
         if snapshot.trouble is None:
@@ -261,6 +278,8 @@ class _RunScreen:
             self._troubled_since = snapshot.now
 
     def _warn_of_failures(self, snapshot: Snapshot) -> None:
+        if snapshot.silent:  # the engine tells that
+            return
         waits = snapshot.trouble if snapshot.paused_until else None
         if snapshot.waits and not snapshot.outage:
             lasts = self._troubled_since is not None and snapshot.now - self._troubled_since >= _TROUBLE_LASTS

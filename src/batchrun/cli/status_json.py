@@ -23,6 +23,10 @@ The JSON of ``batchrun status OUT --json``, every key always present:
     polling       {polls_per_job, mean_lag_s} of the jobs that the run submitted itself, null where unknown; mean_lag_s is
                   the time from a job's end to its record, of the last 600, by the service's created_at and completed_at
     unusual       null, or {jobs, oldest, age_s}: jobs that run unusually long, 500 at most, and the oldest one's key
+    stalled       null, or {jobs, oldest, age_s}: jobs that have not ended for 15 minutes at least, and for twice as long
+                  as any that the run has a record of, and the oldest one's key and age
+    failing       null, or {failed, jobs, since, code}: of the last jobs that ended, 50 at most, at least 25 failed by the
+                  service's own fault, the first of them since then; rows like them wait, one at a time is sent
     tokens        {input, output, total}, null while no record has a number
     new_attempts  jobs that ended in a way that allowed a retry
     halted        null, or {reason, message, advice} of the last run
@@ -37,7 +41,7 @@ from typing import Any
 
 from batchrun.cli.run_result import failures
 from batchrun.cli.status_page import StatusPaths, halt_of, next_commands, notes_of, tokens_of
-from batchrun.cli.summary import polling, unusual
+from batchrun.cli.summary import polling, stalled, unusual
 from batchrun.core.status.status import BatchStage, BatchStatus
 from batchrun.core.taxonomy.rules import State
 from batchrun.core.text.readable import utc
@@ -88,6 +92,15 @@ def facts(status: BatchStatus, paths: StatusPaths, output: str | None, journal: 
         "left_range_s": None if status.forecast is None else [round(seconds, 1) for seconds in status.forecast],
         "polling": polling(status.polls_per_job, status.mean_lag),
         "unusual": unusual(status.unusual),
+        "stalled": stalled(status.stalled),
+        "failing": None
+        if status.failing is None
+        else {
+            "failed": status.failing.failed,
+            "jobs": status.failing.jobs,
+            "since": utc(status.failing.since),
+            "code": status.failing.code,
+        },
         "tokens": tokens_of(status),
         "new_attempts": status.new_attempts,
         "halted": None if halt is None else dict(zip(("reason", "message", "advice"), halt, strict=True)),

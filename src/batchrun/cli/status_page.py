@@ -52,8 +52,12 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         failed = [f"{recent.refused:,} refused or withdrawn"] if recent.refused else []
         failed += [f"{recent.unconfirmed:,} unconfirmed"] if recent.unconfirmed else []
         yield f"submits of the last {duration(recent.seconds)}: {', '.join(failed)}"
-    if status.unusual is not None:
-        yield str(status.unusual)
+    if (failing := status.failing) is not None:
+        how = f"{failing.failed} of the last {failing.jobs} jobs failed by the service's own fault"
+        since = f"({visible(failing.code, 60)}, since {duration(max(0.0, status.at - failing.since))})"
+        yield f"{how} {since}: rows like them wait, one at a time is sent until most succeed"
+    if (told := status.stalled or status.unusual) is not None:
+        yield str(told)
     if status.refused and run.is_on:
         was = "was refused and waits" if status.refused == 1 else "were refused and wait"
         yield f"{many(status.refused, 'row')} {was} to be sent again"
@@ -72,7 +76,7 @@ def notes_of(status: BatchStatus) -> Iterator[str]:
         return
     if status.stages[BatchStage.SUBMITTING]:
         what = "may have been sent, and the response is lost"
-        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed"
+        yield f"{many(status.stages[BatchStage.SUBMITTING], 'row')} {what}; the next run writes them as unconfirmed, or sends them again where that cannot pay twice"
     if status.jobs:
         yield still_running(status.jobs, resumable=True)
 

@@ -16,6 +16,8 @@ The JSON of ``--summary FILE``, every key always present:
     polling       {polls_per_job, mean_lag_s} of the jobs whose end a poll of this run showed, null where there are none;
                   mean_lag_s is the time from a job's end to that poll, as is to be expected
     unusual       null, or {jobs, oldest, age_s}: jobs that ran unusually long when the run ended, 500 at most
+    stalled       null, or {jobs, oldest, age_s}: jobs that had not ended for 15 minutes or more, as far as was to be expected
+                  of them, and the oldest one's key and age
     jobs_going_on jobs that are still running on the service, and are billed
     halted        null, or {reason, message, advice}
     problem       null, or what could not be written
@@ -29,6 +31,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from batchrun.cli import EXIT_ROWS
@@ -42,9 +45,9 @@ from batchrun.cli.run_result import (
     profile_name,
 )
 from batchrun.core.jobs.messages import Outcome
-from batchrun.core.status.snapshot import Unusual
+from batchrun.core.status.snapshot import Stalled, Unusual
 from batchrun.core.taxonomy.explain import advice_of, worst_first
-from batchrun.core.taxonomy.rules import HALT_ADVICE, State
+from batchrun.core.taxonomy.rules import HALT_ADVICE, HaltReason, State
 from batchrun.core.text.readable import cut_to, duration, many, visible, worded
 from batchrun.edge.append_file import write_whole
 
@@ -81,7 +84,8 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if reason is not None and halted is not None:
         yield ""
         yield wrapped(f"{reason.value}: ", visible(halted), width)
-        if result.snapshot.trouble is not None and result.snapshot.trouble not in halted:
+        known = reason is HaltReason.UNREACHABLE or (result.snapshot.trouble or "") in halted
+        if result.snapshot.trouble is not None and not known:
             yield wrapped("the last submit: ", visible(result.snapshot.trouble), width)
         yield wrapped("", worded(HALT_ADVICE[reason]), width)
     if result.profile is not None:
@@ -101,8 +105,10 @@ def _lines(result: RunResult, width: int) -> Iterator[str]:
     if jobs := result.snapshot.watched - to_end:
         yield ""
         yield wrapped("", still_running(jobs, resumable=result.resumable), width)
-    if result.snapshot.unusual is not None and result.snapshot.watched:
-        yield wrapped("", str(result.snapshot.unusual), width)
+    stalls = result.snapshot.stalled
+    told = result.snapshot.unusual if stalls is None else replace(stalls, tried=0)
+    if told is not None and result.snapshot.watched:
+        yield wrapped("", str(told), width)
     if cut_off := result.snapshot.submits_in_flight:
         yield ""
         yield wrapped("", _cut_off(cut_off, resumable=result.resumable), width)
@@ -229,7 +235,10 @@ def _cut_off(posts: int, *, resumable: bool) -> str:
     """About POSTs that the run did not wait for."""
     one = posts == 1
     text = f"{many(posts, 'POST')} {'was' if one else 'were'} in flight: {'its row' if one else 'their rows'} may have been sent and billed"
-    return f"{text}, and {'ends' if one else 'end'} as unconfirmed in the next run" if resumable else text
+    if not resumable:
+        return text
+    how = f"{'ends' if one else 'end'} as unconfirmed in the next run"
+    return f"{text}, and {how}, unless sent again where that cannot pay twice"
 
 
 def _unsent(rows: int | None) -> str:
@@ -266,6 +275,7 @@ def facts(result: RunResult) -> dict[str, Any]:
         },
         "polling": polling(snapshot.polls_per_job, snapshot.mean_lag),
         "unusual": unusual(snapshot.unusual),
+        "stalled": stalled(snapshot.stalled),
         "jobs_going_on": snapshot.watched,
         "halted": None
         if reason is None
@@ -285,6 +295,11 @@ def polling(polls_per_job: float | None, mean_lag: float | None) -> dict[str, fl
 
 def unusual(found: Unusual | None) -> dict[str, Any] | None:
     """The jobs that run unusually long, for programs."""
+    return None if found is None else {"jobs": found.jobs, "oldest": found.key, "age_s": round(found.age, 3)}
+
+
+def stalled(found: Stalled | None) -> dict[str, Any] | None:
+    """The jobs that have not ended for long, for programs."""
     return None if found is None else {"jobs": found.jobs, "oldest": found.key, "age_s": round(found.age, 3)}
 
 

@@ -2,7 +2,7 @@
 
     {"at": "2026-11-20T08:34:18.120Z", "event": "record", "key": "row-7", "state": "failed", "code": "server_error"}
 
-Events: ``start``, ``record``, ``pause``, ``outage``, ``halt``, ``stop``, ``end``. The log is not part of the batch: nothing is
+Events: ``start``, ``record``, ``pause``, ``outage``, ``responds``, ``failing``, ``recovered``, ``halt``, ``stop``, ``end``. The log is not part of the batch: nothing is
 read back from it, and where it can no longer be written it ends, reports that once, and the run continues. Text
 from outside must already be redacted. A line is printable ASCII, everything else in it is escaped: logs are read in terminals.
 """
@@ -20,7 +20,7 @@ import orjson
 from batchrun.core.text.readable import utc
 from batchrun.edge.append_file import open_append
 
-EventName = Literal["start", "record", "pause", "outage", "halt", "stop", "end"]
+EventName = Literal["start", "record", "pause", "outage", "responds", "failing", "recovered", "halt", "stop", "end"]
 
 
 class EventLog:

@@ -88,22 +88,57 @@ class ExchangeError(Exception):
 def why_no_connection(error: BaseException) -> tuple[Cause, str]:
     """The root cause of a connection error, and its wording."""
     if type(error).__name__ == "ConnectTimeout":
-        return Cause.CONNECT, "no connection in time"
+        return Cause.CONNECT, NO_CONNECTION_IN_TIME
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Cause.TLS, f"the certificate is refused: {cause.verify_message}"
+            private = "; SSL_CERT_FILE names a private authority" if cause.verify_code in _UNKNOWN_AUTHORITY else ""
+            return Cause.TLS, f"the certificate is refused: {cause.verify_message.rstrip('.')}{private}"
         if isinstance(cause, ssl.SSLError):
-            return Cause.TLS, f"no TLS connection: {cause.reason or cause}"
+            if cause.reason in _NO_TLS:
+                return Cause.TLS, "the server does not speak TLS at this port"
+            return Cause.TLS, f"no TLS: {(cause.reason or str(cause)).lower().replace('_', ' ')}"
         if isinstance(cause, socket.gaierror):
-            return Cause.DNS, f"the host's name was not found: {cause.strerror}"
+            return Cause.DNS, _DNS.get(cause.errno or 0, f"the name was not found: {cause.strerror}")
         if isinstance(cause, OSError) and cause.errno:
-            return Cause.CONNECT, f"no connection: {os.strerror(cause.errno).lower()}"
+            return Cause.CONNECT, os.strerror(cause.errno).lower()
         # A group has one per address; the first address is the preferred one.
         cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
     if type(error).__name__ == "ProxyError":
         return Cause.CONNECT, f"the proxy refused to connect: {error}"
-    return Cause.CONNECT, f"no connection: {str(error) or 'the other side closed the connection'}"
+    return Cause.CONNECT, str(error) or "the other side closed the connection"
+
+
+NO_CONNECTION_IN_TIME = "it does not respond in time"
+_UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})  # of OpenSSL: self-signed, and issuers that are not known
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+_DNS = {
+    getattr(socket, "EAI_NODATA", socket.EAI_NONAME): "the name has no address",
+    socket.EAI_NONAME: "the name does not exist",
+    socket.EAI_AGAIN: "the name cannot be resolved: no name server responds",
+}
+
+
+def host_and_port(url: str) -> str:
+    """``api.example.com:443`` of a URL of http or https, without its user info."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def failure_text(origin: str, cause: Cause, why: str, *, sent: bool, proxy: str | None = None) -> str:
+    """What a person is told of an exchange with `origin` that failed, over the `proxy` at this URL, if there is one."""
+    if sent or cause not in _NOT_CONNECTED:
+        return f"{origin}: {why}"
+    where = host_and_port(origin)
+    if proxy is not None:
+        by = f"the proxy {host_and_port(proxy)}"
+        at_proxy = why.startswith("the proxy ") or cause is Cause.TLS
+        where = f"{where} through {by}" if at_proxy else by
+    return f"no connection to {where}: {why}"
+
+
+_NOT_CONNECTED = frozenset({Cause.CONNECT, Cause.DNS, Cause.TLS})
 
 
 # --- Headers and body of a response, counted and limited while they are read ---

@@ -35,7 +35,7 @@ import httpcore
 import httpx
 from anyio.streams.tls import TLSStream
 
-from batchrun.core.responses.http import Answer, Cause, Failure, Request
+from batchrun.core.responses.http import NOTHING_SENT, Answer, Cause, Failure, Request
 from batchrun.core.settings.settings import SHORTEST_REDACTED, UsageError
 from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
@@ -47,6 +47,7 @@ from batchrun.edge.exchange import (
     Budget,
     Caps,
     ExchangeError,
+    failure_text,
     package_of,
     proxy_for,
     read_headers,
@@ -479,9 +480,9 @@ class HttpxTransport:
         text = message or str(error) or names[0]
         if cause is Cause.PROTOCOL and _HUNG_UP.search(text):
             cause = Cause.DROPPED
-        where = "" if sent else "; nothing was sent"
-        text = f"{self._origin}: {self._proxy_redactor.text(text)}"
-        return Failure(sent, cause, self._redactor.shown(text) + where)
+        proxy = None if self._proxy is None else str(self._proxy.url)
+        text = failure_text(self._origin, cause, self._proxy_redactor.text(text), sent=sent, proxy=proxy)
+        return Failure(sent, cause, self._redactor.shown(text) + ("" if sent else NOTHING_SENT))
 
 
 def _passwords_of(proxy: str) -> set[str]:

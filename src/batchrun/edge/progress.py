@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from batchrun.core.status.snapshot import Pace, Snapshot, Throughput
+from batchrun.core.status.snapshot import Pace, Snapshot, Stalled, Throughput
 from batchrun.core.text.readable import duration, many, time_range, visible
 from batchrun.edge.terminal import WIDEST, columns_of, is_terminal
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PLAIN_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""
 NAMED_EVERY = 600.0
-"""Seconds between two lines that name a job which runs unusually long."""
+"""Seconds between two lines that name a job which runs unusually long, or may never end."""
 Wordings = tuple[str, ...]
 """Ways to say the same, the one with most details first."""
 _LONGEST_BAR, _SHORTEST_BAR = 16, 6
@@ -48,6 +48,7 @@ class ProgressBar:
         self._bar = TqdmBar(self._stream, bar_format=" ", leave=False)
         self._plain_since: float | None = None
         self._named_at = float("-inf")
+        self._stalled_named = False
         # A closed descriptor leaves None where stderr should be.
         self._broken = self._stream is None
         self._terminal = not self._broken and not quiet and _can_redraw(self._stream)
@@ -59,9 +60,7 @@ class ProgressBar:
         pace = self._throughput.add(snapshot)
         if not snapshot.states and snapshot.done == self._throughput.total:
             return  # this run has nothing to do
-        if snapshot.unusual is not None and snapshot.now - self._named_at >= NAMED_EVERY:
-            self._named_at = snapshot.now
-            self.say(str(snapshot.unusual))
+        self._name_long_jobs(snapshot)
         try:
             if self._terminal:
                 self._draw(snapshot, pace)
@@ -69,6 +68,15 @@ class ProgressBar:
                 self._line(snapshot, pace)
         except (OSError, ValueError):  # ValueError: the stream was closed
             self._broken = True
+
+    def _name_long_jobs(self, snapshot: Snapshot) -> None:
+        """Jobs that run unusually long, or never end, are named once in a while."""
+        if snapshot.stalled is not None and snapshot.stalled.tried and not self._stalled_named:
+            self._stalled_named, self._named_at = True, snapshot.now  # a note of the run has just said it
+        told = snapshot.stalled or snapshot.unusual
+        if told is not None and snapshot.now - self._named_at >= NAMED_EVERY:
+            self._named_at = snapshot.now
+            self.say(str(told))
 
     def say(self, text: str) -> None:
         """Print `text`, a line or several, above the bar; not where quiet is wanted."""
@@ -201,16 +209,27 @@ def waiting(snapshot: Snapshot) -> Wordings:
     return f"{wait.format(model)}: {most.why}, next in {until}", f"{wait.format('')}: {most.why}", wait.format("")
 
 
+def failing(snapshot: Snapshot) -> Wordings:
+    """Whose jobs fail by the service's own fault, since when, and what happens next: with all details, or with fewer."""
+    longest = max(snapshot.failing, key=lambda one: one.lasts)
+    more = f", and of {len(snapshot.failing) - 1} other models" if len(snapshot.failing) > 1 else ""
+    return f"{longest}{more}", f"jobs fail for {duration(longest.lasts)}: {longest.next}", "jobs fail"
+
+
 def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     """What must be seen of a run, the most important first."""
     if snapshot.halted is not None:
         yield f"halted: {snapshot.halted[0]}"
+    elif snapshot.silent_for is not None:
+        yield f"no {'response' if snapshot.connected else 'connection'} for {duration(snapshot.silent_for)}"
     elif snapshot.outage:
         yield "outage: submits wait, one probe at a time"
     elif snapshot.waits:
         yield waiting(snapshot)
     elif snapshot.paused_until is not None and snapshot.paused_until > snapshot.now:
         yield f"submits paused {duration(snapshot.paused_until - snapshot.now)}"
+    if snapshot.failing and snapshot.halted is None:
+        yield failing(snapshot)
     yield f"{snapshot.succeeded:,} ok"
     failed = sum(snapshot.states.values()) - snapshot.succeeded
     if failed:
@@ -220,9 +239,18 @@ def counts(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     yield f"{snapshot.in_flight:,} in flight"
 
 
-def rates(snapshot: Snapshot, pace: Pace) -> Iterator[str]:
+def not_ended(stalled: Stalled) -> Wordings:
+    """How many jobs have not ended for long."""
+    text = f"{stalled.jobs:,} not ended in {duration(stalled.least)}"
+    more = f"{text}, {stalled.tried:,} more tried"
+    return (more, text) if stalled.tried else (text,)
+
+
+def rates(snapshot: Snapshot, pace: Pace) -> Iterator[str | Wordings]:
     """What may be left out."""
-    if snapshot.unusual is not None:
+    if snapshot.stalled is not None:
+        yield not_ended(snapshot.stalled)
+    elif snapshot.unusual is not None:
         yield f"{snapshot.unusual.jobs:,} unusually long"
     if snapshot.with_warnings:
         yield f"{snapshot.with_warnings:,} with warnings"

@@ -298,7 +298,8 @@ class JobError(BatchrunError):
     """A row that did not succeed; `record` holds all that is known of it."""
 
     def __init__(self, record: Record, problem: Problem) -> None:
-        super().__init__(f"{visible(record.key, _LONGEST_KEY)}: {visible(problem.message, _LONGEST_MESSAGE)}")
+        key, message = visible(record.key, _LONGEST_KEY), visible(problem.message, _LONGEST_MESSAGE)
+        super().__init__(f"{key}: {message}" if key else message)
         self.record = record
         self.problem = problem
 

@@ -4,6 +4,7 @@
 - `choice`: which service a run uses, from flags and environment variables
 - `of_batch`: which service a batch was started with, for the commands that take it up again
 - `service`: builds requests and reads responses, as its profile says
+- `idempotency`: the key by which a service knows a POST that is sent again
 - `field_map`: responses with field names of the service's own
 - `custom`: a profile from a user's TOML file
 - `draft`: the profile that would read a response, as TOML

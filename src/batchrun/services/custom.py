@@ -7,7 +7,7 @@ shown: an API key pasted there by mistake must not end in a log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,8 +16,10 @@ from batchrun.core.responses.verdict import CodeOverrides
 from batchrun.core.rows.parse import Endpoint
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.taxonomy.rules import normalise
+from batchrun.core.text.readable import read_seconds
 from batchrun.services.address import checked_headers, read_base_url
 from batchrun.services.field_map import WORD_OF_GROUP, FieldMap, JsonPath, meaning_of
+from batchrun.services.idempotency import LEAST_KEPT, MOST_KEPT, Idempotency
 from batchrun.services.profile import Auth, Call, Profile
 
 _ID = "{id}"
@@ -33,7 +35,7 @@ TIMEOUTS = {
     "poll": "poll_timeout",
     "cancel": "cancel_timeout",
 }
-_KEYS = "name base_url repeats_ids endpoints auth headers read words vouches timeouts".split()
+_KEYS = "name base_url repeats_ids endpoints auth headers idempotency read words vouches timeouts".split()
 
 
 def read_profile(table: Mapping[str, Any], where: str) -> Profile:
@@ -51,6 +53,10 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
     read = _section(table, "read", where)
     endpoints, poll, cancel = _endpoints(_section(table, "endpoints", where), where, names_result="result" in read)
     auth, key_names, key_required = _auth(_section(table, "auth", where), where)
+    headers = checked_headers(_section(table, "headers", where), f"{where}: [headers]")
+    idempotency = None
+    if "idempotency" in table:
+        idempotency = _idempotency(_section(table, "idempotency", where), where, {*headers, auth.header})
     return Profile(
         name=name,
         endpoints=endpoints,
@@ -60,11 +66,12 @@ def read_profile(table: Mapping[str, Any], where: str) -> Profile:
         auth=auth,
         key_names=key_names,
         key_required=key_required,
-        headers=checked_headers(_section(table, "headers", where), f"{where}: [headers]"),
+        headers=headers,
         overrides=_overrides(_section(table, "vouches", where), where),
         timeouts=_timeouts(_section(table, "timeouts", where), where),
         field_map=_field_map(read, _section(table, "words", where), where),
         repeats_ids=repeats_ids,
+        idempotency=idempotency,
     )
 
 
@@ -155,6 +162,26 @@ def _auth(section: Mapping[str, Any], where: str) -> tuple[Auth, tuple[str, ...]
     if required and env is None:
         raise UsageError(f"{at}: expected env, the name of the environment variable that holds the API key")
     return Auth(header, prefix), (env,) if env else (), required
+
+
+def _idempotency(section: Mapping[str, Any], where: str, others: Collection[str]) -> Idempotency:
+    """The header of idempotency keys; `others` are set to something else."""
+    at = f"{where}: [idempotency]"
+    _known(section, ["header", "keeps"], where, "in [idempotency]")
+    name = _text(section, "header", at, required=True)
+    (header,) = checked_headers({name: ""}, f"{at} header")
+    if header in others:
+        raise UsageError(f"{at} header: {name} is set in [headers] or [auth] too; take it out of one of them")
+    keeps = section.get("keeps")
+    try:
+        seconds = read_seconds(keeps) if isinstance(keeps, str) else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not LEAST_KEPT <= seconds <= MOST_KEPT:
+        raise UsageError(
+            f'{at} keeps: expected for how long the service keeps a key, 5m to 365d, such as "24h", got {keeps!r}'
+        )
+    return Idempotency(header, seconds)
 
 
 def _field_map(read: Mapping[str, Any], words: Mapping[str, Any], where: str) -> FieldMap:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from batchrun.core.responses.verdict import NO_OVERRIDES, CodeOverrides
 from batchrun.core.rows.parse import RESPONSES, SYNCHRONOUS, Endpoint
 from batchrun.services.field_map import FieldMap
+from batchrun.services.idempotency import Idempotency
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Profile:
 
     `key_names` are environment variables for the API key, the first that is set counts, and `token_names`
     those for a bearer token, which outranks a key. `path` is what the service appends to
-    the address that users give. A service that `repeats_ids` answers equal requests with one job. `timeouts` are settings by name, in seconds; settings of the user outrank them.
+    the address that users give. A service that `repeats_ids` answers equal requests with one job. One with `idempotency`
+    answers a POST with the same key with the same job. `timeouts` are settings by name, in seconds; settings of the user outrank them.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Profile:
     timeouts: Mapping[str, float] = field(default_factory=dict)
     field_map: FieldMap | None = None
     repeats_ids: bool = False
+    idempotency: Idempotency | None = None
 
 
 OPENAI = Profile(

@@ -41,6 +41,7 @@ class Service:
         self.key = key
         self.key_renews = key_renews
         self._auth = auth or profile.auth
+        _expect_no_collision(profile, headers or {}, self._auth)
         self._extra = SecretHeaders({**profile.headers, **(headers or {})})
         secret = {} if key is None else {self._auth.header: self._auth.prefix + key.reveal()}
         self._headers = SecretHeaders({**_OURS, **self._extra, **secret})
@@ -100,9 +101,12 @@ class Service:
         """Recognises the API key without disclosing it; None without a key, or if it is renewed."""
         return None if self.key is None or self.key_renews else self.key.fingerprint(salt)
 
-    def submit(self, path: str, body: bytes) -> Request:
-        """A POST of `body` to the endpoint with this `path`."""
-        return Request("POST", self.base.path + self._endpoints[path].path, self._submit_headers, body)
+    def submit(self, path: str, body: bytes, idempotency_key: str | None = None) -> Request:
+        """A POST of `body` to the endpoint with this `path`; with its key, where the service honours such keys."""
+        headers, idempotency = self._submit_headers, self.profile.idempotency
+        if idempotency is not None and idempotency_key is not None:
+            headers = SecretHeaders({**headers, idempotency.header: idempotency_key})
+        return Request("POST", self.base.path + self._endpoints[path].path, headers, body)
 
     def poll(self, job_id: str) -> Request:
         return self._about(self._poll, job_id)
@@ -154,3 +158,13 @@ class Service:
         if not is_safe_id(job_id):
             raise ValueError(f"expected a job id that can be part of a path, got {job_id[:100]!r}")
         return Request(call.method, f"{call.before}{job_id}{call.after}", self._headers)
+
+
+def _expect_no_collision(profile: Profile, headers: Mapping[str, str], auth: Auth) -> None:
+    """Refuse headers that would take the place of the idempotency key."""
+    idempotency = profile.idempotency
+    if idempotency is not None and idempotency.header in {*profile.headers, *headers, auth.header}:
+        raise UsageError(
+            f"the header {idempotency.header} carries the idempotency key of {profile.name}, and is set to something else",
+            "leave it out of the other headers, or take [idempotency] out of the profile",
+        )

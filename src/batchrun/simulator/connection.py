@@ -33,7 +33,7 @@ class Host(Protocol):
     def most_body(self) -> int: ...
 
     def is_foreign(self, header: bytes) -> bool: ...
-    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes) -> Reply: ...
+    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes, idempotency_key: bytes) -> Reply: ...
     def common_lines(self) -> bytes: ...
 
 
@@ -42,6 +42,7 @@ class _ParsedRequest(NamedTuple):
     target: bytes
     api_key: bytes
     body: bytes
+    idempotency_key: bytes
     keep_alive: bool
 
 
@@ -108,7 +109,7 @@ class ServedConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._target = b""
-        self._api_key = b""
+        self._api_key = self._idempotency_key = b""
         self._body: list[bytes] = []
         self._size = 0
         self._header_size = 0
@@ -124,6 +125,8 @@ class ServedConnection(asyncio.Protocol):
         if lower in _KEY_HEADERS:
             scheme, _, credentials = value.partition(b" ")
             self._api_key = credentials.strip() if scheme.lower() == b"bearer" else value
+        elif lower == b"idempotency-key":
+            self._idempotency_key = value
         elif lower == b"host" and self._host.is_foreign(value):
             self._end_with(
                 error(421, "expected a Host header with 127.0.0.1 or localhost, got another", code="foreign_host")
@@ -151,7 +154,8 @@ class ServedConnection(asyncio.Protocol):
         parser = self._parser
         keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         body = b"".join(self._body)
-        self._waiting.append(_ParsedRequest(parser.get_method(), self._target, self._api_key, body, keep_alive))
+        key = self._idempotency_key
+        self._waiting.append(_ParsedRequest(parser.get_method(), self._target, self._api_key, body, key, keep_alive))
 
     # Answers
 
@@ -176,8 +180,8 @@ class ServedConnection(asyncio.Protocol):
                 out.append(self._written(request, keep_alive=False, bodiless=False))
                 self._close(transport, out)
                 return
-            method, target, api_key, body, keep_alive = request
-            reply = self._host.answer(method, target, api_key, body)
+            method, target, api_key, body, idempotency_key, keep_alive = request
+            reply = self._host.answer(method, target, api_key, body, idempotency_key)
             if reply.delay > 0:
                 self._answer_later(reply, keep_alive=keep_alive, posting=method == b"POST")
             elif reply.status == HANG_UP:

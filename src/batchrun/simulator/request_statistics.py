@@ -73,6 +73,10 @@ class RequestStatistics:
         self._refused_early[row] = self._refused_early.get(row, 0) + 1
         self._name(row, name)
 
+    def sent_again(self, row: int, name: str | None) -> None:
+        """Count a POST of `row` that was answered with the job of an earlier one: it is no turn."""
+        self.refused_early(row, name)
+
     def turn(self, row: int, name: str | None) -> int:
         """Count a POST of `row` that was not refused early; its number, from 1."""
         turn = self._turns[row] = self._turns.get(row, 0) + 1

@@ -44,6 +44,9 @@ class Times:
     hidden: float = 5.0  # how long polls of a hidden job get 404 after its submit
     retention: float = NEVER  # how long after its end a job is kept; 404 from then on
     retry_after: float = 1.0  # what drawn 429s and 503s ask for
+    idempotency: float = (
+        0.0  # how long the Idempotency-Key of a POST is kept: with it the same job again; 0: not at all
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def _readers(folder: Path | None) -> dict[str, Callable[[Any], Any]]:
         "image_bytes": _integer(0, 2**27),
         "finished_cancel": _one_of(200, 400, 409),
         **{f"times.{name}": read_distribution for name in ("queued", "duration", "post", "poll")},
-        **{f"times.{name}": seconds for name in ("late", "hidden", "retention", "retry_after")},
+        **{f"times.{name}": seconds for name in ("late", "hidden", "retention", "retry_after", "idempotency")},
         "jobs": lambda value: mix(_table(value), JOB_OUTCOMES),
         "submits": lambda value: mix(_table(value), SUBMIT_REFUSALS, http=True),
         "polls": lambda value: mix(_table(value), POLL_REFUSALS, http=True),

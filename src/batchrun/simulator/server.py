@@ -102,8 +102,8 @@ class Simulator:
             self._seen_hosts.add(header)
         return False
 
-    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes) -> Reply:
-        return self.service.answer(method, target, api_key, body, self.now())
+    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes, idempotency_key: bytes) -> Reply:
+        return self.service.answer(method, target, api_key, body, self.now(), idempotency_key)
 
     def common_lines(self) -> bytes:
         return self._common.lines(self.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchrun.simulator import bodies
 from batchrun.simulator.distributions import ScenarioError
+from batchrun.simulator.kept_keys import KeptKeys
 from batchrun.simulator.replies import HANG_UP, NO_ANSWER, Reply, error, page, reply
 from batchrun.simulator.request_statistics import RequestStatistics
 from batchrun.simulator.scenario import Scenario, parse
@@ -23,6 +24,7 @@ class SimulatedService:
     def __init__(self, scenario: Scenario, now: float) -> None:
         self.statistics = RequestStatistics()
         self._store = JobStore(scenario, self.statistics)
+        self._kept_keys = KeptKeys()
         self.scenario = scenario
         self.use(scenario, now)
 
@@ -31,18 +33,20 @@ class SimulatedService:
         if (scenario.seed, scenario.demo) != (self.scenario.seed, self.scenario.demo):
             raise ScenarioError("seed and demo are part of the ids of jobs and cannot change; start a new simulator")
         self.scenario = self._store.scenario = scenario
-        self._submits = SubmitHandler(scenario, self._store, self.statistics, now)
+        self._submits = SubmitHandler(scenario, self._store, self.statistics, self._kept_keys, now)
         self._since = now
 
-    def answer(self, method: bytes, target: bytes, api_key: bytes, body: bytes, now: float) -> Reply:
-        """The answer to a request. `api_key` is that of the request, empty if it has none."""
+    def answer(
+        self, method: bytes, target: bytes, api_key: bytes, body: bytes, now: float, idempotency_key: bytes = b""
+    ) -> Reply:
+        """The answer to a request. `api_key` and `idempotency_key` are those of the request, empty if it has none."""
         path, _, query = target.partition(b"?")
         if path.startswith(b"/_"):
             return self._own_endpoint(method, path, body, now)
         endpoint = next((path[len(prefix) :] for prefix in _PREFIXES if path.startswith(prefix)), b"")
         unavailable = self._unavailable(api_key, now)
         if method == b"POST" and endpoint in SUBMITS:
-            answer = self._submits.answer(endpoint, body, unavailable, now)
+            answer = self._submits.answer(endpoint, body, unavailable, now, idempotency_key)
         else:
             answer = unavailable or self._other(method, endpoint, query, now)
         self.statistics.answers[answer.status] += 1

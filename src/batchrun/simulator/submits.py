@@ -18,6 +18,7 @@ from batchrun.simulator import bodies
 from batchrun.simulator.directives import NO_SCRIPT, Script, script_of
 from batchrun.simulator.distributions import Draw, ScenarioError, draw, row_of
 from batchrun.simulator.jobs import SimulatedJob
+from batchrun.simulator.kept_keys import KeptKeys
 from batchrun.simulator.limits import Allowance, header_lines, retry_lines
 from batchrun.simulator.outcomes import CODES, COMPLETED, LOST, STUCK_QUEUED, STUCK_RUNNING
 from batchrun.simulator.replies import NO_ANSWER, Reply, error, refusal
@@ -102,11 +103,14 @@ SUBMITS = {
 class SubmitHandler:
     """Answers POSTs by one scenario, which started at `now`."""
 
-    def __init__(self, scenario: Scenario, store: JobStore, statistics: RequestStatistics, now: float) -> None:
+    def __init__(
+        self, scenario: Scenario, store: JobStore, statistics: RequestStatistics, kept_keys: KeptKeys, now: float
+    ) -> None:
         limits = scenario.limits
         self._scenario = scenario
         self._store = store
         self._statistics = statistics
+        self._kept_keys = kept_keys
         self._accepted = 0
         self._results: dict[bytes, Callable[[SimulatedJob, str, dict[str, Any]], dict[str, Any]]] = {
             b"chat/completions": bodies.chat_completion,
@@ -116,7 +120,9 @@ class SubmitHandler:
         self._requests = Allowance(limits.rpm, limits.window, now) if limits.rpm else None
         self._tokens = Allowance(limits.tpm, limits.window, now) if limits.tpm else None
 
-    def answer(self, endpoint: bytes, raw: bytes, unavailable: Reply | None, now: float) -> Reply:
+    def answer(
+        self, endpoint: bytes, raw: bytes, unavailable: Reply | None, now: float, idempotency_key: bytes = b""
+    ) -> Reply:
         """The answer to a POST; `unavailable` is the answer in its place during an outage or without a valid API key."""
         self._statistics.post(now)
         try:
@@ -124,6 +130,12 @@ class SubmitHandler:
             row, name = row_of(body)
         except (orjson.JSONDecodeError, orjson.JSONEncodeError) as problem:
             return self._count_refusal(unavailable or error(400, f"expected JSON as body: {problem}"))
+        kept_for = self._scenario.times.idempotency if idempotency_key else 0.0
+        if kept_for and unavailable is None:
+            again = self._kept_keys.answer(idempotency_key, raw, now, kept_for)
+            if again is not None:
+                self._statistics.sent_again(row, name)
+                return again
         refused = unavailable or self._invalid(endpoint, body)
         if refused is None:
             try:
@@ -152,7 +164,10 @@ class SubmitHandler:
         self._statistics.turn(row, name)
         refusal_name = script.refusal if script.refusal and turn <= script.refusal_times else None
         refusal_name = refusal_name or self._scenario.submits.pick(draws.refusal)
-        return self._answer_to(endpoint, body, job, refusal_name, self._scenario.times.post.at(draws.latency), now)
+        keep = partial(self._kept_keys.keep, idempotency_key, raw, now) if kept_for else None
+        return self._answer_to(
+            endpoint, body, job, refusal_name, self._scenario.times.post.at(draws.latency), now, keep
+        )
 
     def _answer_to(
         self,
@@ -162,8 +177,12 @@ class SubmitHandler:
         refusal_name: str | None,
         delay: float,
         now: float,
+        keep: Callable[[Callable[[float], Reply]], None] | None,
     ) -> Reply:
-        """The answer to a POST that had its turn; `refusal_name` is the refusal that was drawn for it."""
+        """The answer to a POST that had its turn; `refusal_name` is the refusal that was drawn for it.
+
+        `keep` takes how the POST is answered where it comes again with its idempotency key.
+        """
         lines = self._rate_lines(now)
         if not job.background:
             delay += job.ends - now
@@ -176,13 +195,17 @@ class SubmitHandler:
         self._accepted += 1
         kept = endpoint == b"responses" and body.get("store") is not False
         serial, job_id = self._store.add(job, bodies.echo_of(body) if kept else None, now, kept=kept)
+
+        def shown(then: float) -> bytes:
+            if endpoint == b"responses":
+                return self._store.shown(serial, job, job_id, then if job.background else job.ends)
+            return orjson.dumps(self._results[endpoint](job, job_id.decode().removeprefix("resp_"), body))
+
+        if keep is not None:
+            keep(lambda then: Reply(200, shown(then), b"", 0.0 if job.background else max(0.0, job.ends - then)))
         if refusal_name == LOST or math.isinf(delay):
             return NO_ANSWER._replace(delay=delay)
-        if endpoint == b"responses":
-            shown = self._store.shown(serial, job, job_id, now if job.background else job.ends)
-        else:
-            shown = orjson.dumps(self._results[endpoint](job, job_id.decode().removeprefix("resp_"), body))
-        return Reply(200, shown, lines, delay)
+        return Reply(200, shown(now), lines, delay)
 
     def _invalid(self, endpoint: bytes, body: Any) -> Reply | None:
         """The refusal of an invalid body; None for a valid one."""

@@ -283,7 +283,7 @@ def test_c03_answered_and_settled(word):
     assert run.now < run.times("cancel")[0] + 13.0
 
 
-@pytest.mark.parametrize("reply", [answer(400), answer(404), answer(409), answer(500), DROPPED, answer(200, b"<html>")])
+@pytest.mark.parametrize("reply", [answer(400), answer(409), answer(500), DROPPED, answer(200, b"<html>")])
 def test_c04_never_granted_ends_after_five_minutes(reply):
     run = Driver(1, poll=running, cancel=lambda j, n: reply)
     run.at(5.0, cancel("row-0"))
@@ -291,6 +291,27 @@ def test_c04_never_granted_ends_after_five_minutes(reply):
     record = run.records["row-0"]
     assert (record["state"], record["billing"]) == ("cancelled", "unknown")
     assert 305.0 <= run.now < 306.0
+
+
+@pytest.mark.parametrize(("status", "at", "ends"), [(404, 5.0, 120.0), (404, 1000.0, 1001.1), (410, 1000.0, 1001.1)])
+def test_c04_not_found_is_settled_by_a_last_poll_once_the_job_is_two_minutes_old(status, at, ends):
+    run = Driver(1, poll=running, cancel=lambda j, n: answer(status))
+    run.at(at, cancel("row-0"))
+    run.run()
+    record = run.records["row-0"]
+    assert (record["state"], record["billing"]) == ("cancelled", "unknown")
+    assert ends <= run.now < ends + 0.5
+    assert run.times("poll")[-1] > run.times("cancel")[0]
+
+
+def test_c04_not_found_and_the_last_poll_shows_its_end():
+    def poll(job_id, n):
+        return answer(200, {"id": job_id, "status": "completed" if run.times("cancel") else "in_progress"})
+
+    run = Driver(1, poll=poll, cancel=lambda j, n: answer(404))
+    run.at(500.0, cancel("row-0"))
+    run.run()
+    assert (run.records["row-0"]["state"], run.records["row-0"]["warnings"]) == ("cancelled", ["late_completed"])
 
 
 def test_c05_completed_at_the_settle_look():

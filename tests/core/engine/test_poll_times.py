@@ -63,6 +63,30 @@ def test_jobs_are_polled_when_their_results_are_likely():
     assert sum(late) / len(late) < 3.0, "a backoff from 1 s on takes 8"
 
 
+def test_jobs_that_the_service_queues_are_polled_by_what_polls_show():
+    chance, submitted = random.Random(5), {}
+    waits = [chance.expovariate(1 / 60) for _ in range(997)]
+
+    def submit(key, n):
+        submitted[f"job_{key}"] = run.now
+        return answer(200, {"id": f"job_{key}", "status": "queued"})
+
+    def poll(job_id, _):
+        age = run.now - submitted[job_id]
+        wait = waits[int(job_id.split("-")[1]) % len(waits)]
+        word = "queued" if age < wait else "in_progress" if age < wait + 5.0 else "completed"
+        return answer(200, {"id": job_id, "status": word, **({"output": "x"} if word == "completed" else {})})
+
+    run = Driver(520, submit=submit, poll=poll, start=False, concurrency=40, lag="5%", **LEARNED)
+    run.feed(m.TimerFired())
+    run.run()
+    pace = run.engine.times.pacing.of(About().resource)
+    assert run.states() == {"succeeded": 520}
+    assert pace.stages is not None
+    assert pace.stages.used
+    assert pace.gap(100.0, 0.5, None) > 2 * pace.gap(100.0, 0.5, 98.0)
+
+
 def test_where_the_curve_first_counts_the_jobs_that_wait_are_planned_again():
     run = service([20.0])(100, concurrency=100).run(until=21.5)
     pace = run.engine.times.pacing.of(About().resource)

@@ -22,9 +22,14 @@ def test_from_every_phase_a_job_can_finish():
 
 
 def test_a_job_is_never_submitted_but_from_a_synced_intent():
-    assert [key for key, target in TRANSITIONS.items() if target is Phase.SUBMITTING] == [
-        (Phase.INTENDING, Step.INTENT_SYNCED)
-    ]
+    assert {key for key, target in TRANSITIONS.items() if target is Phase.SUBMITTING} == {
+        (Phase.INTENDING, Step.INTENT_SYNCED),
+        (Phase.UNANSWERED, Step.TURN_TAKEN),
+    }
+    assert {source for (source, _), target in TRANSITIONS.items() if target is Phase.UNANSWERED} == {
+        Phase.SUBMITTING,
+        Phase.WAITING,
+    }, "after a POST, in this run or an earlier one"
     assert [key for key, target in TRANSITIONS.items() if target is Phase.FINISHED] == [
         (Phase.ENDING, Step.RECORD_SYNCED)
     ]
@@ -34,6 +39,7 @@ def test_a_job_is_never_submitted_but_from_a_synced_intent():
 def test_every_transition_of_the_table_is_met_by_the_tests():
     """The table holds nothing that cannot happen: the runs here meet every arrow."""
     from batchrun.core.jobs.jobs import Jobs
+    from tests.crash.idempotent import ForgetfulProcess
     from tests.crash.trials import Trials
 
     met, move = set(), Jobs.move
@@ -47,6 +53,9 @@ def test_every_transition_of_the_table_is_met_by_the_tests():
         trials = Trials()
         for seed in range(12):
             trials.of_seed(seed, stride=15, phase=seed)
+        kept = Trials(ForgetfulProcess)
+        for seed in range(3):
+            kept.of_seed(seed, stride=40, phase=seed)
         run = Driver(
             3,
             submit=lambda key, n: answer(
@@ -66,6 +75,7 @@ def test_every_transition_of_the_table_is_met_by_the_tests():
         (Phase.INTENDING, Step.ENDED),
         (Phase.INTENDING, Step.FILES_FIRST),
         (Phase.WAITING, Step.FILES_FIRST),
+        (Phase.UNANSWERED, Step.FILES_FIRST),  # the same
     }
 
 

@@ -136,6 +136,28 @@ def test_a_service_that_becomes_slower_or_faster_is_noticed_and_what_was_known_f
     assert bool(noticed) is drifted
 
 
+def test_jobs_of_two_kinds_that_become_faster_are_noticed_where_no_job_ended_before():
+    chance, table = random.Random(5), LifeTable()
+
+    def end(by=1.0):
+        duration = by * (150.0 if chance.random() < 0.3 else 10.0) * chance.lognormvariate(0, 0.1)
+        table.add_end(0.0, duration - 0.2, duration + 0.2)
+
+    for _ in range(1_000):
+        end()
+    table.place(None)
+    table.watch(curve_of([table])[1])
+    for _ in range(60):
+        end()
+    table.place(None)
+    assert not table.drifted()
+    while table.count:
+        end(0.5 if chance.random() < 0.3 else 1.0)  # 9% of them now take 75 s, 21% take 5 s
+        table.place(None)
+        noticed, table_count = table.drifted(), table.count
+        assert noticed or table_count < 1_140
+
+
 # --- the curve ---
 
 
@@ -155,6 +177,23 @@ def test_of_jobs_that_end_at_any_age_alike_the_gap_hardly_depends_on_the_age():
     gaps = [curve.next_age(age, curve.price) - age for age in (0.0, 1.0, 5.0, 10.0, 20.0)]
     assert max(gaps) < 1.35 * min(gaps)
     assert curve.price * curve.polls == pytest.approx(1.0, rel=0.02), "each interval costs the same lag"
+
+
+@pytest.mark.parametrize("lag", [0.05, 1.0, 8.0])
+@pytest.mark.parametrize("near", [0.0, 1e-6, 0.5, 1e6])
+def test_the_price_does_not_depend_on_where_the_search_for_it_begins(lag, near):
+    curve = exponential_curve(ends=2_000)
+    curve.plan(lag, near)
+    assert curve.price * curve.expected_polls(curve.price) == pytest.approx(lag, rel=1e-3)
+
+
+def test_the_search_for_the_price_is_short_from_the_last_one_on(monkeypatch):
+    curve, tried = exponential_curve(ends=2_000), []
+    curve.plan(8.0)
+    expected_polls = type(curve).expected_polls
+    monkeypatch.setattr(type(curve), "expected_polls", lambda *args: tried.append(args) or expected_polls(*args))
+    curve.plan(8.2, curve.price)
+    assert len(tried) <= 3
 
 
 def test_jobs_that_never_end_early_are_not_polled_early():

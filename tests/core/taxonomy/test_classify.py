@@ -17,6 +17,8 @@ DIGESTS = {1: "22a92e02a979b478", 2: "5ec589cbe49fd3da", 3: "e8679587fd801f6b"}
 def test_the_version_changes_with_the_content():
     table = whole_table()
     del table["version"]
+    for rule in table["rules"]:
+        del rule["retryable"], rule["retries"], rule["since"]  # they follow from `new_attempt` and from the versions
     digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
     assert DIGESTS.get(TAXONOMY_VERSION) == digest, "the taxonomy changed: raise TAXONOMY_VERSION, note its digest"
     assert max(DIGESTS) == TAXONOMY_VERSION

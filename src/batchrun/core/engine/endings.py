@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from batchrun.core.engine.breakers import Breakers
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.job import CancelReason, Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs, Wait, cancelled, keeps_payload
@@ -175,17 +176,20 @@ def _unwanted(job: Job) -> bool:
 _FOR_LOAD = frozenset({State.RATE_LIMITED, State.OVERLOADED})
 
 RETRIES_FREE, RETRIES_SHARE = 100, 4
-"""The batch's own budget of retries: RETRIES_FREE + accepted jobs / RETRIES_SHARE."""
+"""The batch's own budget of retries: RETRIES_FREE + accepted jobs / RETRIES_SHARE, and one for each row that was in flight
+when the service was found to fail all (`Breakers`)."""
 
 
 class Retries:
     """Decides whether an ended job is retried, and holds the rows that wait for their retry."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate) -> None:
+    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, breakers: Breakers) -> None:
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
+        self._breakers = breakers
         self._timers = Timers(WaitsFor.RETRY)
+        self._free = 0  # retries that the batch's own budget is not charged for
 
     def conclude(self, job: Job, end: Ended, response: Response | None, then: Wait | None = None) -> None:
         """The service ended the job so; `then(job)` is called once that is on the disk."""
@@ -205,8 +209,10 @@ class Retries:
             halt = HaltReason(end.billing_reason or HaltReason.AUTH.value)
             gate.halt(halt, f"a job ended with {end.problem.code or end.state}: {end.problem.message}")
         self._let_submits_wait(job, end)
+        is_free = self._breakers.ended(job, end)
         may_retry = job.about.sendable and job.attempt - 1 < end.retry.allowance(jobs.settings.retries)
         if may_retry and not (job.had(job.job_id) and jobs.is_watched(job)):  # a retry that brought the same job again
+            self._free += is_free
             self._retry_within_budget(job, end, then)
         else:
             self._endings.end(job, end, response, then)
@@ -260,7 +266,7 @@ class Retries:
         jobs.count_retry()
         budget = jobs.settings.retry_budget
         if budget is None:
-            budget = RETRIES_FREE + jobs.accepted // RETRIES_SHARE
+            budget = RETRIES_FREE + jobs.accepted // RETRIES_SHARE + self._free
         if jobs.retries > budget:
             code = None if end.problem is None else end.problem.code
             gate.halt(HaltReason.RETRY_BUDGET, f"{jobs.retries} retries, the last after {code or end.state}")

@@ -7,10 +7,13 @@ Its parts, each of which knows only those before it:
 
 - ``Jobs`` (core/jobs) changes jobs and writes entries and records; ``Gate`` (core/limits) says when a submit may go
 - ``Endings`` (endings.py) ends a job: its files, then its record
+- ``Breakers`` knows which jobs go to see whether a service works again that fails them
 - ``Retries`` decides whether an ended job is retried
 - ``PollTimes`` says when each job is polled; ``Polls`` has the jobs with an id: polls, cancels, deadlines
-- ``Outlooks`` tells what the jobs in flight say of the time left
-- ``Submits`` has the rows that wait for their turn, and the POSTs
+- ``Stalls`` finds jobs that may never end, and gives their places back; ``Outlooks`` tells what the jobs in flight say
+  of the time left, both by ``KnownDurations``
+- ``Submits`` has the rows that wait for their turn, and the POSTs; ``Resends`` the rows that are sent again with the same
+  idempotency key
 - ``RowsIn`` makes jobs of rows: those of an earlier run, then those of the input
 - ``CancelRequests`` carries out what users ask to end; ``Shutdown`` knows when the run is over
 
@@ -24,11 +27,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from batchrun.core.engine.breakers import Breakers
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.outlooks import Outlooks
 from batchrun.core.engine.poll_times import PollTimes
 from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.resends import Resends
 from batchrun.core.engine.rows_in import RowsIn
+from batchrun.core.engine.stalls import Stalls
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs import messages as m
 from batchrun.core.jobs.ended_ids import EndedIds
@@ -135,6 +141,8 @@ class CancelRequests:
                 self._endings.end(job, cancelled(reason, None, sent=bool(job.attempts)), None)
             elif job.phase is Phase.INTENDING:
                 self._submits.cancel_intending(job)
+            elif job.phase is Phase.UNANSWERED:
+                self._submits.cancel_unanswered(job)
             elif job.phase is Phase.WATCHING:
                 self._polls.begin_cancel(job)
 
@@ -225,14 +233,14 @@ class Shutdown:
             return Outcome.STOPPED if not waits else None
         if not rows_in.taken_up:
             return None
-        settled = jobs.open_jobs == 0
+        settled = jobs.open_jobs == jobs.in_phase[Phase.UNANSWERED]  # which the next run may send again
         if gate.halted is not None:
             return Outcome.HALTED if settled or (self._polls.stopped and not cancels_in_flight) else None
         if self._collecting:
             if not settled:
                 return None
-            return Outcome.PARTIAL if jobs.in_phase[Phase.WAITING] else Outcome.COMPLETE
-        if not rows_in.ended or jobs.in_phase[Phase.WAITING]:
+            return Outcome.PARTIAL if jobs.in_phase[Phase.WAITING] or rows_in.left_open else Outcome.COMPLETE
+        if not rows_in.ended or jobs.in_phase[Phase.WAITING] or jobs.in_phase[Phase.UNANSWERED]:
             return None
         if self._mode is StopMode.DETACH:
             return Outcome.DETACHED if not cancels_in_flight else None
@@ -250,7 +258,7 @@ class Engine:
 
     `epoch` added to the clock of `now` is the time of day; `chance` gives random numbers in [0, 1); `files_at` is the
     folder of artifacts as records name it, where that is not the setting; a service that `repeats_ids` answers equal
-    requests with one job.
+    requests with one job; one that keeps the idempotency key of a POST does so for `keeps_keys` seconds.
     """
 
     def __init__(
@@ -266,6 +274,7 @@ class Engine:
         shared: Shared | None = None,
         rates: Rates | None = None,
         repeats_ids: bool = False,
+        keeps_keys: float = 0.0,
     ) -> None:
         folder = None if settings.artifacts is None else files_at or settings.artifacts
         self.settings = settings
@@ -273,12 +282,15 @@ class Engine:
         self.jobs = jobs = Jobs(settings, run_id, now, epoch, chance, repeats_ids=repeats_ids)
         self.gate = gate = Gate(settings, chance, shared, rates)
         self.endings = endings = Endings(jobs, folder)
-        self.retries = retries = Retries(jobs, endings, gate)
+        self._breakers = breakers = Breakers(jobs, gate)
+        self.retries = retries = Retries(jobs, endings, gate, breakers)
         self.times = times = PollTimes(jobs)
-        self.polls = polls = Polls(jobs, endings, gate, retries, times)
+        self.stalls = stalls = Stalls(jobs, times, gate)
+        self.polls = polls = Polls(jobs, endings, gate, retries, times, stalls)
         self._outlooks = Outlooks(jobs, times)
-        self.submits = submits = Submits(jobs, endings, gate, retries, polls)
-        self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, collecting=collecting)
+        self.resends = resends = Resends(jobs, keeps_keys)
+        self.submits = submits = Submits(jobs, endings, gate, retries, polls, breakers, stalls, resends)
+        self.rows_in = rows_in = RowsIn(jobs, endings, gate, retries, polls, submits, resends, collecting=collecting)
         self.requests = requests = CancelRequests(jobs, endings, polls, submits, rows_in, collecting=collecting)
         self._shutdown = Shutdown(jobs, endings, gate, polls, rows_in, requests, collecting=collecting)
         if collecting:
@@ -287,7 +299,7 @@ class Engine:
         self._states_before: dict[str, int] = {}
         self._stale = 0
         self._reported_halt: HaltState | None = None
-        self._next_advance = self._wake_at = NEVER
+        self._next_advance = self._wake_at = self._reach_at = NEVER
         self._handlers: dict[type, Callable[[Any], None]] = {
             m.PollAnswered: self._current(Phase.POLLING, polls.answered),
             m.PollFailed: self._current(Phase.POLLING, polls.failed),
@@ -304,7 +316,7 @@ class Engine:
             m.RowsRecalled: rows_in.rows_recalled,
             m.CancelRequested: requests.requested,
             m.StopRequested: self._shutdown.requested,
-            m.SuspensionEnded: lambda _: times.suspended(),
+            m.SuspensionEnded: self._suspended,
             m.ArtifactsStored: self._current(Phase.STORING, endings.stored),
             m.ArtifactsDiscarded: self._current(Phase.STORING, endings.discarded),
             m.ArtifactsFailed: self._current(Phase.STORING, self._artifacts_failed),
@@ -337,6 +349,11 @@ class Engine:
 
     def _timer_fired(self, _: m.TimerFired) -> None:
         self._wake_at = NEVER  # even where the timer fired a moment too early, another `Wake` is needed
+
+    def _suspended(self, _: m.SuspensionEnded) -> None:
+        self.times.suspended()
+        self.stalls.suspended()
+        self.gate.suspended(self.jobs.now)
 
     def _recovered(self, event: m.Recovered) -> None:
         self.jobs.recovered(
@@ -397,9 +414,12 @@ class Engine:
         if self.outcome is not None:
             return
         self._shutdown.advance()
-        self.gate.count(self.jobs.open_jobs)
         taken_up = self.rows_in.taken_up  # before that, the number of jobs in flight is unknown
-        submits_at = NEVER
+        submits_at = stalls_at = NEVER
+        if taken_up and not self.polls.stopped:
+            lacks_place, polls_fail = self.submits.lack_place, self.polls.unanswered() is not None
+            stalls_at = self.stalls.advance(lacks_place=lacks_place, polls_fail=polls_fail)
+        self.gate.count(self.jobs.open_jobs - self.stalls.given_back)
         if taken_up:
             submits_at = self.submits.advance()
             if self.rows_in.ended or self.rows_in.dry:
@@ -407,6 +427,7 @@ class Engine:
             self.times.rows_wait(
                 waiting=not self.rows_in.ended or self.jobs.in_phase[Phase.WAITING] > 0, places=self._places
             )
+        self._watch_reach()
         if self.gate.halted is not self._reported_halt:
             self._report_halt()
         outcome = self._shutdown.outcome()
@@ -416,7 +437,25 @@ class Engine:
         if taken_up:
             self.rows_in.read_on()
         self.jobs.changes_handled()
-        self._next_advance = min(submits_at, self._shutdown.next_time())
+        self._next_advance = min(submits_at, stalls_at, self._shutdown.next_time(), self._reach_at)
+
+    def _watch_reach(self) -> None:
+        """Tell whether the service answers; halt where it could never be reached."""
+        jobs, gate, polls = self.jobs, self.gate, self.polls
+        reach = gate.reach
+        stopped = gate.halted is not None or gate.closed
+        gate.nothing_to_ask(
+            submits=gate.in_flight == 0
+            and (stopped or not (jobs.in_phase[Phase.WAITING] or jobs.in_phase[Phase.UNANSWERED])),
+            polls=polls.stopped or not jobs.watched,
+        )
+        why = reach.unreachable(jobs.now)
+        if why is not None:
+            gate.halt(HaltReason.UNREACHABLE, why)
+            polls.stop()
+        elif (news := reach.news(jobs.now, polls.last_found)) is not None:
+            jobs.instruct(m.Note(news))
+        self._reach_at = NEVER if why is not None else reach.next_time()
 
     def _report_halt(self) -> None:
         halted = self._reported_halt = self.gate.halted
@@ -456,12 +495,18 @@ class Engine:
             trouble=gate.trouble,
             to_end=jobs.to_end,
             unanswered=self.polls.unanswered(),
+            silent=gate.reach.is_silent,
+            silent_for=gate.reach.silent_for(jobs.now),
+            silent_why=gate.reach.why,
+            connected=gate.reach.connected,
             accepted_before=jobs.accepted_before,
             new_attempts_before=jobs.retries_before,
             polls_per_job=lags.polls / lags.jobs if lags.jobs else None,
             mean_lag=lags.mean,
             unusual=outlooks.unusual,
-            places=self._places,
+            places=self._places + self.stalls.given_back,
             outlook=None if self.polls.stopped else outlooks.outlook,
             waits=self.submits.waits(),
+            stalled=self.stalls.stalled(),
+            failing=self._breakers.failing(),
         )

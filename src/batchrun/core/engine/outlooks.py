@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from itertools import islice
 
+from batchrun.core.engine.known_durations import KnownDurations
 from batchrun.core.engine.poll_times import PollTimes
-from batchrun.core.jobs.job import Job
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
-from batchrun.core.pacing.curve import Curve
-from batchrun.core.pacing.durations import Durations
 from batchrun.core.pacing.life_table import bin_of
-from batchrun.core.pacing.outlook import KNOWN_SHARE, UNUSUAL, InFlight, Outlook
+from batchrun.core.pacing.outlook import InFlight, Outlook
 from batchrun.core.status.snapshot import MOST_UNUSUAL, Unusual
 
 _EVERY, _JOBS_A_SECOND = 1.0, 50_000
@@ -31,7 +29,6 @@ class Outlooks:
         self._jobs = jobs
         self._times = times
         self._next_at = float("-inf")
-        self._durations: dict[int, tuple[Curve, Durations]] = {}
         self.outlook: Outlook | None = None
         self.unusual: Unusual | None = None
 
@@ -42,29 +39,20 @@ class Outlooks:
             return
         self._next_at = jobs.now + max(_EVERY, len(jobs.watched) / _JOBS_A_SECOND)
         self.outlook = self.unusual = None
-        known = self._times.pacing.known()
-        if known is None or known[0].known_share < KNOWN_SHARE:
-            self._durations = {}
+        known = KnownDurations(self._times)
+        if known.all_jobs is None:
             return
-        curve, ends = known
-        self._durations = {id(curve): (curve, Durations(curve, ends))}
-        durations = self._durations[id(curve)][1]
         self.outlook = Outlook(
-            jobs.now, durations, ends, self._times.lags.mean or 0.0, jobs.post_seconds, self._in_flight(durations)
+            jobs.now,
+            known.all_jobs,
+            known.ends,
+            self._times.lags.mean or 0.0,
+            jobs.post_seconds,
+            self._in_flight(known),
         )
-        self.unusual = self._find_unusual(durations, ends)
+        self.unusual = self._find_unusual(known)
 
-    def _of(self, job: Job, all_jobs: Durations) -> Durations:
-        """The durations of the job's class."""
-        curve = None if job.pace is None else job.pace.curve
-        if job.pace is None or curve is None or curve.known_share < KNOWN_SHARE:
-            return all_jobs
-        found = self._durations.get(id(curve))
-        if found is None:
-            found = self._durations[id(curve)] = curve, Durations(curve, job.pace.table.count)
-        return found[1]
-
-    def _in_flight(self, all_jobs: Durations) -> list[InFlight]:
+    def _in_flight(self, known: KnownDurations) -> list[InFlight]:
         """The jobs in flight, those of about the same age as one."""
         watched = self._jobs.watched
         step = max(1, (len(watched) - _OLDEST) // _OTHERS)
@@ -74,7 +62,8 @@ class Outlooks:
         for count, job in sample:
             if job.phase not in _RUNS or job.cancel_reason is not None:
                 continue
-            age, seen, durations = max(0.0, self._jobs.age(job)), max(0.0, job.seen_age), self._of(job, all_jobs)
+            age, seen, durations = max(0.0, self._jobs.age(job)), max(0.0, job.seen_age), known.of(job)
+            assert durations is not None, "those of all jobs are known"
             group = bin_of(age), bin_of(seen), id(durations)
             others = groups.get(group) or InFlight(0, 0.0, 0.0, durations)
             of_all = count + others.jobs
@@ -83,18 +72,14 @@ class Outlooks:
             groups[group] = InFlight(of_all, age, min(seen, age), durations)
         return list(groups.values())
 
-    def _find_unusual(self, all_jobs: Durations, ends: int) -> Unusual | None:
+    def _find_unusual(self, known: KnownDurations) -> Unusual | None:
         """The jobs that were seen to run at an age that is not to be expected."""
         count, oldest, usual = 0, None, 0
-        limits: dict[int, float] = {}
         for job in islice(self._jobs.watched.values(), MOST_UNUSUAL):
             if job.phase not in _RUNS or job.cancel_reason is not None:
                 continue
-            durations = self._of(job, all_jobs)
-            limit = limits.get(id(durations))
-            if limit is None:
-                limit = limits[id(durations)] = durations.age_at(1 / (UNUSUAL * max(1, ends)))
-            if job.seen_age > limit:
+            limit = known.longest_usual(job)
+            if limit is not None and job.seen_age > limit:
                 count += 1
                 if oldest is None or (job.submitted_at or 0.0) < (oldest.submitted_at or 0.0):
                     oldest = job

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from batchrun.core.jobs.job import Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs
 from batchrun.core.jobs.lifecycle import Phase
+from batchrun.core.limits.catch_up import Steady
 from batchrun.core.limits.rate import Rate
+from batchrun.core.limits.reach import LONGEST_TRY_GAP
 from batchrun.core.pacing.backoff import Backoff
 from batchrun.core.pacing.pacing import UNKNOWN_AGE, ClassPacing, Pacing
-from batchrun.core.responses.retry_after import floor_with_jitter
+from batchrun.core.responses.retry_after import floor_with_jitter, full_jitter
 from batchrun.core.responses.service_clock import ServiceClock
 from batchrun.core.settings.settings import BACKOFF_MAX, LONGEST_GAP, read_lag
 
@@ -34,6 +36,7 @@ class PollTimes:
         self._timers = Timers(WaitsFor.POLL)
         self._rate = PollRate(settings.poll_rate)
         self._paused_until = float("-inf")
+        self._tries = 0  # without a connection, before there was any
         self._backoff = Backoff(settings.poll_min, settings.poll_max) if settings.pacing == "backoff" else None
         self._after_cancel = Backoff(settings.poll_min, min(settings.poll_max, BACKOFF_MAX))
         self._pacing = Pacing(read_lag(settings.lag), settings.poll_min, settings.poll_max)
@@ -58,7 +61,7 @@ class PollTimes:
         if self._backoff is not None:
             gap = self._backoff.gap(job.polls, jobs.chance())
         else:
-            gap = self._pace_of(job).first(jobs.chance(), jobs.chance())
+            gap = self._pace_of(job).first(jobs.chance(), jobs.chance(), queued=job.running_at is None)
         self._put(job, gap, 0.0, deadline)
 
     def runs(self, job: Job, before: float, floor: float, deadline: float) -> None:
@@ -66,7 +69,11 @@ class PollTimes:
         if self._backoff is not None:
             gap = self._backoff.gap(job.polls, self._jobs.chance())
         else:
-            gap = (job.pace or self._pace_of(job)).running(before, job.seen_age, self._jobs.chance())
+            pace = job.pace or self._pace_of(job)
+            if job.running_at is None or pace.stages is not None:
+                gap = pace.seen(before, job.seen_age, _begun(job), self._jobs.chance())
+            else:
+                gap = pace.running(before, job.seen_age, self._jobs.chance())
         self._put(job, gap, floor, deadline)
 
     def unseen(self, job: Job, floor: float, deadline: float) -> None:
@@ -75,13 +82,22 @@ class PollTimes:
             job.asked_to_wait()
         self._put(job, self._gap(job), floor, deadline)
 
+    def unconnected(self, job: Job) -> None:
+        """There was no connection for a poll, and none before: all polls wait, and this job's is the first to go again."""
+        jobs = self._jobs
+        if jobs.now >= self._paused_until:
+            self._tries += 1
+            delay = full_jitter(self._tries, 0.5 + jobs.chance() / 2, cap=LONGEST_TRY_GAP)
+            self._paused_until = jobs.now + delay
+        self._timers.put(job, jobs.now)
+
     def ended(self, job: Job, before: float, clock: ServiceClock | None) -> None:
         """A job was seen to have ended, and to run at the age `before`: learn from it."""
         if self._backoff is not None:
             lag = None if before == UNKNOWN_AGE else (job.seen_age - before) / 2
         else:
             told = None if clock is None else clock.duration()
-            lag = (job.pace or self._pace_of(job)).ended(before, job.seen_age, told)
+            lag = (job.pace or self._pace_of(job)).ended(before, job.seen_age, told, _begun(job))
         self.lags.add(job.polls_of_attempt, lag)
 
     def at(self, job: Job, when: float) -> None:
@@ -110,7 +126,7 @@ class PollTimes:
         chance = self._jobs.chance()
         if self._backoff is not None:
             return self._backoff.gap(job.polls, chance)
-        return (job.pace or self._pace_of(job)).gap(self._jobs.age(job), chance)
+        return (job.pace or self._pace_of(job)).gap(self._jobs.age(job), chance, _begun(job))
 
     def _pace_of(self, job: Job) -> ClassPacing:
         pace = self._pacing.of(job.about.resource)
@@ -151,6 +167,14 @@ class PollTimes:
         if delay is not None:
             self._paused_until = now + floor_with_jitter(delay, self._jobs.chance())
 
+    def unanswered(self) -> None:
+        """A poll was not answered."""
+        self._rate.failed(self._jobs.now)
+
+    def answered(self, *, outage: bool) -> None:
+        """A poll was answered, for the first time since one was not: after an `outage` polls go on at their rate of before."""
+        self._rate.answered(self._jobs.now, outage=outage)
+
     def learn(self) -> None:
         """Once a second: learn from the jobs that ended, and plan again where that changes what is known."""
         now = self._jobs.now
@@ -184,8 +208,19 @@ class PollTimes:
             if history is not None or (seen is not None and seen.poll_after):
                 continue  # it is cancelled, or the service asked for a time
             seen_at = jobs.now - jobs.age(job) + job.seen_age
-            at = max(seen_at + pace.gap(job.seen_age, jobs.chance()), jobs.now)
+            at = max(seen_at + pace.gap(job.seen_age, jobs.chance(), _begun(job)), jobs.now)
             self._timers.put(job, at)
+
+
+def _begun(job: Job) -> float | None:
+    """The age at which the job was first seen in progress; None while it is queued.
+
+    Not above 0 where nobody saw whether it was queued first: the response to its POST said so, or a run resumed it.
+    """
+    running_at, submitted_at = job.running_at, job.submitted_at
+    if running_at is None:
+        return None
+    return running_at - submitted_at if submitted_at is not None else 0.0
 
 
 class Lags:
@@ -210,7 +245,10 @@ class Lags:
 
 
 class PollRate:
-    """At most so many polls a second, and fewer after a 429: four fifths of those that went, then 5% more every 5 s."""
+    """At most so many polls a second, and fewer after a 429: four fifths of those that went, then 5% more every 5 s.
+
+    After an outage about as many as before it, for a while, and then more in the same way.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._most = per_second
@@ -218,6 +256,7 @@ class PollRate:
         self._counted, self._counting_since = 0, float("-inf")
         self._measured = per_second  # polls a second, lately
         self._grown_at = float("inf")
+        self._steady = Steady()
 
     @property
     def per_second(self) -> float:
@@ -233,18 +272,34 @@ class PollRate:
 
     def cut(self, now: float) -> None:
         self._set(max(1.0, 0.8 * min(self._measured, self.per_second)))
-        self._grown_at = now
+        self._grown_at = now if self._grown_at == float("inf") else max(now, self._grown_at)
 
     def grow(self, now: float) -> None:
         """To be called about once a second."""
         if now - self._counting_since >= 1.0:
-            self._measured = self._counted / (now - self._counting_since)
+            lasted = now - self._counting_since
+            self._measured = self._counted / lasted
+            if lasted < float("inf"):
+                self._steady.add(now, self._counted, lasted)
             self._counted, self._counting_since = 0, now
         if now - self._grown_at >= 5.0:
             self._grown_at = now
             self._set(min(self._most, 1.05 * self.per_second))
 
+    def failed(self, now: float) -> None:
+        """One was not answered."""
+        self._steady.failed(now)
+
+    def answered(self, now: float, *, outage: bool) -> None:
+        """One was answered, after an `outage` or not."""
+        found = self._steady.answered(outage=outage)
+        if found is not None:
+            rate, hold = found
+            self._set(min(rate, self.per_second))
+            self._grown_at = now + hold
+
     def _set(self, per_second: float) -> None:
         self._rate.change(per_second)
         if per_second >= self._most:
             self._grown_at = float("inf")
+            self._steady.caught_up()

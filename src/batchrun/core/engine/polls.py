@@ -15,7 +15,9 @@ reason `deadline`; if the service cannot be seen at all, the job is polled until
 **A cancel is a request that services do not always grant; its record is certain nevertheless.** First the job's
 cancelled flag is set and journaled. The cancel is sent once that is on the disk and the job's id is known. The job is
 then polled until it is over, or patience ends, and once more some time after: many a job that was `cancelled` has
-turned into `completed` minutes later. What comes after the record is written nowhere.
+turned into `completed` minutes later. What comes after the record is written nowhere. Where the service does not find
+the job that it is to cancel (servers that were killed, and say `in_progress` of it for ever), one last poll settles it, as
+soon as it is so old that it cannot be too new to be found.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from collections.abc import Iterable
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.poll_times import PollTimes
+from batchrun.core.engine.stalls import Stalls
 from batchrun.core.jobs.job import NEVER, CancelReason, History, Job, Timers
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, keeps_payload
 from batchrun.core.jobs.lifecycle import Phase, Step
@@ -44,11 +47,15 @@ WRITE_OFF_LAST_AFTER = 600.0
 UNAUTHORISED_FOR = 600.0
 """Polls that are refused for their key for so long, in seconds, halt the run."""
 UNAUTHORISED_GAP = 30.0
+FIRST_POLLS = 8
+"""Polls in flight at most before one was answered."""
 REPORT_UNANSWERED_AFTER = 10.0
 """The user is told once no poll has been answered for so long, in seconds."""
 UNCLEAR_POLLS, UNCLEAR_FOR = 3, 60.0
 """Status words that contradict each other, or an error without a status, end a job after so many polls in a row, over at
 least so many seconds."""
+NOT_TOO_NEW = 120.0
+"""A job of this age, in seconds, is found where it exists: some services show new ones a while later."""
 UNSEEN_FOR = 3600.0
 """A job past its deadline that cannot be seen is polled for so long, in seconds."""
 
@@ -56,15 +63,19 @@ UNSEEN_FOR = 3600.0
 class Polls:
     """Jobs that wait for their next poll, and the polls and cancels in flight."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, times: PollTimes) -> None:
+    def __init__(
+        self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, times: PollTimes, stalls: Stalls
+    ) -> None:
         settings = jobs.settings
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
         self._retries = retries
         self._times = times
+        self._stalls = stalls
         self._deadline = settings.deadline
-        self._connections, self._max_memory = settings.connections, settings.max_memory
+        self._connections, self._max_memory = min(FIRST_POLLS, settings.connections), settings.max_memory
+        self._connected = False  # by a poll
         self._held_cancels: list[Job] = []
         self.stopped = False
         self.in_flight = 0
@@ -72,7 +83,8 @@ class Polls:
         self.polls = 0
         self._taken_up_at = float("-inf")  # on the wall clock: an earlier run submitted what was submitted before
         self._clocks_noted = False
-        self._last_found: float | None = None
+        self.last_found: float | None = None
+        self._some_failed = False  # since the last one that found its job
         self._unauthorised_since: float | None = None
         self._unanswered: tuple[float, str] | None = None  # since when polls fail, and why the last one did
 
@@ -81,7 +93,7 @@ class Polls:
         if self._unanswered is None or self.in_flight + len(self._jobs.watched) == 0:
             return None
         since, message = self._unanswered
-        answered = self._last_found is not None and self._last_found >= since
+        answered = self.last_found is not None and self.last_found >= since
         return None if answered or self._jobs.now - since < REPORT_UNANSWERED_AFTER else message
 
     # --- when to poll ---
@@ -123,6 +135,8 @@ class Polls:
 
     def release(self) -> None:
         self._connections = self._jobs.settings.connections
+        if not self._connected:
+            self._connections = min(FIRST_POLLS, self._connections)
         held, self._held_cancels = self._held_cancels, []
         for job in held:
             self._send_cancel(job)
@@ -163,11 +177,13 @@ class Polls:
         self.in_flight -= 1
         self.polls += 1
         before = job.found(jobs.age(job))
-        if self._last_found is None:
+        if self.last_found is None:
             self._gate.trust_key()
-            jobs.note_change()
-        self._last_found = jobs.now
-        self._unauthorised_since = None
+            self._some_failed = True
+        self.last_found = jobs.now
+        if self._some_failed:
+            self._some_failed, self._unauthorised_since = False, None
+            self._service_answered()
         if type(seen) is Running:
             history = job.history
             if history is not None and history.cancel_reason is not None:
@@ -185,6 +201,7 @@ class Polls:
             self._settle(job, seen, Response(report.http_status, report.request_id, report.body))
             return
         self._times.ended(job, before, report.clock)
+        self._stalls.ended(job)
         if self._deadline_of(job) <= jobs.now and not self._age_is_known(job):
             self._find_age(job, report.clock)
         if self._deadline_of(job) <= jobs.now and keeps_payload(CancelReason.DEADLINE, seen):
@@ -296,8 +313,10 @@ class Polls:
         self.in_flight -= 1
         self.polls += 1
         job.not_seen()
+        self._some_failed = True
+        self._showed_nothing(unclear)
         since = jobs.now
-        if self._unanswered is not None and (self._last_found is None or self._last_found < self._unanswered[0]):
+        if self._unanswered is not None and (self.last_found is None or self.last_found < self._unanswered[0]):
             since = self._unanswered[0]
         self._unanswered = since, unclear.problem.message
         if unclear.problem.http_status == 429:
@@ -318,8 +337,35 @@ class Polls:
         if deadline <= jobs.now and self._end_unseen(job, unclear, deadline):
             return
         jobs.move(job, Step.STILL_OPEN)
+        if unclear.unconnected and not self._gate.reach.connected:
+            self._times.unconnected(job)
+            return
         slower = UNAUTHORISED_GAP if unclear.trouble is Trouble.UNAUTHORISED else 0.0
         self._times.unseen(job, max(slower, unclear.retry_after or 0.0), deadline)
+
+    def _showed_nothing(self, unclear: Unclear) -> None:
+        """A poll or a cancel did not show its job: was it the service that said so?"""
+        if unclear.answered:
+            self._service_answered()
+            return
+        self._gate.poll_failed(self._jobs.now, unclear.problem.message, unconnected=unclear.unconnected)
+        self._times.unanswered()
+        if self._gate.reach.connected:
+            self._is_connected()
+
+    def _service_answered(self) -> None:
+        """The service answered a poll or a cancel, whatever it says of the job."""
+        self._is_connected()
+        since = self._gate.poll_answered(self._jobs.now)
+        self._times.answered(outage=since is not None)
+        self._jobs.note_change()
+
+    def _is_connected(self) -> None:
+        """A connection was made: as many polls go at once as there may be."""
+        if not self._connected:
+            self._connected = True
+            if self._connections:
+                self._connections = self._jobs.settings.connections
 
     def _write_off(self, job: Job, trouble: Trouble) -> bool:
         """Whether a job that is not found may be given up. Halts the run where nothing is found at all."""
@@ -331,12 +377,12 @@ class Polls:
             return False
         if jobs.settings.write_off:
             return True
-        if self._last_found is not None and self._last_found >= since:
+        if self.last_found is not None and self.last_found >= since:
             return True
         if trouble is Trouble.UNAUTHORISED:
             if self._unauthorised_since is not None and now - self._unauthorised_since >= UNAUTHORISED_FOR:
                 self._give_up(HaltReason.UNAUTHORISED, "this API key may not read its jobs any more")
-        elif self._last_found is None:
+        elif self.last_found is None:
             self._give_up(
                 HaltReason.UNKNOWN_TO_SERVICE,
                 f"the service finds none of {len(jobs.watched) + jobs.shared:,} open jobs with this API key",
@@ -355,7 +401,7 @@ class Polls:
         if unclear.unreadable:
             self._end_unreadable(job, unclear, f"unreadable at every poll: {unclear.problem.message}")
             return True
-        seen_since = self._last_found is not None and self._last_found > deadline
+        seen_since = self.last_found is not None and self.last_found > deadline
         if seen_since or jobs.now - deadline >= UNSEEN_FOR:
             jobs.cancel(job, CancelReason.DEADLINE, self.cancel_synced)
             self.begin_cancel(job)
@@ -398,8 +444,15 @@ class Polls:
         """Whatever the response says, the job is polled again."""
         job, answer, jobs = event.job, event.answer, self._jobs
         self.cancels_in_flight -= 1
+        if isinstance(answer, Unclear):
+            self._showed_nothing(answer)
+        else:
+            self._service_answered()
         delay = jobs.settings.poll_min
-        if isinstance(answer, Unclear) or (answer.other_id is not None and self._is_anothers(job, answer) is not None):
+        if isinstance(answer, Unclear):
+            if answer.problem.http_status in (404, 410):
+                job.cancel_finds_nothing()
+        elif answer.other_id is not None and self._is_anothers(job, answer) is not None:
             pass  # it says nothing about this job
         elif isinstance(answer.outcome, Ended):
             job.over_after_cancel(jobs.now, answer.outcome.usage, answer.outcome.model)
@@ -429,6 +482,8 @@ class Polls:
         now, settings = self._jobs.now, self._jobs.settings
         if final is None:
             patient_until = history.cancelled_at + settings.cancel_patience
+            if history.cancel_not_found:
+                patient_until = min(patient_until, now - self._jobs.age(job) + NOT_TOO_NEW)
             at = min(now + self._times.after_cancel(job), patient_until)
             return None if now >= patient_until else at
         ended_at = history.ended_at

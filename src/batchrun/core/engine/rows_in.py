@@ -15,9 +15,11 @@ from dataclasses import replace
 
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.resends import Resends
 from batchrun.core.engine.submits import Submits
 from batchrun.core.jobs.job import CancelReason, Job, Row
 from batchrun.core.jobs.jobs import Jobs, cancelled, ended_by_us, rejected
+from batchrun.core.jobs.lifecycle import Phase
 from batchrun.core.jobs.messages import InputEnded, ReadRows, Recovered, RowRead, RowsRecalled, RowsTakenUp
 from batchrun.core.journal.entries import AttemptEnded, Cancelling
 from batchrun.core.journal.fold import JournaledRow
@@ -36,8 +38,8 @@ class RowsIn:
     """Makes jobs of rows, and knows which rows are still to come.
 
     `taken_up`: no row that an earlier run left open is still to come; `ended`: no row of the input is; `dry`: none is
-    at hand, and more may come; `left_out`: --limit leaves some to the next run; `all_cancelled`: every row that is
-    still to come ends as cancelled.
+    at hand, and more may come; `left_out`: --limit leaves some to the next run; `left_open`: so many rows are left to a
+    run with their input, which may send them again; `all_cancelled`: every row that is still to come ends as cancelled.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class RowsIn:
         retries: Retries,
         polls: Polls,
         submits: Submits,
+        resends: Resends,
         *,
         collecting: bool,
     ) -> None:
@@ -57,6 +60,9 @@ class RowsIn:
         self._retries = retries
         self._polls = polls
         self._submits = submits
+        self._resends = resends
+        self._collecting = collecting
+        self.left_open = 0
         self.taken_up = not collecting
         self.ended = self.dry = self.left_out = False
         self._known: set[str] = set()  # rows that an earlier run finished or left open, until they are read
@@ -107,8 +113,11 @@ class RowsIn:
         ahead = READ_AHEAD - self._submits.waiting() - self._asked_for
         if ahead < READ_AHEAD // 2:
             return
-        in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared
-        room = min(ahead, self._gate.places + READ_AHEAD - in_memory - self._asked_for)
+        # Rows of a model that waits, or for a retry, keep no others from being read.
+        held_up = max(0, jobs.in_phase[Phase.WAITING] - self._submits.waiting())
+        in_memory = len(jobs.unsubmitted) + len(jobs.watched) + jobs.shared - held_up
+        places = self._gate.places + self._submits.given_back
+        room = min(ahead, places + READ_AHEAD - in_memory - self._asked_for)
         room = int(min(room, jobs.settings.submits + HELD_UP - len(jobs.unsubmitted) - self._asked_for))
         if room >= READ_AHEAD // 2 and jobs.unsynced_records < jobs.settings.max_memory:
             self._asked_for += room
@@ -193,6 +202,10 @@ class RowsIn:
         on the disk, and is accepted behind the entry that is written here.
         """
         jobs = self._jobs
+        again = self._may_be_sent_again(journaled)
+        if again and self._collecting and not cancel:  # without its input it cannot be sent, and is not given up either
+            self.left_open += 1
+            return
         if (
             journaled.job_id is not None and journaled.unconfirmed
         ):  # a retry of it may have been sent, as a repair found
@@ -222,7 +235,8 @@ class RowsIn:
             message = "its record is missing from the output, and it has no job id to fetch it by"
             self._endings.end(job, ended_by_us(State.EXPIRED, "job_not_found", message), None)
         elif journaled.may_have_been_sent:
-            self._take_up_unconfirmed(job, journaled.job_id)
+            if not (again and reason is None and self._sends_again(job, journaled)):
+                self._take_up_unconfirmed(job, journaled.job_id)
         elif reason is not None:
             self._endings.end(job, cancelled(reason, None, sent=False), None)
         elif journaled.ended and not row.about.sendable:
@@ -232,6 +246,16 @@ class RowsIn:
             self._retries.wait_until(job, jobs.now + max(0.0, delay))
         else:
             self._submits.enter(job)
+
+    def _may_be_sent_again(self, journaled: JournaledRow) -> bool:
+        """Whether the service still keeps the idempotency key of the row's last POST, and its response was lost."""
+        if journaled.job_id is not None or journaled.unconfirmed or journaled.recorded_at is not None:
+            return False
+        since = journaled.open_since
+        return since is not None and journaled.cancel is None and self._resends.in_time(since)
+
+    def _sends_again(self, job: Job, journaled: JournaledRow) -> bool:
+        return journaled.open_since is not None and self._submits.lost_before(job, journaled.open_since)
 
     def _poll_last_attempt(self, job: Job, journaled: JournaledRow) -> None:
         """The row was to be retried, and its body is gone: its last job's end becomes its record."""

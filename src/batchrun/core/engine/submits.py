@@ -7,11 +7,14 @@ sake.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from batchrun.core.engine.breakers import Breakers
 from batchrun.core.engine.endings import Endings, Retries
 from batchrun.core.engine.polls import Polls
+from batchrun.core.engine.resends import Resends
+from batchrun.core.engine.stalls import Stalls
 from batchrun.core.jobs.job import IDLE, NEVER, Job, Timers, WaitsFor
 from batchrun.core.jobs.jobs import Jobs, cancelled, rejected
 from batchrun.core.jobs.lifecycle import Phase, Step
@@ -97,6 +100,7 @@ class Queues:
         self._queues: dict[Resource, LaneQueue] = {}
         self._entered = 0
         self._at_hand = 0
+        self.lack_place = False  # as of the last `next`: the first row of some queue waits for nothing but a place
 
     @property
     def at_hand(self) -> int:
@@ -123,17 +127,25 @@ class Queues:
         """A row waits before all others of its lane."""
         self._of(lane).put_first(self._entered, job)
 
-    def next(self, now: float, open_jobs: Mapping[Resource, int]) -> tuple[LaneQueue | None, float]:
-        """The queue whose first row is the next to go, and `now`; without one, None and when there may be one."""
+    def next(
+        self, now: float, open_jobs: Mapping[Resource, int], given_back: Callable[[Resource], int]
+    ) -> tuple[LaneQueue | None, float]:
+        """The queue whose first row is the next to go, and `now`; without one, None and when there may be one.
+
+        `open_jobs` hold places, but for as many as are `given_back`.
+        """
+        self.lack_place = False
         chosen: LaneQueue | None = None
         least, soonest, at_hand = 0, NEVER, 0
         for resource, queue in self._queues.items():
             place = queue.first()
             if place is None:
                 continue
-            opens = queue.opens_at(open_jobs[resource])
+            jobs = open_jobs[resource] - given_back(resource)
+            opens = queue.opens_at(jobs)
             if opens is None:
                 at_hand += len(queue)  # until the next event
+                self.lack_place |= queue.lane.lacks_place(now, jobs)
             elif opens > now:
                 soonest = min(soonest, opens)
             else:
@@ -156,12 +168,25 @@ class Queues:
 class Submits:
     """Rows that wait for their turn, and the POSTs in flight."""
 
-    def __init__(self, jobs: Jobs, endings: Endings, gate: Gate, retries: Retries, polls: Polls) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        endings: Endings,
+        gate: Gate,
+        retries: Retries,
+        polls: Polls,
+        breakers: Breakers,
+        stalls: Stalls,
+        resends: Resends,
+    ) -> None:
         self._jobs = jobs
         self._endings = endings
         self._gate = gate
+        self._breakers = breakers
         self._retries = retries
         self._polls = polls
+        self._stalls = stalls
+        self._resends = resends
         self._queues = Queues()
         self._delayed = Timers(WaitsFor.REFUSED)  # rows that were refused
         self._refused: dict[Job, RefusedRow] = {}  # until they are accepted, or over
@@ -169,10 +194,16 @@ class Submits:
         self._held: list[tuple[Job, Refused]] = []
         self._oversized_noted = False
         self.refusals = self.answered = 0
+        self.lack_place = False  # as of the last `advance`: a row waits for nothing but a place
 
     def waiting(self) -> int:
         """Rows in memory that wait for a turn, but for those that the service makes wait."""
         return self._queues.at_hand
+
+    @property
+    def given_back(self) -> int:
+        """Places that are given back by jobs which may never end."""
+        return self._stalls.given_back
 
     def enter(self, job: Job) -> None:
         """A row waits for its turn, behind all others."""
@@ -200,6 +231,7 @@ class Submits:
     def advance(self) -> float:
         """Write the intents of the rows that may go now; returns when to come back without an event."""
         jobs, gate, now = self._jobs, self._gate, self._jobs.now
+        self._breakers.sweep()
         while (due := self._retries.take(now)) is not None:
             self.enter(due)
         while (due := self._delayed.take(now)) is not None:
@@ -207,19 +239,59 @@ class Submits:
                 self._enter_again(due)
             else:  # cancelled
                 self._refused.pop(due, None)
-        back_at = min(self._retries.next_due(), self._delayed.next_due())
-        while True:
-            queue, opens = self._queues.next(now, jobs.open_of)
+        back_at = min(self._retries.next_due(), self._delayed.next_due(), self._send_again())
+        while len(self._resends) < jobs.settings.submits:
+            queue, opens = self._queues.next(now, jobs.open_of, self._stalls.given_back_of)
+            self.lack_place = self._queues.lack_place
             if queue is None:
                 return min(back_at, opens)
-            opens_for_all = gate.opens_at(jobs.open_jobs)
+            open_jobs = jobs.open_jobs - self._stalls.given_back
+            opens_for_all = gate.opens_at(open_jobs)
             if opens_for_all is None or opens_for_all > now:
+                self.lack_place |= gate.lacks_place(now, open_jobs)
                 return back_at if opens_for_all is None else min(opens_for_all, back_at)
             job = queue.take()
             gate.took(queue.lane, now, job.about.tokens)
+            self._breakers.sent(job, queue.lane)
             jobs.move(job, Step.TURN_TAKEN)
             entry = Intent(job.key, job.attempt, job.row_sha256, jobs.wall)
             jobs.append(entry, job, self._intent_synced)
+        return back_at
+
+    def _send_again(self) -> float:
+        """Send rows whose response was lost, with the keys that they had; returns when to come back."""
+        jobs, gate, resends, now = self._jobs, self._gate, self._resends, self._jobs.now
+        if not len(resends):
+            return NEVER
+        opens_at = NEVER
+        for job in resends.ready():
+            if resends.is_late(job):
+                self._end_unanswered(job)
+                continue
+            lane = self._lane_of(job)
+            opens, opens_for_all = lane.opens_at(0), gate.opens_again_at()
+            if opens is None or opens_for_all is None:
+                continue
+            if max(opens, opens_for_all) > now:
+                opens_at = min(opens_at, max(opens, opens_for_all))
+                continue
+            resends.sent(job)
+            gate.took(lane, now, job.about.tokens)
+            jobs.move(job, Step.TURN_TAKEN)
+            jobs.posted(job)
+            jobs.instruct(Submit(job, job.attempt))
+        return min(opens_at, resends.next_due())
+
+    def lost_before(self, job: Job, since: float) -> bool:
+        """An earlier run lost the response to the row, whose intent is of the time of day `since`: whether it is sent again."""
+        if not self._resends.lost(job, since, None):
+            return False
+        self._jobs.move(job, Step.RESPONSE_LOST)
+        return True
+
+    def cancel_unanswered(self, job: Job) -> None:
+        """End a cancelled row that would have been sent again: that might create its job only now."""
+        self._end_unanswered(job)
 
     def waits(self) -> tuple[Waiting, ...]:
         """The rows that wait since the service refused some, those of one endpoint and model together."""
@@ -237,7 +309,8 @@ class Submits:
         gate, lane, now = self._gate, self._lane_of(job), self._jobs.now
         if job.phase is not Phase.INTENDING:  # cancelled meanwhile
             return
-        if gate.halted is not None or gate.closed or max(gate.paused_until, lane.rate.paused_until) > now:
+        waits = max(gate.paused_until, lane.rate.paused_until) > now or self._breakers.holds(job, lane)
+        if gate.halted is not None or gate.closed or waits:
             gate.withdrew(lane, now, job.about.tokens)
             self._jobs.move(job, Step.WITHDRAWN)
             self._clear(job)
@@ -261,6 +334,7 @@ class Submits:
         self.answered += 1
         sent_at = jobs.answered(job)
         self._refused.pop(job, None)
+        self._resends.forget(job)
         names_a_job = accepted.retrievable or type(accepted.outcome) is Running
         if names_a_job and jobs.is_known(accepted.job_id) and self._is_anothers(job, accepted):
             return
@@ -276,6 +350,7 @@ class Submits:
             jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job, self._id_synced)
             return
         job.submitted(jobs.wall, job_id)  # for the record; there is nothing to poll
+        self._stalls.ended(job)
         if job_id is not None and accepted.retrievable:
             jobs.append(Submitted(job.key, job.attempt, job_id, jobs.wall), job)
             jobs.ended_at_once(job, job_id)
@@ -299,7 +374,7 @@ class Submits:
                 jobs.share(job, job_id)
             return False
         message = f"the response to {job.key!r} has the id {job_id}, which is {owner}"
-        self._gate.lost(self._lane_of(job), jobs.now, message)
+        self._gate.lost(self._lane_of(job), jobs.now, message, answered=True)
         self._end_unconfirmed(job, our_problem("duplicate_job_id", message, http_status=accepted.http_status))
         return True
 
@@ -314,7 +389,13 @@ class Submits:
         sent_at = jobs.answered(job)
         job.refused(refused.problem)
         lane, tokens, others = self._lane_of(job), job.about.tokens, jobs.open_of[job.about.resource] - 1
+        above = jobs.open_jobs > gate.places or others >= lane.places.limit
         row = gate.refused(lane, jobs.now, sent_at, refused, tokens, others, self._refused.get(job))
+        if row is not None and above:
+            self._stalls.refused()
+        if job in self._resends:
+            self._refused_again(job, refused)
+            return
         self._clear(job)
         if job.cancel_reason is not None:
             self._refused.pop(job, None)
@@ -335,21 +416,51 @@ class Submits:
             self._jobs.move(job, Step.REFUSED)
             self._held.append((job, refused))
 
+    def _refused_again(self, job: Job, refused: Refused) -> None:
+        """The service refused a row that it may have accepted before: that shows nothing of the first POST."""
+        waits = refused.again or refused.rule.halts
+        since = self._jobs.wall
+        if job.cancel_reason is None and waits:
+            self._gate.safe()
+            if self._resends.lost(job, since, refused.problem, refused.retry_after or 0.0):
+                self._jobs.move(job, Step.RESPONSE_LOST)
+                return
+            self._end_unconfirmed(job, _refused_later(refused.problem), exposed=False)
+        else:
+            self._resends.forget(job)
+            self._end_unconfirmed(job, _refused_later(refused.problem))
+
     def failed(self, event: SubmitFailed) -> None:
         self.answered += 1
-        self._jobs.answered(event.job)
+        sent_at = self._jobs.answered(event.job)
         self._refused.pop(event.job, None)
-        self._gate.lost(self._lane_of(event.job), self._jobs.now, event.ambiguous.problem.message)
         problem, rule = event.ambiguous.problem, event.ambiguous.rule
+        self._gate.lost(self._lane_of(event.job), self._jobs.now, problem.message, answered=event.ambiguous.answered)
         if rule is not None and rule.halts:
             self._gate.halt(HaltReason(rule.billing_reason or HaltReason.AUTH.value), problem.message)
         shape = event.ambiguous.shape
         if shape is not None and not (self._gate.proven or self._jobs.settings.keep_going):
             message = f"row {event.job.key!r} ends as unconfirmed: {problem.message}"
             self._gate.halt(HaltReason.UNKNOWN_RESPONSE, message, shape)
+        if self._is_sent_again(event, sent_at):
+            return
+        self._resends.forget(event.job)
         if event.ambiguous.unreadable and event.job.cancel_reason is None:
             self._jobs.instruct(KeepUnreadable(event.job.key, event.ambiguous.unreadable))
         self._end_unconfirmed(event.job, problem)
+
+    def _is_sent_again(self, event: SubmitFailed, sent_at: float) -> bool:
+        """Whether a row without a response is sent again, with the same idempotency key."""
+        job, ambiguous = event.job, event.ambiguous
+        problem = ambiguous.problem
+        was_read = ambiguous.shape is not None or problem.code != "answer_lost"
+        if was_read or job.cancel_reason is not None:
+            return False
+        if not self._resends.lost(job, sent_at + self._jobs.epoch, problem):
+            return False
+        self._gate.safe()
+        self._jobs.move(job, Step.RESPONSE_LOST)
+        return True
 
     def input_is_over(self) -> None:
         """No row is left that could show who was at fault for the first refusals."""
@@ -367,8 +478,15 @@ class Submits:
         end = rejected(refused.problem, refused.rule.state, refused.rule.billing_reason)
         self._endings.end(job, end, None)
 
-    def _end_unconfirmed(self, job: Job, problem: Problem) -> None:
-        self._jobs.append(Unconfirmed(job.key, job.attempt, self._jobs.wall), job, self._safe)
+    def _end_unanswered(self, job: Job) -> None:
+        """A row that waits to be sent again is over."""
+        problem = self._resends.forget(job)
+        lost = our_problem("answer_lost", "an earlier run ended between its submit and the response")
+        self._end_unconfirmed(job, problem or lost, exposed=False)
+
+    def _end_unconfirmed(self, job: Job, problem: Problem, *, exposed: bool = True) -> None:
+        then = self._safe if exposed else None
+        self._jobs.append(Unconfirmed(job.key, job.attempt, self._jobs.wall), job, then)
         job.submitted(self._jobs.wall)
         if job.cancel_reason is not None:
             job.warn("submit_unanswered")
@@ -388,3 +506,9 @@ class Submits:
 
     def _safe(self, _: Job) -> None:
         self._gate.safe()
+
+
+def _refused_later(problem: Problem) -> Problem:
+    """Why a row is unconfirmed that was refused when it was sent again."""
+    message = f"the response was lost; sent again with the same key it was refused: {problem.message}"
+    return our_problem("answer_lost", message, http_status=problem.http_status)

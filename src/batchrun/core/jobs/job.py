@@ -24,7 +24,8 @@ class About:
     rate counts.
     `token_cap` is the row's own cap of output tokens, 0 where there is none or it is unknown. `body_hash` is one of what
     is sent for the row, where the service repeats ids; 0 where it is unknown. `sendable` is false where the input no
-    longer holds the body that was sent: it cannot be retried.
+    longer holds the body that was sent: it cannot be retried. `window` is within how many seconds the service promises to
+    end the job, where the row says so.
     """
 
     model: str | None = None
@@ -34,6 +35,7 @@ class About:
     token_cap: int = 0
     body_hash: int = 0
     path: str = ""
+    window: float = 0.0
 
     @property
     def resource(self) -> tuple[str, str | None]:
@@ -94,6 +96,7 @@ class History:
     cancelled_at: float = 0.0
     cancel_synced: bool = False
     cancel_sent: bool = False
+    cancel_not_found: bool = False  # the service did not find the job that it was to cancel
     ended_at: float | None = None  # when a cancelled job was first seen to be over
     usage: Usage = NO_USAGE
     model: str | None = None
@@ -294,6 +297,11 @@ class Job:
         history = self._remember()
         history.cancel_sent = True
 
+    def cancel_finds_nothing(self) -> None:
+        """The service did not find the job that it was to cancel."""
+        history = self._remember()
+        history.cancel_not_found = True
+
     def over_after_cancel(self, now: float, usage: Usage, model: str | None) -> None:
         """A cancelled job was seen to be over, with what it used."""
         history = self._remember()
@@ -366,6 +374,7 @@ class WaitsFor(IntEnum):
     POLL = 0
     RETRY = 1
     REFUSED = 2
+    SENT_AGAIN = 3
 
 
 _KINDS = 4

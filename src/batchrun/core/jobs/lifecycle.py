@@ -28,6 +28,7 @@ class Phase(Enum):
     WAITING = "waiting"  # for its turn: a slot, the rate, a pause, the delay before a retry
     INTENDING = "intending"  # for the sync of its intent; nothing was sent
     SUBMITTING = "submitting"  # for the answer to its POST
+    UNANSWERED = "unanswered"  # its POST's response was lost: to be sent again with the same idempotency key
     RECORDING = "recording"  # accepted: for the sync of its id
     WATCHING = "watching"  # for its next poll
     POLLING = "polling"  # for the answer to its poll
@@ -51,6 +52,7 @@ class Step(Enum):
     WITHDRAWN = "withdrawn"
     ACCEPTED = "accepted"
     REFUSED = "refused for now"
+    RESPONSE_LOST = "response lost"
     ENDED = "ended"
     FILES_FIRST = "ended, files first"
     TO_BE_RETRIED = "ended, to be retried"
@@ -76,12 +78,17 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
     (Phase.WAITING, Step.FILES_FIRST): Phase.STORING,  # cancelled, and an earlier run left files of it
     (Phase.WAITING, Step.RECOVERED): Phase.WATCHING,
     (Phase.WAITING, Step.CANCEL_DUE): Phase.CANCELLING,  # recovered with an id and a cancel
+    (Phase.WAITING, Step.RESPONSE_LOST): Phase.UNANSWERED,  # by an earlier crash
     (Phase.INTENDING, Step.INTENT_SYNCED): Phase.SUBMITTING,
     (Phase.INTENDING, Step.WITHDRAWN): Phase.WAITING,  # a stop, a pause or a halt came between: the intent is void
     (Phase.INTENDING, Step.ENDED): Phase.ENDING,  # cancelled
     (Phase.INTENDING, Step.FILES_FIRST): Phase.STORING,
     (Phase.SUBMITTING, Step.ACCEPTED): Phase.RECORDING,
     (Phase.SUBMITTING, Step.REFUSED): Phase.WAITING,
+    (Phase.SUBMITTING, Step.RESPONSE_LOST): Phase.UNANSWERED,  # at a service that keeps idempotency keys
+    (Phase.UNANSWERED, Step.TURN_TAKEN): Phase.SUBMITTING,  # its intent is on the disk
+    (Phase.UNANSWERED, Step.ENDED): Phase.ENDING,  # the time of its key is over, or it is cancelled
+    (Phase.UNANSWERED, Step.FILES_FIRST): Phase.STORING,
     (Phase.SUBMITTING, Step.TO_BE_RETRIED): Phase.WAITING,
     (Phase.SUBMITTING, Step.ENDED): Phase.ENDING,  # over at once, refused for good, or the answer was lost
     (Phase.SUBMITTING, Step.FILES_FIRST): Phase.STORING,

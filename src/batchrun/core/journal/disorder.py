@@ -50,7 +50,7 @@ def put_in_order(entries: Iterable[tuple[str, dict[str, Any]]]) -> JournaledRow:
         row.job_id, row.submitted_at = submitted[-1]["job_id"], submitted[-1]["at"]
         row.again = next((values["state"] for values in of_it(PollAgain.tag)), None)
     elif not row.unconfirmed:
-        row.open_intent = len(intents) > len(cleared)
+        row.open_since = max(values["at"] for values in intents) if len(intents) > len(cleared) else None
     if attempt - 1 in ends and not (intents or cleared or submitted or row.unconfirmed):
         row.retry_at = ends[attempt - 1].retry_at
     for values in sorted(said.get(Intent.tag, ()), key=lambda values: values["attempt"]):

@@ -59,7 +59,7 @@ class JournaledRow:
         "cancel",
         "ended",
         "job_id",
-        "open_intent",
+        "open_since",
         "recorded_as",
         "recorded_at",
         "retry_at",
@@ -71,7 +71,7 @@ class JournaledRow:
     def __init__(self) -> None:
         self.attempt = 1
         self.row_sha256 = ""
-        self.open_intent = False  # an intent without an end: perhaps sent
+        self.open_since: float | None = None  # when an intent without an end was written: perhaps sent
         self.job_id: str | None = None
         self.submitted_at = 0.0
         self.ended: tuple[AttemptEnded, ...] = ()
@@ -81,6 +81,15 @@ class JournaledRow:
         self.again: str | None = None  # the state in which its job had ended, where it is to be polled once more
         self.recorded_at: bytes | None = None  # its marker, packed: a million of them are in memory at once
         self.recorded_as = ""
+
+    @property
+    def open_intent(self) -> bool:
+        """Whether its last attempt may have been sent, and has no end."""
+        return self.open_since is not None
+
+    @open_intent.setter
+    def open_intent(self, value: bool) -> None:
+        self.open_since = 0.0 if value else None
 
     @property
     def marker(self) -> Marker | None:
@@ -256,7 +265,7 @@ class Folding:
         if journaled is None:
             journaled = self._rows[key] = JournaledRow()
         elif (
-            journaled.open_intent
+            journaled.open_since is not None
             or journaled.job_id is not None
             or journaled.unconfirmed
             or journaled.again is not None
@@ -268,7 +277,8 @@ class Folding:
         journaled.attempt = attempt
         if row_sha256 := values["row_sha256"]:  # the intent of a later attempt has none
             journaled.row_sha256 = row_sha256
-        journaled.open_intent = True
+        at = values.get("at")
+        journaled.open_since = at if type(at) is float else 0.0
         return True
 
     def _submitted(self, values: dict[str, Any]) -> bool:
@@ -282,7 +292,7 @@ class Folding:
         elif journaled.job_id is not None or attempt < journaled.attempt:
             return self._is_astray(key)
         journaled.attempt = attempt
-        journaled.open_intent = False
+        journaled.open_since = None
         journaled.job_id = job_id
         journaled.submitted_at = values["at"]
         self.fold.accepted += 1
@@ -297,7 +307,8 @@ class Folding:
             self.fold.retries += 1
             return True
         journaled.attempt = values["attempt"] + 1
-        journaled.open_intent = journaled.unconfirmed = False
+        journaled.open_since = None
+        journaled.unconfirmed = False
         journaled.job_id = None
         journaled.retry_at = values["retry_at"]
         self.fold.retries += journaled.again is None  # a new attempt that the user asked for is not counted
@@ -308,14 +319,14 @@ class Folding:
         journaled = self._row_of(values)
         if values["attempt"] < journaled.attempt:
             return self._is_astray(values["key"])
-        journaled.open_intent = False
+        journaled.open_since = None
         return True
 
     def _unconfirmed(self, values: dict[str, Any]) -> bool:
         journaled = self._row_of(values)
         if values["attempt"] < journaled.attempt:
             return self._is_astray(values["key"])
-        journaled.open_intent = False
+        journaled.open_since = None
         journaled.unconfirmed = True
         return True
 

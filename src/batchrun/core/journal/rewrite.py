@@ -161,9 +161,8 @@ def entries_of(key: str, journaled: JournaledRow) -> Iterator[Entry]:
     else:
         yield from journaled.ended
         if sent or journaled.row_sha256:
-            yield Intent(
-                key, journaled.attempt, journaled.row_sha256, journaled.submitted_at if journaled.job_id else 0.0
-            )
+            at = journaled.submitted_at if journaled.job_id else journaled.open_since or 0.0
+            yield Intent(key, journaled.attempt, journaled.row_sha256, at)
         if journaled.job_id is not None:
             yield Submitted(key, journaled.attempt, journaled.job_id, journaled.submitted_at)
         if journaled.unconfirmed:
@@ -178,7 +177,7 @@ def entries_of(key: str, journaled: JournaledRow) -> Iterator[Entry]:
 
 def _entries_of_dropped(key: str, journaled: JournaledRow, row: Dropped) -> Iterator[Entry]:
     reopened = JournaledRow()
-    for name in ("attempt", "row_sha256", "open_intent", "job_id", "submitted_at", "ended", "retry_at", "unconfirmed"):
+    for name in ("attempt", "row_sha256", "open_since", "job_id", "submitted_at", "ended", "retry_at", "unconfirmed"):
         setattr(reopened, name, getattr(journaled, name))
     if reopened.job_id is not None:
         reopened.again = row["state"]

@@ -10,7 +10,8 @@
 - **slow start**: the first submit goes alone; each acceptance opens the window by one, up to `submits`
 - **pauses**: where no connection can be made all submits wait; all such failures within one pause are one incident. A
   refusal of the service pauses its `Lane`, as does a job that failed for a rate or an overload and asks to wait
-- **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time
+- **outage**: after five ambiguous outcomes in a row submits stop but for one probe at a time; whether the service
+  answers at all is known to `Reach`, and `CatchUp` holds submits back for a while after an outage
 - **halts**: nothing is submitted any more, for one reason
 
 Read first `rate`, then `lane`.
@@ -23,8 +24,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from batchrun.core.limits.catch_up import CatchUp
 from batchrun.core.limits.lane import Lane, Rates, RefusedRow, Resource, Window
 from batchrun.core.limits.rate import FIRST, AdaptiveRate, Rate
+from batchrun.core.limits.reach import LONGEST_TRY_GAP, Reach
 from batchrun.core.responses.retry_after import RateHeaders, full_jitter
 from batchrun.core.responses.shape import UnknownShape
 from batchrun.core.responses.verdict import Refused
@@ -148,6 +151,8 @@ class Gate:
         self.requests = Rate(settings.rpm / 60 if settings.rpm else None)
         self.tokens = Rate(settings.tpm / 60 if settings.tpm else None)
         self.window = Window(settings.submits)
+        self.reach = Reach()
+        self._catch_up = CatchUp()
         self.in_flight = 0  # submits without a response
         self.exposed = 0  # submits whose outcome is not yet safe on the disk; never fewer than in flight
         self.paused_until = float("-inf")
@@ -174,16 +179,31 @@ class Gate:
 
         `open_jobs` counts the jobs on the service, submits included.
         """
-        if self.halted is not None or self.closed or self.doubted:
-            return None
-        allowed = 1 if self.outage else int(self.window.size)
-        if self.in_flight >= allowed or self.exposed >= self._settings.submits:
-            return None
-        if open_jobs >= self.places:
+        if not self._is_open() or open_jobs >= self.places:
             return None
         if not self.shared.has_room(self, open_jobs):
             return None
-        return max(self.paused_until, self.requests.ready_at(), self.tokens.ready_at(), self.shared.requests.ready_at())
+        return self.opens_again_at()
+
+    def opens_again_at(self) -> float | None:
+        """As `opens_at`, for a row that holds a place already."""
+        if not self._is_open():
+            return None
+        own = max(self.paused_until, self._catch_up.ready_at(), self.requests.ready_at(), self.tokens.ready_at())
+        return max(own, self.shared.requests.ready_at())
+
+    def _is_open(self) -> bool:
+        """Whether one more submit may be in flight."""
+        if self.halted is not None or self.closed or self.doubted:
+            return False
+        allowed = 1 if self.outage else int(self.window.size)
+        return self.in_flight < allowed and self.exposed < self._settings.submits
+
+    def lacks_place(self, now: float, open_jobs: int) -> bool:
+        """Whether no submit may go for want of a place, and for nothing else."""
+        if not self._is_open() or self.outage or self.paused_until > now:
+            return False
+        return open_jobs >= self.places or not self.shared.has_room(self, open_jobs)
 
     def lane(self, resource: Resource, now: float) -> Lane:
         """The lane of the rows of a resource."""
@@ -214,6 +234,7 @@ class Gate:
         lane.took(now, tokens)
         self.in_flight += 1
         self.exposed += 1
+        self._catch_up.took(now)
         self.requests.take(now)
         self.tokens.take(now, tokens)
         self.shared.took(self, now)
@@ -239,6 +260,7 @@ class Gate:
         self._refused_since = None
         if self._is_straggler():
             return
+        self._answered(now)
         if self.outage:
             self.window.start_again()
         self.window.accepted()
@@ -265,6 +287,10 @@ class Gate:
         self._is_straggler()
         self.tokens.settle(now, tokens, 0)
         problem = refused.problem
+        if refused.unconnected:
+            self._failed(now, problem.message, unconnected=True)
+        elif problem.http_status is not None:
+            self._answered(now)
         if not refused.again:
             lane.ended()
         if refused.rule.halts:
@@ -284,8 +310,12 @@ class Gate:
             self._refused_at_first_with(problem.code or f"HTTP {problem.http_status}", problem.message)
         return None
 
-    def lost(self, lane: Lane, now: float, message: str) -> None:
-        """The outcome of a submit is unknown."""
+    def lost(self, lane: Lane, now: float, message: str, *, answered: bool = False) -> None:
+        """The outcome of a submit is unknown; `answered` where the service itself responded."""
+        if answered:
+            self._answered(now)
+        else:
+            self._failed(now, message, unconnected=False)
         lane.ended()
         self.in_flight -= 1
         self._ambiguous += 1
@@ -312,6 +342,32 @@ class Gate:
         """A job of the lane failed for a rate or an overload; the service asks to wait `asked` seconds."""
         self.trouble = message
         lane.job_failed_for_load(now, asked, self._chance, lower=lower)
+
+    # --- polls, as far as they show whether the service answers ---
+
+    def poll_answered(self, now: float) -> float | None:
+        """A poll, or a cancel, was answered; returns since when none was, where that was an outage."""
+        since = self.reach.answered(self.reach.polls, now)
+        self._after(now, since)
+        if since is not None:
+            self.paused_until = min(self.paused_until, now)  # for want of an answer, which there is now
+        return since
+
+    def poll_failed(self, now: float, message: str, *, unconnected: bool) -> None:
+        """A poll, or a cancel, was not answered."""
+        self._catch_up.failed(now)
+        self.reach.failed(self.reach.polls, now, message, unconnected=unconnected)
+
+    def suspended(self, now: float) -> None:
+        """The process was suspended."""
+        self.reach.suspended(now)
+
+    def nothing_to_ask(self, *, submits: bool, polls: bool) -> None:
+        """There are no `submits`, or no `polls`, that could be answered."""
+        if submits:
+            self.reach.idle(self.reach.submits)
+        if polls:
+            self.reach.idle(self.reach.polls)
 
     # --- the run ---
 
@@ -352,12 +408,25 @@ class Gate:
             return True
         return False
 
+    def _answered(self, now: float) -> None:
+        self._after(now, self.reach.answered(self.reach.submits, now))
+
+    def _after(self, now: float, since: float | None) -> None:
+        """A request was answered; `since` is when an outage began that is over."""
+        if since is not None or not self.reach.is_silent:
+            self._catch_up.answered(now, outage=since is not None)
+
+    def _failed(self, now: float, message: str, *, unconnected: bool) -> None:
+        self._catch_up.failed(now)
+        self.reach.failed(self.reach.submits, now, message, unconnected=unconnected)
+
     def _pause(self, now: float) -> None:
         """No connection: all submits wait."""
         if now < self.paused_until:
             return
         self._incidents += 1
-        self.paused_until = now + full_jitter(self._incidents, 0.5 + self._chance() / 2)
+        longest = LONGEST_PROBE_GAP if self.reach.connected else LONGEST_TRY_GAP
+        self.paused_until = now + full_jitter(self._incidents, 0.5 + self._chance() / 2, cap=longest)
         self.window.start_again()
 
     def _refused_at_first_with(self, code: str, message: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from batchrun.core.limits.breaker import Breaker
 from batchrun.core.limits.rate import AdaptiveRate, LimitKind, limit_refused
 from batchrun.core.responses.error import Source
 from batchrun.core.responses.retry_after import RateHeaders, full_jitter
@@ -251,6 +252,7 @@ class Lane:
         self.window.open()
         self.places = Places()
         self.counts = ClassCounts()
+        self.breaker = Breaker(resource[1])
         self.in_flight = 0
         self.last_at = float("-inf")  # when the last one went
         self._failed_incidents = 0  # in a row, without a job that succeeded between them
@@ -259,7 +261,12 @@ class Lane:
         """From when on a row may go, with so many `jobs` in flight; None where only an event can change that."""
         if self.in_flight >= int(self.window.size) or jobs + 1 > self.places.limit:
             return None
-        return self.rate.ready_at(self)
+        return max(self.rate.ready_at(self), self.breaker.opens_at())
+
+    def lacks_place(self, now: float, jobs: int) -> bool:
+        """Whether, with so many `jobs` in flight, a row may not go for want of a place, and for nothing else."""
+        is_open = self.in_flight < int(self.window.size) and self.rate.paused_until <= now
+        return is_open and jobs + 1 > self.places.limit
 
     def took(self, now: float, tokens: int) -> None:
         self.in_flight += 1
@@ -304,6 +311,14 @@ class Lane:
 
     def job_succeeded(self) -> None:
         self._failed_incidents = 0
+
+    def job_ended(self, now: float, state: State, why: str, *, first: bool, probe: bool) -> str | None:
+        """A job ended, as `Breaker.ended` has to know; returns what a person is to be told."""
+        return self.breaker.ended(now, state, why, first=first, probe=probe)
+
+    def job_gone(self) -> None:
+        """A job that was sent while others wait, to see whether the service works again, is in flight no longer."""
+        self.breaker.gone()
 
     def slow_down(self) -> None:
         """The service asked for fewer requests: start slowly again, and climb slowly."""

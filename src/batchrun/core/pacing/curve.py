@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import sqrt
+from math import exp, log, sqrt
 
 from batchrun.core.pacing.life_table import EDGES, LAST, WIDTHS, LifeTable, bin_of
 
@@ -12,7 +12,7 @@ BEYOND = 1 / 3
 """Beyond the longest duration known no gap exceeds this share of the age."""
 _AT_RISK = 1.0
 """A bin is known where so many jobs were at risk in it."""
-_PRECISION = 1.01  # of the price
+_PRECISION, _STEPS = 5e-4, 20  # of the lag, at which the search for the price ends
 _NOBODY = 1e-3  # the share of jobs beyond which polls are not counted
 
 
@@ -45,17 +45,28 @@ class Curve:
         self.polls = 0.0
         self.gaps: list[float] = []
 
-    def plan(self, lag: float) -> None:
-        """Choose the price of a poll at which the mean lag is `lag` seconds, and by it the gap after each edge."""
+    def plan(self, lag: float, near: float = 0.0) -> None:
+        """Choose the price of a poll at which the mean lag is `lag` seconds, and by it the gap after each edge.
+
+        It may be expected `near` this price. The lag grows about as its square root: each step goes by that, or by the slope
+        between the last two prices, within what is known to be too low and too high.
+        """
         low, high = lag / 1000, lag
-        while high > low * _PRECISION:
-            middle = sqrt(low * high)
-            if middle * self.expected_polls(middle) > lag:
-                high = middle
-            else:
-                low = middle
-        self.price = price = sqrt(low * high)
-        self.polls = self.expected_polls(price)
+        price = min(max(near or lag / 3, low), high)
+        power, last = 0.5, (0.0, 0.0)
+        for _ in range(_STEPS):
+            polls = self.expected_polls(price)
+            here = log(price), log(price * polls / lag)
+            if abs(here[1]) < _PRECISION or high - low < _PRECISION * low:
+                break
+            low, high = (low, price) if here[1] > 0 else (price, high)
+            if last != (0.0, 0.0) and abs(here[0] - last[0]) > _NOBODY * _PRECISION:
+                power = min(max((here[1] - last[1]) / (here[0] - last[0]), 0.1), 1.0)
+            last = here
+            price *= exp(-here[1] / power)
+            if not low < price < high:
+                price = sqrt(low * high)
+        self.price, self.polls = price, polls
         self.gaps = [self.next_age(edge, price) - edge for edge in EDGES]
 
     def expected_polls(self, price: float) -> float:

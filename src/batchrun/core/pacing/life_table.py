@@ -119,35 +119,37 @@ class LifeTable:
             self._expected = hazards
             self._ends_before, self._left_before, self._weight_before = list(self.ends), list(self.left), self.weight
 
+    def watch_nothing(self) -> None:
+        """Compare no longer with what was watched."""
+        self._expected = None
+
     def drifted(self) -> bool:
         """Whether what came since contradicts the hazards that are watched; then all before is forgotten.
 
         The number of ends is compared with the sum of the hazards over the time at risk: a one-sample log-rank test.
-        It takes part of running jobs too, so that a service that has become slower is noticed before its jobs end.
+        It takes part of running jobs too, so that a service that has become slower is noticed before its jobs end. Ages at
+        which hardly any job ended are compared together: jobs of two kinds that become faster end between the two.
         """
         if self._expected is None:
             return False
         weight = self._weight_before
         ends = [(now - before) / weight for now, before in zip(self.ends, self._ends_before, strict=True)]
         left = [(now - before) / weight for now, before in zip(self.left, self._left_before, strict=True)]
-        expected = uncertain = found = 0.0
-        times = _time_at_risk(left)
-        known = [based_on >= _SUPPORT * weight for based_on in self._ends_before]
-        if any(known):
-            known[LAST - known[::-1].index(True)] = False  # of the oldest bin perhaps only the beginning was seen
-        for known_here, hazard, based_on, end, time in zip(
-            known, self._expected, self._ends_before, ends, times, strict=True
-        ):
-            if known_here:
-                here = hazard * time
-                expected += here
-                uncertain += SPREAD * here * here * weight / based_on
-                found += end
-        z = (found - expected) / sqrt(max(expected, 1.0) + uncertain)
-        if abs(z) > DRIFT_Z:
+        before, times = self._ends_before, _time_at_risk(left)
+        known = [based_on >= _SUPPORT * weight for based_on in before]
+        last = LAST - known[::-1].index(True) if any(known) else 0  # of it perhaps only the beginning was seen
+        usual, rare = _Compared(), _Compared()
+        for k in range(last):
+            expected, based_on = self._expected[k] * times[k], before[k] / weight
+            if known[k]:
+                usual.add(ends[k], expected, based_on, SPREAD * expected * expected / based_on)
+            else:
+                rare.add(ends[k], expected, based_on)
+        rare.uncertain = SPREAD * rare.expected**2 / max(1.0, rare.based_on)
+        if abs(usual.deviations()) > DRIFT_Z or rare.deviations() > DRIFT_Z:
             self.forget()
             return True
-        if max(found, expected) >= DRIFT_ENDS:
+        if max(usual.found, usual.expected) >= DRIFT_ENDS:
             self._expected = None
         return False
 
@@ -157,6 +159,25 @@ class LifeTable:
         self.left = [value / by for value in self.left]
         self.weight = 1.0
         self._expected = None
+
+
+class _Compared:
+    """Ends that were found, and that were to be expected from those before."""
+
+    __slots__ = ("based_on", "expected", "found", "uncertain")
+
+    def __init__(self) -> None:
+        self.found = self.expected = self.based_on = self.uncertain = 0.0
+
+    def add(self, found: float, expected: float, based_on: float, uncertain: float = 0.0) -> None:
+        self.found += found
+        self.expected += expected
+        self.based_on += based_on
+        self.uncertain += uncertain
+
+    def deviations(self) -> float:
+        """By how many standard deviations more were found."""
+        return (self.found - self.expected) / sqrt(max(self.expected, 1.0) + self.uncertain)
 
 
 def _time_at_risk(left: list[float]) -> list[float]:

@@ -31,10 +31,23 @@ third was best over all workloads, at most 1.01 times the polls of a backoff of 
 the curve first counts, waiting jobs are planned again. A class that has none yet borrows that of all classes, earlier
 runs' last records included. Beyond the longest duration known no gap exceeds a third of the age. Where ends contradict
 the curve (a one-sample log-rank test, and scouts, which see what ends before all others are polled) it is forgotten.
+Jobs of two kinds that become faster are noticed late where only polls tell when jobs ended: the longer ones are polled
+when they were always over, and the first of them come after more than a thousand of the others.
+
+**Queued jobs.** Where polls show jobs queued and later in progress, two more life tables are kept (stages.py): how long
+jobs wait, by age, and how long they run from then on. A queued job is polled where the lag expected of those that still
+wait at its age reaches the price: it must leave the queue and then run. A job in progress is polled by how long it has
+run. The price is the lag that is wanted, divided by the polls per job that follow from both curves; where by age alone as
+few are needed, polls go by age. At equal lag (5 to 20% of the mean) this takes 0.6 to 0.86 times the polls by age alone
+where a memoryless queue of 60 s or 30 s comes before runs of 5 s or 30 s, and as many as by age where all jobs wait for
+about as long, where the wait is short, or where `queued` is said until the end.
 
 **Declined.** Gaps by the square root of the hazard (up to 16% more polls), a guess of each job's end (no distribution,
 no price), steering c by the lag or the rate that is observed (two stable points in simulation: where the rate binds, the
-poll that was due first goes first), jitter of half a gap (7 to 28% more polls; a tenth costs under 5%, and keeps jobs
+poll that was due first goes first), ages that count from the last poll that showed a job queued (as good where the queue
+has no memory, up to 2.9 times the polls by age where it has), trying either way and counting polls (the first jobs of a
+batch decide it), the mean of the probability transform of the last ends as a test for change (the first ends of a batch
+are its shortest jobs), jitter of half a gap (7 to 28% more polls; a tenth costs under 5%, and keeps jobs
 apart that were submitted together).
 
 `python benchmarks/pacing.py` measures all this.
@@ -57,6 +70,7 @@ from batchrun.core.pacing.life_table import (
     LifeTable,
     bin_of,
 )
+from batchrun.core.pacing.stages import KNOWN_JOBS, Stages
 from batchrun.core.settings.settings import Lag
 
 KNOWN_ENDS, KNOWN_SHARE = 20, 1 / 3
@@ -81,6 +95,8 @@ _SCOUTED_SHARE, _SCOUTED_UP_TO = 0.3, 0.8
 _SCOUTED_FROM = 0.05
 """Every other scout is polled where so few jobs have ended: one that has ended there says most. The rest are spread over
 the ages up to the first poll, and show where jobs end."""
+TRIED_AGAIN = 4
+"""Where too few jobs were seen queued and then in progress, it is tried again after so many times as many ends."""
 UNKNOWN_AGE = -1.0
 """A job was in flight for a time of which nothing is known: a suspension, or before this run."""
 
@@ -123,12 +139,15 @@ class ClassPacing:
         "_lines",
         "_longest",
         "_own",
+        "_queued_polls",
         "_scouted_below",
         "_scouted_early",
         "_scouts",
         "_shortest",
+        "_stages_from",
         "_unlearned_jobs",
         "curve",
+        "stages",
         "table",
     )
 
@@ -143,11 +162,15 @@ class ClassPacing:
         self._scouted_below = self._scouted_early = 0.0
         self._scouts, self._early_scouts = Scouts(), Scouts()
         self._learned_at = -1  # ends in the table when the curve was drawn
+        self.stages: Stages | None = None
+        """What polls show that tell queued jobs from those in progress; None where they do not, or it does not help."""
+        self._queued_polls = 0
+        self._stages_from = 0  # ends in the table from which on they are tried
 
     # --- polls ---
 
-    def first(self, chance: float, scout: float) -> float:
-        """Seconds from a job's submit to its first poll; `chance` and `scout` are in [0, 1)."""
+    def first(self, chance: float, scout: float, *, queued: bool = False) -> float:
+        """Seconds from a job's submit, which left it `queued`, to its first poll; `chance` and `scout` are in [0, 1)."""
         if self._lines is None:
             self._unlearned_jobs += 1
             if self._unlearned_jobs > FIRST_JOBS:
@@ -157,11 +180,35 @@ class ClassPacing:
             early = scout < SCOUTS / 2
             age = self._scouted_early * (LEAST_JITTER + JITTER * chance) if early else self._scouted_below * chance
             return max(self._shortest, age)
-        return self.gap(0.0, chance)
+        return self.gap(0.0, chance, None if queued else 0.0)
 
-    def gap(self, age: float, chance: float) -> float:
-        """Seconds to the next poll of a job that was last seen to run at `age`, as far as that is known."""
-        return self.running(UNKNOWN_AGE, age, chance)
+    def gap(self, age: float, chance: float, begun: float | None = 0.0) -> float:
+        """Seconds to the next poll of a job that was last seen at `age`, as far as that is known."""
+        return self.seen(UNKNOWN_AGE, age, begun, chance)
+
+    def seen(self, before: float, age: float, begun: float | None, chance: float) -> float:
+        """As `running`, of a job that may be queued: it was first seen in progress at the age `begun`, or never yet.
+
+        Where `begun` is not above 0 nobody saw whether it was queued.
+        """
+        gap, stages = self.running(before, age, chance), self.stages
+        if stages is None:
+            if begun is None and before >= 0.0 and self.table.count >= self._stages_from:
+                self._queued_polls += 1
+                if self._queued_polls > KNOWN_JOBS:
+                    self.stages = Stages()
+            return gap
+        if begun is None:
+            if before >= 0.0:
+                stages.queued(before, age)
+        elif begun <= 0.0:
+            return gap
+        elif before >= 0.0:
+            stages.in_progress(before, age, begun)
+        if not stages.used:
+            return gap
+        gap = stages.gap(age, begun) / self._divisor * (LEAST_JITTER + JITTER * chance)
+        return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
 
     def running(self, before: float, age: float, chance: float) -> float:
         """A job was seen to run at `age`, and before that at the age `before`: seconds to its next poll."""
@@ -181,10 +228,13 @@ class ClassPacing:
         gap = (base + slope * age) * (LEAST_JITTER + JITTER * chance)
         return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
 
-    def ended(self, before: float, age: float, told: tuple[float, float] | None = None) -> float | None:
+    def ended(
+        self, before: float, age: float, told: tuple[float, float] | None = None, begun: float | None = 0.0
+    ) -> float | None:
         """A job that was seen to run at the age `before` has ended by `age`; between two ages, as the service `told`.
 
-        Returned is how long before `age` that was, as is to be expected; None where nothing is known of it.
+        It was first seen in progress at the age `begun`, as for `seen`. Returned is how long before `age` it ended, as is
+        to be expected; None where nothing is known of it.
         """
         if before == UNKNOWN_AGE:
             return None
@@ -194,6 +244,8 @@ class ClassPacing:
         if told is not None and max(low, told[0]) < min(high, told[1]):
             low, high = max(low, told[0]), min(high, told[1])
         self.table.add_end(before, low, high)
+        if self.stages is not None and (begun is None or begun > 0.0):
+            return age - high + self.stages.ended(before, low, high, begun)
         return age - high + ((high - low) / 2 if curve is None else curve.unnoticed(low, high))
 
     def _scouted(self, expected: float, *, ended: bool) -> None:
@@ -223,7 +275,8 @@ class ClassPacing:
             table.forget()
             self._scouts, self._early_scouts = Scouts(), Scouts()
             self._own, self.curve, self._lines, self._scouted_below = False, None, None, 0.0
-            self._unlearned_jobs = 0
+            self._unlearned_jobs = self._queued_polls = self._stages_from = 0
+            self.stages = None
             return True
         if table.count == self._learned_at:
             return False
@@ -232,16 +285,29 @@ class ClassPacing:
         if table.count >= KNOWN_ENDS:
             known = curve_of((table,))
         if known is not None and (self._own or known[0].known_share >= KNOWN_SHARE):
-            if known[0].known_share >= WATCHED_SHARE:
-                table.watch(known[1])
             counts_now, self._own = not self._own, True
             self._plan(known[0])
+            counts_now = self._tell_stages(known[0]) or counts_now
+            if self.stages is not None and self.stages.used:
+                table.watch_nothing()  # polls that come by stages find ends at other ages first, and seem to contradict it
+            elif known[0].known_share >= WATCHED_SHARE:
+                table.watch(known[1])
             return counts_now
         if not self._own and (borrowed := parent()) is not None:
             counts_now = self.curve is None
             self._plan(borrowed)
             return counts_now
         return False
+
+    def _tell_stages(self, curve: Curve) -> bool:
+        """Learn of queued jobs; whether waiting jobs are to be planned again."""
+        stages = self.stages
+        if stages is None:
+            return False
+        used = stages.used
+        if not stages.refresh(self._seconds(curve), curve.polls):
+            self.stages, self._queued_polls, self._stages_from = None, 0, TRIED_AGAIN * self.table.count
+        return stages.used is not used
 
     def hurry(self, *, at_the_end: bool) -> bool:
         """Divide all gaps at the end of a batch; whether waiting jobs are to be planned again."""
@@ -253,14 +319,17 @@ class ClassPacing:
         return at_the_end
 
     def _plan(self, curve: Curve) -> None:
-        lag = self._lag
-        curve.plan(lag.value * curve.mean if lag.is_share else lag.value)
+        curve.plan(self._seconds(curve), 0.0 if self.curve is None else self.curve.price)
         self.curve = curve
         self._draw()
         first = curve.gaps[0]
         scouted = 1 - curve.running_at(first * LEAST_JITTER) > _SCOUTED_SHARE
         self._scouted_below = below = first * _SCOUTED_UP_TO if scouted else 0.0
         self._scouted_early = min(below / (LEAST_JITTER + JITTER), curve.age_at(1 - _SCOUTED_FROM))
+
+    def _seconds(self, curve: Curve) -> float:
+        """The mean lag that is wanted."""
+        return self._lag.value * curve.mean if self._lag.is_share else self._lag.value
 
     def _draw(self) -> None:
         """The gaps as straight lines, one for each bin."""

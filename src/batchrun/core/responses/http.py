@@ -51,3 +51,7 @@ class Failure(NamedTuple):
     sent: bool
     cause: Cause
     message: str
+
+
+NOTHING_SENT = "; nothing was sent"
+"""How the message of a failure ends of which no byte was sent."""

@@ -23,7 +23,7 @@ from batchrun.core.responses.error import (
 )
 from batchrun.core.responses.retry_after import retry_after
 from batchrun.core.taxonomy.classify import reason_rule, rule
-from batchrun.core.taxonomy.rules import STARTED_WORDS, Retry, State, StateGroup, WordField, group_of, normalise
+from batchrun.core.taxonomy.rules import STARTED_WORDS, Retry, Rule, State, StateGroup, WordField, group_of, normalise
 
 # --- Token counts, the same for all endpoints; what a service does not report is null, never a guess ---
 
@@ -257,7 +257,10 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is over. `retry` is what a retry is worth; `state` is final when there is none."""
+    """The job is over. `retry` is what a retry is worth; `state` is final when there is none.
+
+    `rule` is the one of the taxonomy that says so, where a service's response led to it.
+    """
 
     state: State
     status: str | None = None
@@ -273,6 +276,7 @@ class Ended:
     text: str | None = None
     usage: Usage = NO_USAGE
     token_cap: int | None = None  # as the response names it
+    rule: Rule | None = None
 
 
 ResultForm = Literal["choices", "embeddings", "images", "output", "mapped"]
@@ -343,6 +347,7 @@ def outcome_of(body: Mapping[str, Any], *, mapped: bool = False) -> Running | En
         ended(job, first, StateGroup.FAILURE),
         state=State.FAILED,
         problem=our_problem("contradictory_status", message),
+        rule=rule(WordField.TOOL, "contradictory_status"),
         halts=False,
         billing_reason=None,
     )
@@ -452,7 +457,8 @@ def _incomplete(error: ErrorParts | None, findings: PayloadFindings, facts: Mapp
     if error is None and findings.stopped_by is None and findings.tool_errors:
         parts, source = _parts_of_tool(findings.tool_errors[0]), Source.TOOL
     problem = problem_of(found, parts, source)
-    return Ended(State.INCOMPLETE, problem=problem, billing=Billing.BILLED, warnings=findings.warnings(), **facts)
+    warnings = findings.warnings()
+    return Ended(State.INCOMPLETE, problem=problem, billing=Billing.BILLED, warnings=warnings, rule=found, **facts)
 
 
 def _failed(
@@ -500,6 +506,7 @@ def _by_rule(judged: Judged, state: State, findings: PayloadFindings, facts: Map
         halts=found.halts,
         billing_reason=found.billing_reason,
         warnings=tuple(dict.fromkeys(warnings)),
+        rule=found,
         **facts,
     )
 

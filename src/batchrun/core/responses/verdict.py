@@ -106,13 +106,17 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was created. With `again`, the same row may be sent later; else `rule` says how it ends."""
+    """Nothing was created. With `again`, the same row may be sent later; else `rule` says how it ends.
+
+    `unconnected`: there was no connection to send it over.
+    """
 
     problem: Problem
     rule: Rule
     again: bool
     retry_after: float | None = None
     shown: RateHeaders | None = None
+    unconnected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,11 @@ class Ambiguous:
     rule: Rule | None = None  # why no further row will do better, where the service said so
     shape: UnknownShape | None = None  # of a JSON object that shows no job and no result
     unreadable: bytes = b""  # a 2xx body that could not be read, and may be a result
+
+    @property
+    def answered(self) -> bool:
+        """Whether the service answered, and not something in front of it that cannot reach it."""
+        return self.problem.http_status is not None and self.problem.http_status < 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,9 @@ class Trouble(StrEnum):
 class Unclear:
     """The poll did not show the job. `unreadable` keeps a 2xx body that could not be read.
 
-    `is_final`: it would stop the event loop for too long to read, at each further poll too.
+    `is_final`: it would stop the event loop for too long to read, at each further poll too. Not `answered`: there was no
+    response, or one of something in front of the service. `unconnected`: there was no connection to send the poll over.
+    `rule` is the one of the taxonomy for what the response said.
     """
 
     trouble: Trouble
@@ -162,6 +173,9 @@ class Unclear:
     retry_after: float | None = None
     unreadable: bytes = b""
     is_final: bool = False
+    answered: bool = True
+    unconnected: bool = False
+    rule: Rule | None = None
 
 
 def is_safe_id(value: object) -> bool:
@@ -207,7 +221,7 @@ def read_submit(
         if answer.sent:
             return Ambiguous(our_problem("answer_lost", answer.message))
         problem = our_problem("connection_failed", answer.message)
-        return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True)
+        return Refused(problem, rule(WordField.TOOL, "connection_failed"), again=True, unconnected=True)
     if 200 <= answer.status < 300:
         return _read_acceptance(answer, wall, field_map, overrides, background=background, queues=queues, result=result)
     judged = _judge_response(answer)
@@ -234,14 +248,19 @@ def read_poll(
     if isinstance(answer, Failure):
         if answer.cause is Cause.TOO_LARGE:
             problem = our_problem("result_too_large", answer.message)
-            return JobReport(Ended(State.FAILED, problem=problem), b"", 0, None)
-        return Unclear(Trouble.TRANSIENT, our_problem("connection_failed", answer.message))
+            too_large = rule(WordField.TOOL, "result_too_large")
+            return JobReport(Ended(State.FAILED, problem=problem, rule=too_large), b"", 0, None)
+        problem = our_problem("connection_failed", answer.message)
+        broken = rule(WordField.TOOL, "connection_failed")
+        return Unclear(Trouble.TRANSIENT, problem, answered=False, unconnected=not answer.sent, rule=broken)
     if 200 <= answer.status < 300:
         if dated:
             return _read_job_in_full(answer, wall, job_id, field_map, _reading_of(answer), dated=True)
         return _read_job(answer, wall, job_id, field_map)
-    problem = _judge_response(answer).problem
-    return Unclear(_trouble_of(answer.status), problem, retry_after(answer.headers, wall, problem.message))
+    judged = _judge_response(answer)
+    delay = retry_after(answer.headers, wall, judged.problem.message)
+    trouble = _trouble_of(answer.status)
+    return Unclear(trouble, judged.problem, delay, answered=answer.status < 500, rule=judged.rule)
 
 
 def read_cancel(
@@ -367,7 +386,8 @@ def _read_job_in_full(
     if reading is None or not isinstance(reading.value, dict):
         trouble = Trouble.FOREIGN if _first_byte(answer.body) == b"<" else Trouble.TRANSIENT
         problem = our_problem("unreadable_result", _no_object(answer, reading))
-        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is NOT_READ)
+        unreadable = rule(WordField.TOOL, "unreadable_result")
+        return Unclear(trouble, problem, unreadable=answer.body, is_final=reading is NOT_READ, rule=unreadable)
     body, word = (reading.value, None) if field_map is None else field_map(reading.value)
     mapped = field_map is not None
     outcome = outcome_of(body, mapped=mapped)

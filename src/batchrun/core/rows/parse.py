@@ -28,7 +28,7 @@ import orjson
 from batchrun.core.responses.outcome import ResultForm
 from batchrun.core.settings.settings import UsageError
 from batchrun.core.text.json_text import Fault, edited, members, read_refused, values
-from batchrun.core.text.readable import Option, Text, visible
+from batchrun.core.text.readable import Option, Text, read_seconds, visible
 
 # --- What is sent for a row: the path it goes to, and its body with our fields in it ---
 #
@@ -185,6 +185,8 @@ _TOKEN_CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
 _FOREIGN = frozenset(
     {"headers", "extra_headers", "api_key", "api-key", "apikey", "authorization", "base_url", "api_base"}
 )
+WINDOW_IN, _WINDOW = "background_options", "completion_window"
+"""Where a row says within how much time its job may end, for a lower price: ``{"completion_window": "2h"}``."""
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
 
 
@@ -225,7 +227,7 @@ class Rejection(NamedTuple):
 class RowParser:
     """Parses lines with the flags of a batch, for the paths of a service; the first endpoint is the default."""
 
-    __slots__ = ("_by_path", "_chat", "_default", "_model", "_set_caps", "_set_model", "flags", "known")
+    __slots__ = ("_by_path", "_chat", "_default", "_model", "_set_caps", "_set_model", "_set_window", "flags", "known")
 
     def __init__(self, flags: BodyFlags = NO_FLAGS, endpoints: Iterable[Endpoint] = ENDPOINTS) -> None:
         self.flags = flags
@@ -236,6 +238,7 @@ class RowParser:
         self._by_path |= {f"/v1{path}": one for path, one in self._by_path.items()}  # the usual spelling
         settings = dict(flags.settings)
         self._set_caps = {name: orjson.loads(settings[name]) for name in _TOKEN_CAPS if name in settings}
+        self._set_window = {WINDOW_IN: orjson.loads(settings[WINDOW_IN])} if WINDOW_IN in settings else {}
         set_model = settings.get("model")
         self._set_model = None if set_model is None else orjson.loads(set_model)
         self._model = flags.model
@@ -314,6 +317,15 @@ class RowParser:
             body = {**body, **self._set_caps}
         cap = body.get("max_output_tokens") or body.get("max_completion_tokens") or body.get("max_tokens")
         return cap if type(cap) is int and cap > 0 else 0
+
+    def window(self, body: Mapping[str, Any]) -> float:
+        """Within how many seconds the job of a row with that body may end, as it asks for; 0 where it asks for nothing."""
+        options = (self._set_window or body).get(WINDOW_IN)
+        window = options.get(_WINDOW) if isinstance(options, dict) else None
+        try:
+            return read_seconds(window) if isinstance(window, str) else 0.0
+        except ValueError:  # `soonest`
+            return 0.0
 
     def _unknown_url(self, url: Any) -> Text:
         known = ", ".join(self.known)

@@ -12,6 +12,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, NoReturn, Self
 
+from batchrun.core.taxonomy.rules import DEFAULT_RETRIES
 from batchrun.core.text.readable import (
     Option,
     Part,
@@ -280,7 +281,7 @@ class Settings:
     poll_min: float = _setting(0.25, FlagGroup.POLLING, SettingKind.SECONDS, "shortest gap between two polls of a job (with --pacing backoff the first one, 1s; it grows by half each time)")
     poll_max: float = _setting(300.0, FlagGroup.POLLING, SettingKind.SECONDS, "longest gap between two polls of a job (with --pacing backoff 30s); above 5m, up to 30m, only where results are kept longer than that")
 
-    retries: int = _setting(4, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries per row at most, each a new paid job; fewer for some codes")
+    retries: int = _setting(DEFAULT_RETRIES, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries per row at most, each a new paid job; fewer for some codes")
     retry_budget: int | None = _setting(None, FlagGroup.TIMEOUTS, SettingKind.COUNT, "retries of the whole batch, then it halts (default: 100 + 25%% of the accepted jobs)")
     deadline: float = _setting(86_400.0, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "longest time for a job; then it is polled once more and cancelled")
     max_wait: float | None = _setting(None, FlagGroup.TIMEOUTS, SettingKind.SECONDS, "longest time for this run; its jobs keep running and the next run collects them")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from batchrun.core.limits.breaker import Failing
 from batchrun.core.limits.lane import Waiting
 from batchrun.core.pacing.outlook import Outlook
 from batchrun.core.text.readable import duration, visible
@@ -37,6 +38,33 @@ class Unusual:
         return (
             f"{self.jobs:,}{'+' if self.jobs >= MOST_UNUSUAL else ''} jobs run unusually long, the oldest {key}, {age}"
         )
+
+
+STALLED_AFTER = 900.0
+"""Seconds after which jobs that do not end are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """The jobs that have not ended for so long that they may never end, and the oldest of them."""
+
+    jobs: int
+    key: str
+    age: float  # seconds since its submit
+    least: float  # the same of the youngest
+    tried: int = 0  # how many more jobs may be in flight in their place
+
+    def __str__(self) -> str:
+        """``15 jobs have not ended in 17 min, the oldest row-3; 1 more is tried instead``."""
+        key, age = visible(self.key, 30), duration(self.age)
+        if self.jobs == 1:
+            text = f"{key} has not ended in {age}"
+        else:
+            oldest = f"the oldest {key}" + (f" in {age}" if age != duration(self.least) else "")
+            text = f"{self.jobs:,} jobs have not ended in {duration(self.least)}, {oldest}"
+        if not self.tried:
+            return text
+        return f"{text}; {self.tried:,} more {'is' if self.tried == 1 else 'are'} tried instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +92,10 @@ class Snapshot:
     trouble: str | None = None  # why submits wait: the last failure, until one is accepted
     to_end: int = 0  # jobs whose cancel is journaled and that have no record yet
     unanswered: str | None = None  # why polls fail, where none succeeded for a while
+    silent: bool = False  # the last submit, or the last poll, was not answered
+    silent_for: float | None = None  # seconds for which the service has not answered, where that is an outage
+    silent_why: str | None = None  # the last failure
+    connected: bool = True  # a connection to it was made
     accepted_before: int = 0
     new_attempts_before: int = 0
     samples: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # by `codes`: a row, its message
@@ -73,6 +105,8 @@ class Snapshot:
     places: int = 0  # for jobs in flight
     outlook: Outlook | None = field(default=None, repr=False, compare=False)  # for the time left
     waits: tuple[Waiting, ...] = ()  # rows that wait since the service refused some
+    stalled: Stalled | None = None  # jobs that have not ended for long
+    failing: tuple[Failing, ...] = ()  # models whose jobs the service fails, so that their rows wait
 
     @property
     def finished_before(self) -> int:
@@ -123,6 +157,7 @@ class Throughput:
         self.total = total
         self._samples: deque[_Sample] = deque()
         self._moved = (0, float("-inf"))  # records, and since when there are so many
+        self._moved_at_rate = 0.0  # records per second, as of then
         self._forecast: tuple[float, tuple[float, float] | None] = float("-inf"), None  # and when it was made
 
     def add(self, snapshot: Snapshot) -> Pace:
@@ -137,6 +172,8 @@ class Throughput:
             samples.popleft()
         earlier = next(one for one in reversed(samples) if one.at <= now.at - SPEED_SECONDS or one is samples[0])
         records = _rate(now.records - samples[0].records, now.at - samples[0].at)
+        if self._moved[1] == now.at:
+            self._moved_at_rate = records
         return Pace(
             submits=_rate(now.submits - earlier.submits, now.at - earlier.at),
             polls=_rate(now.polls - earlier.polls, now.at - earlier.at),
@@ -153,11 +190,13 @@ class Throughput:
         if snapshot.halted is not None or watched < LEAST_SECONDS:
             return None
         waits = snapshot.paused_until is not None and snapshot.paused_until > snapshot.now
-        if waits or snapshot.outage or snapshot.unanswered is not None:
+        silent = snapshot.unanswered is not None or snapshot.silent_for is not None
+        if waits or snapshot.outage or silent or snapshot.failing or _nothing_moves(snapshot, records):
             return None
         if snapshot.outlook is not None and snapshot.in_flight:
             return self._forecast_left(snapshot, snapshot.outlook)
-        if records <= 0 or snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / records):
+        rate = self._moved_at_rate
+        if records <= 0 or snapshot.now - self._moved[1] > max(STILL_SECONDS, _STILL_RECORDS / max(rate, records)):
             return None
         return rows / records, rows / records
 
@@ -178,6 +217,13 @@ class Throughput:
         )
         self._forecast = snapshot.now, left
         return left
+
+
+def _nothing_moves(snapshot: Snapshot, records: float) -> bool:
+    """Whether the jobs in flight, which end as if their ages told nothing, may never do so."""
+    if snapshot.stalled is not None and records <= 0:
+        return True
+    return snapshot.unusual is not None and snapshot.unusual.jobs >= snapshot.in_flight > 1
 
 
 def _rate(count: int, seconds: float) -> float:

@@ -14,7 +14,8 @@ import orjson
 from batchrun.core.jobs.jobs import SAMPLE_LENGTH
 from batchrun.core.journal.entries import Header
 from batchrun.core.journal.fold import Folding, JournaledRow, JournalState
-from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS, Unusual
+from batchrun.core.status.own_fault import EndedJobs, FailingJobs, failing_jobs
+from batchrun.core.status.snapshot import LEAST_SECONDS, RECENT_SECONDS, Stalled, Unusual
 from batchrun.core.status.told_times import ToldTimes
 from batchrun.core.taxonomy.rules import State, interned_state
 from batchrun.core.text.readable import seconds_of_utc, utc
@@ -62,6 +63,7 @@ class RecordCounts:
         self.tokens: dict[str, int | None] = dict.fromkeys(_TOKENS)  # None until a record has a number
         self.recent = CountsPerSecond()
         self.times = ToldTimes()
+        self.ended_jobs = EndedJobs()
         self.since = _EVER
         self._last = ""
 
@@ -96,6 +98,7 @@ class RecordCounts:
         finished = record.get("finished_at")
         if isinstance(finished, str):
             self._last = max(self._last, finished)
+            self.ended_jobs.take(record, finished, state)
             if finished >= self.since and (at := seconds_of_utc(finished)) is not None:
                 self.recent.add(at)
         return key
@@ -123,12 +126,13 @@ class JournalFollower:
 
     def __init__(self, *, sceptical: bool = False) -> None:
         self.submits, self.refused, self.lost = CountsPerSecond(), CountsPerSecond(), CountsPerSecond()
+        self.ended_jobs = EndedJobs()
         self._folding = Folding(
             told={
                 "started": self._moment,
                 "intent": partial(self._count, self.submits),
                 "submitted": self._moment,
-                "ended": self._moment,
+                "ended": self._attempt_ended,
                 "cleared": partial(self._count, self.refused),
                 "unconfirmed": partial(self._count, self.lost),
                 "cancelling": self._moment,
@@ -165,6 +169,10 @@ class JournalFollower:
 
     def _moment(self, values: dict[str, Any]) -> None:
         self.last_at = max(self.last_at, values["at"])
+
+    def _attempt_ended(self, values: dict[str, Any]) -> None:
+        self._moment(values)
+        self.ended_jobs.add(values["at"], values["state"], values["code"], values["attempt"])
 
     def _count(self, counts: CountsPerSecond, values: dict[str, Any]) -> None:
         at = values["at"]
@@ -278,8 +286,10 @@ class BatchStatus:
     mean_lag: float | None  # seconds
     forecast: tuple[float, float] | None  # seconds to the last record, at least and at most; None where unknown
     unusual: Unusual | None  # jobs that run unusually long
+    failing: FailingJobs | None = None  # jobs that the service fails by its own fault
     edited: str | None = None  # what is odd about the output, in words, where somebody edited it
     refused: int = 0  # rows that were refused, and wait to be sent again
+    stalled: Stalled | None = None  # jobs that have not ended for long
 
     @property
     def done(self) -> int:
@@ -339,7 +349,11 @@ def status_of(
         stages[BatchStage.WAITING] = total - counts.records - touched
     run = _last_run(follower, counts, held=held, process=process, over=total == counts.records)
     recent = _recent(follower, counts, run, now)
-    mean_lag, forecast, unusual = counts.times.mean_lag(), None, None
+    mean_lag, forecast, unusual, stalled, failing = counts.times.mean_lag(), None, None, None, None
+    if run.is_on and run.since is not None:
+        failing = failing_jobs((follower.ended_jobs, counts.ended_jobs), run.since)
+    if run.state is RunState.RUNNING and recent is not None and run.since is not None:
+        stalled = counts.times.stalled(now, run.since, open_jobs)
     if run.state is RunState.RUNNING and recent is not None:
         outlook, unusual = counts.times.outlook(now, mean_lag, open_jobs)
         if outlook is not None and total is not None and recent.records:
@@ -369,7 +383,9 @@ def status_of(
         mean_lag=mean_lag,
         forecast=forecast,
         unusual=unusual,
+        failing=failing,
         refused=refused,
+        stalled=stalled,
     )
 
 

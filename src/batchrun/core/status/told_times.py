@@ -18,7 +18,7 @@ from batchrun.core.pacing.life_table import MEMORY, LifeTable, bin_of
 from batchrun.core.pacing.outlook import KNOWN_SHARE, UNUSUAL, InFlight, Outlook
 from batchrun.core.pacing.pacing import KNOWN_ENDS
 from batchrun.core.responses.service_clock import service_clock
-from batchrun.core.status.snapshot import MOST_UNUSUAL, Unusual
+from batchrun.core.status.snapshot import MOST_UNUSUAL, STALLED_AFTER, Stalled, Unusual
 from batchrun.core.text.readable import seconds_of_utc, utc
 
 _LOOKED_AT = 5_000
@@ -70,6 +70,22 @@ class ToldTimes:
             and (end := seconds_of_utc(finished)) is not None
         ]
         return max(0.0, sum(lags) / len(lags)) if lags else None
+
+    def stalled(self, now: float, run_since: float, open_jobs: Sequence[tuple[str, float]]) -> Stalled | None:
+        """The jobs that have not ended for long, of which the files alone know: none that has a record took half as long."""
+        if now - run_since < STALLED_AFTER:  # nobody polled them before
+            return None
+        longest = 0.0
+        for submitted, finished, _ in self._last:
+            begin, end = seconds_of_utc(submitted), seconds_of_utc(finished)
+            if begin is not None and end is not None:
+                longest = max(longest, end - begin)
+        limit = max(STALLED_AFTER, 2 * longest)
+        long = [(now - submitted_at, key) for key, submitted_at in open_jobs if now - submitted_at >= limit]
+        if not long:
+            return None
+        age, key = max(long)
+        return Stalled(len(long), key, age, min(long)[0])
 
     def outlook(
         self, now: float, lag: float | None, open_jobs: Sequence[tuple[str, float]]

@@ -5,4 +5,6 @@
 - `classify`: which rule an error falls under
 - `warning_words`: what the warnings of a record say
 - `explain`: all that is known of one word; the advice for rows that did not succeed
+
+Programs find it as `batchrun.taxonomy`.
 """

@@ -60,17 +60,23 @@ class Explanation:
 def explain(word: str) -> list[Explanation]:
     """All meanings of `word`: code, type, reason, HTTP status, status word, exception, state, warning."""
     wanted, exact = normalise(word) or "", word.strip()
-    found = [_of_rule(rule) for rule in TAXONOMY if rule.word.lower() in (wanted, exact.lower())]
-    if exact.isascii() and exact.isdigit() and not any(one.title == _FIELD_TITLE[WordField.HTTP] for one in found):
-        rule = http_rule(int(exact)) if len(exact) == 3 else None
-        if rule is not None:
-            found.append(_of_rule(rule, exact))
+    found = [_of_rule(rule, exact if exact.isdigit() else None) for rule in rules_of(word)]
     if wanted in WORDS and not any(one.title == _FIELD_TITLE[WordField.STATUS] for one in found):
         found.append(Explanation(wanted, _FIELD_TITLE[WordField.STATUS], _group_facts(WORDS[wanted])))
     found += [_of_kind(name) for name in KINDS if name.lower() == exact.lower()]
     found += [_of_state(state) for state in State if state.value == wanted]
     if (meaning := meaning_of_warning(exact)) is not None:
         found.append(Explanation(visible(exact, 80), "warning of a record", {"meaning": meaning}))
+    return found
+
+
+def rules_of(word: str) -> list[Rule]:
+    """The rules of a code, type, reason, HTTP status or status word; one for each field in which it occurs."""
+    exact = word.strip()
+    found = [rule for rule in TAXONOMY if rule.word.lower() in (normalise(word), exact.lower())]
+    if len(exact) == 3 and exact.isascii() and exact.isdigit():
+        rule = http_rule(int(exact))
+        return found if rule is None or rule in found else [*found, rule]
     return found
 
 
@@ -105,10 +111,13 @@ def rule_to_dict(rule: Rule) -> dict[str, Any]:
         "type": rule.type,
         "http_status": rule.http_status,
         "new_attempt": rule.retry.value,
+        "retryable": rule.retryable,
+        "retries": rule.retries,
         "billing_reason": rule.billing_reason,
         "halts": rule.halts,
         "state": rule.state.value,
         "advice": rule.advice,
+        "since": rule.since,
     }
 
 
@@ -167,7 +176,7 @@ def _of_state(state: State) -> Explanation:
 
 def rule_of(state: str, code: str) -> Rule | None:
     """The rule for an error code of rows that ended in `state`."""
-    rules = [one.rule for one in explain(code) if one.rule is not None]
+    rules = rules_of(code)
     return next((rule for rule in rules if rule.state == state), rules[0] if rules else None)
 
 

@@ -1,8 +1,9 @@
 """The taxonomy: what went wrong, which exception that is, and whether trying again is worth it.
 
 A background job that failed answers its poll with 200 OK, so no SDK raises anything typed for it
-(openai-python#3212). This table closes the gap. It is public and versioned: `TAXONOMY_VERSION` changes
-with its content, and a test holds them together.
+(openai-python#3212). This table closes the gap. It is public (`batchrun.taxonomy`) and versioned: `TAXONOMY_VERSION`
+changes with its content, and a test holds them together. What a version promises is in the help topic `taxonomy`, and
+is held by tests/core/taxonomy/promised.txt.
 
 This module is data; ``classify`` finds the rule for an error.
 """
@@ -165,7 +166,10 @@ def interned_state(word: str) -> str:
     return _WORDS.get(word, word)
 
 
-TAXONOMY_VERSION = 3
+TAXONOMY_VERSION: int = 3
+
+DEFAULT_RETRIES = 4
+"""Retries of a row at most, unless the user says otherwise: the default of `--retries`."""
 
 
 class Retry(StrEnum):
@@ -212,10 +216,22 @@ class Rule:
     billing_reason: str | None = None
     halts: bool = False
     sdk_by_status: bool = False  # where the real HTTP status is known, it names the SDK's class
+    since: int = 1  # the version of the table in which it was added
+
+    @property
+    def code(self) -> str:
+        """As `word`."""
+        return self.word
 
     @property
     def retryable(self) -> bool:
+        """Whether a retry may help."""
         return self.retry is not Retry.NO
+
+    @property
+    def retries(self) -> int:
+        """How many retries it is worth, each a new paid job, with the default of `--retries`."""
+        return self.retry.allowance(DEFAULT_RETRIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +271,31 @@ KINDS: dict[str, ErrorKind] = {
 }  # fmt: skip
 
 
+VERSIONS: dict[int, str] = {
+    1: "The first table.",
+    2: "Words of more services, and of batchrun itself, were added. No rule changed.",
+    3: "The advice and the meanings are in plainer words. Nothing is judged differently.",
+}
+"""What changed in each version of the table."""
+
+ADDED: dict[int, dict[WordField, str]] = {
+    2: {
+        WordField.CODE: "billing_not_active request_timeout server_overloaded usage_limit_exceeded",
+        WordField.HTTP: "501 505",
+        WordField.STATUS: "deleted inprogress notrunning notstarted preprocessing stopped",
+        WordField.TOOL: "contradictory_status",
+    },
+}
+"""The words that each version of the table added; those that are not here are of version 1."""
+
+_SINCE = {
+    (field, word): version
+    for version, fields in ADDED.items()
+    for field, words in fields.items()
+    for word in words.split()
+}
+
+
 def _rules(
     field: WordField,
     words: str,
@@ -284,6 +325,7 @@ def _rules(
             billing_reason=billing,
             halts=halts,
             sdk_by_status=kind == "QuotaExceededError" or word == "previous_response_not_found",
+            since=_SINCE.get((field, word), 1),
         )
 
 
@@ -422,6 +464,7 @@ class HaltReason(StrEnum):
     UNKNOWN_RESPONSE = "unknown response"
     NO_ACCEPTANCE = "no acceptance"
     OUTAGE = "outage"
+    UNREACHABLE = "unreachable"
     RETRY_BUDGET = "retry budget"
     UNKNOWN_TO_SERVICE = "unknown to service"
     UNAUTHORISED = "unauthorised"
@@ -451,6 +494,12 @@ HALT_ADVICE: dict[HaltReason, Text] = {
     ),
     HaltReason.NO_ACCEPTANCE: ("check the service's status page and your limits there, then ", Action.RUN_AGAIN),
     HaltReason.OUTAGE: ("wait until the service is back, then ", Action.RUN_AGAIN),
+    HaltReason.UNREACHABLE: (
+        "check the address (",
+        Option("base_url"),
+        "), the network and the proxy, then ",
+        Action.RUN_AGAIN,
+    ),
     HaltReason.RETRY_BUDGET: (
         "check the codes above before you pay for more retries; a larger ",
         Option("retry_budget"),

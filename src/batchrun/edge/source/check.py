@@ -17,6 +17,7 @@ from batchrun.core.rows.body_fields import has_usual_fields, odd_prompt, unknown
 from batchrun.core.rows.parse import (
     ENDPOINTS,
     NO_FLAGS,
+    WINDOW_IN,
     Admitted,
     BodyFlags,
     Endpoint,
@@ -279,7 +280,7 @@ class _Check:
                     if number == READ or cap != last_cap:
                         last_cap, number = cap, index.kind((model, cap, endpoint.path))
                         result = result_tokens(cap)
-                    if "metadata" not in value:
+                    if "metadata" not in value and WINDOW_IN not in body:
                         kept = number
                     share.rows += 1
                     share.size += size

@@ -333,6 +333,8 @@ class Checked:
             cap = reader.intake.token_cap(found.body)
             estimate = roughly(input_tokens(len(line)) + result_tokens(cap)) if tokens else 0
             about = self._about((found.model, cap, found.endpoint.path), estimate)
+            if (window := reader.intake.window(found.body)) != about.window:
+                about = replace(about, window=window)
             if own is not None:
                 about = replace(about, metadata=own)
             yield Row(key, about, row_sha256(line))
@@ -370,6 +372,10 @@ class Checked:
             raise ValueError(f"row {ordinal} was rejected: it has no body to send")
         return self._reader.intake.prepare(found, line)
 
+    def row_sha256(self, ordinal: int) -> str:
+        """The hash of a row as it is written."""
+        return row_sha256(self._reader.line(ordinal))
+
     def ordinal_of(self, key: str) -> int | None:
         """The row with `key`, good or bad; None if there is none."""
         return self._reader.find(key)
@@ -402,7 +408,10 @@ class Checked:
         about = self._abouts.get((kind, tokens))
         if about is None:
             model, token_cap, path = kind
-            about = self._abouts[kind, tokens] = About(model, tokens=tokens, token_cap=token_cap, path=path)
+            window = self._reader.intake.window({})
+            about = self._abouts[kind, tokens] = About(
+                model, tokens=tokens, token_cap=token_cap, path=path, window=window
+            )
         return about
 
     def _problem(self, ordinal: int, found: Admitted | Rejection) -> Problem:

@@ -13,17 +13,19 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from batchrun.core.responses.http import Answer, Cause, Failure, Request
+from batchrun.core.responses.http import NOTHING_SENT, Answer, Cause, Failure, Request
 from batchrun.edge.exchange import (
     CONNECT_TIMEOUT,
     DEFAULT_BUDGET,
     DEFAULT_CONNECTIONS,
+    NO_CONNECTION_IN_TIME,
     Body,
     Budget,
     BudgetShare,
     Caps,
     ExchangeError,
     ResponseHead,
+    failure_text,
     tls_context,
 )
 from batchrun.edge.redaction import Redactor
@@ -234,7 +236,7 @@ class OwnTransport:
 
     def _timed_out(self, exchange: BufferedExchange, timeout: float) -> None:
         if exchange.stage is ExchangeStage.DIALING:
-            self._pool.give_up(exchange, TimedOut(Cause.CONNECT, "no connection in time"))
+            self._pool.give_up(exchange, TimedOut(Cause.CONNECT, NO_CONNECTION_IN_TIME))
         elif exchange.stage is not ExchangeStage.ENDED:
             self._pool.give_up(exchange, TimedOut(Cause.TIMEOUT, f"no complete response within {timeout:g} s"))
 
@@ -259,5 +261,5 @@ class OwnTransport:
         return request_head(method, target, self._address.host_header, lines, len(request.body))
 
     def _failure(self, error: ExchangeError, *, sent: bool) -> Failure:
-        where = "" if sent else "; nothing was sent"
-        return Failure(sent, error.cause, self._redactor.shown(f"{self._origin}: {error}") + where)
+        text = failure_text(self._origin, error.cause, str(error), sent=sent)
+        return Failure(sent, error.cause, self._redactor.shown(text) + ("" if sent else NOTHING_SENT))

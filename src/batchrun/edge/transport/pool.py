@@ -21,7 +21,14 @@ import httpx
 
 from batchrun.core.responses.http import Cause
 from batchrun.core.settings.settings import UsageError
-from batchrun.edge.exchange import POLL_KEEPALIVE, POST_KEEPALIVE, Caps, ExchangeError, why_no_connection
+from batchrun.edge.exchange import (
+    NO_CONNECTION_IN_TIME,
+    POLL_KEEPALIVE,
+    POST_KEEPALIVE,
+    Caps,
+    ExchangeError,
+    why_no_connection,
+)
 from batchrun.edge.transport.connection import Connection, Exchange, ExchangeStage, Slots, TimedOut
 
 # --- Where a connection leads and how it is made: address, TCP, TLS ---
@@ -344,7 +351,7 @@ class ConnectionPool:
     def _connect_error(self, error: BaseException, *, late: bool) -> ExchangeError:
         if self._closed:
             return ExchangeError(Cause.DROPPED, "the transport was closed")
-        return TimedOut(Cause.CONNECT, "no connection in time") if late else ExchangeError(*why_no_connection(error))
+        return TimedOut(Cause.CONNECT, NO_CONNECTION_IN_TIME) if late else ExchangeError(*why_no_connection(error))
 
     def _release_slot(self, slots: Slots) -> None:
         """One of `slots` is free: start the next exchange."""

@@ -37,6 +37,7 @@ from batchrun.edge.exchange import HttpTransport
 from batchrun.edge.redaction import Redactor
 from batchrun.edge.source import Checked, InputChanged
 from batchrun.runner.loop.missing_endpoint import CHAT, missing_endpoint
+from batchrun.services.idempotency import idempotency_key
 from batchrun.services.service import Service
 
 # --- The tasks of a run: one group for all of them, and workers that take what is due, none for each job ---
@@ -161,7 +162,7 @@ def submit_ceiling(rpm: float) -> AsyncLimiter:
 class Exchanges:
     """Carries out one instruction at a time for each worker that calls; its end comes back by `feed`.
 
-    `ceiling` is the rate of submits that batches of one process may share; `wall` gives the time of day;
+    `run_id` is that of the batch; `ceiling` is the rate of submits that batches of one process may share; `wall` gives the time of day;
     `input_is_gone` is called when a row's line is not what was checked, `noted` with what a person should know.
     """
 
@@ -179,6 +180,7 @@ class Exchanges:
         keys: Keys | None = None,
         ceiling: AsyncLimiter | None = None,
         redactor: Redactor | None = None,
+        run_id: str = "",
     ) -> None:
         self._service = service
         self._wire = wire
@@ -192,6 +194,7 @@ class Exchanges:
         self._ceiling = ceiling
         self._known_paths: set[str] = set()  # where a submit was accepted, or was told to find no endpoint
         self._redactor = redactor or Redactor()
+        self._run_id = run_id
         self._in_background = {one.path for one in service.profile.endpoints if one.background}
 
     async def submit(self, order: Submit) -> None:
@@ -211,7 +214,12 @@ class Exchanges:
         if self._ceiling is not None:
             await self._ceiling.acquire()
         path = prepared.path
-        answer = await self._exchange(lambda service: service.submit(path, prepared.body), self._submit_timeout(path))
+        key = None
+        if self._service.profile.idempotency is not None:
+            key = idempotency_key(self._run_id, job.key, attempt, self._source.row_sha256(ordinal))
+        answer = await self._exchange(
+            lambda service: service.submit(path, prepared.body, key), self._submit_timeout(path)
+        )
         verdict = await self._read(answer, lambda clean: self._service.read_submit(clean, self._wall(), path))
         if path not in self._known_paths:
             self._get_to_know(path, verdict)

@@ -164,6 +164,7 @@ class Runner:
             shared=shared,
             rates=rates,
             repeats_ids=service.profile.repeats_ids,
+            keeps_keys=0.0 if service.profile.idempotency is None else service.profile.idempotency.keeps,
         )
         if ceiling is None and settings.rpm:
             ceiling = submit_ceiling(settings.rpm)
@@ -179,6 +180,7 @@ class Runner:
             keys=keys,
             ceiling=ceiling,
             redactor=redactor,
+            run_id=run_id,
         )
         self._repeats_ids = service.profile.repeats_ids
         estimated = settings.tpm is not None or settings.rate == ADAPTIVE
