@@ -91,9 +91,12 @@ class Curve:
         share = before + (self.ended[k + 1] - before) * min(1.0, beyond / WIDTHS[k])
         return share, self._areas[k] + beyond * (before + share) / 2
 
-    def unnoticed(self, low: float, high: float) -> float:
-        """How long before the age `high` a job ended that ended between the ages `low` and `high`: what is expected."""
-        first, last = bin_of(low), bin_of(high)
+    def unnoticed(self, low: float, high: float, bins: tuple[int, int]) -> float:
+        """How long before the age `high` a job ended that ended between the ages `low` and `high`: what is expected.
+
+        `bins` are those of the two ages.
+        """
+        first, last = bins
         if first == last:
             return (high - low) / 2
         ended, areas = self.ended, self._areas

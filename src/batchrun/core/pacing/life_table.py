@@ -83,15 +83,18 @@ class LifeTable:
         if before > 0:
             self.left[bin_of(before)] -= self.weight
 
-    def add_end(self, before: float, low: float, high: float) -> None:
-        """A job that was seen to run at age `before` ended between the ages `low` and `high`."""
+    def add_end(self, before: float, low: float, high: float) -> tuple[int, int]:
+        """A job that was seen to run at age `before` ended between the ages `low` and `high`; returned are their bins."""
         weight, unplaced = self.weight, self._unplaced
-        between = bin_of(low) << 16 | bin_of(high)
+        first = int(log(low) * SCALE + SHIFT) if FIRST < low < TOP else bin_of(low)
+        last = int(log(high) * SCALE + SHIFT) if FIRST < high < TOP else bin_of(high)
+        between = first << 16 | last
         unplaced[between] = unplaced.get(between, 0.0) + weight
         if before > 0:
-            self.left[bin_of(before)] -= weight
+            self.left[first if before == low else bin_of(before)] -= weight
         self.count += 1
         self.weight = weight * _GROWTH
+        return first, last
 
     def place(self, known: Sequence[float] | None) -> None:
         """Place the ends that were added: each is divided over its bins as `known`, the share of jobs ended by each edge, says."""

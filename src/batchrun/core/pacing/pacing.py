@@ -180,7 +180,11 @@ class ClassPacing:
             early = scout < SCOUTS / 2
             age = self._scouted_early * (LEAST_JITTER + JITTER * chance) if early else self._scouted_below * chance
             return max(self._shortest, age)
-        return self.gap(0.0, chance, None if queued else 0.0)
+        lines = self._lines
+        if queued or lines is None:
+            return self.gap(0.0, chance, None if queued else 0.0)
+        gap = lines[0][0] * (LEAST_JITTER + JITTER * chance)
+        return gap if self._shortest < gap < self._longest else self._bounded(gap, chance)
 
     def gap(self, age: float, chance: float, begun: float | None = 0.0) -> float:
         """Seconds to the next poll of a job that was last seen at `age`, as far as that is known."""
@@ -243,10 +247,10 @@ class ClassPacing:
             self._scouted(1 - curve.running_at(age), ended=True)
         if told is not None and max(low, told[0]) < min(high, told[1]):
             low, high = max(low, told[0]), min(high, told[1])
-        self.table.add_end(before, low, high)
+        bins = self.table.add_end(before, low, high)
         if self.stages is not None and (begun is None or begun > 0.0):
             return age - high + self.stages.ended(before, low, high, begun)
-        return age - high + ((high - low) / 2 if curve is None else curve.unnoticed(low, high))
+        return age - high + ((high - low) / 2 if curve is None else curve.unnoticed(low, high, bins))
 
     def _scouted(self, expected: float, *, ended: bool) -> None:
         """The early scouts are judged by themselves: the others would hide what they say."""

@@ -90,9 +90,9 @@ class Stages:
             self._runs.add_running(self._ran(before, begun), self._ran(age, begun))
             return
         self._begins += 1
-        early = (age - before) / 2 if self._wait is None else self._wait.unnoticed(before, age)
+        bins = self._waits.add_end(before, before, age)
+        early = (age - before) / 2 if self._wait is None else self._wait.unnoticed(before, age, bins)
         self._early_next += (min(max(early, 0.0), age - before) - self._early_next) / min(self._begins, _EARLY)
-        self._waits.add_end(before, before, age)
         self._runs.add_running(0.0, self._early)
 
     def ended(self, before: float, low: float, high: float, begun: float | None) -> float:
@@ -104,8 +104,8 @@ class Stages:
             before, low, high = 0.0, max(0.0, low - begin), high - begin
         else:
             before, low, high = (self._ran(age, begun) for age in (before, low, high))
-        self._runs.add_end(before, low, high)
-        return (high - low) / 2 if self._run is None else self._run.unnoticed(low, high)
+        bins = self._runs.add_end(before, low, high)
+        return (high - low) / 2 if self._run is None else self._run.unnoticed(low, high, bins)
 
     def _ran(self, age: float, begun: float) -> float:
         """For how long a job has run, about."""
