@@ -34,14 +34,11 @@ class ServiceClock(NamedTuple):
         return None
 
     def duration(self) -> tuple[float, float] | None:
-        """How long the job took, in seconds, between two values; None where the response does not say.
-
-        Both times may be whole seconds: three quarters of durations lie within half a second of their difference.
-        """
+        """How long the job took, in seconds, at least and at most; None where the response does not say."""
         created, completed = _moment(self.created_at), _moment(self.completed_at)
         if created is None or completed is None or completed < created:
             return None
-        return completed - created - 0.5, completed - created + 0.5
+        return completed - created - 1.0, completed - created + 1.0  # both may be whole seconds
 
 
 def service_clock(body: Mapping[str, Any], headers: Mapping[str, str]) -> ServiceClock:
