@@ -7,7 +7,7 @@ response costs nothing twice, and the row need not end as unconfirmed:
 1. **Only with the same key**: that of its intent, which is on the disk and stays open. No other entry is written.
 2. **Only within the time**, counted from the intent, less a margin for clocks and for the POST itself. A crash changes
    nothing of this: the next run finds the open intent, with its time. Where that seems to be in the future, a clock was
-   set back, and nobody knows how old it is. After that time the row ends as unconfirmed.
+   set back, and its age is unknown. After that time the row ends as unconfirmed.
 3. **A refusal shows nothing of the first POST.** One that asks to wait is waited for; a final one ends the row as
    unconfirmed, with what the service said.
 4. A response that was read and cannot be used is not lost: sent again it would be the same.
